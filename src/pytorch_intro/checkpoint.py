@@ -1,0 +1,49 @@
+"""Checkpoint files that are there whole or not at all."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the checkpoint, flushes to the disk, then renames; whatever happens, no half file has its name."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        with temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+@dataclass
+class ChosenWeights:
+    """The weights that are tested and used: the best by validation, or the last where none were saved.
+
+    Attributes:
+        path: Their checkpoint; None for the weights that the training ended with.
+        epoch: The epoch that they come from, counted from 1.
+        metrics: val/… of these weights, and what else was measured in the last epoch.
+    """
+
+    path: str | None
+    epoch: int
+    metrics: dict[str, float]
+
+
+def chosen_weights(trainer: Trainer) -> ChosenWeights:
+    """The weights to test after trainer.fit, with the validation's figures as they were saved beside them."""
+    metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    path = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    if not path:
+        return ChosenWeights(None, trainer.current_epoch, metrics)
+    checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+    return ChosenWeights(path, checkpoint["epoch"] + 1, metrics | checkpoint["metrics"])

@@ -1,0 +1,110 @@
+"""From the command line to an exit code: 0 done, 1 failed, 2 the user's mistake, 130 Ctrl-C, 143 SIGTERM."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from pytorch_intro.errors import UserError, explain
+from pytorch_intro.flat_config import flatten
+from pytorch_intro.paths import CONFIG_DIR, PROJECT, new_run_dir, new_sweep_dir
+
+Task = Callable[[DictConfig], object]
+
+TRACEBACK = "HYDRA_FULL_ERROR"
+
+
+def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
+    """Make a command of a function that takes the config composed from conf/<config_name>.yaml.
+
+    What the function returns goes to Hydra, as the objective of a sweep. The user's mistakes end in one line on
+    stderr and exit code 2, without a traceback unless HYDRA_FULL_ERROR=1.
+    """
+
+    def decorate(task: Task) -> Callable[[], None]:
+        @functools.wraps(task)
+        def command() -> None:
+            register_resolvers()
+            asked_for = os.environ.get(TRACEBACK, "0")
+
+            @functools.wraps(task)
+            def job(config: DictConfig) -> object:
+                with environment(TRACEBACK, asked_for), exit_codes():
+                    return task(config)
+
+            # Hydra then raises its errors, instead of printing them in its own form and leaving with exit code 1.
+            with environment(TRACEBACK, "1"):
+                try:
+                    hydra.main(config_path=str(CONFIG_DIR), config_name=config_name, version_base="1.3")(job)()
+                except Exception as error:
+                    line = explain(error, CONFIG_DIR, known_keys(config_name))
+                    if line is None or asked_for != "0":
+                        raise
+                    leave(line)
+
+        return command
+
+    return decorate
+
+
+def register_resolvers() -> None:
+    """Teach the configs ${project:PATH}, ${new_run_dir:OUTPUTS,NAME} and ${new_sweep_dir:OUTPUTS,NAME}."""
+    OmegaConf.register_new_resolver("project", lambda path: str(PROJECT / path), replace=True)
+    OmegaConf.register_new_resolver("new_run_dir", new_run_dir, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("new_sweep_dir", new_sweep_dir, use_cache=True, replace=True)
+
+
+def known_keys(config_name: str) -> list[str]:
+    """Dotted keys of the config as it is composed without complaint: with the group choices of the command line only."""
+    groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
+    choices = [argument for argument in sys.argv[1:] if argument.partition("=")[0] in groups]
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        try:
+            config = hydra.compose(config_name, choices)
+        except Exception:  # a choice that is wrong or swept: the defaults know most keys
+            config = hydra.compose(config_name)
+    return list(flatten(config))
+
+
+@contextmanager
+def environment(variable: str, value: str) -> Iterator[None]:
+    """Set an environment variable for a while."""
+    before = os.environ.get(variable)
+    os.environ[variable] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(variable)
+        if before is not None:
+            os.environ[variable] = before
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turn a UserError, Ctrl-C and SIGTERM into their exit codes, before Hydra or Lightning make others of them."""
+    try:
+        yield
+    except UserError as error:
+        if os.environ[TRACEBACK] != "0":
+            raise
+        leave(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except SystemExit as stop:
+        # Lightning answers Ctrl-C with exit code 1 and SIGTERM with a SystemExit of its own, whose code is 0.
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            sys.exit(130)
+        if type(stop).__name__ == "SIGTERMException":
+            sys.exit(143)
+        raise
+
+
+def leave(line: str) -> None:
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,66 @@
+"""The user's mistakes, and how Hydra's way of telling them becomes one line with a remedy."""
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf.errors import OmegaConfBaseException
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: one sentence that names the key or file, and a remedy."""
+
+
+def explain(error: Exception, config_dir: Path, known_keys: Iterable[str]) -> str | None:
+    """The one line for an error raised while Hydra composed the config; None if it is not the user's mistake.
+
+    Args:
+        config_dir: Folder of the config groups; the choices of a group are its YAML files.
+        known_keys: Dotted keys of the config without the user's overrides, to find the one that was meant.
+    """
+    if mistake := _cause_of_type(error, UserError):
+        return str(mistake)
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        return _unknown_choice(error, config_dir)
+    if unknown := re.match(r"Could not override '([^']+)'", str(error)):
+        return unknown_key(unknown[1], known_keys)
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return _one_line(error)
+    if isinstance(error, OSError):
+        return f"the run's folder cannot be made: {error}; choose another by outputs=DIR"
+    return None
+
+
+def unknown_key(key: str, known_keys: Iterable[str]) -> str:
+    """The sentence for a config key that does not exist, with the nearest one that does."""
+    nearest = _nearest(key, list(known_keys))
+    remedy = f"did you mean {nearest}?" if nearest else "python src/train.py --cfg job shows all of them"
+    return f"{key}: there is no such setting; {remedy}"
+
+
+def _nearest(key: str, known_keys: list[str]) -> str | None:
+    same_leaf = [known for known in known_keys if known.split(".")[-1] == key.split(".")[-1]]
+    siblings = [known for known in known_keys if known.rpartition(".")[0] == key.rpartition(".")[0]]
+    leaves = {known.split(".")[-1]: known for known in known_keys}
+    close = get_close_matches(key, siblings, n=1, cutoff=0.5) or get_close_matches(key, known_keys, n=1, cutoff=0.7)
+    similar_leaf = [leaves[leaf] for leaf in get_close_matches(key.split(".")[-1], leaves, n=1, cutoff=0.7)]
+    return next(iter(same_leaf + close + similar_leaf), None)
+
+
+def _unknown_choice(error: MissingConfigException, config_dir: Path) -> str:
+    group, _, choice = str(error.missing_cfg_file).rpartition("/")
+    choices = sorted(path.stem for path in (config_dir / group).glob("*.yaml"))
+    return f"{group}={choice}: there is no such choice; choose from {', '.join(choices)}"
+
+
+def _cause_of_type(error: BaseException | None, kind: type[Exception]) -> BaseException | None:
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(line for line in lines if not line.startswith(("full_key:", "object_type=", "See https")))

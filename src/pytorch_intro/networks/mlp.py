@@ -1,0 +1,31 @@
+"""A multilayer perceptron."""
+
+from collections.abc import Sequence
+
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """Fully connected layers with ReLU between them, on flattened images.
+
+    With hidden_features=(512, 512) it is the network of PyTorch's quickstart tutorial.
+
+    Args:
+        image_shape: (C, H, W).
+        num_classes: Number of logits.
+        hidden_features: Width of each hidden layer.
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, int, int], num_classes: int, hidden_features: Sequence[PositiveInt] = (512, 512)
+    ) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        features = [channels * height * width, *hidden_features]
+        hidden = [nn.Sequential(nn.Linear(i, o), nn.ReLU()) for i, o in zip(features, features[1:], strict=False)]
+        self.layers = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(features[-1], num_classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) float to logits (N, num_classes)."""
+        return self.layers(images)

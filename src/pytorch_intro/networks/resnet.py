@@ -1,0 +1,53 @@
+"""A small residual network."""
+
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from pytorch_intro.networks.layers import conv_norm
+
+
+class ResNet(nn.Module):
+    """The residual network for small images of He et al. 2016 (arXiv:1512.03385, section 4.2).
+
+    Three stages of width, 2 width and 4 width channels; the second and third begin by halving the resolution.
+
+    Args:
+        image_shape: (C, H, W); H and W of 4 or more.
+        num_classes: Number of logits.
+        width: Channels of the first stage.
+        blocks_per_stage: n of the paper; the depth is 6n + 2.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        width: PositiveInt = 16,
+        blocks_per_stage: PositiveInt = 1,
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(conv_norm(image_shape[0], width), nn.ReLU())
+        channels = [width] + [width * 2**stage for stage in range(3) for _ in range(blocks_per_stage)]
+        pairs = zip(channels, channels[1:], strict=False)
+        self.blocks = nn.Sequential(*(ResidualBlock(i, o, stride=1 if i == o else 2) for i, o in pairs))
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], num_classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) float to logits (N, num_classes)."""
+        return self.head(self.blocks(self.stem(images)))
+
+
+class ResidualBlock(nn.Module):
+    """relu(x + f(x)), f being two 3x3 convolutions; a 1x1 convolution fits x to a new shape."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        same_shape = in_channels == out_channels and stride == 1
+        self.shortcut = nn.Identity() if same_shape else conv_norm(in_channels, out_channels, 1, stride)
+        self.residual = nn.Sequential(
+            conv_norm(in_channels, out_channels, 3, stride), nn.ReLU(), conv_norm(out_channels, out_channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
+        return nn.functional.relu(self.shortcut(x) + self.residual(x))

@@ -1,0 +1,58 @@
+"""Where things lie: the project's own folders, and the folder that a new run may call its own."""
+
+import re
+from datetime import datetime
+from pathlib import Path
+
+from pytorch_intro.errors import UserError
+
+PROJECT = Path(__file__).resolve().parents[2]
+CONFIG_DIR = PROJECT / "conf"
+
+_RESERVED = re.compile(r"sweeps|bench|\d{4}-\d\d-\d\d")
+
+
+def new_run_dir(outputs: str, name: str | int | None) -> str:
+    """The folder of a run: outputs/<name>, or a fresh outputs/<date>/<time> when it has no name.
+
+    The fresh folder is made here and at once, since only the making tells two runs of the same second apart.
+
+    Raises:
+        UserError: if the name would leave the outputs folder or take one that is used otherwise.
+    """
+    if name is not None:
+        return str(Path(outputs) / checked_name(str(name)))
+    return str(fresh_dir(Path(outputs) / datetime.now().strftime("%Y-%m-%d/%H-%M-%S")))
+
+
+def new_sweep_dir(outputs: str, name: str | int | None) -> str:
+    """The folder of a sweep: outputs/sweeps/<name>, or a fresh outputs/sweeps/<date>_<time>.
+
+    Raises:
+        UserError: as new_run_dir.
+    """
+    if name is not None:
+        return str(Path(outputs) / "sweeps" / checked_name(str(name)))
+    return str(fresh_dir(Path(outputs) / "sweeps" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")))
+
+
+def checked_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.+=,-]*", name, re.ASCII) or _RESERVED.fullmatch(name):
+        raise UserError(
+            f"name={name!r}: a run's name is one folder's name: letters, digits and ._+=,- beginning with a letter "
+            "or digit, and not sweeps, bench or a date"
+        )
+    return name
+
+
+def fresh_dir(wanted: Path) -> Path:
+    """Make the wanted folder, or wanted-2, wanted-3, … if it is there already."""
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    attempt, path = 1, wanted
+    while True:
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
+            attempt += 1
+            path = wanted.with_name(f"{wanted.name}-{attempt}")

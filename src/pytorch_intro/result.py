@@ -1,0 +1,51 @@
+"""What a finished run has to tell: the content of result.json."""
+
+import os
+import subprocess
+from typing import Any
+
+import lightning
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from pytorch_intro.checkpoint import ChosenWeights
+from pytorch_intro.paths import PROJECT
+from pytorch_intro.run_folder import Result
+
+
+def result_of(
+    config: DictConfig, trainer: lightning.Trainer, chosen: ChosenWeights, train_seconds: float, total_seconds: float
+) -> Result:
+    """The result of a run whose trainer has been fitted and has tested the chosen weights.
+
+    Accuracies are shares of 1; images_per_second is that of the last epoch; best_epoch counts from 1.
+    """
+    metrics = chosen.metrics | {name: value.item() for name, value in trainer.callback_metrics.items()}
+    measured = ("val/accuracy", "val/loss", "test/accuracy", "test/loss")
+    return {
+        "status": "finished",
+        "name": os.path.relpath(config.run_dir, config.outputs),
+        "seed": config.seed,
+        **{name: metrics.get(name) for name in measured},
+        "epochs": trainer.current_epoch,
+        "best_epoch": chosen.epoch,
+        "parameters": sum(parameter.numel() for parameter in trainer.lightning_module.parameters()),
+        "train_seconds": round(train_seconds, 3),
+        "total_seconds": round(total_seconds, 3),
+        "images_per_second": metrics.get("images_per_second"),
+        "device": str(trainer.strategy.root_device),
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "git_commit": git_commit(),
+        "command": " ".join(["python src/train.py", *HydraConfig.get().overrides.task]),
+    }
+
+
+def git_commit() -> str | None:
+    """The project's commit, with -dirty behind it if files differ from it; None outside a git checkout."""
+    command = ["git", "-C", str(PROJECT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,40 @@
+"""Lightning's Trainer with this project's choices: where checkpoints are written, and what is not said."""
+
+import logging
+import warnings
+from typing import Any
+
+from lightning import Trainer
+from omegaconf import DictConfig
+
+from pytorch_intro.build import build
+from pytorch_intro.checkpoint import AtomicCheckpointIO
+
+
+def build_trainer(trainer: DictConfig, callbacks: DictConfig, logger: DictConfig, hardware: dict[str, Any]) -> Trainer:
+    """The Trainer of the config nodes trainer, callbacks and logger, on the hardware that was chosen.
+
+    Args:
+        callbacks, logger: Named nodes, each an object; null leaves one out.
+        hardware: Settings that take the place of the trainer's own.
+
+    Raises:
+        UserError: if a value is refused.
+    """
+    be_quiet()
+    callback_list = [build(node, f"callbacks.{name}") for name, node in callbacks.items() if node]
+    loggers = [build(node, f"logger.{name}") for name, node in logger.items() if node]
+    return build(
+        trainer, "trainer", callbacks=callback_list, logger=loggers, plugins=[AtomicCheckpointIO()], **hardware
+    )
+
+
+def be_quiet() -> None:
+    """Leave out what this project says itself (devices, epochs) and advice that does not hold for it."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # A batch is one slice of a tensor: worker processes only add the cost of handing it over.
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    # Only lr is logged by steps; the figures of a short epoch are not lost.
+    warnings.filterwarnings("ignore", ".*is smaller than the logging interval.*")
+    # Lightning 2.6.6 on torch 2.14.
+    warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")

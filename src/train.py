@@ -1,0 +1,56 @@
+"""Train a network, choose its best weights by validation, test them once: python src/train.py --help"""
+
+import time
+
+from omegaconf import DictConfig, OmegaConf
+
+from pytorch_intro.entrypoint import entrypoint
+from pytorch_intro.run_folder import RunFolder, show
+
+
+@entrypoint("train")
+def main(config: DictConfig) -> float:
+    started = time.perf_counter()
+    run = RunFolder(config.run_dir)
+    if recorded := run.recorded_result(config):
+        show(recorded, run, "finished before; this is the result that it recorded")
+        return recorded["val/accuracy"]
+
+    from lightning import seed_everything
+
+    from pytorch_intro.build import build, build_optimization, check
+    from pytorch_intro.checkpoint import chosen_weights
+    from pytorch_intro.hardware import choose_hardware
+    from pytorch_intro.result import result_of
+    from pytorch_intro.trainer import build_trainer
+
+    hardware = choose_hardware(config.trainer.accelerator, config.trainer.devices, config.trainer.precision)
+    check(OmegaConf.merge(config, {"trainer": hardware}))
+    seed_everything(config.seed, workers=True, verbose=False)
+
+    trainer = build_trainer(config.trainer, config.callbacks, config.logger, hardware)
+    optimizer, scheduler = build_optimization(config.optimizer, config.scheduler)
+    datamodule = build(config.data, "data")
+    datamodule.setup("fit")
+    sizes = {"image_shape": datamodule.image_shape, "num_classes": len(datamodule.classes)}
+    network = build(config.model, "model", **sizes)
+    classifier = build(
+        config.classifier, "classifier", network=network, num_classes=len(datamodule.classes),
+        optimizer=optimizer, scheduler=scheduler,
+    )
+
+    run.begin(config)
+    fit_started = time.perf_counter()
+    trainer.fit(classifier, datamodule)
+    train_seconds = time.perf_counter() - fit_started
+    chosen = chosen_weights(trainer)
+    trainer.test(classifier, datamodule, ckpt_path=chosen.path, weights_only=True, verbose=False)
+
+    result = result_of(config, trainer, chosen, train_seconds, time.perf_counter() - started)
+    run.finish(result)
+    show(result, run)
+    return result["val/accuracy"]
+
+
+if __name__ == "__main__":
+    main()
