@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from pytorch_intro.dataset import Batch
-from pytorch_intro.errors import UserError
 
 
 class Classifier(LightningModule):
@@ -26,7 +26,7 @@ class Classifier(LightningModule):
         network: Images to logits.
         num_classes: Number of logits.
         optimizer: Makes the optimizer of the network's parameters.
-        scheduler: Makes the schedule of an optimizer and a total number of steps.
+        scheduler: Makes the schedule of an optimizer and a total number of steps, math.inf for a training without end.
         label_smoothing: Share of each training label that is spread over all classes (Szegedy et al. 2016).
     """
 
@@ -35,7 +35,7 @@ class Classifier(LightningModule):
         network: nn.Module,
         num_classes: int,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
-        scheduler: Callable[[Optimizer, int], LRScheduler],
+        scheduler: Callable[[Optimizer, float], LRScheduler],
         label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
         super().__init__()
@@ -71,7 +71,9 @@ class Classifier(LightningModule):
         logits = self(images)
         self.log_epoch("test", cross_entropy(logits, targets), logits, targets, self.test_accuracy)
 
-    def log_epoch(self, stage: str, loss: Tensor, logits: Tensor, targets: Tensor, accuracy: MulticlassAccuracy) -> None:
+    def log_epoch(
+        self, stage: str, loss: Tensor, logits: Tensor, targets: Tensor, accuracy: MulticlassAccuracy
+    ) -> None:
         """Add a batch to the epoch's <stage>/loss and <stage>/accuracy.
 
         Args:
@@ -80,15 +82,12 @@ class Classifier(LightningModule):
             targets: (N,) int64.
         """
         accuracy.update(logits, targets)
-        metrics = {f"{stage}/loss": loss.detach(), f"{stage}/accuracy": accuracy}
+        metrics: dict[str, Metric | Tensor | float] = {f"{stage}/loss": loss.detach(), f"{stage}/accuracy": accuracy}
         self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(targets), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        total_steps = self.trainer.estimated_stepping_batches
-        if total_steps == float("inf"):
-            raise UserError("trainer.max_epochs: the schedule needs an end; give max_epochs or max_steps a limit")
         optimizer = self.optimizer(self.network.parameters())
-        schedule = self.scheduler(optimizer, max(1, int(total_steps)))
+        schedule = self.scheduler(optimizer, max(1, self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

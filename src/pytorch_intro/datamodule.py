@@ -1,7 +1,7 @@
 """The data's way to the network: data set, splits, loaders, and what happens to a batch on the device."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, cast
 
 import torch
 from lightning import LightningDataModule
@@ -12,8 +12,6 @@ from torchvision.transforms import v2
 
 from pytorch_intro.dataset import Batch, ImageDataset, Sample, already_a_batch
 from pytorch_intro.errors import UserError
-
-Stage = Literal["fit", "validate", "test", "predict"]
 
 
 class DataModule(LightningDataModule):
@@ -65,7 +63,7 @@ class DataModule(LightningDataModule):
         self.normalize = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
         self.augment = augment or nn.Identity()
 
-    def setup(self, stage: Stage) -> None:
+    def setup(self, stage: str) -> None:
         """Load what the stage needs, once: the training set for fit and validate, the test set for test."""
         if stage in ("fit", "validate") and not hasattr(self, "train_set"):
             official_train = self.dataset(root=self.root, train=True)
@@ -87,7 +85,7 @@ class DataModule(LightningDataModule):
     def loader(self, dataset: Dataset[Sample], shuffle: bool = False) -> DataLoader[Batch]:
         """An ordinary DataLoader, whose data set hands over whole batches."""
         return DataLoader(
-            dataset,
+            cast(Dataset[Batch], dataset),  # whose __getitems__ gives batches
             batch_size=self.batch_size,
             shuffle=shuffle,
             num_workers=self.num_workers,

@@ -1,6 +1,7 @@
 """Images that fit in memory: one tensor, indexed like a list or fetched a batch at a time."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,6 +41,6 @@ class ImageDataset(Dataset[Sample]):
         return self.images[rows], self.targets[rows]
 
 
-def already_a_batch(batch: Batch) -> Batch:
+def already_a_batch(batch: Any) -> Any:
     """The collate function for batches that `__getitems__` has put together."""
     return batch

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from pytorch_intro.errors import UserError, explain
+from pytorch_intro.errors import UserError, explain, leave
 from pytorch_intro.flat_config import flatten
 from pytorch_intro.paths import CONFIG_DIR, PROJECT, new_run_dir, new_sweep_dir
+from pytorch_intro.run_folder import RunFolder
 
 Task = Callable[[DictConfig], object]
 
@@ -60,7 +62,7 @@ def register_resolvers() -> None:
 
 
 def known_keys(config_name: str) -> list[str]:
-    """Dotted keys of the config as it is composed without complaint: with the group choices of the command line only."""
+    """Dotted keys of the config as it composes without complaint: with the command line's group choices alone."""
     groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
     choices = [argument for argument in sys.argv[1:] if argument.partition("=")[0] in groups]
     GlobalHydra.instance().clear()
@@ -69,7 +71,7 @@ def known_keys(config_name: str) -> list[str]:
             config = hydra.compose(config_name, choices)
         except Exception:  # a choice that is wrong or swept: the defaults know most keys
             config = hydra.compose(config_name)
-    return list(flatten(config))
+    return [*flatten(config), *map(str, config)]
 
 
 @contextmanager
@@ -91,6 +93,7 @@ def exit_codes() -> Iterator[None]:
     try:
         yield
     except UserError as error:
+        RunFolder(HydraConfig.get().runtime.output_dir).discard_unless_begun()
         if os.environ[TRACEBACK] != "0":
             raise
         leave(str(error))
@@ -103,8 +106,3 @@ def exit_codes() -> Iterator[None]:
         if type(stop).__name__ == "SIGTERMException":
             sys.exit(143)
         raise
-
-
-def leave(line: str) -> None:
-    print(f"error: {line}", file=sys.stderr)
-    sys.exit(2)

@@ -32,7 +32,7 @@ class EpochLog(Callback):
         now = time.perf_counter()
         self.seconds += now - self.clock
         self.clock = now
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
             for logger in trainer.loggers:
                 logger.log_metrics({"lr": learning_rate}, step=trainer.global_step)

@@ -1,9 +1,11 @@
 """The user's mistakes, and how Hydra's way of telling them becomes one line with a remedy."""
 
 import re
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import NoReturn
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
@@ -11,6 +13,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 class UserError(Exception):
     """A mistake that the user can mend: one sentence that names the key or file, and a remedy."""
+
+
+def leave(line: str) -> NoReturn:
+    """End the program with one line about the user's mistake, and exit code 2."""
+    print("error:", " ".join(line.split()), file=sys.stderr)
+    sys.exit(2)
 
 
 def explain(error: Exception, config_dir: Path, known_keys: Iterable[str]) -> str | None:

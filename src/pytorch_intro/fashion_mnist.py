@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pytorch_intro.dataset import ImageDataset
-from pytorch_intro.errors import UserError
+from pytorch_intro.errors import UserError, leave
 from pytorch_intro.idx import REMEDY, parse_idx, read_bytes
 from pytorch_intro.paths import PROJECT
 
@@ -79,19 +79,19 @@ class FashionMNIST(ImageDataset):
 def _fetch(file: Path) -> None:
     """Put one of the four idx files where it belongs, whole or not at all."""
     system_file = SYSTEM_DIR / f"{file.name}.gz"
-    if system_file.exists():
-        content = _intact(read_bytes(system_file), system_file)
-    else:
-        content = _from_mirror(file.name)
+    in_system = system_file.exists()
+    content = _intact(read_bytes(system_file), system_file) if in_system else _from_mirror(file.name)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as temporary:
             temporary.write(content)
-        os.chmod(temporary.name, 0o644)
-        os.replace(temporary.name, file)
+        Path(temporary.name).chmod(0o644)
+        Path(temporary.name).replace(file)
     except OSError as error:
-        raise UserError(f"data.root: {file} cannot be written ({error}); give another folder by data.root=DIR") from error
-    log.info("data: %s laid down, from %s", file, system_file.parent if system_file.exists() else "the mirror")
+        raise UserError(
+            f"data.root: {file} cannot be written ({error}); give another folder by data.root=DIR"
+        ) from error
+    log.info("data: %s laid down, from %s", file, system_file.parent if in_system else "the mirror")
 
 
 def _from_mirror(name: str) -> bytes:
@@ -143,3 +143,16 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
+
+
+def main() -> None:
+    """Put all four files into data/: python -m pytorch_intro.fashion_mnist"""
+    try:
+        for train in (True, False):
+            FashionMNIST(str(PROJECT / "data"), train)
+    except UserError as error:
+        leave(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-from typing import Any
 
 import lightning
 import torch

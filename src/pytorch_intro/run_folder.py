@@ -58,6 +58,11 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.config_file, OmegaConf.to_yaml(config))
 
+    def discard_unless_begun(self) -> None:
+        """Remove what a mistake before the beginning left here: a log and the folder, if there is nothing else."""
+        if [path.suffix for path in self.path.iterdir()] in ([], [".log"]):
+            shutil.rmtree(self.path, ignore_errors=True)
+
     def finish(self, result: Result) -> None:
         write_atomically(self.result_file, json.dumps(result, indent=2) + "\n")
 

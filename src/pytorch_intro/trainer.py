@@ -22,8 +22,8 @@ def build_trainer(trainer: DictConfig, callbacks: DictConfig, logger: DictConfig
         UserError: if a value is refused.
     """
     be_quiet()
-    callback_list = [build(node, f"callbacks.{name}") for name, node in callbacks.items() if node]
-    loggers = [build(node, f"logger.{name}") for name, node in logger.items() if node]
+    callback_list = [build(node, f"callbacks.{name!s}") for name, node in callbacks.items() if node]
+    loggers = [build(node, f"logger.{name!s}") for name, node in logger.items() if node]
     return build(
         trainer, "trainer", callbacks=callback_list, logger=loggers, plugins=[AtomicCheckpointIO()], **hardware
     )

@@ -1,6 +1,7 @@
 """A multilayer perceptron."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from pydantic import PositiveInt
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ class MLP(nn.Module):
         super().__init__()
         channels, height, width = image_shape
         features = [channels * height * width, *hidden_features]
-        hidden = [nn.Sequential(nn.Linear(i, o), nn.ReLU()) for i, o in zip(features, features[1:], strict=False)]
+        hidden = [nn.Sequential(nn.Linear(i, o), nn.ReLU()) for i, o in pairwise(features)]
         self.layers = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(features[-1], num_classes))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """A small residual network."""
 
+from itertools import pairwise
+
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
@@ -28,8 +30,8 @@ class ResNet(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(conv_norm(image_shape[0], width), nn.ReLU())
         channels = [width] + [width * 2**stage for stage in range(3) for _ in range(blocks_per_stage)]
-        pairs = zip(channels, channels[1:], strict=False)
-        self.blocks = nn.Sequential(*(ResidualBlock(i, o, stride=1 if i == o else 2) for i, o in pairs))
+        blocks = [ResidualBlock(i, o, stride=1 if i == o else 2) for i, o in pairwise(channels)]
+        self.blocks = nn.Sequential(*blocks)
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], num_classes))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,0 +1,59 @@
+# make train: set up, see that real data is at hand, train.   make test: set up, lint, check types, test.
+PYTHON ?= python3
+VENV   := .venv
+RUN    := $(VENV)/bin/python
+DATA   := data/FashionMNIST/raw/t10k-labels-idx1-ubyte
+SHELL  := /bin/bash
+
+.DEFAULT_GOAL := help
+.PHONY: help train test lint tensorboard lock
+
+help:  ## show this
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 22
+
+train: $(VENV)/installed $(DATA)  ## train with the defaults on real Fashion-MNIST
+	@$(RUN) src/train.py
+
+test: $(VENV)/installed-test lint  ## ruff, mypy and pytest
+	@$(RUN) -m pytest
+
+lint: $(VENV)/installed-test  ## ruff and mypy
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+tensorboard: $(VENV)/installed  ## the curves of all runs, at http://localhost:6006
+	@$(RUN) -m tensorboard.main --logdir outputs
+
+# Where neither the system nor the mirror has the data, the system's package manager may.
+$(DATA): | $(VENV)/installed
+	@$(FETCH) || { echo "so the system's package is installed" && $(INSTALL_SYSTEM_PACKAGE) && $(FETCH); }
+
+FETCH = PYTHONPATH=src $(RUN) -m pytorch_intro.fashion_mnist
+INSTALL_SYSTEM_PACKAGE = root() { if [ "$$(id -u)" = 0 ]; then "$$@"; else sudo -n "$$@"; fi; } && \
+	command -v apt-get >/dev/null && root apt-get update -qq && root apt-get install -y -qq dataset-fashion-mnist >/dev/null
+
+$(VENV)/installed: requirements.txt
+	@$(call install,requirements.txt)
+
+# The test requirements contain the others, in the same versions.
+$(VENV)/installed-test: requirements-test.txt
+	@$(call install,requirements-test.txt)
+	@touch $(VENV)/installed
+
+define install
+	echo "installing $(1) into $(VENV), about 3 GB to download on Linux" && \
+	if command -v uv >/dev/null; then \
+		{ [ -x $(RUN) ] || uv venv --quiet --python $(PYTHON) $(VENV); } && \
+		uv pip install --quiet --python $(RUN) --require-hashes -r $(1); \
+	else \
+		{ [ -x $(RUN) ] || $(PYTHON) -m venv $(VENV); } && \
+		$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1); \
+	fi && touch $@
+endef
+
+lock:  ## resolve the requirements anew (needs uv); add ARGS=--upgrade for newer versions
+	@uv pip compile --quiet $(LOCK) pyproject.toml -o requirements.txt $(ARGS)
+	@uv pip compile --quiet $(LOCK) pyproject.toml --group test -c requirements.txt -o requirements-test.txt $(ARGS)
+
+LOCK = --universal --python-version 3.10 --generate-hashes --no-annotate --custom-compile-command "make lock"

@@ -1,0 +1,93 @@
+"""Is the config right? Its values against the signatures that they are meant for."""
+
+import inspect
+import json
+import typing
+from typing import Annotated, Any
+
+import hydra
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from pydantic import ConfigDict, Field, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+
+from pytorch_intro.errors import UserError, unknown_key
+
+# The settings that belong to no object.
+SETTINGS = {"seed": Annotated[int, Field(ge=0, lt=2**32)], "overwrite": bool}
+
+
+def check(config: DictConfig) -> None:
+    """Compare every value in a config with the signature that it is meant for, before any work is done.
+
+    Raises:
+        UserError: for an unknown name, or a value of the wrong type or range; it names the dotted key.
+    """
+    for key, hint in SETTINGS.items():
+        check_value(key, config[key], hint)
+    check_nodes(config)
+
+
+def check_nodes(config: DictConfig | ListConfig, key: str = "") -> None:
+    """Compare the values of all nodes that have a `_target_`, however deep, with its signature."""
+    if isinstance(config, DictConfig) and "_target_" in config:
+        check_call(config, key)
+    for name, value in config.items() if isinstance(config, DictConfig) else enumerate(config):
+        if isinstance(value, (DictConfig, ListConfig)):
+            check_nodes(value, f"{key}.{name!s}".lstrip("."))
+
+
+def check_call(node: DictConfig, key: str) -> None:
+    """Compare a node's values with the signature of its `_target_`."""
+    try:
+        target = hydra.utils.get_object(node["_target_"])
+        signature = inspect.signature(target)
+    except Exception as error:
+        raise UserError(f"{key}._target_={node['_target_']}: it cannot be imported ({error})") from error
+    is_class = inspect.isclass(target)
+    hints = typing.get_type_hints(target.__init__ if is_class else target, include_extras=True)
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+    for name, value in node.items():
+        if str(name) in ("_target_", "_partial_", "_convert_", "_recursive_", "_args_"):
+            continue
+        if name not in signature.parameters and not takes_any:
+            raise UserError(unknown_key(f"{key}.{name!s}", [f"{key}.{known}" for known in signature.parameters]))
+        if name in hints:
+            check_value(f"{key}.{name!s}", value, hints[str(name)])
+
+
+def check_value(key: str, value: object, hint: Any) -> None:
+    """Compare one value with a type hint, in pydantic's strict sense: "5" and true are no integers.
+
+    Raises:
+        UserError: if it does not fit.
+    """
+    if isinstance(value, (DictConfig, ListConfig)):
+        if _has_target(value):
+            return
+        value = OmegaConf.to_container(value, resolve=True)
+    try:
+        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticSchemaGenerationError:
+        return
+    except PydanticUserError:
+        adapter = TypeAdapter(hint)
+    try:
+        adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        raise UserError(f"{key}={_as_typed(value)}: {_expectation(error)}") from None
+
+
+def _expectation(error: ValidationError) -> str:
+    """What would have been right: pydantic's sentences, one for each kind of value that is allowed."""
+    sentences = [
+        detail["msg"] for detail in error.errors() if detail["type"] not in ("needs_python_object", "none_required")
+    ]
+    return " or ".join(dict.fromkeys(sentences)).lower() or "this is not a value that it takes"
+
+
+def _as_typed(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _has_target(value: DictConfig | ListConfig) -> bool:
+    nodes = value.values() if isinstance(value, DictConfig) else value
+    return "_target_" in value or any(isinstance(node, DictConfig) and "_target_" in node for node in nodes)

@@ -1,0 +1,108 @@
+"""Set-up that the tests share. All of it is offline and uses no data but the sample that comes with the project."""
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+import train
+from pytorch_intro.build import build
+from pytorch_intro.datamodule import DataModule
+from pytorch_intro.entrypoint import register_resolvers
+from pytorch_intro.paths import CONFIG_DIR, PROJECT
+
+
+@dataclass
+class Answer:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture(autouse=True)
+def _clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hydra's and logging's global state as in a new process; no traceback asked for."""
+    register_resolvers()
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers, root.level = handlers, level
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """`python src/train.py …` in this process, its runs under tmp_path/outputs."""
+
+    def run(*arguments: str) -> Answer:
+        outputs = [] if any("--" in argument for argument in arguments) else [f"outputs={tmp_path / 'outputs'}"]
+        monkeypatch.setattr(sys, "argv", ["src/train.py", *arguments, *outputs])
+        capsys.readouterr()
+        code: Any = 0
+        try:
+            train.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        return Answer(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one finished run on the sample; tests only read it."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(None):
+        arguments = ["data=sample", "trainer=cpu", "trainer.max_epochs=2", "name=first", f"outputs={outputs}"]
+        patch.setattr(sys, "argv", ["src/train.py", *arguments])
+        register_resolvers()
+        train.main()
+    return outputs / "first"
+
+
+@pytest.fixture(scope="session")
+def result(finished_run: Path) -> dict[str, Any]:
+    """The content of the finished run's result.json."""
+    return json.loads((finished_run / "result.json").read_text())
+
+
+def compose(*overrides: str, run_dir: Path = PROJECT / "outputs" / "never") -> DictConfig:
+    """The config of `python src/train.py …` as the entrypoint would get it."""
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return hydra.compose("train", [f"run_dir={run_dir}", *overrides])
+
+
+def sample_datamodule(*overrides: str) -> DataModule:
+    """The DataModule of data=sample, set up for training and for testing."""
+    datamodule: DataModule = build(compose("data=sample", *overrides).data, "data")
+    datamodule.setup("fit")
+    datamodule.setup("test")
+    return datamodule
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """8 random gray images, (8, 1, 28, 28) uint8."""
+    return torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

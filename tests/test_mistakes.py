@@ -1,0 +1,83 @@
+"""Every mistake of the user's is answered in one line that names the key or file, and by exit code 2."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Command
+
+MISTAKES = {
+    "unknown key": (["trainer.max_epoch=3"], ["trainer.max_epoch", "did you mean trainer.max_epochs"]),
+    "unknown key at the top": (["batch_size=3"], ["batch_size", "did you mean data.batch_size"]),
+    "unknown key with a plus": (["+optimizer.momentun=0.9", "optimizer=sgd"], ["optimizer.momentum"]),
+    "unknown choice": (["model=cmn"], ["model=cmn", "choose from cnn, mlp, resnet"]),
+    "unknown group": (["modle=mlp"], ["modle", "model"]),
+    "unreadable override": (["model="], ["model"]),
+    "not an override": (["epochs"], ["epochs"]),
+    "sweep without -m": (["seed=0,1"], ["seed=0,1"]),
+    "batch size 0": (["data.batch_size=0"], ["data.batch_size=0", "greater than 0"]),
+    "batch size in words": (["data.batch_size=many"], ["data.batch_size=many", "integer"]),
+    "batch size with a fraction": (["data.batch_size=1.5"], ["data.batch_size=1.5", "integer"]),
+    "val_fraction above 1": (["data.val_fraction=1.5"], ["data.val_fraction=1.5", "less than 1"]),
+    "val_fraction too small": (["data.val_fraction=1e-9"], ["data.val_fraction=1e-09", "empty"]),
+    "negative lr": (["optimizer.lr=-1"], ["optimizer.lr=-1", "learning rate"]),
+    "lr in words": (["optimizer.lr=high"], ["optimizer.lr=high", "number"]),
+    "negative epochs": (["trainer.max_epochs=-3"], ["trainer.max_epochs=-3"]),
+    "endless epochs": (["trainer.max_epochs=-1"], ["trainer.max_epochs"]),
+    "negative seed": (["seed=-1"], ["seed=-1"]),
+    "no seed": (["seed=null"], ["seed=null"]),
+    "overwrite in words": (["overwrite=perhaps"], ["overwrite=perhaps"]),
+    "negative workers": (["data.num_workers=-1"], ["data.num_workers=-1"]),
+    "mean of no number": (["data.mean=[a]"], ["data.mean", "number"]),
+    "precision unheard of": (["trainer.precision=3"], ["trainer.precision=3"]),
+    "accelerator unheard of": (["trainer.accelerator=abacus"], ["trainer.accelerator=abacus", "cpu"]),
+    "devices unheard of": (["trainer.devices=two"], ["trainer.devices=two"]),
+    "no devices": (["trainer.devices=0"], ["trainer.devices=0"]),
+    "more devices than there are": (["trainer.devices=999"], ["trainer.devices=999", "only"]),
+    "target that is not there": (["model._target_=torch.nn.Nonsense"], ["model._target_", "torch.nn.Nonsense"]),
+    "setting of a function": (["+scheduler.peak=3"], ["scheduler.peak"]),
+    "warm-up beyond the end": (["scheduler.warmup_fraction=2"], ["scheduler.warmup_fraction=2"]),
+    "name that leaves the folder": (["name=../elsewhere"], ["name='../elsewhere'"]),
+    "name that is taken by the project": (["name=sweeps"], ["name='sweeps'"]),
+    "data root that is missing": (["data=fashion_mnist", "data.root=/nowhere"], ["data.root=/nowhere"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "told"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_ends_in_one_line_and_exit_code_2(
+    command: Command, arguments: list[str], told: list[str], tmp_path: Path
+) -> None:
+    """The line begins with `error: `, names the setting, and nothing is left behind."""
+    data = [] if any(argument.startswith("data=") for argument in arguments) else ["data=sample"]
+    answer = command(*data, *arguments)
+    assert answer.code == 2
+    assert answer.err.startswith("error: ")
+    assert answer.err.count("\n") == 1
+    for words in told:
+        assert words in answer.err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is an mps device here")
+def test_an_accelerator_that_is_not_there_is_answered_with_those_that_are(command: Command) -> None:
+    answer = command("data=sample", "trainer.accelerator=mps")
+    assert answer.code == 2
+    assert "trainer.accelerator=mps" in answer.err
+    assert "there is cpu" in answer.err or "there is cuda, cpu" in answer.err
+
+
+def test_the_traceback_of_a_mistake_is_there_for_those_who_ask(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HYDRA_FULL_ERROR=1 lets the exception through."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(Exception, match="batch_size"):
+        command("data=sample", "data.batch_size=0")
+
+
+def test_an_outputs_folder_that_cannot_be_made_is_a_mistake(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "outputs").write_text("a file is in the way")
+    answer = command("data=sample", "name=first")
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert "outputs" in answer.err
