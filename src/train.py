@@ -18,7 +18,7 @@ def main(config: DictConfig) -> float:
 
     from lightning import seed_everything
 
-    from pytorch_intro.build import build, build_optimization
+    from pytorch_intro.build import build, build_classifier, build_optimization
     from pytorch_intro.check import check
     from pytorch_intro.checkpoint import chosen_weights
     from pytorch_intro.hardware import choose_hardware
@@ -30,21 +30,11 @@ def main(config: DictConfig) -> float:
     seed_everything(config.seed, workers=True, verbose=False)
 
     trainer = build_trainer(config.trainer, config.callbacks, config.logger, hardware)
-    optimizer, scheduler = build_optimization(
-        config.optimizer, config.scheduler, endless={trainer.max_epochs, trainer.max_steps} == {-1}
-    )
+    endless = config.trainer.max_epochs == config.trainer.max_steps == -1
+    optimization = build_optimization(config.optimizer, config.scheduler, endless)
     datamodule = build(config.data, "data")
     datamodule.setup("fit")
-    sizes = {"image_shape": datamodule.image_shape, "num_classes": len(datamodule.classes)}
-    network = build(config.model, "model", **sizes)
-    classifier = build(
-        config.classifier,
-        "classifier",
-        network=network,
-        num_classes=len(datamodule.classes),
-        optimizer=optimizer,
-        scheduler=scheduler,
-    )
+    classifier = build_classifier(config.classifier, config.model, datamodule, *optimization)
 
     run.begin(config)
     fit_started = time.perf_counter()

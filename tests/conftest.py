@@ -1,6 +1,7 @@
 """Set-up that the tests share. All of it is offline and uses no data but the sample that comes with the project."""
 
 import contextlib
+import io
 import json
 import logging
 import sys
@@ -72,7 +73,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one finished run on the sample; tests only read it."""
     outputs = tmp_path_factory.mktemp("outputs")
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(None):
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
         arguments = ["data=sample", "trainer=cpu", "trainer.max_epochs=2", "name=first", f"outputs={outputs}"]
         patch.setattr(sys, "argv", ["src/train.py", *arguments])
         register_resolvers()

@@ -10,6 +10,7 @@ MISTAKES = {
     "unknown key": (["trainer.max_epoch=3"], ["trainer.max_epoch", "did you mean trainer.max_epochs"]),
     "unknown key at the top": (["batch_size=3"], ["batch_size", "did you mean data.batch_size"]),
     "unknown key with a plus": (["+optimizer.momentun=0.9", "optimizer=sgd"], ["optimizer.momentum"]),
+    "unknown key at the top with a plus": (["+sead=3"], ["sead", "did you mean seed"]),
     "unknown choice": (["model=cmn"], ["model=cmn", "choose from cnn, mlp, resnet"]),
     "unknown group": (["modle=mlp"], ["modle", "model"]),
     "unreadable override": (["model="], ["model"]),
@@ -20,7 +21,8 @@ MISTAKES = {
     "batch size with a fraction": (["data.batch_size=1.5"], ["data.batch_size=1.5", "integer"]),
     "val_fraction above 1": (["data.val_fraction=1.5"], ["data.val_fraction=1.5", "less than 1"]),
     "val_fraction too small": (["data.val_fraction=1e-9"], ["data.val_fraction=1e-09", "empty"]),
-    "negative lr": (["optimizer.lr=-1"], ["optimizer.lr=-1", "learning rate"]),
+    "negative lr": (["optimizer.lr=-1"], ["optimizer.lr=-1"]),
+    "lr that torch refuses": (["optimizer=adamw", "optimizer.lr=-1"], ["optimizer.lr=-1", "learning rate"]),
     "lr in words": (["optimizer.lr=high"], ["optimizer.lr=high", "number"]),
     "negative epochs": (["trainer.max_epochs=-3"], ["trainer.max_epochs=-3"]),
     "endless epochs": (["trainer.max_epochs=-1"], ["trainer.max_epochs"]),
@@ -81,3 +83,16 @@ def test_an_outputs_folder_that_cannot_be_made_is_a_mistake(command: Command, tm
     assert answer.code == 2
     assert answer.err.count("\n") == 1
     assert "outputs" in answer.err
+
+
+def test_what_is_no_mistake_of_the_user_s_keeps_its_traceback(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fills up in the midst of training is not told as a wrong setting."""
+
+    def disk_full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pytorch_intro.checkpoint.AtomicCheckpointIO.save_checkpoint", disk_full)
+    with pytest.raises(OSError, match="No space left"):
+        command("data=sample", "trainer.max_epochs=1", "trainer.limit_train_batches=2")

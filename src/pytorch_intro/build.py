@@ -9,6 +9,8 @@ import torch
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
+from pytorch_intro.classifier import Classifier
+from pytorch_intro.datamodule import DataModule
 from pytorch_intro.errors import UserError
 
 
@@ -50,6 +52,20 @@ def build_optimization(optimizer: DictConfig, scheduler: DictConfig, endless: bo
     except (ValueError, TypeError) as error:
         raise rejected(key, node, error) from error
     return make_optimizer, make_scheduler
+
+
+def build_classifier(
+    classifier: DictConfig, model: DictConfig, datamodule: DataModule, optimizer: Any, scheduler: Any
+) -> Classifier:
+    """The LightningModule around a network of the data's image shape and number of classes.
+
+    Raises:
+        UserError: if a value is refused.
+    """
+    num_classes = len(datamodule.classes)
+    network = build(model, "model", image_shape=datamodule.image_shape, num_classes=num_classes)
+    made = {"network": network, "num_classes": num_classes, "optimizer": optimizer, "scheduler": scheduler}
+    return build(classifier, "classifier", **made)
 
 
 def rejected(key: str, node: DictConfig, cause: BaseException) -> UserError:

@@ -3,7 +3,7 @@
 import inspect
 import json
 import typing
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import hydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -12,27 +12,40 @@ from pydantic import ConfigDict, Field, PydanticSchemaGenerationError, PydanticU
 from pytorch_intro.errors import UserError, unknown_key
 
 # The settings that belong to no object.
-SETTINGS = {"seed": Annotated[int, Field(ge=0, lt=2**32)], "overwrite": bool}
+SETTINGS: dict[str, Any] = {
+    "name": str | int | None,
+    "seed": Annotated[int, Field(ge=0, lt=2**32)],
+    "overwrite": bool,
+    "outputs": str,
+    "run_dir": str,
+}
 
 
-def check(config: DictConfig) -> None:
+def check(config: DictConfig | ListConfig, more_settings: dict[str, Any] | None = None) -> None:
     """Compare every value in a config with the signature that it is meant for, before any work is done.
+
+    Args:
+        more_settings: Type hints of settings that belong to no object, by dotted key, besides those of every command.
 
     Raises:
         UserError: for an unknown name, or a value of the wrong type or range; it names the dotted key.
     """
-    for key, hint in SETTINGS.items():
-        check_value(key, config[key], hint)
-    check_nodes(config)
+    check_nodes(config, "", SETTINGS | (more_settings or {}))
 
 
-def check_nodes(config: DictConfig | ListConfig, key: str = "") -> None:
+def check_nodes(config: DictConfig | ListConfig, key: str, settings: dict[str, Any]) -> None:
     """Compare the values of all nodes that have a `_target_`, however deep, with its signature."""
-    if isinstance(config, DictConfig) and "_target_" in config:
-        check_call(config, key)
+    is_call = isinstance(config, DictConfig) and "_target_" in config
+    if is_call:
+        check_call(cast(DictConfig, config), key)
     for name, value in config.items() if isinstance(config, DictConfig) else enumerate(config):
+        path = f"{key}.{name!s}".lstrip(".")
         if isinstance(value, (DictConfig, ListConfig)):
-            check_nodes(value, f"{key}.{name!s}".lstrip("."))
+            check_nodes(value, path, settings)
+        elif path in settings:
+            check_value(path, value, settings[path])
+        elif not is_call and value is not None and isinstance(config, DictConfig):
+            raise UserError(unknown_key(path, settings))
 
 
 def check_call(node: DictConfig, key: str) -> None:

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAccuracy
 
 from pytorch_intro.dataset import Batch
+from pytorch_intro.epoch_metrics import EpochMetrics
 
 
 class Classifier(LightningModule):
@@ -45,10 +44,9 @@ class Classifier(LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.label_smoothing = label_smoothing
-        # Without argument checks, each of which would wait for the device.
-        self.train_accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-        self.val_accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-        self.test_accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+        self.train_metrics = EpochMetrics()
+        self.val_metrics = EpochMetrics()
+        self.test_metrics = EpochMetrics()
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) float to logits (N, num_classes)."""
@@ -58,32 +56,35 @@ class Classifier(LightningModule):
         images, targets = batch
         logits = self(images)
         loss = cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
-        self.log_epoch("train", loss, logits, targets, self.train_accuracy)
+        self.train_metrics.update(loss.detach(), logits.detach(), targets)
+        if self.trainer.is_last_batch:  # not at the epoch's end, which callbacks see first
+            self.log_epoch("train", self.train_metrics)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        images, targets = batch
-        logits = self(images)
-        self.log_epoch("val", cross_entropy(logits, targets), logits, targets, self.val_accuracy)
+        self.evaluate(batch, self.val_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_epoch("val", self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self.evaluate(batch, self.test_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        self.log_epoch("test", self.test_metrics)
+
+    def evaluate(self, batch: Batch, metrics: EpochMetrics) -> None:
+        """Add a batch's cross-entropy and accuracy to the metrics."""
         images, targets = batch
         logits = self(images)
-        self.log_epoch("test", cross_entropy(logits, targets), logits, targets, self.test_accuracy)
+        metrics.update(cross_entropy(logits, targets), logits, targets)
 
-    def log_epoch(
-        self, stage: str, loss: Tensor, logits: Tensor, targets: Tensor, accuracy: MulticlassAccuracy
-    ) -> None:
-        """Add a batch to the epoch's <stage>/loss and <stage>/accuracy.
-
-        Args:
-            loss: () mean over the batch.
-            logits: (N, num_classes).
-            targets: (N,) int64.
-        """
-        accuracy.update(logits, targets)
-        metrics: dict[str, Metric | Tensor | float] = {f"{stage}/loss": loss.detach(), f"{stage}/accuracy": accuracy}
-        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(targets), sync_dist=True)
+    def log_epoch(self, stage: str, metrics: EpochMetrics) -> None:
+        """Log <stage>/loss and <stage>/accuracy of the epoch, and begin anew."""
+        self.log_dict(
+            {f"{stage}/{name}": value for name, value in metrics.compute().items()}, on_step=False, on_epoch=True
+        )
+        metrics.reset()
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.network.parameters())

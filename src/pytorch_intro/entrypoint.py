@@ -33,19 +33,26 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
         def command() -> None:
             register_resolvers()
             asked_for = os.environ.get(TRACEBACK, "0")
+            failures: list[Exception] = []  # of the task itself, which no remedy is known for
 
             @functools.wraps(task)
             def job(config: DictConfig) -> object:
-                with environment(TRACEBACK, asked_for), exit_codes():
-                    return task(config)
+                try:
+                    with environment(TRACEBACK, asked_for), exit_codes():
+                        return task(config)
+                except Exception as error:
+                    failures.append(error)
+                    raise
 
             # Hydra then raises its errors, instead of printing them in its own form and leaving with exit code 1.
             with environment(TRACEBACK, "1"):
                 try:
                     hydra.main(config_path=str(CONFIG_DIR), config_name=config_name, version_base="1.3")(job)()
                 except Exception as error:
+                    if asked_for != "0" or error in failures:
+                        raise
                     line = explain(error, CONFIG_DIR, known_keys(config_name))
-                    if line is None or asked_for != "0":
+                    if line is None:
                         raise
                     leave(line)
 

@@ -28,7 +28,7 @@ def explain(error: Exception, config_dir: Path, known_keys: Iterable[str]) -> st
         config_dir: Folder of the config groups; the choices of a group are its YAML files.
         known_keys: Dotted keys of the config without the user's overrides, to find the one that was meant.
     """
-    if mistake := _cause_of_type(error, UserError):
+    if mistake := _user_error_behind(error):
         return str(mistake)
     if isinstance(error, MissingConfigException) and error.options is not None:
         return _unknown_choice(error, config_dir)
@@ -63,10 +63,15 @@ def _unknown_choice(error: MissingConfigException, config_dir: Path) -> str:
     return f"{group}={choice}: there is no such choice; choose from {', '.join(choices)}"
 
 
-def _cause_of_type(error: BaseException | None, kind: type[Exception]) -> BaseException | None:
-    while error is not None and not isinstance(error, kind):
+def _user_error_behind(error: BaseException | None) -> UserError | None:
+    """The UserError itself, or the one that OmegaConf wrapped when a resolver raised it."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, UserError):
+            return error
+        seen.append(error)
         error = error.__cause__ or error.__context__
-    return error
+    return None
 
 
 def _one_line(error: Exception) -> str:

@@ -1,7 +1,6 @@
 """The folder of one run: its config, written first; its result, written last; what lies between."""
 
 import json
-import logging
 import os
 import shutil
 import sys
@@ -12,8 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.errors import UserError
 from pytorch_intro.flat_config import flatten
-
-log = logging.getLogger(__name__)
 
 Result = dict[str, Any]
 
@@ -29,7 +26,6 @@ class RunFolder:
         self.path = Path(path)
         self.config_file = self.path / "config.yaml"
         self.result_file = self.path / "result.json"
-        self.checkpoints = self.path / "checkpoints"
 
     def recorded_result(self, config: DictConfig) -> Result | None:
         """The result, if this config has been run here to its end.
@@ -37,7 +33,7 @@ class RunFolder:
         Raises:
             UserError: if the folder belongs to a run with another config, or to one that did not finish.
         """
-        if not self.config_file.exists() or config.overwrite:
+        if not self.config_file.exists() or config.overwrite or not is_first_process():
             return None
         if differences := _differences(OmegaConf.load(self.config_file), config):
             raise UserError(
@@ -52,10 +48,18 @@ class RunFolder:
         return json.loads(self.result_file.read_text())
 
     def begin(self, config: DictConfig) -> None:
-        """Claim the folder by writing its config.yaml; with overwrite=true, what an earlier run left is removed."""
-        if config.overwrite and self.config_file.exists():
-            shutil.rmtree(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Claim the folder by writing its config.yaml.
+
+        With overwrite=true what an earlier run left is removed, except for its log, which goes on.
+        """
+        if not is_first_process():
+            return
+        earlier = self.path.iterdir() if config.overwrite and self.config_file.exists() else ()
+        for path in earlier:
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.suffix != ".log":
+                path.unlink()
         write_atomically(self.config_file, OmegaConf.to_yaml(config))
 
     def discard_unless_begun(self) -> None:
@@ -64,7 +68,14 @@ class RunFolder:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def finish(self, result: Result) -> None:
-        write_atomically(self.result_file, json.dumps(result, indent=2) + "\n")
+        """Write the result, which says that the run is finished."""
+        if is_first_process():
+            write_atomically(self.result_file, json.dumps(result, indent=2) + "\n")
+
+
+def is_first_process() -> bool:
+    """Whether this is the only process of a run, or the first of several on as many devices, which writes for all."""
+    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -85,7 +96,9 @@ def _differences(recorded: Any, config: DictConfig) -> list[str]:
 
 
 def show(result: Result, run: RunFolder, title: str = "finished") -> None:
-    """Log the result as a table, where it lies, and what one can do next."""
+    """Print the result as a table, where it lies, and what one can do next."""
+    if not is_first_process():
+        return
     folder = os.path.relpath(run.path)
     percent = {name: f"{result[name]:.2%}" for name in ("val/accuracy", "test/accuracy") if result[name] is not None}
     losses = {name: f"{result[name]:.4f}" for name in ("val/loss", "test/loss") if result[name] is not None}
@@ -100,7 +113,7 @@ def show(result: Result, run: RunFolder, title: str = "finished") -> None:
     }
     width = max(map(len, rows))
     table = "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
-    log.info("\n%s: %s\n%s\n\nnext:\n%s", title, result["name"], table, next_commands())
+    print(f"\n{title}: {result['name']}\n{table}\n\nnext:\n{next_commands()}")
 
 
 def next_commands() -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from pytorch_intro.errors import UserError
 
@@ -16,11 +16,12 @@ def constant(optimizer: Optimizer, total_steps: float) -> LRScheduler:
 
 
 def one_cycle(
-    optimizer: Optimizer, total_steps: float, warmup_fraction: Annotated[float, Field(ge=0, le=1)] = 0.25
+    optimizer: Optimizer, total_steps: float, warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.25
 ) -> LRScheduler:
-    """From 1/25 of the optimizer's learning rates up to them, then down to nearly nothing, along cosines.
+    """From 1/25 of the optimizer's learning rates up to them, then down to nothing, along cosines.
 
-    Smith 2018 (arXiv:1708.07120), without his momentum cycle, so that it goes with any optimizer.
+    Smith 2018 (arXiv:1708.07120), without his momentum cycle, so that it goes with any optimizer. torch's OneCycleLR
+    divides by zero when the warm-up is a single step.
 
     Args:
         total_steps: Optimizer steps of the whole training, 1 or more.
@@ -31,5 +32,16 @@ def one_cycle(
     """
     if math.isinf(total_steps):
         raise UserError("trainer.max_epochs=-1: this schedule needs an end; set it or trainer.max_steps")
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    return OneCycleLR(optimizer, peaks, int(total_steps), pct_start=warmup_fraction, cycle_momentum=False)
+    warmup_steps = warmup_fraction * total_steps
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return _cosine(1 / 25, 1, step / warmup_steps)
+        return _cosine(1, 0, (step - warmup_steps) / (total_steps - warmup_steps))
+
+    return LambdaLR(optimizer, factor)
+
+
+def _cosine(start: float, end: float, progress: float) -> float:
+    """Half a cosine wave from start (at progress 0) to end (at progress 1)."""
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2

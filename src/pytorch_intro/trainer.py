@@ -5,6 +5,7 @@ import warnings
 from typing import Any
 
 from lightning import Trainer
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from omegaconf import DictConfig
 
 from pytorch_intro.build import build
@@ -22,16 +23,20 @@ def build_trainer(trainer: DictConfig, callbacks: DictConfig, logger: DictConfig
         UserError: if a value is refused.
     """
     be_quiet()
-    callback_list = [build(node, f"callbacks.{name!s}") for name, node in callbacks.items() if node]
+    made = [build(node, f"callbacks.{name!s}") for name, node in callbacks.items() if node]
     loggers = [build(node, f"logger.{name!s}") for name, node in logger.items() if node]
-    return build(
-        trainer, "trainer", callbacks=callback_list, logger=loggers, plugins=[AtomicCheckpointIO()], **hardware
-    )
+    # Where one of these is switched on but not given, Lightning adds its own; where it is off but given, it fails.
+    kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
+    switches = {switch: trainer[switch] and any(isinstance(c, kinds[switch]) for c in made) for switch in kinds}
+    unwanted = tuple(kinds[switch] for switch, on in switches.items() if not on)
+    wanted = [callback for callback in made if not isinstance(callback, unwanted)]
+    fixed = {"callbacks": wanted, "logger": loggers, "plugins": [AtomicCheckpointIO()], **switches, **hardware}
+    return build(trainer, "trainer", **fixed)
 
 
 def be_quiet() -> None:
     """Leave out what this project says itself (devices, epochs) and advice that does not hold for it."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     # A batch is one slice of a tensor: worker processes only add the cost of handing it over.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     # Only lr is logged by steps; the figures of a short epoch are not lost.

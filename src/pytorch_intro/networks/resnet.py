@@ -5,8 +5,6 @@ from itertools import pairwise
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from pytorch_intro.networks.layers import conv_norm
-
 
 class ResNet(nn.Module):
     """The residual network for small images of He et al. 2016 (arXiv:1512.03385, section 4.2).
@@ -53,3 +51,11 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
         return nn.functional.relu(self.shortcut(x) + self.residual(x))
+
+
+def conv_norm(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> nn.Sequential:
+    """A convolution that keeps the resolution (at stride 1) and a batch norm, which takes the place of its bias."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+    )

@@ -1,0 +1,39 @@
+"""Values are compared with type hints as a strict reader would."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import pytest
+from omegaconf import OmegaConf
+from pydantic import Field
+
+from pytorch_intro.check import check_nodes, check_value
+from pytorch_intro.errors import UserError
+
+RIGHT: list[tuple[object, Any]] = [
+    (1, int), (1, float), (5e-4, float), (None, int | None), ("cpu", str), (True, bool), ([1, 2], Sequence[int]),
+    ([0.9, 0.99], tuple[float, float]), ("16", Literal["16", "32"]), (float("inf"), float),
+]  # fmt: skip
+WRONG: list[tuple[object, Any]] = [
+    ("1", int), (True, int), (1.0, int), ("x", float), (None, int), (3, str), (1, bool), ([1, "a"], Sequence[int]),
+    ([0.9], tuple[float, float]), ("8", Literal["16", "32"]), (-1, Annotated[int, Field(ge=0)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "hint"), RIGHT)
+def test_a_value_that_fits_passes(value: object, hint: Any) -> None:
+    check_value("key", value, hint)
+
+
+@pytest.mark.parametrize(("value", "hint"), WRONG)
+def test_a_value_that_does_not_fit_is_named(value: object, hint: Any) -> None:
+    with pytest.raises(UserError, match=r"^group\.key="):
+        check_value("group.key", value, hint)
+
+
+def test_a_wrong_value_deep_in_a_list_of_nodes_is_found() -> None:
+    flip = {"_target_": "pytorch_intro.augment.RandomHorizontalFlip"}
+    relu = {"_target_": "torch.nn.ReLU", "inplace": "no"}
+    config = OmegaConf.create({"steps": [flip, {"inner": relu}]})
+    with pytest.raises(UserError, match=r"^steps\.1\.inner\.inplace=no"):
+        check_nodes(config, "", {})

@@ -1,0 +1,42 @@
+"""Every file in conf/ composes, fits the signatures that it is meant for, and becomes the object that it describes."""
+
+import pytest
+from conftest import compose
+from omegaconf import OmegaConf
+
+from pytorch_intro.build import build, build_classifier, build_optimization
+from pytorch_intro.check import check
+from pytorch_intro.datamodule import DataModule
+from pytorch_intro.paths import CONFIG_DIR
+from pytorch_intro.trainer import build_trainer
+
+GROUPS = ["data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger"]
+CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONFIG_DIR / group).glob("*.yaml"))]
+ON_CPU = {"accelerator": "cpu", "precision": "32-true"}
+
+
+def test_no_config_group_is_without_a_test() -> None:
+    """A group that is added has to appear here; Hydra's own and the benchmarks' have tests of their own."""
+    groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
+    assert groups - {"hydra", "bench"} == set(GROUPS)
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda value: value)
+def test_every_choice_fits_its_signature(group: str, choice: str) -> None:
+    """No key that its target does not have, no value of a wrong type."""
+    check(OmegaConf.merge(compose(f"{group}={choice}"), {"trainer": ON_CPU}))
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda value: value)
+def test_every_choice_becomes_an_object(group: str, choice: str) -> None:
+    """With its neighbours on the sample; on cpu, whatever trainer was chosen."""
+    data = [] if group == "data" else ["data=sample"]
+    config = compose(f"{group}={choice}", *data)
+    trainer = build_trainer(config.trainer, config.callbacks, config.logger, ON_CPU)
+    assert len(trainer.loggers) == len(config.logger)
+    datamodule = build(config.data, "data")
+    assert isinstance(datamodule, DataModule)
+    if config.data.root.endswith("sample"):
+        datamodule.setup("fit")
+        optimization = build_optimization(config.optimizer, config.scheduler)
+        assert build_classifier(config.classifier, config.model, datamodule, *optimization)

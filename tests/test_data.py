@@ -1,0 +1,291 @@
+"""From idx files to batches: what the notes promise of a Dataset and a DataLoader holds, on whole batches too."""
+
+import functools
+import gzip
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+from conftest import sample_datamodule
+from lightning import LightningModule, Trainer
+from torch import Tensor, nn
+from torchvision.datasets import FashionMNIST as Torchvision
+
+from pytorch_intro import fashion_mnist
+from pytorch_intro.dataset import Batch, ImageDataset
+from pytorch_intro.errors import UserError
+from pytorch_intro.fashion_mnist import FashionMNIST, Sample
+from pytorch_intro.idx import parse_idx
+from pytorch_intro.paths import PROJECT
+from pytorch_intro.trainer import be_quiet
+
+SAMPLE_DIR = PROJECT / "src" / "pytorch_intro" / "sample"
+
+
+def test_a_dataset_is_indexed_like_a_list() -> None:
+    """len(dataset), dataset[i]: one image (C, H, W) uint8 and its label; past the end an IndexError ends a loop."""
+    dataset = Sample(str(SAMPLE_DIR), train=True)
+    image, label = dataset[3]
+    assert len(dataset) == 1600
+    assert image.shape == (1, 28, 28)
+    assert image.dtype == torch.uint8
+    assert dataset.classes[label] in fashion_mnist.CLASSES
+    assert len(list(iter(dataset))) == 1600
+
+
+def test_a_batch_is_its_samples() -> None:
+    dataset = Sample(str(SAMPLE_DIR), train=True)
+    images, targets = dataset.__getitems__([5, 0, 7])
+    assert torch.equal(images, torch.stack([dataset[i][0] for i in (5, 0, 7)]))
+    assert targets.tolist() == [dataset[i][1] for i in (5, 0, 7)]
+
+
+def test_the_sample_is_balanced_and_small() -> None:
+    """160 training and 40 test images a class, in less than 1 MB."""
+    for train, count in ((True, 160), (False, 40)):
+        targets = Sample(str(SAMPLE_DIR), train).targets
+        assert torch.bincount(targets).tolist() == [count] * 10
+    assert sum(file.stat().st_size for file in SAMPLE_DIR.iterdir()) < 1_000_000
+
+
+def test_batches_have_their_shapes_dtypes_and_ranges() -> None:
+    datamodule = sample_datamodule()
+    images, targets = next(iter(datamodule.train_dataloader()))
+    assert images.shape == (64, 1, 28, 28)
+    assert images.dtype == torch.uint8
+    assert images.max() > 200
+    assert targets.shape == (64,)
+    assert targets.dtype == torch.int64
+    assert set(targets.tolist()) <= set(range(10))
+
+
+def test_on_the_device_images_become_normalised_floats() -> None:
+    """float32 of about mean 0 and standard deviation 1; the labels stay as they are."""
+    datamodule = sample_datamodule()
+    batch = cast(Batch, datamodule.train_set.__getitems__(list(range(1280))))
+    images, targets = datamodule.on_after_batch_transfer(batch, 0)
+    assert images.dtype == torch.float32
+    assert abs(images.mean()) < 0.05
+    assert abs(images.std() - 1) < 0.05
+    assert torch.equal(targets, batch[1])
+
+
+def test_training_batches_alone_are_augmented() -> None:
+    """The Trainer's stage decides."""
+    seen: dict[str, bool] = {}
+    datamodule = sample_datamodule("data.augment.p=1.0")
+
+    class Watch(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+            seen["train"] = self.flipped(batch)
+            return self.weight.sum()
+
+        def validation_step(self, batch: Batch, batch_idx: int) -> None:
+            seen["val"] = self.flipped(batch)
+
+        def flipped(self, batch: Batch) -> bool:
+            original = datamodule.normalize(next(iter(datamodule.val_dataloader()))[0])
+            return bool(torch.equal(batch[0], original.flip(-1)))
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    datamodule.shuffle = False
+    datamodule.train_set = datamodule.val_set
+    be_quiet()
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    Trainer(accelerator="cpu", fast_dev_run=True, **quiet).fit(Watch(), datamodule)
+    assert seen == {"train": True, "val": False}
+
+
+def test_training_and_validation_share_no_image_and_leave_none_out() -> None:
+    datamodule = sample_datamodule()
+    train, val = set(datamodule.train_set.indices), set(datamodule.val_set.indices)
+    assert not train & val
+    assert train | val == set(range(1600))
+    assert len(val) == 320
+
+
+def test_the_split_follows_its_own_seed_and_not_the_run_s() -> None:
+    torch.manual_seed(1)
+    first = sample_datamodule().val_set.indices
+    torch.manual_seed(2)
+    assert sample_datamodule().val_set.indices == first
+    assert sample_datamodule("data.split_seed=1").val_set.indices != first
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_epoch_brings_every_image_once_in_a_new_order(num_workers: int) -> None:
+    """Whatever the number of workers; the validation keeps its order."""
+    datamodule = sample_datamodule(f"data.num_workers={num_workers}", "data.batch_size=100")
+    loader = datamodule.train_dataloader()
+    first, second = (torch.cat([images for images, _ in loader]) for _ in range(2))
+    expected = cast(Batch, datamodule.train_set.__getitems__(list(range(1280))))[0]
+    assert len(first) == 1280
+    assert not torch.equal(first, second)
+    assert torch.equal(sorted_rows(first), sorted_rows(expected))
+    assert torch.equal(sorted_rows(second), sorted_rows(expected))
+    val = datamodule.val_dataloader()
+    assert torch.equal(*(torch.cat([images for images, _ in val]) for _ in range(2)))
+
+
+def sorted_rows(images: Tensor) -> Tensor:
+    return torch.unique(images.flatten(1), dim=0, return_counts=True)[0]
+
+
+def test_shuffling_can_be_switched_off() -> None:
+    datamodule = sample_datamodule("data.shuffle=false")
+    images, _ = next(iter(datamodule.train_dataloader()))
+    assert torch.equal(images[0], datamodule.train_set[0][0])
+
+
+def test_a_split_that_would_be_empty_is_refused() -> None:
+    with pytest.raises(UserError, match=r"data\.val_fraction"):
+        sample_datamodule("data.val_fraction=0.0001")
+
+
+# The official files' content is not here to test with: others take their place, with their own checksums.
+@pytest.fixture
+def system_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The sample's files in the place of the system's package."""
+    folder = tmp_path / "system"
+    folder.mkdir()
+    checksums = {}
+    for name in fashion_mnist.CHECKSUMS:
+        content = gzip.decompress((SAMPLE_DIR / f"{name}.gz").read_bytes())
+        (folder / f"{name}.gz").write_bytes(gzip.compress(content, 1))
+        checksums[name] = hashlib.sha256(content).hexdigest()
+    monkeypatch.setattr(fashion_mnist, "CHECKSUMS", checksums)
+    monkeypatch.setattr(fashion_mnist, "SYSTEM_DIR", folder)
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An empty data root."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return folder
+
+
+def test_the_system_s_files_are_laid_into_the_data_root_and_then_read_there(system_dir: Path, root: Path) -> None:
+    first = FashionMNIST(str(root))
+    for file in system_dir.iterdir():
+        file.unlink()
+    again = FashionMNIST(str(root))
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.images, Sample(str(SAMPLE_DIR)).images)
+    assert sorted(path.name for path in (root / "FashionMNIST" / "raw").iterdir()) == [
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+    ]
+
+
+@pytest.fixture
+def mirror(system_dir: Path) -> Iterator[str]:
+    """A real server on loopback that has the system's files, which the system then has no more."""
+    folder = system_dir.rename(system_dir.with_name("mirror"))
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_the_mirror_is_asked_last_and_checked(
+    mirror: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By torchvision's own download and checksums; the first of its mirrors does not have the files."""
+    resources = [(file.name, hashlib.md5(file.read_bytes()).hexdigest()) for file in (tmp_path / "mirror").iterdir()]
+    monkeypatch.setattr(Torchvision, "mirrors", [f"{mirror}nothing/", mirror])
+    monkeypatch.setattr(Torchvision, "resources", resources)
+    assert torch.equal(FashionMNIST(str(root), train=False).images, Sample(str(SAMPLE_DIR), train=False).images)
+
+
+def test_a_mirror_with_another_content_is_not_believed(
+    mirror: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resources = [(file.name, "0" * 32) for file in (tmp_path / "mirror").iterdir()]
+    monkeypatch.setattr(Torchvision, "mirrors", [mirror])
+    monkeypatch.setattr(Torchvision, "resources", resources)
+    with pytest.raises(UserError, match="mirror"):
+        FashionMNIST(str(root))
+    assert not [path for path in root.rglob("*") if path.is_file()]
+
+
+def test_data_that_cannot_be_had_is_answered_with_the_remedies(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fashion_mnist, "SYSTEM_DIR", tmp_path / "nothing")
+    monkeypatch.setattr(Torchvision, "mirrors", ["http://127.0.0.1:9/"])
+    with pytest.raises(UserError, match=r"dataset-fashion-mnist.*data=sample"):
+        FashionMNIST(str(root))
+    assert not list(root.rglob("*-ubyte*"))
+    with pytest.raises(UserError, match=r"data\.dataset\.download=true"):
+        FashionMNIST(str(root), download=False)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[:-1], lambda c: c[:100] + b"?" + c[101:], lambda c: b"", lambda c: c + b"0"]
+)
+def test_a_truncated_or_altered_file_is_named(system_dir: Path, root: Path, damage: object) -> None:
+    assert callable(damage)
+    FashionMNIST(str(root))
+    file = root / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte.*truncated or altered; remove it"):
+        FashionMNIST(str(root))
+
+
+def test_a_damaged_archive_in_the_system_leaves_nothing_behind(system_dir: Path, root: Path) -> None:
+    archive = system_dir / "train-images-idx3-ubyte.gz"
+    archive.write_bytes(archive.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte\.gz cannot be read"):
+        FashionMNIST(str(root))
+    assert not [path for path in root.rglob("*") if path.is_file()]
+
+
+def test_a_data_root_that_is_missing_or_a_file_is_refused(system_dir: Path, tmp_path: Path) -> None:
+    """Only the project's own data/ is made when missing: another that is missing is rather misspelt."""
+    (tmp_path / "file").touch()
+    for wrong in ("missing", "file"):
+        with pytest.raises(UserError, match=rf"data\.root={tmp_path / wrong}"):
+            FashionMNIST(str(tmp_path / wrong))
+    assert not (tmp_path / "missing").exists()
+
+
+def test_a_data_root_that_cannot_be_written_is_named(
+    system_dir: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "FashionMNIST").write_text("a file is in the way")
+    with pytest.raises(UserError, match=r"data\.root: .* cannot be written .*data\.root=DIR"):
+        FashionMNIST(str(root))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0\0\x08", b"\0\0\x0d\x01\0\0\0\x01\0", b"\0\0\x08\x01\0\0\0\x05abcd", b"\0\0\x08\x03" + b"\xff" * 12],
+)
+def test_bytes_that_are_no_idx_are_refused(content: bytes) -> None:
+    """Also those whose header promises more than there is memory for."""
+    with pytest.raises(UserError, match=r"^x\.idx"):
+        parse_idx(content, Path("x.idx"))
+
+
+def test_an_image_dataset_takes_any_tensor(images: Tensor) -> None:
+    dataset = ImageDataset(images, torch.arange(8), [str(i) for i in range(8)])
+    assert dataset[-1][1] == 7

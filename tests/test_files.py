@@ -1,0 +1,76 @@
+"""Folders and files are there whole or not at all, and never shared."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from pytorch_intro.checkpoint import AtomicCheckpointIO
+from pytorch_intro.errors import UserError
+from pytorch_intro.flat_config import flatten
+from pytorch_intro.paths import checked_name, new_run_dir
+from pytorch_intro.run_folder import RunFolder, write_atomically
+
+
+def test_twenty_unnamed_runs_of_one_moment_have_twenty_folders(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        folders = list(pool.map(lambda _: new_run_dir(str(tmp_path), None), range(20)))
+    assert len(set(folders)) == 20
+    assert all(Path(folder).is_dir() for folder in folders)
+
+
+@pytest.mark.parametrize("name", ["first", "7", "a.b-c_d", "lr=0.1,seed=3", "A" * 100])
+def test_names_that_are_folder_names_pass(name: str) -> None:
+    assert checked_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "-a", ".a", "a b", "sweeps", "bench", "2026-11-23", "é"])
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(UserError, match="name="):
+        checked_name(name)
+
+
+def test_a_write_that_fails_leaves_the_file_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "result.json"
+    write_atomically(file, "before")
+
+    def disk_full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", disk_full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(file, "after")
+    with pytest.raises(OSError, match="No space"):
+        AtomicCheckpointIO().save_checkpoint({"a": torch.zeros(1)}, file)
+    assert file.read_text() == "before"
+
+
+def test_a_checkpoint_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoints" / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"epoch": 3, "weights": torch.arange(4)}, file)
+    checkpoint = torch.load(file, weights_only=True)
+    assert checkpoint["epoch"] == 3
+    assert checkpoint["weights"].tolist() == [0, 1, 2, 3]
+    assert [path.name for path in file.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_config_is_flattened_to_dotted_keys() -> None:
+    config = OmegaConf.create({"a": {"b": 1, "c": [1, 2], "d": {}}, "e": None, "f": "${a.b}"})
+    assert flatten(config) == {"a.b": 1, "a.c": [1, 2], "a.d": {}, "e": None, "f": "${a.b}"}
+
+
+def test_a_folder_tells_new_finished_and_interrupted_runs_apart(tmp_path: Path) -> None:
+    config = OmegaConf.create({"seed": 0, "overwrite": False})
+    run = RunFolder(tmp_path)
+    assert run.recorded_result(config) is None
+    run.begin(config)
+    with pytest.raises(UserError, match="did not finish"):
+        run.recorded_result(config)
+    run.finish({"val/accuracy": 0.9})
+    assert run.recorded_result(config) == {"val/accuracy": 0.9}
+    with pytest.raises(UserError, match="seed: 0 there, 1 here"):
+        run.recorded_result(OmegaConf.create({"seed": 1, "overwrite": False}))
+    assert json.loads(run.result_file.read_text()) == {"val/accuracy": 0.9}

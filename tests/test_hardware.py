@@ -1,0 +1,102 @@
+"""What is chosen for the user follows from what is there, and is said."""
+
+import logging
+import os
+
+import pytest
+import torch
+
+from pytorch_intro.errors import UserError
+from pytorch_intro.hardware import available, check_devices, choose_accelerator, choose_hardware, choose_precision
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> object:
+    """Pretend that this machine has certain accelerators."""
+
+    def has(cuda: int = 0, mps: bool = False, bf16: bool = False, **cpu: bool) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bf16)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": "a CPU", **cpu})
+
+    return has
+
+
+@pytest.mark.parametrize(
+    ("there", "chosen", "reason"),
+    [
+        ({"cuda": 1, "mps": True}, "cuda", "the first there is"),
+        ({"mps": True}, "mps", "no cuda here"),
+        ({}, "cpu", "no cuda or mps here"),
+    ],
+)
+def test_auto_takes_cuda_then_mps_then_cpu_and_says_why(
+    machine: object, caplog: pytest.LogCaptureFixture, there: dict[str, int], chosen: str, reason: str
+) -> None:
+    assert callable(machine)
+    machine(**there)
+    with caplog.at_level(logging.INFO):
+        assert choose_accelerator("auto") == chosen
+    assert reason in caplog.text
+
+
+def test_gpu_means_cuda_or_mps_and_never_cpu(machine: object) -> None:
+    assert callable(machine)
+    machine(cuda=1)
+    assert choose_accelerator("gpu") == "cuda"
+    machine(mps=True)
+    assert choose_accelerator("gpu") == "mps"
+    machine()
+    with pytest.raises(UserError, match=r"trainer\.accelerator=gpu.*there is cpu"):
+        choose_accelerator("gpu")
+
+
+@pytest.mark.parametrize(
+    ("there", "accelerator", "precision"),
+    [
+        ({"cuda": 1, "bf16": True}, "cuda", "bf16-mixed"),
+        ({"cuda": 1}, "cuda", "32-true"),
+        ({"mps": True}, "mps", "32-true"),
+        ({"avx512_bf16": True}, "cpu", "bf16-mixed"),
+        ({"amx_bf16": True}, "cpu", "bf16-mixed"),
+        ({"avx512_f": True}, "cpu", "32-true"),
+    ],
+)
+def test_bfloat16_is_chosen_where_the_hardware_computes_in_it(
+    machine: object, there: dict[str, bool], accelerator: str, precision: str
+) -> None:
+    assert callable(machine)
+    machine(**there)
+    assert choose_precision("auto", accelerator) == precision
+    assert choose_precision("16-mixed", accelerator) == "16-mixed"
+
+
+@pytest.mark.parametrize("devices", [3, "3", [0, 2], "0,2"])
+def test_more_devices_than_there_are_are_refused(machine: object, devices: int | str | list[int]) -> None:
+    assert callable(machine)
+    machine(cuda=2)
+    with pytest.raises(UserError, match=r"trainer\.devices=.*only 2.*cuda"):
+        check_devices("cuda", devices)
+
+
+@pytest.mark.parametrize("devices", [1, 2, "2", "auto", -1, "-1", [1], "0,1", "0,"])
+def test_devices_that_are_there_pass(machine: object, devices: int | str | list[int]) -> None:
+    assert callable(machine)
+    machine(cuda=2)
+    check_devices("cuda", devices)
+
+
+@pytest.mark.parametrize("devices", [0, -2, "none", [], ""])
+def test_devices_that_mean_nothing_are_refused(machine: object, devices: int | str | list[int]) -> None:
+    assert callable(machine)
+    machine(cuda=2)
+    with pytest.raises(UserError, match=r"trainer\.devices"):
+        check_devices("cuda", devices)
+
+
+def test_the_real_machine_has_what_torch_says() -> None:
+    assert available()[-1] == "cpu"
+    assert choose_hardware("cpu", os.cpu_count() or 1, "32-true") == {"accelerator": "cpu", "precision": "32-true"}

@@ -1,0 +1,48 @@
+"""--help and --cfg answer at once, because nothing heavy is imported before it is needed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pytorch_intro.paths import CONFIG_DIR, PROJECT
+
+HEAVY = ["torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "matplotlib", "numpy", "pydantic"]
+SCRIPTS = ["train", "bench"]
+RUN_AND_LIST_IMPORTS = """
+import atexit, os, runpy, sys
+atexit.register(lambda: print(*sys.modules, file=sys.stderr))
+sys.argv = sys.argv[1:]
+sys.path[0] = os.path.dirname(sys.argv[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"]], ids=["help", "cfg"])
+def test_an_answer_about_the_command_imports_nothing_heavy(script: str, flags: list[str], tmp_path: Path) -> None:
+    """A real process, in another working directory, that lists what it has imported when it ends."""
+    process = subprocess.run(
+        [sys.executable, "-c", RUN_AND_LIST_IMPORTS, str(PROJECT / "src" / f"{script}.py"), *flags],
+        capture_output=True, text=True, cwd=tmp_path, check=True,
+    )  # fmt: skip
+    assert not set(HEAVY) & set(process.stderr.split())
+    assert process.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_explains_every_choice_of_every_group_and_gives_five_examples() -> None:
+    text = yaml.safe_load((CONFIG_DIR / "hydra" / "help" / "train.yaml").read_text())["template"]
+    for group in ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger"):
+        line = next(line for line in text.splitlines() if line.strip().startswith(group))
+        for choice in (CONFIG_DIR / group).glob("*.yaml"):
+            assert choice.stem in line, f"{group}={choice.stem}"
+    assert text.count("python src/train.py") == 5
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_an_entrypoint_reads_at_a_glance(script: str) -> None:
+    """60 lines at most."""
+    assert len((PROJECT / "src" / f"{script}.py").read_text().splitlines()) <= 60

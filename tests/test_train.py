@@ -1,0 +1,225 @@
+"""`python src/train.py`: what a run does, and what it leaves behind."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Command
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from pytorch_intro import fashion_mnist
+from pytorch_intro.epoch_log import EpochLog
+from pytorch_intro.paths import CONFIG_DIR, PROJECT
+
+SAMPLE = ["data=sample", "trainer=cpu"]
+KEYS = [
+    "status", "name", "seed", "val/accuracy", "val/loss", "test/accuracy", "test/loss", "epochs", "best_epoch",
+    "parameters", "train_seconds", "total_seconds", "images_per_second", "device", "torch", "lightning",
+    "git_commit", "command",
+]  # fmt: skip
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer", "scheduler"), [*product(choices("model"), choices("optimizer"), choices("scheduler"))]
+)
+def test_every_model_trains_with_every_optimizer_and_scheduler(
+    command: Command, model: str, optimizer: str, scheduler: str
+) -> None:
+    """One batch of everything, from the command line to the result."""
+    groups = [f"model={model}", f"optimizer={optimizer}", f"scheduler={scheduler}"]
+    answer = command(*SAMPLE, *groups, "trainer.fast_dev_run=true")
+    assert answer.code == 0, answer.err
+    assert "test/accuracy" in answer.out
+
+
+@pytest.mark.parametrize("logger", choices("logger"))
+def test_every_logger_and_callbacks_none_end_with_a_result(command: Command, tmp_path: Path, logger: str) -> None:
+    few = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "callbacks=none"]
+    assert command(*SAMPLE, *few, f"logger={logger}", "name=first").code == 0
+    assert (tmp_path / "outputs" / "first" / "result.json").exists()
+    assert (tmp_path / "outputs" / "first" / "tensorboard").exists() == (logger == "tensorboard")
+    assert (tmp_path / "outputs" / "first" / "csv" / "metrics.csv").exists() == (logger == "csv")
+
+
+def test_a_run_folder_has_every_file(finished_run: Path) -> None:
+    files = {str(path.relative_to(finished_run)) for path in finished_run.rglob("*") if path.is_file()}
+    assert {"config.yaml", "train.log", "result.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= files
+    assert [name for name in files if name.startswith("tensorboard/events.out.tfevents")]
+    assert len([name for name in files if name.startswith("checkpoints/")]) == 2
+
+
+def test_the_result_has_every_key_and_figures_that_can_be(result: dict[str, Any]) -> None:
+    assert list(result) == KEYS
+    assert result["status"] == "finished"
+    assert result["name"] == "first"
+    assert result["seed"] == 0
+    assert result["epochs"] == 2
+    assert 1 <= result["best_epoch"] <= 2
+    assert 0.3 < result["val/accuracy"] < 1
+    assert 0.3 < result["test/accuracy"] < 1
+    assert 0 < result["train_seconds"] < result["total_seconds"]
+    assert result["images_per_second"] > 0
+    assert result["torch"] == torch.__version__
+    assert result["command"].startswith("python src/train.py data=sample trainer=cpu")
+
+
+def test_the_config_that_is_kept_is_the_whole_config(finished_run: Path) -> None:
+    config = OmegaConf.load(finished_run / "config.yaml")
+    assert config.trainer.max_epochs == 2
+    assert config.data.batch_size == 64
+    assert config.optimizer.lr > 0
+
+
+def test_the_log_has_a_line_an_epoch(finished_run: Path) -> None:
+    lines = [line for line in (finished_run / "train.log").read_text().splitlines() if " INFO epoch " in line]
+    assert len(lines) == 2
+    assert "epoch 2/2: train/loss" in lines[1]
+    for name in ("train/accuracy", "val/loss", "val/accuracy", "images/s"):
+        assert name in lines[1]
+
+
+def test_tensorboard_holds_the_metrics_under_their_names(finished_run: Path, result: dict[str, Any]) -> None:
+    """Read back with TensorBoard's own reader: every name, a point an epoch, and the values of result.json."""
+    events = EventAccumulator(str(finished_run / "tensorboard")).Reload()
+    by_epoch = ["train/loss", "train/accuracy", "val/loss", "val/accuracy", "epoch_seconds", "images_per_second"]
+    for name in by_epoch:
+        assert len(events.Scalars(name)) == 2, name
+    assert len(events.Scalars("test/accuracy")) == len(events.Scalars("test/loss")) == 1
+    assert len(events.Scalars("lr")) == 4  # 40 steps, one in ten
+    assert max(point.value for point in events.Scalars("val/accuracy")) == pytest.approx(result["val/accuracy"])
+    assert events.Scalars("test/loss")[0].value == pytest.approx(result["test/loss"])
+
+
+def test_the_chosen_weights_are_the_best_by_validation(finished_run: Path, result: dict[str, Any]) -> None:
+    events = EventAccumulator(str(finished_run / "tensorboard")).Reload()
+    accuracies = [point.value for point in events.Scalars("val/accuracy")]
+    assert result["best_epoch"] == 1 + accuracies.index(max(accuracies))
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_a_checkpoint_loads_with_weights_only(finished_run: Path, name: str) -> None:
+    """Nothing but tensors and plain values, so that loading a stranger's file runs none of his code."""
+    checkpoint = torch.load(finished_run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    assert checkpoint["hyper_parameters"] == {"num_classes": 10, "label_smoothing": 0.1}
+    assert all(key.startswith("network.") for key in checkpoint["state_dict"])
+
+
+def test_the_same_command_twice_gives_the_same_bits(
+    command: Command, finished_run: Path, result: dict[str, Any], tmp_path: Path
+) -> None:
+    """The weights of another run of the same seed are equal, not close; those of another seed are not."""
+
+    def weights(run: Path) -> dict[str, torch.Tensor]:
+        return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+    command(*SAMPLE, "trainer.max_epochs=2", "name=again")
+    command(*SAMPLE, "trainer.max_epochs=2", "name=other", "seed=1")
+    before, again, other = (
+        weights(run) for run in (finished_run, *(tmp_path / "outputs" / n for n in ("again", "other")))
+    )
+    assert all(torch.equal(before[key], again[key]) for key in before)
+    assert not torch.equal(before["network.layers.0.weight"], other["network.layers.0.weight"])
+    repeated = json.loads((tmp_path / "outputs" / "again" / "result.json").read_text())
+    assert repeated["test/loss"] == result["test/loss"]
+
+
+def test_a_finished_run_answers_at_once_and_changes_nothing(command: Command, tmp_path: Path) -> None:
+    few = [*SAMPLE, "trainer.max_epochs=1", "trainer.limit_train_batches=2", "name=first"]
+    command(*few)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs").rglob("*.*")}
+    answer = command(*few)
+    assert answer.code == 0
+    assert "finished before" in answer.out
+    changed = [path for path, time in before.items() if path.stat().st_mtime_ns != time and path.suffix != ".log"]
+    assert not changed
+
+
+def test_another_config_in_the_same_folder_is_refused_and_overwrite_starts_anew(
+    command: Command, tmp_path: Path
+) -> None:
+    few = [*SAMPLE, "trainer.limit_train_batches=2", "name=first"]
+    command(*few, "trainer.max_epochs=1")
+    refused = command(*few, "trainer.max_epochs=2")
+    assert refused.code == 2
+    assert "trainer.max_epochs: 1 there, 2 here" in refused.err
+    assert json.loads((tmp_path / "outputs" / "first" / "result.json").read_text())["epochs"] == 1
+    assert command(*few, "trainer.max_epochs=2", "overwrite=true").code == 0
+    assert json.loads((tmp_path / "outputs" / "first" / "result.json").read_text())["epochs"] == 2
+    assert "epoch 2/2" in (tmp_path / "outputs" / "first" / "train.log").read_text()
+    assert len(list((tmp_path / "outputs" / "first" / "tensorboard").glob("events*"))) == 2  # of fit and of test
+
+
+def test_a_run_that_did_not_finish_is_not_trained_over(command: Command, tmp_path: Path) -> None:
+    few = [*SAMPLE, "trainer.max_epochs=1", "trainer.limit_train_batches=2", "name=first"]
+    command(*few)
+    (tmp_path / "outputs" / "first" / "result.json").unlink()
+    answer = command(*few)
+    assert answer.code == 2
+    assert "did not finish" in answer.err
+    assert (tmp_path / "outputs" / "first" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_seed_0_is_a_seed(command: Command, tmp_path: Path) -> None:
+    """0 is recorded and used, and unlike another."""
+    for seed in (0, 1):
+        few = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", f"seed={seed}", f"name=seed{seed}"]
+        command(*SAMPLE, *few)
+    results = [json.loads((tmp_path / "outputs" / f"seed{seed}" / "result.json").read_text()) for seed in (0, 1)]
+    assert [result["seed"] for result in results] == [0, 1]
+    assert not math.isclose(results[0]["val/loss"], results[1]["val/loss"])
+
+
+def test_a_sweep_gives_every_job_a_folder_and_returns_the_objective(command: Command, tmp_path: Path) -> None:
+    few = [*SAMPLE, "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
+    answer = command("-m", *few, "seed=0,1", "name=seeds")
+    assert answer.code == 0
+    results = sorted((tmp_path / "outputs" / "sweeps" / "seeds").glob("*/result.json"))
+    assert len(results) == 2
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_real_process_with_its_exit_code(sent: signal.Signals, code: int, tmp_path: Path) -> None:
+    """Sent when the second epoch is done; no result.json says that the run is finished."""
+    arguments = [*SAMPLE, "trainer.max_epochs=1000", "name=first", f"outputs={tmp_path}"]
+    unbuffered = os.environ | {"PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [sys.executable, str(PROJECT / "src" / "train.py"), *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=unbuffered,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            process.send_signal(sent)
+            break
+    process.communicate(timeout=60)
+    assert process.returncode == code
+    assert (tmp_path / "first" / "checkpoints" / "last.ckpt").exists()
+    assert not (tmp_path / "first" / "result.json").exists()
+
+
+def test_training_never_reads_the_official_test_images(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    """They are loaded after the last training batch, once."""
+    order = []
+    original = fashion_mnist.Sample.__init__
+
+    def watched(self: Any, root: str, train: bool = True, download: bool = False) -> None:
+        order.append("train" if train else "test")
+        original(self, root, train, download)
+
+    monkeypatch.setattr(fashion_mnist.Sample, "__init__", watched)
+    monkeypatch.setattr(EpochLog, "on_fit_end", lambda *_: order.append("fitted"))
+    command(*SAMPLE, "trainer.max_epochs=1", "trainer.limit_train_batches=2")
+    assert order == ["train", "fitted", "test"]
