@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
@@ -102,7 +102,7 @@ def test_training_batches_alone_are_augmented() -> None:
     datamodule.shuffle = False
     datamodule.train_set = datamodule.val_set
     be_quiet()
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     Trainer(accelerator="cpu", fast_dev_run=True, **quiet).fit(Watch(), datamodule)
     assert seen == {"train": True, "val": False}
 

@@ -81,9 +81,8 @@ class Classifier(LightningModule):
 
     def log_epoch(self, stage: str, metrics: EpochMetrics) -> None:
         """Log <stage>/loss and <stage>/accuracy of the epoch, and begin anew."""
-        self.log_dict(
-            {f"{stage}/{name}": value for name, value in metrics.compute().items()}, on_step=False, on_epoch=True
-        )
+        values = {f"{stage}/{name}": value for name, value in metrics.compute().items()}
+        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True)
         metrics.reset()
 
     def configure_optimizers(self) -> Any:
