@@ -27,11 +27,12 @@ tensorboard: $(VENV)/installed  ## the curves of all runs, at http://localhost:6
 
 # Where neither the system nor the mirror has the data, the system's package manager may.
 $(DATA): | $(VENV)/installed
-	@$(FETCH) || { echo "so the system's package is installed" && $(INSTALL_SYSTEM_PACKAGE) && $(FETCH); }
+	@$(FETCH) || { $(INSTALL_SYSTEM_PACKAGE) && $(FETCH); }
 
 FETCH = PYTHONPATH=src $(RUN) -m pytorch_intro.fashion_mnist
-INSTALL_SYSTEM_PACKAGE = root() { if [ "$$(id -u)" = 0 ]; then "$$@"; else sudo -n "$$@"; fi; } && \
-	command -v apt-get >/dev/null && root apt-get update -qq && root apt-get install -y -qq dataset-fashion-mnist >/dev/null
+INSTALL_SYSTEM_PACKAGE = command -v apt-get >/dev/null && echo "installing the system package dataset-fashion-mnist" && \
+	root() { if [ "$$(id -u)" = 0 ]; then "$$@"; else sudo -n "$$@"; fi; } && \
+	root apt-get update -qq && root apt-get install -y -qq dataset-fashion-mnist >/dev/null
 
 $(VENV)/installed: requirements.txt
 	@$(call install,requirements.txt)

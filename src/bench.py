@@ -40,6 +40,7 @@ def main(config: DictConfig) -> None:
             ours += lightning_epochs(classifier, datamodule, trainer)
         print(f"round {turn + 1}/{config.bench.rounds}", flush=True)
 
+    config.run_dir = str(folder)
     figures = compared(plain=plain, lightning=ours) | environment(hardware["accelerator"])
     file = folder / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.json"
     write_atomically(file, json.dumps(figures | {"config": OmegaConf.to_container(config, resolve=True)}, indent=2))

@@ -13,7 +13,7 @@ def main(config: DictConfig) -> float:
     started = time.perf_counter()
     run = RunFolder(config.run_dir)
     if recorded := run.recorded_result(config):
-        show(recorded, run, "finished before; this is the result that it recorded")
+        show(recorded, run, config.outputs, "finished before; this is the result that it recorded")
         return recorded["val/accuracy"]
 
     from lightning import seed_everything
@@ -45,7 +45,7 @@ def main(config: DictConfig) -> float:
 
     result = result_of(config, trainer, chosen, train_seconds, time.perf_counter() - started)
     run.finish(result)
-    show(result, run)
+    show(result, run, config.outputs)
     return result["val/accuracy"]
 
 

@@ -67,6 +67,8 @@ def test_a_folder_tells_new_finished_and_interrupted_runs_apart(tmp_path: Path) 
     run = RunFolder(tmp_path)
     assert run.recorded_result(config) is None
     run.begin(config)
+    assert run.recorded_result(config) is None  # nothing has been saved yet
+    run.checkpoints.mkdir()
     with pytest.raises(UserError, match="did not finish"):
         run.recorded_result(config)
     run.finish({"val/accuracy": 0.9})

@@ -37,6 +37,11 @@ MISTAKES = {
     "no devices": (["trainer.devices=0"], ["trainer.devices=0"]),
     "more devices than there are": (["trainer.devices=999"], ["trainer.devices=999", "only"]),
     "target that is not there": (["model._target_=torch.nn.Nonsense"], ["model._target_", "torch.nn.Nonsense"]),
+    "devices that are no number": (["trainer.devices=1.5"], ["trainer.devices=1.5"]),
+    "choice that is no name": (["logger=null"], ["logger"]),
+    "value that is missing": (["model.width=???"], ["width"]),
+    "reference to nothing": (["trainer.max_epochs=${epochs}"], ["epochs"]),
+    "means for other channels": (["data.mean=[0.2,0.3]"], ["data.mean=[0.2, 0.3]", "1 channel"]),
     "setting of a function": (["+scheduler.peak=3"], ["scheduler.peak"]),
     "warm-up beyond the end": (["scheduler.warmup_fraction=2"], ["scheduler.warmup_fraction=2"]),
     "name that leaves the folder": (["name=../elsewhere"], ["name='../elsewhere'"]),
@@ -68,13 +73,26 @@ def test_an_accelerator_that_is_not_there_is_answered_with_those_that_are(comman
     assert "there is cpu" in answer.err or "there is cuda, cpu" in answer.err
 
 
+def test_a_mistake_that_only_the_trainer_finds_can_be_mended_under_the_same_name(command: Command) -> None:
+    """Nothing has been saved yet, so the folder is free for the config that is right."""
+    few = ["data=sample", "name=first", "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
+    answer = command(*few, "trainer.limit_val_batches=0.1")
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert "limit_val_batches" in answer.err
+    assert command(*few).code == 0
+
+
 def test_the_traceback_of_a_mistake_is_there_for_those_who_ask(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """HYDRA_FULL_ERROR=1 lets the exception through."""
+    """HYDRA_FULL_ERROR=1 shows it above the line."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    with pytest.raises(Exception, match="batch_size"):
-        command("data=sample", "data.batch_size=0")
+    for mistake in ("data.batch_size=0", "data.batch_sise=3"):
+        answer = command("data=sample", mistake)
+        assert answer.code == 2
+        assert "Traceback" in answer.err
+        assert answer.err.splitlines()[-1].startswith("error: data.batch_si")
 
 
 def test_an_outputs_folder_that_cannot_be_made_is_a_mistake(command: Command, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_other_parameters_move_as_under_adamw() -> None:
     twin = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 3))
     twin.load_state_dict(network.state_dict())
     others = [parameter for parameter in twin.parameters() if parameter.ndim != 4]
-    muon = Muon(network.parameters(), adamw_lr=0.01)
+    muon = Muon(network.parameters(), lr=0.025)
     adamw = torch.optim.AdamW(others, lr=0.01, weight_decay=0)
     for parameter, same in zip(network.parameters(), twin.parameters(), strict=True):
         parameter.grad = torch.ones_like(parameter)

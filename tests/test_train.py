@@ -109,6 +109,18 @@ def test_the_chosen_weights_are_the_best_by_validation(finished_run: Path, resul
     assert result["best_epoch"] == 1 + accuracies.index(max(accuracies))
 
 
+def test_the_last_checkpoint_is_of_the_last_epoch_and_the_best_of_the_best(command: Command, tmp_path: Path) -> None:
+    """Also where they are not the same: the learning rate is set too high for the first epoch to be beaten."""
+    spoilt = ["optimizer=sgd", "optimizer.lr=1e4", "scheduler=constant", "trainer.max_epochs=3"]
+    command(*SAMPLE, *spoilt, "trainer.limit_train_batches=1", "data.shuffle=false", "name=first")
+    folder = tmp_path / "outputs" / "first"
+    best, last = (torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last"))
+    result = json.loads((folder / "result.json").read_text())
+    assert last["epoch"] == 2
+    assert best["epoch"] == result["best_epoch"] - 1 < 2
+    assert best["metrics"]["val/accuracy"] == result["val/accuracy"]
+
+
 @pytest.mark.parametrize("name", ["best", "last"])
 def test_a_checkpoint_loads_with_weights_only(finished_run: Path, name: str) -> None:
     """Nothing but tensors and plain values, so that loading a stranger's file runs none of his code."""
@@ -215,9 +227,9 @@ def test_training_never_reads_the_official_test_images(monkeypatch: pytest.Monke
     order = []
     original = fashion_mnist.Sample.__init__
 
-    def watched(self: Any, root: str, train: bool = True, download: bool = False) -> None:
+    def watched(self: Any, root: str, train: bool = True) -> None:
         order.append("train" if train else "test")
-        original(self, root, train, download)
+        original(self, root, train)
 
     monkeypatch.setattr(fashion_mnist.Sample, "__init__", watched)
     monkeypatch.setattr(EpochLog, "on_fit_end", lambda *_: order.append("fitted"))

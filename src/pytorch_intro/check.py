@@ -56,7 +56,10 @@ def check_call(node: DictConfig, key: str) -> None:
     except Exception as error:
         raise UserError(f"{key}._target_={node['_target_']}: it cannot be imported ({error})") from error
     is_class = inspect.isclass(target)
-    hints = typing.get_type_hints(target.__init__ if is_class else target, include_extras=True)
+    try:
+        hints = typing.get_type_hints(target.__init__ if is_class else target, include_extras=True)
+    except NameError:  # names that only type checkers import
+        hints = {}
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
     for name, value in node.items():
         if str(name) in ("_target_", "_partial_", "_convert_", "_recursive_", "_args_"):

@@ -18,7 +18,7 @@ from pytorch_intro.epoch_metrics import EpochMetrics
 class Classifier(LightningModule):
     """Trains a network that turns images (N, C, H, W) float into logits (N, num_classes).
 
-    Loss and accuracy gather on the device and are read once an epoch, so that no step waits for the device.
+    Loss and accuracy gather on the device and are read once an epoch; no step waits for them.
     train/loss includes the label smoothing that is trained with; val/loss and test/loss are plain cross-entropy.
 
     Args:

@@ -31,7 +31,7 @@ class DataModule(LightningDataModule):
         augment: Applied to normalised training batches, (N, C, H, W) float to the same.
 
     Raises:
-        UserError: if a split would be empty.
+        UserError: if a split would be empty, or mean and std don't fit the images' channels.
     """
 
     def __init__(
@@ -55,6 +55,8 @@ class DataModule(LightningDataModule):
         self.num_workers = num_workers
         self.val_fraction = val_fraction
         self.split_seed = split_seed
+        self.mean = mean
+        self.std = std
         self.train_set: Subset[Sample]
         self.val_set: Subset[Sample]
         self.test_set: ImageDataset
@@ -69,9 +71,19 @@ class DataModule(LightningDataModule):
             official_train = self.dataset(root=self.root, train=True)
             self.image_shape = (*official_train.images.shape[1:],)
             self.classes = official_train.classes
+            self.check_channels()
             self.train_set, self.val_set = split(official_train, self.val_fraction, self.split_seed)
         if stage == "test" and not hasattr(self, "test_set"):
             self.test_set = self.dataset(root=self.root, train=False)
+
+    def check_channels(self) -> None:
+        """Raise a UserError unless there is one mean and one std for each channel."""
+        channels = self.image_shape[0]
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != channels:
+                raise UserError(
+                    f"data.{name}={list(values)}: the images have {channels} channel(s); give one value each"
+                )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return self.loader(self.train_set, shuffle=self.shuffle)
@@ -97,9 +109,11 @@ class DataModule(LightningDataModule):
         """On the device: images (N, C, H, W) uint8 to float32, normalised, and augmented for training."""
         images, targets = batch
         images = self.normalize(images)
-        if self.trainer is not None and self.trainer.training:
+        if self.trainer is None:
+            return images, targets
+        if self.trainer.training:
             images = self.augment(images)
-        return images, targets
+        return self.trainer.precision_plugin.convert_input(images), targets  # for 64-true, bf16-true and the like
 
 
 def split(dataset: ImageDataset, val_fraction: float, seed: int) -> tuple[Subset[Sample], Subset[Sample]]:

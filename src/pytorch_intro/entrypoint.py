@@ -10,15 +10,17 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from pytorch_intro.errors import UserError, explain, leave
+from pytorch_intro.errors import UserError, explain, leave, one_line
 from pytorch_intro.flat_config import flatten
-from pytorch_intro.paths import CONFIG_DIR, PROJECT, new_run_dir, new_sweep_dir
+from pytorch_intro.paths import CONFIG_DIR, PROJECT, job_dir, new_run_dir, new_sweep_dir
 from pytorch_intro.run_folder import RunFolder
 
 Task = Callable[[DictConfig], object]
 
 TRACEBACK = "HYDRA_FULL_ERROR"
+LIGHTNING_MISTAKE = "MisconfigurationException"
 
 
 def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
@@ -51,12 +53,10 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 try:
                     hydra.main(config_path=str(CONFIG_DIR), config_name=config_name, version_base="1.3")(job)()
                 except Exception as error:
-                    if asked_for != "0" or error in failures:
-                        raise
-                    line = explain(error, CONFIG_DIR, known_keys(config_name))
+                    line = None if error in failures else explain(error, lambda: known_keys(config_name))
                     if line is None:
                         raise
-                    leave(line)
+                    leave(line, traceback=asked_for != "0")
 
         return command
 
@@ -69,8 +69,9 @@ def print_help(config_name: str) -> None:
 
 
 def register_resolvers() -> None:
-    """Teach the configs ${project:PATH}, ${new_run_dir:OUTPUTS,NAME} and ${new_sweep_dir:OUTPUTS,NAME}."""
+    """Teach the configs ${project:PATH}, ${job_dir:…}, ${new_run_dir:…} and ${new_sweep_dir:…}; see paths.py."""
     OmegaConf.register_new_resolver("project", lambda path: str(PROJECT / path), replace=True)
+    OmegaConf.register_new_resolver("job_dir", job_dir, replace=True)
     OmegaConf.register_new_resolver("new_run_dir", new_run_dir, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("new_sweep_dir", new_sweep_dir, use_cache=True, replace=True)
 
@@ -106,11 +107,12 @@ def exit_codes() -> Iterator[None]:
     """Turn a UserError, Ctrl-C and SIGTERM into their exit codes, before Hydra or Lightning make others of them."""
     try:
         yield
-    except UserError as error:
-        RunFolder(HydraConfig.get().runtime.output_dir).discard_unless_begun()
-        if os.environ[TRACEBACK] != "0":
+    except Exception as error:
+        # Lightning tells the user's mistakes by an exception of its own, which is not worth importing it for.
+        if not isinstance(error, (UserError, OmegaConfBaseException)) and type(error).__name__ != LIGHTNING_MISTAKE:
             raise
-        leave(str(error))
+        RunFolder(HydraConfig.get().runtime.output_dir).discard_unless_begun()
+        leave(one_line(error), traceback=os.environ[TRACEBACK] != "0")
     except KeyboardInterrupt:
         sys.exit(130)
     except SystemExit as stop:

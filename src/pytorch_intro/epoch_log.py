@@ -21,6 +21,7 @@ class EpochLog(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.images = 0
         self.seconds = 0.0
+        self.complete = self.validated = False
         self.clock = time.perf_counter()
 
     def on_train_batch_end(
@@ -32,24 +33,28 @@ class EpochLog(Callback):
         now = time.perf_counter()
         self.seconds += now - self.clock
         self.clock = now
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        self.complete = trainer.is_last_batch
+        every_n_steps = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every_n_steps and trainer.global_step % every_n_steps == 0:
             learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
             for logger in trainer.loggers:
                 logger.log_metrics({"lr": learning_rate}, step=trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.validated = True
         self.clock = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         times = {"epoch_seconds": self.seconds, "images_per_second": self.images / self.seconds}
         pl_module.log_dict(times, rank_zero_only=True)
         if trainer.is_global_zero:
-            log.info(epoch_line(trainer, times))
+            stages = [stage for stage, done in (("train", self.complete), ("val", self.validated)) if done]
+            log.info(epoch_line(trainer, stages, times))
 
 
-def epoch_line(trainer: Trainer, times: dict[str, float]) -> str:
+def epoch_line(trainer: Trainer, stages: list[str], times: dict[str, float]) -> str:
     """epoch 3/5: train/loss 0.6012, …, val/accuracy 0.9204, 8.1 s, 6,700 images/s"""
-    names = ["train/loss", "train/accuracy", "val/loss", "val/accuracy"]
+    names = [f"{stage}/{metric}" for stage in stages for metric in ("loss", "accuracy")]
     metrics = trainer.callback_metrics
     figures = [f"{name} {metrics[name].item():.4f}" for name in names if name in metrics]
     speed = f"{times['epoch_seconds']:.1f} s, {times['images_per_second']:,.0f} images/s"

@@ -2,9 +2,9 @@
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from pathlib import Path
+from traceback import print_exc
 from typing import NoReturn
 
 from hydra.errors import HydraException, MissingConfigException
@@ -15,27 +15,30 @@ class UserError(Exception):
     """A mistake that the user can mend: one sentence that names the key or file, and a remedy."""
 
 
-def leave(line: str) -> NoReturn:
-    """End the program with one line about the user's mistake, and exit code 2."""
+def leave(line: str, traceback: bool = False) -> NoReturn:
+    """End the program with one line about the user's mistake, below the current exception's traceback if wanted."""
+    if traceback:
+        print_exc()
     print("error:", " ".join(line.split()), file=sys.stderr)
     sys.exit(2)
 
 
-def explain(error: Exception, config_dir: Path, known_keys: Iterable[str]) -> str | None:
+def explain(error: Exception, known_keys: Callable[[], list[str]]) -> str | None:
     """The one line for an error raised while Hydra composed the config; None if it is not the user's mistake.
 
     Args:
-        config_dir: Folder of the config groups; the choices of a group are its YAML files.
-        known_keys: Dotted keys of the config without the user's overrides, to find the one that was meant.
+        known_keys: Gives the dotted keys of the config without the user's overrides, to find the one that was meant.
     """
     if mistake := _user_error_behind(error):
         return str(mistake)
     if isinstance(error, MissingConfigException) and error.options is not None:
-        return _unknown_choice(error, config_dir)
+        return _unknown_choice(error)
     if unknown := re.match(r"Could not override '([^']+)'", str(error)):
-        return unknown_key(unknown[1], known_keys)
+        return unknown_key(unknown[1], known_keys())
+    if isinstance(error, ValueError) and "Config group override" in str(error):
+        return "a group takes the name of one of its choices, as in logger=none; --help shows them"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return _one_line(error)
+        return one_line(error)
     if isinstance(error, OSError):
         return f"the run's folder cannot be made: {error}; choose another by outputs=DIR"
     return None
@@ -44,7 +47,7 @@ def explain(error: Exception, config_dir: Path, known_keys: Iterable[str]) -> st
 def unknown_key(key: str, known_keys: Iterable[str]) -> str:
     """The sentence for a config key that does not exist, with the nearest one that does."""
     nearest = _nearest(key, list(known_keys))
-    remedy = f"did you mean {nearest}?" if nearest else "python src/train.py --cfg job shows all of them"
+    remedy = f"did you mean {nearest}?" if nearest else "--cfg job shows all of them"
     return f"{key}: there is no such setting; {remedy}"
 
 
@@ -57,10 +60,9 @@ def _nearest(key: str, known_keys: list[str]) -> str | None:
     return next(iter(same_leaf + close + similar_leaf), None)
 
 
-def _unknown_choice(error: MissingConfigException, config_dir: Path) -> str:
+def _unknown_choice(error: MissingConfigException) -> str:
     group, _, choice = str(error.missing_cfg_file).rpartition("/")
-    choices = sorted(path.stem for path in (config_dir / group).glob("*.yaml"))
-    return f"{group}={choice}: there is no such choice; choose from {', '.join(choices)}"
+    return f"{group}={choice}: there is no such choice; choose from {', '.join(sorted(error.options or ()))}"
 
 
 def _user_error_behind(error: BaseException | None) -> UserError | None:
@@ -74,6 +76,7 @@ def _user_error_behind(error: BaseException | None) -> UserError | None:
     return None
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """A message of Hydra or OmegaConf, without the lines that say where in their code it arose."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return "; ".join(line for line in lines if not line.startswith(("full_key:", "object_type=", "See https")))

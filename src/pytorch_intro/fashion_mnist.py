@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -40,11 +39,13 @@ class Sample(ImageDataset):
     Args:
         root: Folder of the four idx files, gzipped.
         train: The training images, or else the test images.
-        download: Without effect; nothing is ever fetched.
     """
 
-    def __init__(self, root: str, train: bool = True, download: bool = False) -> None:
-        files = (Path(root) / f"{name}.gz" for name in _names(train))
+    def __init__(self, root: str, train: bool = True) -> None:
+        files = [Path(root) / f"{name}.gz" for name in _names(train)]
+        for file in files:
+            if not file.exists():
+                raise UserError(f"data.root={root}: the sample's {file.name} is not there; leave data.root out")
         images, targets = (parse_idx(read_bytes(file), file) for file in files)
         super().__init__(images.unsqueeze(1), targets.long(), CLASSES)
 
@@ -70,7 +71,7 @@ class FashionMNIST(ImageDataset):
         for file in files:
             if not file.exists():
                 if not download:
-                    raise UserError(f"{file} is not there; data.dataset.download=true fetches it")
+                    raise UserError(f"{file} is not there; and fetching it is switched off by data.dataset.download")
                 _fetch(file)
         images, targets = (parse_idx(_intact(read_bytes(file), file), file) for file in files)
         super().__init__(images.unsqueeze(1), targets.long(), CLASSES)
@@ -80,7 +81,7 @@ def _fetch(file: Path) -> None:
     """Put one of the four idx files where it belongs, whole or not at all."""
     system_file = SYSTEM_DIR / f"{file.name}.gz"
     in_system = system_file.exists()
-    content = _intact(read_bytes(system_file), system_file) if in_system else _from_mirror(file.name)
+    content = _intact(read_bytes(system_file), system_file) if in_system else _from_mirror(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as temporary:
@@ -94,7 +95,7 @@ def _fetch(file: Path) -> None:
     log.info("data: %s laid down, from %s", file, system_file.parent if in_system else "the mirror")
 
 
-def _from_mirror(name: str) -> bytes:
+def _from_mirror(file: Path) -> bytes:
     """The content of an idx file, from torchvision's mirror, by torchvision's checksums and ours."""
     from torchvision.datasets import FashionMNIST as Torchvision
     from torchvision.datasets.utils import download_url
@@ -103,15 +104,15 @@ def _from_mirror(name: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="fashion-mnist-") as folder, _socket_timeout(MIRROR_TIMEOUT):
         for mirror in Torchvision.mirrors:
             try:
-                download_url(f"{mirror}{name}.gz", folder, md5=dict(Torchvision.resources)[f"{name}.gz"])
-                archive = Path(folder) / f"{name}.gz"
+                download_url(f"{mirror}{file.name}.gz", folder, md5=dict(Torchvision.resources)[f"{file.name}.gz"])
+                archive = Path(folder) / f"{file.name}.gz"
                 return _intact(read_bytes(archive), archive)
             except (OSError, RuntimeError) as error:
                 errors.append(str(error))
     raise UserError(
         f"Fashion-MNIST is neither in the data root nor in {SYSTEM_DIR}, and its mirror cannot be reached "
-        f"({errors[-1]}); install your system's package dataset-fashion-mnist, or put {name} into "
-        "data/FashionMNIST/raw, or use data=sample"
+        f"({errors[-1]}); install your system's package dataset-fashion-mnist, or put the file at {file}, "
+        "or use data=sample"
     )
 
 
@@ -121,10 +122,13 @@ def _names(train: bool) -> list[str]:
 
 def _checked_root(root: Path) -> Path:
     """The project's own data folder is made when missing; any other that is missing is more likely a typing error."""
-    if root == PROJECT / "data" and os.access(PROJECT, os.W_OK):
-        root.mkdir(exist_ok=True)
-    if not root.is_dir():
-        raise UserError(f"data.root={root}: there is no such folder; make it, or leave data.root out for data/")
+    try:
+        if root == PROJECT / "data":
+            root.mkdir(exist_ok=True)
+        if not root.is_dir():
+            raise UserError(f"data.root={root}: there is no such folder; make it, or leave data.root out for data/")
+    except OSError as error:
+        raise UserError(f"data.root={root}: {error}; give another folder by data.root=DIR") from error
     return root
 
 

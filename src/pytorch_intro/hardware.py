@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from pytorch_intro.check import check_value
 from pytorch_intro.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,8 @@ def choose_hardware(accelerator: str, devices: Devices, precision: str | int | N
     Raises:
         UserError: if what was asked for is not there.
     """
+    check_value("trainer.accelerator", accelerator, str)
+    check_value("trainer.devices", devices, int | str | list[int])
     accelerator = choose_accelerator(accelerator)
     check_devices(accelerator, devices)
     return {"accelerator": accelerator, "precision": choose_precision(precision, accelerator)}

@@ -20,9 +20,9 @@ class Muon(AdamW):
 
     Args:
         params: The network's parameters; those with four dimensions are filters.
-        lr: Of the filters, whose steps have a size of their own.
+        lr: Of the filters, whose steps have a size of their own; a schedule scales all rates alike.
         momentum: Of the filters.
-        adamw_lr: Of the other parameters.
+        adamw_factor: The other parameters' learning rate is this times lr.
         weight_decay: Of the filters, decoupled: each step shrinks them by lr * weight_decay.
     """
 
@@ -31,12 +31,12 @@ class Muon(AdamW):
         params: Iterable[Tensor],
         lr: NonNegative = 0.05,
         momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9,
-        adamw_lr: NonNegative = 0.02,
+        adamw_factor: NonNegative = 0.4,
         weight_decay: NonNegative = 0.05,
     ) -> None:
         params = list(params)
         filters = {"params": [p for p in params if p.ndim == 4], "momentum": momentum, "weight_decay": weight_decay}
-        others = {"params": [p for p in params if p.ndim != 4], "lr": adamw_lr}
+        others = {"params": [p for p in params if p.ndim != 4], "lr": adamw_factor * lr}
         super().__init__([filters, others], lr=lr, weight_decay=0)
 
     @torch.no_grad()
@@ -71,7 +71,7 @@ class Muon(AdamW):
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """The matrix with its singular values made about 1, between 0.7 and 1.2, and scaled for tall matrices.
+    """The matrix with its singular values made about 1, most of them between 0.7 and 1.2, and scaled for tall matrices.
 
     Five Newton-Schulz steps with Jordan's coefficients. A matrix of more rows than columns is scaled by the root of
     their ratio, which keeps the change of its output independent of its shape.

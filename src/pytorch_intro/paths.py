@@ -36,6 +36,11 @@ def new_sweep_dir(outputs: str, name: str | int | None) -> str:
     return str(fresh_dir(Path(outputs) / "sweeps" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")))
 
 
+def job_dir(overrides: str, number: int) -> str:
+    """The folder of a sweep's job, named by what is swept: one folder's name, whatever the values are."""
+    return re.sub(r"[^\w.=,+-]+", "-", overrides)[:100].strip("-.") or str(number)
+
+
 def checked_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][\w.+=,-]*", name, re.ASCII) or _RESERVED.fullmatch(name):
         raise UserError(
@@ -47,12 +52,16 @@ def checked_name(name: str) -> str:
 
 def fresh_dir(wanted: Path) -> Path:
     """Make the wanted folder, or wanted-2, wanted-3, … if it is there already."""
-    wanted.parent.mkdir(parents=True, exist_ok=True)
     attempt, path = 1, wanted
     while True:
         try:
+            wanted.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir()
             return path
-        except FileExistsError:
+        except OSError as error:
+            if not path.is_dir():
+                raise UserError(
+                    f"outputs: {path} cannot be made ({error}); choose another folder by outputs=DIR"
+                ) from error
             attempt += 1
             path = wanted.with_name(f"{wanted.name}-{attempt}")

@@ -13,7 +13,7 @@ class ProgressBar(TQDMProgressBar):
     """Lightning's bar for training and testing; none for validation, and none where nobody looks.
 
     Args:
-        refresh_rate: Batches between two drawings; each of them waits for the device. 0 draws nothing.
+        refresh_rate: Batches between two drawings; 0 draws nothing.
     """
 
     def __init__(self, refresh_rate: NonNegativeInt = 20) -> None:

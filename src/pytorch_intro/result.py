@@ -1,6 +1,8 @@
 """What a finished run has to tell: the content of result.json."""
 
+import math
 import os
+import shlex
 import subprocess
 
 import lightning
@@ -26,7 +28,7 @@ def result_of(
         "status": "finished",
         "name": os.path.relpath(config.run_dir, config.outputs),
         "seed": config.seed,
-        **{name: metrics.get(name) for name in measured},
+        **{name: finite(metrics.get(name)) for name in measured},
         "epochs": trainer.current_epoch,
         "best_epoch": chosen.epoch,
         "parameters": sum(parameter.numel() for parameter in trainer.lightning_module.parameters()),
@@ -37,8 +39,13 @@ def result_of(
         "torch": torch.__version__,
         "lightning": lightning.__version__,
         "git_commit": git_commit(),
-        "command": " ".join(["python src/train.py", *HydraConfig.get().overrides.task]),
+        "command": shlex.join(["python", "src/train.py", *HydraConfig.get().overrides.task]),
     }
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None where it is no number that JSON knows."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def git_commit() -> str | None:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.errors import UserError
 from pytorch_intro.flat_config import flatten
+from pytorch_intro.paths import PROJECT
 
 Result = dict[str, Any]
 
@@ -18,14 +19,15 @@ Result = dict[str, Any]
 class RunFolder:
     """Paths in a run's folder, and the rules by which it is begun and finished.
 
-    A folder with a config.yaml has been begun; one with a result.json is finished. Neither file is ever seen
-    half-written.
+    A folder with checkpoints has something to lose; one with a result.json is finished. Neither config.yaml nor
+    result.json is ever seen half-written.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.config_file = self.path / "config.yaml"
         self.result_file = self.path / "result.json"
+        self.checkpoints = self.path / "checkpoints"
 
     def recorded_result(self, config: DictConfig) -> Result | None:
         """The result, if this config has been run here to its end.
@@ -33,7 +35,8 @@ class RunFolder:
         Raises:
             UserError: if the folder belongs to a run with another config, or to one that did not finish.
         """
-        if not self.config_file.exists() or config.overwrite or not is_first_process():
+        has_something = self.result_file.exists() or self.checkpoints.exists()
+        if not has_something or config.overwrite or not is_first_process():
             return None
         if differences := _differences(OmegaConf.load(self.config_file), config):
             raise UserError(
@@ -54,7 +57,8 @@ class RunFolder:
         """
         if not is_first_process():
             return
-        earlier = self.path.iterdir() if config.overwrite and self.config_file.exists() else ()
+        self.path.mkdir(parents=True, exist_ok=True)
+        earlier = list(self.path.iterdir()) if config.overwrite and self.config_file.exists() else []
         for path in earlier:
             if path.is_dir():
                 shutil.rmtree(path)
@@ -64,8 +68,11 @@ class RunFolder:
 
     def discard_unless_begun(self) -> None:
         """Remove what a mistake before the beginning left here: a log and the folder, if there is nothing else."""
-        if [path.suffix for path in self.path.iterdir()] in ([], [".log"]):
-            shutil.rmtree(self.path, ignore_errors=True)
+        left = list(self.path.iterdir())
+        if [path.name for path in left] in ([], ["train.log"]):
+            for path in left:
+                path.unlink()
+            self.path.rmdir()
 
     def finish(self, result: Result) -> None:
         """Write the result, which says that the run is finished."""
@@ -95,7 +102,7 @@ def _differences(recorded: Any, config: DictConfig) -> list[str]:
     return [f"{key}: {before.get(key, 'absent')} there, {now.get(key, 'absent')} here" for key in keys]
 
 
-def show(result: Result, run: RunFolder, title: str = "finished") -> None:
+def show(result: Result, run: RunFolder, outputs: str, title: str = "finished") -> None:
     """Print the result as a table, where it lies, and what one can do next."""
     if not is_first_process():
         return
@@ -113,17 +120,18 @@ def show(result: Result, run: RunFolder, title: str = "finished") -> None:
     }
     width = max(map(len, rows))
     table = "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
-    print(f"\n{title}: {result['name']}\n{table}\n\nnext:\n{next_commands()}")
+    print(f"\n{title}: {result['name']}\n{table}\n\nnext:\n{next_commands(outputs)}")
 
 
-def next_commands() -> str:
+def next_commands(outputs: str) -> str:
     """What one can do after a run, as it can be pasted: with the environment's path unless it is activated."""
     binaries = Path(sys.executable).parent
     activated = Path(shutil.which("python") or "").parent == binaries
     prefix = "" if activated else f"{os.path.relpath(binaries)}{os.sep}"
+    script = os.path.relpath(PROJECT / "src" / "train.py")
     commands = {
-        "tensorboard --logdir outputs": "the curves, at http://localhost:6006",
-        "python src/train.py model=mlp": "another network; --help shows every choice",
-        "python src/train.py -m seed=0,1,2": "a sweep of three runs",
+        f"tensorboard --logdir {os.path.relpath(outputs)}": "the curves, at http://localhost:6006",
+        f"python {script} model=mlp": "another network; --help shows every choice",
+        f"python {script} -m seed=0,1,2": "a sweep of three runs",
     }
     return "\n".join(f"  {prefix}{command:<34}  # {purpose}" for command, purpose in commands.items())
