@@ -1,0 +1,30 @@
+"""The metrics of an epoch are those of its images, however they were batched."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from pytorch_intro.epoch_metrics import EpochMetrics
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32, 100])
+def test_loss_and_accuracy_are_means_over_images_and_not_over_batches(batch_size: int) -> None:
+    """The last batch, which is smaller, counts for its images only."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(100, 10, generator=generator)
+    targets = torch.randint(0, 10, (100,), generator=generator)
+    metrics = EpochMetrics()
+    for some_logits, some_targets in zip(logits.split(batch_size), targets.split(batch_size), strict=True):
+        metrics.update(cross_entropy(some_logits, some_targets), some_logits, some_targets)
+    values = metrics.compute()
+    torch.testing.assert_close(values["loss"], cross_entropy(logits, targets))
+    assert values["accuracy"].item() == pytest.approx((logits.argmax(1) == targets).float().mean().item())
+
+
+def test_an_epoch_begins_anew() -> None:
+    metrics = EpochMetrics()
+    right, wrong = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    metrics.update(torch.tensor(3.0), wrong, torch.tensor([0]))
+    metrics.reset()
+    metrics.update(torch.tensor(1.0), right, torch.tensor([0]))
+    assert metrics.compute() == {"loss": 1.0, "accuracy": 1.0}
