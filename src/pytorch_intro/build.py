@@ -7,6 +7,7 @@ from typing import Any
 import hydra
 import torch
 from hydra.errors import InstantiationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
 from pytorch_intro.classifier import Classifier
@@ -29,7 +30,7 @@ def build(node: DictConfig, key: str, **values: Any) -> Any:
         cause = error.__cause__ or error
         if isinstance(cause, UserError):
             raise cause from error
-        if isinstance(cause, (ValueError, TypeError)) or type(cause).__name__ == "MisconfigurationException":
+        if isinstance(cause, (ValueError, TypeError, MisconfigurationException)):
             raise rejected(key, node, cause) from error
         raise cause from error
 

@@ -1,6 +1,5 @@
 """Checkpoint files that are there whole or not at all."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ import torch
 from lightning import Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from pytorch_intro.atomic import atomic_write
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the checkpoint, flushes to the disk, then renames; whatever happens, no half file has its name."""
@@ -16,12 +17,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        with temporary.open("wb") as file:
+        with atomic_write(path) as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
 
 
 @dataclass

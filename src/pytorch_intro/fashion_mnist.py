@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pytorch_intro.atomic import atomic_write
 from pytorch_intro.dataset import ImageDataset
 from pytorch_intro.errors import UserError, leave
 from pytorch_intro.idx import REMEDY, parse_idx, read_bytes
@@ -71,7 +72,7 @@ class FashionMNIST(ImageDataset):
         for file in files:
             if not file.exists():
                 if not download:
-                    raise UserError(f"{file} is not there; and fetching it is switched off by data.dataset.download")
+                    raise UserError(f"{file} is not there, and fetching it is switched off by data.dataset.download")
                 _fetch(file)
         images, targets = (parse_idx(_intact(read_bytes(file), file), file) for file in files)
         super().__init__(images.unsqueeze(1), targets.long(), CLASSES)
@@ -84,10 +85,8 @@ def _fetch(file: Path) -> None:
     content = _intact(read_bytes(system_file), system_file) if in_system else _from_mirror(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as temporary:
-            temporary.write(content)
-        Path(temporary.name).chmod(0o644)
-        Path(temporary.name).replace(file)
+        with atomic_write(file) as whole:
+            whole.write(content)
     except OSError as error:
         raise UserError(
             f"data.root: {file} cannot be written ({error}); give another folder by data.root=DIR"

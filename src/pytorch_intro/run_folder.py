@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from pytorch_intro.atomic import atomic_write
 from pytorch_intro.errors import UserError
 from pytorch_intro.flat_config import flatten
 from pytorch_intro.paths import PROJECT
@@ -87,12 +88,8 @@ def is_first_process() -> bool:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with atomic_write(path) as file:
+        file.write(text.encode())
 
 
 def _differences(recorded: Any, config: DictConfig) -> list[str]:
