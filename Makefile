@@ -46,7 +46,7 @@ define install
 	echo "installing $(1) into $(VENV), about 3 GB to download on Linux" && \
 	if command -v uv >/dev/null; then \
 		{ [ -x $(RUN) ] || uv venv --quiet --python $(PYTHON) $(VENV); } && \
-		uv pip install --quiet --python $(RUN) --require-hashes -r $(1); \
+		uv pip install --quiet --compile-bytecode --python $(RUN) --require-hashes -r $(1); \
 	else \
 		{ [ -x $(RUN) ] || $(PYTHON) -m venv $(VENV); } && \
 		$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1); \

@@ -16,6 +16,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from PIL import Image
 
 import train
 from pytorch_intro.build import build
@@ -101,6 +102,15 @@ def sample_datamodule(*overrides: str) -> DataModule:
     datamodule.setup("fit")
     datamodule.setup("test")
     return datamodule
+
+
+def write_images(root: Path, *paths: str, size: tuple[int, int] = (12, 12), mode: str = "L") -> None:
+    """Image files that differ from each other, of the kind that their names say; size is (width, height)."""
+    for number, path in enumerate(paths):
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        level = (37 * number) % 256
+        Image.new(mode, size, level if mode in ("L", "P") else (level, 255 - level, number % 256)).save(file)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Every file in conf/ composes, fits the signatures that it is meant for, and becomes the object that it describes."""
 
 import pytest
+import torch
 from conftest import compose
 from omegaconf import OmegaConf
 
@@ -12,6 +13,12 @@ from pytorch_intro.trainer import build_trainer
 
 GROUPS = ["data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger"]
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONFIG_DIR / group).glob("*.yaml"))]
+AUGMENTATIONS = sorted(path.stem for path in (CONFIG_DIR / "data" / "augment").glob("*.yaml"))
+NEEDS = {  # what the user has to say
+    "data=dataset": ["data.dataset._target_=torchvision.datasets.FakeData"],
+    "data=folder": [f"data.root={CONFIG_DIR}"],
+    "data=csv": [f"data.root={CONFIG_DIR}", "data.labels=labels.csv"],
+}
 ON_CPU = {"accelerator": "cpu", "precision": "32-true"}
 
 
@@ -24,14 +31,16 @@ def test_no_config_group_is_without_a_test() -> None:
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda value: value)
 def test_every_choice_fits_its_signature(group: str, choice: str) -> None:
     """No key that its target does not have, no value of a wrong type."""
-    check(OmegaConf.merge(compose(f"{group}={choice}"), {"trainer": ON_CPU}))
+    choose = f"{group}={choice}"
+    check(OmegaConf.merge(compose(choose, *NEEDS.get(choose, [])), {"trainer": ON_CPU}))
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda value: value)
 def test_every_choice_becomes_an_object(group: str, choice: str) -> None:
     """With its neighbours on the sample; on cpu, whatever trainer was chosen."""
-    data = [] if group == "data" else ["data=sample"]
-    config = compose(f"{group}={choice}", *data)
+    choose = f"{group}={choice}"
+    data = NEEDS.get(choose, []) if group == "data" else ["data=sample"]
+    config = compose(choose, *data)
     trainer = build_trainer(config.trainer, config.callbacks, config.logger, ON_CPU)
     assert len(trainer.loggers) == len(config.logger)
     datamodule = build(config.data, "data")
@@ -40,3 +49,15 @@ def test_every_choice_becomes_an_object(group: str, choice: str) -> None:
         datamodule.setup("fit")
         optimization = build_optimization(config.optimizer, config.scheduler)
         assert build_classifier(config.classifier, config.model, datamodule, *optimization)
+
+
+@pytest.mark.parametrize("names", [*([name] for name in AUGMENTATIONS), AUGMENTATIONS, []], ids=str)
+def test_augmentations_are_chosen_by_a_list_in_its_order(names: list[str], images: torch.Tensor) -> None:
+    """Each alone, all and none; none changes shape, dtype or range of the images."""
+    config = compose("data=sample", f"data/augment=[{','.join(names)}]")
+    check(config.data)
+    datamodule = build(config.data, "data")
+    assert list(config.data.augment) == names
+    assert len(datamodule.augment) == len(names)
+    augmented = datamodule.augment(images)
+    assert (augmented.shape, augmented.dtype) == (images.shape, images.dtype)

@@ -19,7 +19,7 @@ from torchvision.datasets import FashionMNIST as Torchvision
 from pytorch_intro import fashion_mnist
 from pytorch_intro.dataset import Batch, ImageDataset
 from pytorch_intro.errors import UserError
-from pytorch_intro.fashion_mnist import FashionMNIST, Sample
+from pytorch_intro.fashion_mnist import FashionMNIST, FashionMNISTSample
 from pytorch_intro.idx import parse_idx
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.trainer import be_quiet
@@ -29,7 +29,7 @@ SAMPLE_DIR = PROJECT / "src" / "pytorch_intro" / "sample"
 
 def test_a_dataset_is_indexed_like_a_list() -> None:
     """len(dataset), dataset[i]: one image (C, H, W) uint8 and its label; past the end an IndexError ends a loop."""
-    dataset = Sample(str(SAMPLE_DIR), train=True)
+    dataset = FashionMNISTSample(str(SAMPLE_DIR), train=True)
     image, label = dataset[3]
     assert len(dataset) == 1600
     assert image.shape == (1, 28, 28)
@@ -39,7 +39,7 @@ def test_a_dataset_is_indexed_like_a_list() -> None:
 
 
 def test_a_batch_is_its_samples() -> None:
-    dataset = Sample(str(SAMPLE_DIR), train=True)
+    dataset = FashionMNISTSample(str(SAMPLE_DIR), train=True)
     images, targets = dataset.__getitems__([5, 0, 7])
     assert torch.equal(images, torch.stack([dataset[i][0] for i in (5, 0, 7)]))
     assert targets.tolist() == [dataset[i][1] for i in (5, 0, 7)]
@@ -48,7 +48,7 @@ def test_a_batch_is_its_samples() -> None:
 def test_the_sample_is_balanced_and_small() -> None:
     """160 training and 40 test images a class, in less than 1 MB."""
     for train, count in ((True, 160), (False, 40)):
-        targets = Sample(str(SAMPLE_DIR), train).targets
+        targets = FashionMNISTSample(str(SAMPLE_DIR), train).targets
         assert torch.bincount(targets).tolist() == [count] * 10
     assert sum(file.stat().st_size for file in SAMPLE_DIR.iterdir()) < 1_000_000
 
@@ -78,7 +78,7 @@ def test_on_the_device_images_become_normalised_floats() -> None:
 def test_training_batches_alone_are_augmented() -> None:
     """The Trainer's stage decides."""
     seen: dict[str, bool] = {}
-    datamodule = sample_datamodule("data.augment.p=1.0")
+    datamodule = sample_datamodule("data.augment.flip.p=1.0")
 
     class Watch(LightningModule):
         def __init__(self) -> None:
@@ -100,6 +100,7 @@ def test_training_batches_alone_are_augmented() -> None:
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
     datamodule.shuffle = False
+    assert datamodule.val_set
     datamodule.train_set = datamodule.val_set
     be_quiet()
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
@@ -109,6 +110,7 @@ def test_training_batches_alone_are_augmented() -> None:
 
 def test_training_and_validation_share_no_image_and_leave_none_out() -> None:
     datamodule = sample_datamodule()
+    assert datamodule.val_set
     train, val = set(datamodule.train_set.indices), set(datamodule.val_set.indices)
     assert not train & val
     assert train | val == set(range(1600))
@@ -116,11 +118,14 @@ def test_training_and_validation_share_no_image_and_leave_none_out() -> None:
 
 
 def test_the_split_follows_its_own_seed_and_not_the_run_s() -> None:
-    torch.manual_seed(1)
-    first = sample_datamodule().val_set.indices
-    torch.manual_seed(2)
-    assert sample_datamodule().val_set.indices == first
-    assert sample_datamodule("data.split_seed=1").val_set.indices != first
+    def validation(*overrides: str) -> list[int]:
+        val_set = sample_datamodule(*overrides).val_set
+        assert val_set
+        return list(val_set.indices)
+
+    first = validation()
+    assert validation("seed=1") == first
+    assert validation("data.split_seed=1") != first
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -183,7 +188,7 @@ def test_the_system_s_files_are_laid_into_the_data_root_and_then_read_there(syst
         file.unlink()
     again = FashionMNIST(str(root))
     assert torch.equal(first.images, again.images)
-    assert torch.equal(first.images, Sample(str(SAMPLE_DIR)).images)
+    assert torch.equal(first.images, FashionMNISTSample(str(SAMPLE_DIR)).images)
     assert sorted(path.name for path in (root / "FashionMNIST" / "raw").iterdir()) == [
         "train-images-idx3-ubyte",
         "train-labels-idx1-ubyte",
@@ -213,7 +218,9 @@ def test_the_mirror_is_asked_last_and_checked(
     resources = [(file.name, hashlib.md5(file.read_bytes()).hexdigest()) for file in (tmp_path / "mirror").iterdir()]
     monkeypatch.setattr(Torchvision, "mirrors", [f"{mirror}nothing/", mirror])
     monkeypatch.setattr(Torchvision, "resources", resources)
-    assert torch.equal(FashionMNIST(str(root), train=False).images, Sample(str(SAMPLE_DIR), train=False).images)
+    assert torch.equal(
+        FashionMNIST(str(root), train=False).images, FashionMNISTSample(str(SAMPLE_DIR), train=False).images
+    )
 
 
 def test_a_mirror_with_another_content_is_not_believed(

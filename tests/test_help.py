@@ -1,5 +1,6 @@
 """--help and --cfg answer at once, because nothing heavy is imported before it is needed."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,10 +36,10 @@ def test_an_answer_about_the_command_imports_nothing_heavy(script: str, flags: l
 
 def test_help_explains_every_choice_of_every_group_and_gives_five_examples() -> None:
     text = yaml.safe_load((CONFIG_DIR / "hydra" / "help" / "train.yaml").read_text())["template"]
-    for group in ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger"):
-        line = next(line for line in text.splitlines() if line.strip().startswith(group))
+    explained = dict(re.findall(r"^  ([a-z/]+)\s+(.*?)(?=^  \S|^$)", text, re.MULTILINE | re.DOTALL))
+    for group in ("data", "data/augment", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger"):
         for choice in (CONFIG_DIR / group).glob("*.yaml"):
-            assert choice.stem in line, f"{group}={choice.stem}"
+            assert re.search(rf"\b{choice.stem}\b", explained[group]), f"{group}={choice.stem}"
     assert len([line for line in text.splitlines() if line.startswith("  python src/train.py")]) == 5
 
 

@@ -225,13 +225,13 @@ def test_a_signal_ends_a_real_process_with_its_exit_code(sent: signal.Signals, c
 def test_training_never_reads_the_official_test_images(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
     """They are loaded after the last training batch, once."""
     order = []
-    original = fashion_mnist.Sample.__init__
+    original = fashion_mnist.FashionMNISTSample.__init__
 
     def watched(self: Any, root: str, train: bool = True) -> None:
         order.append("train" if train else "test")
         original(self, root, train)
 
-    monkeypatch.setattr(fashion_mnist.Sample, "__init__", watched)
+    monkeypatch.setattr(fashion_mnist.FashionMNISTSample, "__init__", watched)
     monkeypatch.setattr(EpochLog, "on_fit_end", lambda *_: order.append("fitted"))
     command(*SAMPLE, "trainer.max_epochs=1", "trainer.limit_train_batches=2")
     assert order == ["train", "fitted", "test"]

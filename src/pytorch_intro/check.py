@@ -41,7 +41,8 @@ def check_nodes(config: DictConfig | ListConfig, key: str, settings: dict[str, A
     for name, value in config.items() if isinstance(config, DictConfig) else enumerate(config):
         path = f"{key}.{name!s}".lstrip(".")
         if isinstance(value, (DictConfig, ListConfig)):
-            check_nodes(value, path, settings)
+            if not is_call or _has_target(value):  # else it is a plain value, compared as a whole
+                check_nodes(value, path, settings)
         elif path in settings:
             check_value(path, value, settings[path])
         elif not is_call and value is not None and isinstance(config, DictConfig):

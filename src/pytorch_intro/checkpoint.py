@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Trainer
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from pytorch_intro.atomic import atomic_write
@@ -19,6 +20,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:
             torch.save(checkpoint, file)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint, which keeps the last weights where there is no validation to tell the best."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if trainer.limit_val_batches == 0 or getattr(trainer.datamodule, "val_set", None) is None:  # type: ignore[attr-defined]
+            self.monitor = None
+        super().setup(trainer, pl_module, stage)
 
 
 @dataclass

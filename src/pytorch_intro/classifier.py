@@ -56,6 +56,8 @@ class Classifier(LightningModule):
         images, targets = batch
         logits = self(images)
         loss = cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        if targets.ndim == 2:  # mixed images count as of the class that has the largest share in them
+            targets = targets.argmax(dim=1)
         self.train_metrics.update(loss.detach(), logits.detach(), targets)
         if self.trainer.is_last_batch:  # not at the epoch's end, which callbacks see first
             self.log_epoch("train", self.train_metrics)

@@ -1,129 +1,208 @@
 """The data's way to the network: data set, splits, loaders, and what happens to a batch on the device."""
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, cast
+import logging
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, cast
 
 import torch
 from lightning import LightningDataModule
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 from torchvision.transforms import v2
 
-from pytorch_intro.dataset import Batch, ImageDataset, Sample, already_a_batch
+from pytorch_intro.augment import AlternatingFlip
+from pytorch_intro.dataset import Batch, Sample, already_a_batch
+from pytorch_intro.decoder import Resize
 from pytorch_intro.errors import UserError
+from pytorch_intro.normalize import Normalize, kept_statistics
+from pytorch_intro.reading import Reader
+from pytorch_intro.sampler import EpochSampler
+from pytorch_intro.source import Part, Source
+from pytorch_intro.splits import Splitting
+
+log = logging.getLogger(__name__)
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class DataModule(LightningDataModule):
-    """Batches of uint8 images (N, C, H, W) and int64 labels (N,), normalised and augmented once on the device.
+    """Batches of uint8 images (N, C, H, W) and int64 labels (N,), augmented and normalised once on the device.
 
-    Validation is a seeded part of the official training set; the official test set is loaded for testing only.
+    Training, validation and test images are those that the data set divides itself into; what it lacks is drawn from
+    its training images, by split_seed and evenly from all classes. The official test set of torchvision's data sets is
+    loaded for testing only.
 
     Args:
-        dataset: Makes the official training or test set: `dataset(root=..., train=...)`.
-        root: The data root, passed on.
+        dataset: Makes the data set: a class of torchvision, of this project, or one's own; see source.py.
+        root: The data root; passed on, as are download and labels, to those that take it.
+        download: Fetch what is not there.
+        labels: A file of labels.
+        image_size: A side of a square or [height, width], in pixels; None: the images' own if all have the same, not
+            above 64 a side, else 64.
+        resize: What becomes of images of another aspect ratio: crop, pad or stretch.
+        cache_dir: Where decoded images are kept; None: in the data root, in .cache.
+        in_memory: Hold decoded images in memory; None: if they take less than an eighth of it.
+        skip_broken: Leave out images that cannot be decoded, instead of stopping at the first.
+        target_transform: From each class's name to the name of the class that takes its place.
+        val_fraction: Share of the training images that is kept for validation; 0 for none.
+        test_fraction: Share of all images that is kept for the test; 0 for none.
+        num_folds, fold: Instead of val_fraction, validate on this one (from 0) of so many parts.
+        split_seed: Of the draws.
+        mean, std: Of each channel, for pixels scaled to [0, 1]; None: computed from the training images.
+        augment: Named modules, applied in their order to training batches, (N, C, H, W) uint8 to the same.
+        mixup_alpha, cutmix_alpha: Of the beta distributions of torchvision's MixUp and CutMix; 0 leaves one out, and of
+            two one is drawn for each batch. The labels become shares of classes, (N, num_classes) float.
         batch_size: Images a batch.
         shuffle: Draw the training images in a new order every epoch.
         num_workers: Processes that fetch batches; 0 fetches in the training process.
-        val_fraction: Share of the training set that is kept for validation, between 0 and 1.
-        split_seed: Of the draw that decides which images those are.
-        mean, std: Of each channel over the training set, for pixels scaled to [0, 1].
-        augment: Applied to normalised training batches, (N, C, H, W) float to the same.
+        seed: Of the order.
+
+    Attributes:
+        image_shape: (C, H, W), known after setup, as are
+        classes: the classes' names.
 
     Raises:
-        UserError: if a split would be empty, or mean and std don't fit the images' channels.
+        UserError: if the data cannot be had or read, a split would be empty, or a value does not fit the images.
     """
 
     def __init__(
         self,
-        dataset: Callable[..., ImageDataset],
-        root: str,
-        mean: Sequence[float],
-        std: Sequence[Annotated[float, Field(gt=0)]],
+        dataset: Callable[..., Any],
+        root: str | None,
+        download: bool = True,
+        labels: str | None = None,
+        image_size: PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = None,
+        resize: Resize = "crop",
+        cache_dir: str | None = None,
+        in_memory: bool | None = None,
+        skip_broken: bool = False,
+        target_transform: Mapping[str, str | int] | None = None,
+        val_fraction: Fraction = 0.1,
+        test_fraction: Fraction = 0.1,
+        num_folds: Annotated[int, Field(ge=2)] | None = None,
+        fold: NonNegativeInt = 0,
+        split_seed: NonNegativeInt = 0,
+        mean: Sequence[float] | None = None,
+        std: Sequence[Annotated[float, Field(gt=0)]] | None = None,
+        augment: Mapping[str, nn.Module] | None = None,
+        mixup_alpha: NonNegativeFloat = 0.0,
+        cutmix_alpha: NonNegativeFloat = 0.0,
         batch_size: PositiveInt = 256,
         shuffle: bool = True,
         num_workers: NonNegativeInt = 0,
-        val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1,
-        split_seed: NonNegativeInt = 0,
-        augment: nn.Module | None = None,
+        seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
-        self.dataset = dataset
-        self.root = root
+        if num_folds and fold >= num_folds:
+            raise UserError(f"data.fold={fold}: the {num_folds} folds are numbered from 0 to {num_folds - 1}")
+        reader = Reader(image_size, resize, cache_dir, in_memory, skip_broken, num_workers, target_transform)
+        self.source = Source(dataset, {"root": root, "download": download, "labels": labels}, reader)
+        self.splitting = Splitting(val_fraction, test_fraction, num_folds, fold, split_seed)
+        self.mean = mean
+        self.std = std
+        self.augment = nn.Sequential(*(augment or {}).values())
+        self.mixup_alpha = mixup_alpha
+        self.cutmix_alpha = cutmix_alpha
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.num_workers = num_workers
-        self.val_fraction = val_fraction
-        self.split_seed = split_seed
-        self.mean = mean
-        self.std = std
+        self.seed = seed
         self.train_set: Subset[Sample]
-        self.val_set: Subset[Sample]
-        self.test_set: ImageDataset
-        self.image_shape: tuple[int, ...]
+        self.val_set: Subset[Sample] | None = None
+        self.test_set: Subset[Sample] | None = None
+        self.image_shape: tuple[int, int, int]
         self.classes: list[str]
-        self.normalize = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
-        self.augment = augment or nn.Identity()
+        self.normalize: Normalize
+        self.mix: nn.Module | None = None
 
     def setup(self, stage: str) -> None:
-        """Load what the stage needs, once: the training set for fit and validate, the test set for test."""
-        if stage in ("fit", "validate") and not hasattr(self, "train_set"):
-            official_train = self.dataset(root=self.root, train=True)
-            self.image_shape = (*official_train.images.shape[1:],)
-            self.classes = official_train.classes
-            self.check_channels()
-            self.train_set, self.val_set = split(official_train, self.val_fraction, self.split_seed)
-        if stage == "test" and not hasattr(self, "test_set"):
-            self.test_set = self.dataset(root=self.root, train=False)
+        """Load the training and validation images, once; for the test, the test images too."""
+        if not hasattr(self, "train_set"):
+            train, val, test = self.splitting.divide(self.source)
+            self.image_shape, self.classes = train.dataset.image_shape, train.dataset.classes
+            self.train_set = subset(train)
+            self.val_set = subset(val) if val else None
+            self.test_set = subset(test) if test else None
+            self.normalize = self.suitable_normalize()
+            self.mix = mix(len(self.classes), self.mixup_alpha, self.cutmix_alpha)
+            self.tell()
+        if stage == "test" and self.test_set is None and (own_test := self.source.part("test")):
+            self.test_set = subset(own_test)
 
-    def check_channels(self) -> None:
-        """Raise a UserError unless there is one mean and one std for each channel."""
+    def tell(self) -> None:
+        """Say how many images there are, and for what."""
+        channels, height, width = self.image_shape
+        val = f"{len(self.val_set):,}" if self.val_set else "none"
+        test = f"{len(self.test_set):,}" if self.test_set else "its own" if self.source.has("test") else "none"
+        log.info(
+            f"data: {self.source.name}, {channels} x {height} x {width}, {len(self.classes)} classes; "
+            f"training {len(self.train_set):,}, validation {val}, test {test}"
+        )
+
+    def suitable_normalize(self) -> Normalize:
+        """With the constants given, or else those of the training images."""
+        if self.mean is None or self.std is None:
+            mean, std = kept_statistics(self.train_set)
+            self.mean, self.std = self.mean or mean, self.std or std
         channels = self.image_shape[0]
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != channels:
                 raise UserError(
-                    f"data.{name}={list(values)}: the images have {channels} channel(s); give one value each"
+                    f"data.{name}={list(values)}: the images have {channels} channel(s); give one value each, or null "
+                    "to have them computed"
                 )
+        return Normalize(self.mean, self.std)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return self.loader(self.train_set, shuffle=self.shuffle)
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        return self.loader(self.train_set, EpochSampler(self.train_set, self.shuffle, self.seed, world, rank))
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        return self.loader(self.val_set)
+    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        return self.loader(self.val_set) if self.val_set else []
 
-    def test_dataloader(self) -> DataLoader[Batch]:
-        return self.loader(self.test_set)
+    def test_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        return self.loader(self.test_set) if self.test_set else []
 
-    def loader(self, dataset: Dataset[Sample], shuffle: bool = False) -> DataLoader[Batch]:
+    def loader(self, dataset: Dataset[Sample], sampler: Sampler[int] | None = None) -> DataLoader[Batch]:
         """An ordinary DataLoader, whose data set hands over whole batches."""
         return DataLoader(
             cast(Dataset[Batch], dataset),  # whose __getitems__ gives batches
             batch_size=self.batch_size,
-            shuffle=shuffle,
+            sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=already_a_batch,
+            generator=torch.Generator().manual_seed(self.seed),  # so that workers take nothing from the global one
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """On the device: images (N, C, H, W) uint8 to float32, normalised, and augmented for training."""
+        """On the device: images (N, C, H, W) uint8 to float32, augmented and mixed for training, normalised."""
         images, targets = batch
-        images = self.normalize(images)
         if self.trainer is None:
-            return images, targets
+            return self.normalize(images), targets
         if self.trainer.training:
+            for module in self.augment:
+                if isinstance(module, AlternatingFlip):
+                    module.epoch = self.trainer.current_epoch
             images = self.augment(images)
+        images = self.normalize(images)
+        if self.trainer.training and self.mix:
+            images, targets = self.mix(images, targets)
         return self.trainer.precision_plugin.convert_input(images), targets  # for 64-true, bf16-true and the like
 
 
-def split(dataset: ImageDataset, val_fraction: float, seed: int) -> tuple[Subset[Sample], Subset[Sample]]:
-    """A seeded draw of a training and a validation part that share no image.
+def subset(part: Part) -> Subset[Sample]:
+    """The rows of a part, in 8 bytes each."""
+    return Subset(part.dataset, array("q", part.rows.numpy().tobytes()))
 
-    Raises:
-        UserError: if one of them would be empty.
-    """
-    val_size = round(len(dataset) * val_fraction)
-    if not 0 < val_size < len(dataset):
-        raise UserError(f"data.val_fraction={val_fraction} of {len(dataset)} images leaves a split empty; change it")
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed)).tolist()
-    return Subset(dataset, order[val_size:]), Subset(dataset, order[:val_size])
+
+def mix(num_classes: int, mixup_alpha: float, cutmix_alpha: float) -> nn.Module | None:
+    """torchvision's MixUp (Zhang et al. 2018), CutMix (Yun et al. 2019), or one of them for each batch."""
+    chosen: list[nn.Module] = []
+    if mixup_alpha:
+        chosen.append(v2.MixUp(num_classes=num_classes, alpha=mixup_alpha))
+    if cutmix_alpha:
+        chosen.append(v2.CutMix(num_classes=num_classes, alpha=cutmix_alpha))
+    return v2.RandomChoice(chosen) if chosen else None

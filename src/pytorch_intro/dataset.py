@@ -1,21 +1,52 @@
-"""Images that fit in memory: one tensor, indexed like a list or fetched a batch at a time."""
+"""Decoded images as a data set: indexed like a list, or fetched a batch at a time."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from pytorch_intro.decoder import Decoder
 
 Sample = tuple[Tensor, int]
 Batch = tuple[Tensor, Tensor]
 
 
-class ImageDataset(Dataset[Sample]):
-    """A data set held as one tensor of images and one of labels.
+class Images(Dataset[Sample]):
+    """Images of one shape with their labels; what DataLoaders of this project read from.
 
-    `dataset[i]` is one image and its label; a DataLoader finds `__getitems__` and takes whole batches, which spares
-    it from collating single images.
+    `images[i]` is one image and its label. A DataLoader finds `__getitems__` and takes whole batches, which spares it
+    from collating single images.
+
+    Attributes:
+        image_shape: (C, H, W).
+        targets: (N,) int64, numbers of classes.
+        classes: The classes' names.
+        folder: Where the decoded images are kept, or None.
+    """
+
+    image_shape: tuple[int, int, int]
+    targets: Tensor
+    classes: list[str]
+    folder: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> Sample:
+        """One image (C, H, W) uint8 and its label."""
+        raise NotImplementedError
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        """A batch: images (N, C, H, W) uint8 and labels (N,) int64."""
+        raise NotImplementedError
+
+
+class ImageDataset(Images):
+    """A data set held as one tensor of images and one of labels.
 
     Args:
         images: (N, C, H, W) uint8, values 0 to 255.
@@ -27,18 +58,66 @@ class ImageDataset(Dataset[Sample]):
         self.images = images
         self.targets = targets
         self.classes = list(classes)
-
-    def __len__(self) -> int:
-        return len(self.targets)
+        channels, height, width = images.shape[1:]
+        self.image_shape = (channels, height, width)
 
     def __getitem__(self, index: int) -> Sample:
-        """One image (C, H, W) uint8 and its label."""
         return self.images[index], int(self.targets[index])
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        """A batch: images (N, C, H, W) uint8 and labels (N,) int64."""
         rows = torch.tensor(indices)
-        return self.images[rows], self.targets[rows]
+        return self.images.index_select(0, rows), self.targets.index_select(0, rows)
+
+
+class MappedDataset(ImageDataset):
+    """The same, with the images in a file: the system reads in what is asked for, and drops it when memory is short.
+
+    Processes share what has been read. Sent to another process, it is mapped there anew instead of copied.
+
+    Args:
+        file: A .npy file of (N, C, H, W) uint8.
+        targets, classes: As above.
+    """
+
+    def __init__(self, file: Path, targets: Tensor, classes: Sequence[str]) -> None:
+        self.file = file
+        super().__init__(mapped(file), targets, classes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "images"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, images=mapped(state["file"]))
+
+
+class LiveDataset(Images):
+    """A data set of single images that is asked anew for each image, every epoch.
+
+    Args:
+        samples: `samples[i]` is an image of any kind and its label.
+        decoder: Brings them to one shape.
+        targets: (N,) int64, the labels.
+        classes: The classes' names.
+    """
+
+    def __init__(self, samples: Any, decoder: Decoder, targets: Tensor, classes: Sequence[str]) -> None:
+        self.samples = samples
+        self.decoder = decoder
+        self.targets = targets
+        self.classes = list(classes)
+        self.image_shape = (decoder.channels, *decoder.size)
+
+    def __getitem__(self, index: int) -> Sample:
+        return torch.from_numpy(self.decoder(self.samples[index][0])), int(self.targets[index])
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        images = torch.stack([self[index][0] for index in indices])
+        return images, self.targets[torch.tensor(indices)]
+
+
+def mapped(file: Path) -> Tensor:
+    """The array in a .npy file as a tensor that is read when it is used, and that no one can write through."""
+    return torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
 
 
 def already_a_batch(batch: Any) -> Any:

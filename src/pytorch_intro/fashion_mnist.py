@@ -12,7 +12,7 @@ from pytorch_intro.atomic import atomic_write
 from pytorch_intro.dataset import ImageDataset
 from pytorch_intro.errors import UserError, leave
 from pytorch_intro.idx import REMEDY, parse_idx, read_bytes
-from pytorch_intro.paths import PROJECT
+from pytorch_intro.paths import PROJECT, checked_root
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ SYSTEM_DIR = Path("/usr/share/datasets/fashion-mnist")
 MIRROR_TIMEOUT = 20  # seconds without an answer
 
 
-class Sample(ImageDataset):
+class FashionMNISTSample(ImageDataset):
     """160 training and 40 test images a class of Fashion-MNIST, part of this project.
 
     Args:
@@ -67,12 +67,12 @@ class FashionMNIST(ImageDataset):
     """
 
     def __init__(self, root: str, train: bool = True, download: bool = True) -> None:
-        folder = _checked_root(Path(root)) / "FashionMNIST" / "raw"
+        folder = checked_root(root) / "FashionMNIST" / "raw"
         files = [folder / name for name in _names(train)]
         for file in files:
             if not file.exists():
                 if not download:
-                    raise UserError(f"{file} is not there, and fetching it is switched off by data.dataset.download")
+                    raise UserError(f"{file} is not there, and fetching it is switched off by data.download")
                 _fetch(file)
         images, targets = (parse_idx(_intact(read_bytes(file), file), file) for file in files)
         super().__init__(images.unsqueeze(1), targets.long(), CLASSES)
@@ -117,18 +117,6 @@ def _from_mirror(file: Path) -> bytes:
 
 def _names(train: bool) -> list[str]:
     return [name for name in CHECKSUMS if name.startswith("train" if train else "t10k")]
-
-
-def _checked_root(root: Path) -> Path:
-    """The project's own data folder is made when missing; any other that is missing is more likely a typing error."""
-    try:
-        if root == PROJECT / "data":
-            root.mkdir(exist_ok=True)
-        if not root.is_dir():
-            raise UserError(f"data.root={root}: there is no such folder; make it, or leave data.root out for data/")
-    except OSError as error:
-        raise UserError(f"data.root={root}: {error}; give another folder by data.root=DIR") from error
-    return root
 
 
 def _intact(content: bytes, source: Path) -> bytes:

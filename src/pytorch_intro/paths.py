@@ -65,3 +65,20 @@ def fresh_dir(wanted: Path) -> Path:
                 ) from error
             attempt += 1
             path = wanted.with_name(f"{wanted.name}-{attempt}")
+
+
+def checked_root(root: str) -> Path:
+    """The data root. The project's own is made when missing; any other that is missing is more likely misspelt.
+
+    Raises:
+        UserError: if it is no folder.
+    """
+    path = Path(root)
+    try:
+        if path == PROJECT / "data":
+            path.mkdir(exist_ok=True)
+        if not path.is_dir():
+            raise UserError(f"data.root={root}: there is no such folder; make it, or leave data.root out for data/")
+    except OSError as error:
+        raise UserError(f"data.root={root}: {error}; give another folder by data.root=DIR") from error
+    return path

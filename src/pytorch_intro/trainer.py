@@ -41,5 +41,7 @@ def be_quiet() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     # Only lr is logged by steps; the figures of a short epoch are not lost.
     warnings.filterwarnings("ignore", ".*is smaller than the logging interval.*")
+    # Without validation images, or test images, that is intended.
+    warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero.*")
     # Lightning 2.6.6 on torch 2.14.
     warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")

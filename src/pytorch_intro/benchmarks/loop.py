@@ -1,21 +1,47 @@
-"""Measuring: an epoch of this project beside an epoch of a plain PyTorch loop over the same images."""
+"""An epoch of this project beside an epoch of a plain PyTorch loop over the same images."""
 
 import contextlib
 import io
-import statistics
+import tempfile
 import time
-from typing import Any, cast
+from typing import cast
 
-import lightning
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from pydantic import PositiveInt
 from torch.nn.functional import cross_entropy
 
+from pytorch_intro.benchmarks.workbench import Figures, Workbench, compared
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.datamodule import DataModule
 from pytorch_intro.dataset import Batch
-from pytorch_intro.hardware import device_name
+
+
+class LoopBenchmark:
+    """Trains the same network in both ways, in turn.
+
+    Args:
+        rounds: Of both ways.
+        epochs: A round.
+    """
+
+    def __init__(self, rounds: PositiveInt, epochs: PositiveInt) -> None:
+        self.rounds = rounds
+        self.epochs = epochs
+
+    def __call__(self, workbench: Workbench) -> Figures:
+        """Seconds of each epoch of each way."""
+        plain: list[float] = []
+        ours: list[float] = []
+        for turn in range(self.rounds):
+            classifier = workbench.make_classifier()
+            plain += plain_epochs(classifier, workbench.datamodule, workbench.device, self.epochs)
+            with tempfile.TemporaryDirectory() as folder:
+                trainer = workbench.make_trainer(folder)
+                ours += lightning_epochs(workbench.make_classifier(), workbench.datamodule, trainer)
+            print(f"round {turn + 1}/{self.rounds}", flush=True)
+        return compared("seconds", "s an epoch", plain=plain, lightning=ours)
 
 
 def plain_epochs(classifier: Classifier, datamodule: DataModule, device: str, epochs: int) -> list[float]:
@@ -60,23 +86,3 @@ class EpochClock(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.times.append(time.perf_counter())
-
-
-def compared(**seconds: list[float]) -> dict[str, Any]:
-    """Print median and spread of each way, and its ratio to the first; the same as a dict."""
-    medians = {way: statistics.median(values) for way, values in seconds.items()}
-    first = next(iter(medians.values()))
-    for way, values in seconds.items():
-        low, high = min(values), max(values)
-        print(
-            f"  {way:<10} {medians[way]:6.2f} s an epoch ({low:.2f} to {high:.2f}, n={len(values)})"
-            f"   {medians[way] / first:.2f} x"
-        )
-    ratios = {way: median / first for way, median in medians.items()}
-    return {"seconds": seconds, "medians": medians, "ratios": ratios}
-
-
-def environment(accelerator: str) -> dict[str, str]:
-    """Where the figures were measured."""
-    versions = {"torch": torch.__version__, "lightning": lightning.__version__}
-    return {"device": f"{accelerator}, {device_name(accelerator)}", **versions}

@@ -1,0 +1,1 @@
+"""What src/bench.py measures: a file a benchmark."""

@@ -1,0 +1,188 @@
+"""The data's way to the device: beside torchvision's, by augmentation, from a mapped file, and from a folder."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import PositiveInt
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import FashionMNIST
+
+from pytorch_intro.benchmarks.workbench import Figures, Workbench, compared
+from pytorch_intro.datamodule import DataModule, mix
+from pytorch_intro.dataset import Batch, Images, MappedDataset, already_a_batch
+from pytorch_intro.image_files import ImageFolder
+from pytorch_intro.reading import Reader
+
+Way = Callable[..., object]
+
+
+class DataBenchmark:
+    """Passes over all training images, shuffled; nothing is trained.
+
+    Args:
+        rounds: Of everything that is compared, in turn.
+        num_workers: Of torchvision's data set, besides none.
+        copies: How many times larger than the data set the larger mapped file is.
+        files: Images that are written as PNG files and read again.
+    """
+
+    def __init__(self, rounds: PositiveInt, num_workers: PositiveInt, copies: PositiveInt, files: PositiveInt) -> None:
+        self.rounds = rounds
+        self.num_workers = num_workers
+        self.copies = copies
+        self.files = files
+
+    def __call__(self, workbench: Workbench) -> Figures:
+        """Seconds and microseconds of each way."""
+        datamodule, device = workbench.datamodule, workbench.device
+        return {
+            "pass": self.passes(datamodule, device),
+            "augmentation": self.augmentations(datamodule, device),
+            "mapped": self.mapped(datamodule),
+            "folder": self.folder(datamodule),
+        }
+
+    def passes(self, datamodule: DataModule, device: str) -> Figures:
+        """All training images as normalised float32 batches, beside torchvision's data set as its tutorials use it."""
+        print(f"a shuffled pass over {len(datamodule.train_set):,} images, batches of {datamodule.batch_size}")
+        loader = datamodule.train_dataloader()
+
+        def normalised() -> None:
+            for images, _ in loader:
+                datamodule.normalize(images.to(device))
+
+        ways: dict[str, Way] = {"this project": normalised, "… before normalising": partial(run_through, loader)}
+        theirs = torchvision_dataset(datamodule)
+        for workers in (0, self.num_workers):
+            ways[f"torchvision, {workers} workers"] = partial(
+                run_through, DataLoader(theirs, datamodule.batch_size, shuffle=True, num_workers=workers)
+            )
+        return compared("seconds", "s", **self.in_turn(ways))
+
+    def augmentations(self, datamodule: DataModule, device: str) -> Figures:
+        """What each augmentation adds."""
+        batch = cast(Batch, datamodule.train_set.__getitems__(list(range(256))))
+        images, targets = (tensor.to(device) for tensor in batch)
+        print(f"augmentation of {len(images)} images at once, each image")
+        normalized, classes = datamodule.normalize(images), len(datamodule.classes)
+        ways: dict[str, Way] = {"normalising": partial(datamodule.normalize, images)}
+        ways |= {type(module).__name__: partial(module, images) for module in datamodule.augment}
+        for name, module in {"MixUp": mix(classes, 0.2, 0), "CutMix": mix(classes, 0, 1.0)}.items():
+            ways[name] = partial(cast(Way, module), normalized, targets)
+        seconds = self.in_turn({name: partial(repeat, way, 20) for name, way in ways.items()})
+        return compared(
+            "microseconds", "us", **{name: [s / 20 / len(images) * 1e6 for s in some] for name, some in seconds.items()}
+        )
+
+    def mapped(self, datamodule: DataModule) -> Figures:
+        """The same pass over a file that is mapped, and over one that is several times as large, once both are warm."""
+        once = cast(Images, datamodule.train_set.dataset)
+        print(f"a shuffled pass over mapped files of {len(once):,} and {self.copies * len(once):,} images, each image")
+        with tempfile.TemporaryDirectory() as folder:
+            files = [in_file(Path(folder, f"{copies}.npy"), once, copies) for copies in (1, self.copies)]
+            ways: dict[str, Way] = {}
+            for images in files:
+                loader = DataLoader(images, datamodule.batch_size, shuffle=True, collate_fn=already_a_batch)
+                ways[f"{len(images):,} images"] = partial(run_through, loader)
+            for warm_up in ways.values():
+                warm_up()
+            before = resident_memory()
+            seconds = self.in_turn(ways)
+            after = resident_memory()
+        each = {
+            name: [s / len(images) * 1e6 for s in some]
+            for images, (name, some) in zip(files, seconds.items(), strict=True)
+        }
+        figures = compared("microseconds", "us", **each)
+        grown = {kind: after[kind] - before[kind] for kind in after}
+        print(f"  resident memory in MB: {after}; grown in {self.rounds} passes over both: {grown}")
+        return figures | {"resident_MB": after, "grown_MB": grown}
+
+    def folder(self, datamodule: DataModule) -> Figures:
+        """A folder of PNG files: the first start decodes them, the second reads the cache."""
+        print(f"a folder of {self.files:,} PNG files")
+        seconds: dict[str, list[float]] = {"second start": [], "first start": []}
+        for _ in range(self.rounds):
+            with tempfile.TemporaryDirectory() as folder:
+                write_pngs(Path(folder), datamodule, self.files)
+                for start in ("first start", "second start"):
+                    began = time.perf_counter()
+                    Reader(None, "crop", None, None, False, 0).read(ImageFolder(folder))
+                    seconds[start].append(time.perf_counter() - began)
+        return compared("seconds", "s", **seconds)
+
+    def in_turn(self, ways: dict[str, Way]) -> dict[str, list[float]]:
+        """Seconds of each way, in rounds, so that a machine that becomes slower does so for all of them."""
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(self.rounds):
+            for name, way in ways.items():
+                start = time.perf_counter()
+                way()
+                if torch.cuda.is_available():
+                    torch.cuda.synchronize()
+                seconds[name].append(time.perf_counter() - start)
+        return seconds
+
+
+def run_through(batches: Iterable[object]) -> None:
+    for _ in batches:
+        pass
+
+
+def repeat(way: Way, times: int) -> None:
+    for _ in range(times):
+        way()
+
+
+def torchvision_dataset(datamodule: DataModule) -> FashionMNIST:
+    """The training images as torchvision's own class reads them, transformed as in PyTorch's tutorials."""
+    normalize = transforms.Normalize(datamodule.mean, datamodule.std)
+    transform = transforms.Compose([transforms.ToTensor(), normalize])
+    images, targets = cast(Batch, datamodule.train_set.__getitems__(list(range(len(datamodule.train_set)))))
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root, "FashionMNIST", "raw")
+        folder.mkdir(parents=True)
+        for part in ("train", "t10k"):  # it looks for the files of both
+            write_idx(folder / f"{part}-images-idx3-ubyte", images.squeeze(1))
+            write_idx(folder / f"{part}-labels-idx1-ubyte", targets.byte())
+        return FashionMNIST(root, train=True, transform=transform)
+
+
+def write_idx(file: Path, tensor: torch.Tensor) -> None:
+    header = bytes([0, 0, 8, tensor.ndim]) + np.array(tensor.shape, ">u4").tobytes()
+    file.write_bytes(header + tensor.numpy().tobytes())
+
+
+def in_file(file: Path, images: Images, copies: int) -> MappedDataset:
+    """The images, several times over, in a mapped file."""
+    array = np.lib.format.open_memmap(file, "w+", np.uint8, (copies * len(images), *images.image_shape))
+    pixels = images.__getitems__(list(range(len(images))))[0].numpy()
+    for copy in range(copies):
+        array[copy * len(images) : (copy + 1) * len(images)] = pixels
+    array.flush()
+    return MappedDataset(file, images.targets.repeat(copies), images.classes)
+
+
+def write_pngs(folder: Path, datamodule: DataModule, count: int) -> None:
+    for row in range(count):
+        image, label = datamodule.train_set[row]
+        place = folder / str(label)
+        place.mkdir(exist_ok=True)
+        Image.fromarray(image[0].numpy()).save(place / f"{row}.png")
+
+
+def resident_memory() -> dict[str, int]:
+    """Megabytes of this process: its own, and those of files, which the system takes back when it needs them."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return {}
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return {kind: int(lines[name].split()[0]) // 1024 for kind, name in {"own": "RssAnon", "files": "RssFile"}.items()}

@@ -1,0 +1,124 @@
+"""One image of any kind as uint8 (C, H, W), in the size and with the channels that its data set needs."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
+
+Resize = Literal["crop", "pad", "stretch"]
+
+SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+GRAY = ("1", "L", "LA", "La", *SIXTEEN_BITS)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Brings images to one size and number of channels; the same for training, evaluation and prediction.
+
+    Pictures are turned as their EXIF orientation says, laid on white where they are transparent, and 16 bits a pixel
+    become the upper 8. What is resized is resized once, by PIL's antialiased bilinear filter.
+
+    Args:
+        size: (H, W) in pixels.
+        channels: 1 or 3 for pictures; tensors may have any number, if all have the same.
+        resize: What becomes of another aspect ratio: the middle is cut out, black is added, or it is stretched.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    resize: Resize = "crop"
+
+    def __call__(self, image: Any) -> np.ndarray:
+        """A PIL image, an array (H, W) or (H, W, C), or a tensor (C, H, W) or (H, W), to an array (C, H, W) uint8.
+
+        Arrays and tensors are uint8, or floating point from 0 to 1, as torchvision has them.
+
+        Raises:
+            ValueError: if the image is none of these.
+            OSError: if a PIL image that is still to be read is truncated.
+        """
+        if not isinstance(image, Image.Image):
+            array = as_array(image)
+            if array.shape == (self.channels, *self.size):
+                return array
+            image = as_picture(array)
+        longer = 2 * max(self.size)  # twice as many pixels as needed are enough to filter
+        image.draft("RGB" if self.channels == 3 else "L", (longer, longer))
+        pixels = np.asarray(self.resized(self.converted(ImageOps.exif_transpose(image))))
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1)) if pixels.ndim == 3 else pixels[None]
+
+    def converted(self, image: Image.Image) -> Image.Image:
+        """RGB or gray of 8 bits, without transparency."""
+        if image.mode == "F":
+            raise ValueError("its pixels are 32-bit floating point; save it with 8 or 16 bits")
+        if image.mode in SIXTEEN_BITS:
+            image = Image.fromarray((np.asarray(image).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert("RGB" if self.channels == 3 else "L")
+
+    def resized(self, image: Image.Image) -> Image.Image:
+        width_height = self.size[::-1]
+        if image.size == width_height:
+            return image
+        if self.resize == "stretch":
+            return image.resize(width_height, Image.Resampling.BILINEAR)
+        way = ImageOps.fit if self.resize == "crop" else ImageOps.pad
+        return way(image, width_height, Image.Resampling.BILINEAR)
+
+
+def as_array(image: Any) -> np.ndarray:
+    """A tensor (C, H, W) or (H, W), or an array (H, W) or (H, W, C), as an array (C, H, W) uint8.
+
+    Raises:
+        ValueError: if it is neither, or its values are neither uint8 nor floating point from 0 to 1.
+    """
+    if isinstance(image, Tensor):
+        array = image.numpy(force=True)
+    elif isinstance(image, np.ndarray):
+        array = image.transpose(2, 0, 1) if image.ndim == 3 else image
+    else:
+        raise ValueError(f"it is a {type(image).__name__}, where a PIL image, a tensor or an array is expected")
+    if array.ndim not in (2, 3):
+        raise ValueError(f"its shape is {tuple(array.shape)}, where (C, H, W) or (H, W) is expected")
+    array = array if array.ndim == 3 else array[None]
+    if np.issubdtype(array.dtype, np.floating) and array.min() >= 0 and array.max() <= 1:
+        array = (array * 255).round().astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise ValueError(
+            f"its values are {array.dtype} from {array.min():.3g} to {array.max():.3g}, where uint8, or floating point "
+            "from 0 to 1, is expected"
+        )
+    return np.ascontiguousarray(array)
+
+
+def as_picture(array: np.ndarray) -> Image.Image:
+    """An array (C, H, W) uint8 as a PIL image.
+
+    Raises:
+        ValueError: if it has neither 1 nor 3 channels.
+    """
+    if array.shape[0] == 1:
+        return Image.fromarray(array[0])
+    if array.shape[0] == 3:
+        return Image.fromarray(array.transpose(1, 2, 0))
+    raise ValueError(f"its shape is {array.shape}, and only images of 1 or 3 channels are resized")
+
+
+def shape_of(image: Any) -> tuple[int, int, int]:
+    """(C, H, W) of an image as it comes; a PIL image is not decoded for it, and has 1 channel or 3.
+
+    Raises:
+        ValueError: as as_array.
+    """
+    if not isinstance(image, Image.Image):
+        channels, height, width = as_array(image).shape
+        return channels, height, width
+    width, height = image.size
+    has_exif = "exif" in image.info  # asked first, since a PNG is decoded to look for it; TIFFs are turned by PIL
+    if has_exif and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # 5 to 8 are a quarter turn
+        width, height = height, width
+    return (1 if image.mode in GRAY else 3), height, width

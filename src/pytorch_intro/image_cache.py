@@ -1,0 +1,206 @@
+"""Decoded images, kept in plain files: made once, by one process at a time, and read by all."""
+
+import errno
+import json
+import logging
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from pytorch_intro.atomic import atomic_write
+from pytorch_intro.decoder import Decoder
+from pytorch_intro.decoding import Seen, seen
+from pytorch_intro.errors import UserError
+
+log = logging.getLogger(__name__)
+
+SAVE_EVERY = 1.0  # seconds of work that a killed process may lose
+
+
+class ImageCache:
+    """A folder of images.npy (N, C, H, W) uint8, labels.npy (N,) int64, and broken.json.
+
+    It gets its name when it is complete; until then it is <name>.partial, which is carried on where it was left.
+
+    Args:
+        folder: Where caches lie.
+        name: Of this one, which tells what is in it.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder / name
+        self.partial = folder / f"{name}.partial"
+        self.images = self.folder / "images.npy"
+
+    def labels(self) -> Tensor:
+        """(N,) int64; -1 for an image that could not be decoded."""
+        return torch.from_numpy(np.load(self.folder / "labels.npy", allow_pickle=False))
+
+    def broken(self) -> dict[int, str]:
+        """The numbers of images that could not be decoded, and why; their pixels are 0."""
+        return {int(row): why for row, why in json.loads((self.folder / "broken.json").read_text()).items()}
+
+    def build(
+        self, samples: Any, decoder: Callable[[], Decoder], num_workers: int, refuse: Callable[[int, str], None]
+    ) -> None:
+        """Make it, unless it is there.
+
+        Args:
+            samples: `samples[i]` is an image of any kind and its label.
+            decoder: Called for the decoder if there is something to decode.
+            num_workers: Processes that decode.
+            refuse: Called for an image that cannot be decoded, by its number and what is wrong; may raise.
+
+        Raises:
+            UserError: if the folder cannot be written.
+        """
+        if self.folder.is_dir():
+            return
+        with self.writable(), self.lock():
+            if self.folder.is_dir():  # made by another process in the meantime
+                return
+            started = time.perf_counter()
+            made = decoder()
+            log.info("data: decoding %s images once, into %s", f"{len(samples):,}", self.folder)
+            self.partial.mkdir(exist_ok=True)
+            with Rows(self.partial, (len(samples), made.channels, *made.size)) as rows:
+                todo = range(rows.done, len(samples))
+                for results in seen(samples, made, todo, num_workers, "decoding"):
+                    for result in results:
+                        if result.error:
+                            refuse(rows.done, result.error)
+                        rows.append(result)
+                rows.complete()
+            self.partial.rename(self.folder)
+            log.info("data: decoded in %.1f s", time.perf_counter() - started)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Wait until no other process is at this cache; the system frees the lock of one that was killed."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{self.folder}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("data: another process is decoding these images; waiting for it")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def writable(self) -> Iterator[None]:
+        """Tell of a folder that cannot be written; on a full disk, give back what has been taken."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                shutil.rmtree(self.partial, ignore_errors=True)
+            raise UserError(
+                f"data.cache_dir: {self.folder} cannot be written ({error.strerror or error}); give a folder on "
+                "another disk by data.cache_dir=DIR"
+            ) from error
+
+
+class Rows:
+    """The files of a cache in the making; rows are appended, and a checksum tells which of them can be relied on.
+
+    Args:
+        folder: Of the files.
+        shape: (N, C, H, W) when it is complete.
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
+        self.folder = folder
+        self.total = shape[0]
+        self.zeros = np.zeros(shape[1:], np.uint8)
+        self.images = opened(folder / "images.npy", shape, "|u1")
+        self.labels = opened(folder / "labels.npy", shape[:1], "<i8")
+        self.start = self.images.tell(), self.labels.tell()
+        self.done, self.checksum, self.broken = 0, 0, dict[int, str]()
+        self.saved = time.monotonic()
+        self.carry_on()
+
+    def __enter__(self) -> "Rows":
+        needed = (self.total - self.done) * (self.zeros.nbytes + 8)
+        free = shutil.disk_usage(self.folder).free
+        if needed > free:
+            self.close()
+            raise OSError(errno.ENOSPC, f"{needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB free")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Keep what has been done, unless it is complete or the disk is full."""
+        try:
+            if self.done < self.total:
+                self.save()
+        finally:
+            self.close()
+
+    def append(self, result: Seen) -> None:
+        pixels = (self.zeros if result.error else result.value).tobytes()
+        self.images.write(pixels)
+        self.labels.write(np.int64(result.label).tobytes())
+        self.checksum = zlib.crc32(pixels, self.checksum)
+        if result.error:
+            self.broken[self.done] = result.error
+        self.done += 1
+        if time.monotonic() - self.saved > SAVE_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Note how far the files can be relied on."""
+        self.images.flush()
+        self.labels.flush()
+        with atomic_write(self.folder / "progress.json") as file:
+            file.write(json.dumps({"done": self.done, "checksum": self.checksum, "broken": self.broken}).encode())
+        self.saved = time.monotonic()
+
+    def carry_on(self) -> None:
+        """Find the rows that an interrupted process left, if they are what it noted; cut off the others."""
+        noted = self.folder / "progress.json"
+        progress: dict[str, Any] = json.loads(noted.read_text()) if noted.exists() else {"done": 0}
+        checksum, row = 0, self.zeros.nbytes
+        for _ in range(progress["done"]):
+            checksum = zlib.crc32(self.images.read(row), checksum)
+        if progress["done"] and checksum == progress["checksum"]:
+            self.done, self.checksum = progress["done"], checksum
+            self.broken = {int(number): why for number, why in progress["broken"].items()}
+            log.info("data: carrying on after %s images", f"{self.done:,}")
+        for file, start, size in zip((self.images, self.labels), self.start, (row, 8), strict=True):
+            file.seek(start + self.done * size)
+            file.truncate()
+
+    def complete(self) -> None:
+        """Bring everything to the disk, so that what is complete by its name is complete after a power cut too."""
+        for file in (self.images, self.labels):
+            file.flush()
+            os.fsync(file.fileno())
+        with atomic_write(self.folder / "broken.json") as broken:
+            broken.write(json.dumps(self.broken).encode())
+        (self.folder / "progress.json").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        try:
+            self.images.close()
+        finally:
+            self.labels.close()
+
+
+def opened(path: Path, shape: tuple[int, ...], dtype: str) -> BinaryIO:
+    """A .npy file of that shape, behind its header, which is written if it is not there."""
+    file = path.open("r+b" if path.exists() else "w+b")
+    header = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)  # the same bytes as before, if there were some
+    return file

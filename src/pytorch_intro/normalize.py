@@ -1,0 +1,72 @@
+"""From bytes to floats of about mean 0 and standard deviation 1; and the constants that this takes."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Subset
+
+from pytorch_intro.atomic import atomic_write
+from pytorch_intro.dataset import Images, Sample
+
+CHUNK = 2**26  # bytes that are counted at a time
+
+
+class Normalize(nn.Module):
+    """(x / 255 - mean) / std for each channel, as one multiplication and one addition.
+
+    Args:
+        mean, std: Of each channel, for pixels scaled to [0, 1].
+    """
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        mean_, std_ = torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
+        self.register_buffer("scale", 1 / (255 * std_), persistent=False)
+        self.register_buffer("offset", -mean_ / std_, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) uint8 to float32."""
+        if self.scale.device != images.device:
+            self.to(images.device)  # once, with the first batch
+        return images.float().mul_(self.scale).add_(self.offset)
+
+
+def kept_statistics(images: Subset[Sample]) -> tuple[list[float], list[float]]:
+    """channel_statistics, kept beside decoded images if there is a folder of them, and read there the next time."""
+    dataset = cast(Images, images.dataset)
+    if dataset.folder is None:
+        return channel_statistics(images)
+    rows = hashlib.sha256(torch.tensor(images.indices).numpy().tobytes()).hexdigest()[:16]
+    file = dataset.folder / f"statistics-{rows}.json"
+    if not file.exists():
+        mean, std = channel_statistics(images)
+        with atomic_write(file) as kept:
+            kept.write(json.dumps({"mean": mean, "std": std}).encode())
+    statistics = json.loads(file.read_text())
+    return statistics["mean"], statistics["std"]
+
+
+def channel_statistics(images: Subset[Sample]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel over all pixels, scaled to [0, 1].
+
+    Whole numbers are counted, so that the result does not depend on the order or on the machine.
+    """
+    dataset = cast(Images, images.dataset)
+    counts = torch.zeros(dataset.image_shape[0], 256, dtype=torch.int64)
+    size = max(1, CHUNK // torch.Size(dataset.image_shape).numel())
+    for start in range(0, len(images), size):
+        batch, _ = dataset.__getitems__(list(images.indices[start : start + size]))
+        for channel, count in enumerate(counts):
+            count += torch.bincount(batch[:, channel].flatten(), minlength=256)
+    share = counts.double() / counts.sum(dim=1, keepdim=True)
+    level = torch.arange(256, dtype=torch.float64) / 255
+    mean = share @ level
+    std = (share @ level**2 - mean**2).clamp(min=0).sqrt()
+    return mean.tolist(), [value or 1.0 for value in std.tolist()]  # a channel that never changes stays 0

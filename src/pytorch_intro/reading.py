@@ -1,0 +1,253 @@
+"""Whatever kind of data set there is, as images of one shape: from its arrays, a cache, or asked anew each time."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor
+from torchvision.datasets import DatasetFolder, VisionDataset
+
+from pytorch_intro.dataset import ImageDataset, Images, LiveDataset, MappedDataset
+from pytorch_intro.decoder import Decoder, Resize, as_array, shape_of
+from pytorch_intro.decoding import ALL_CORES, Seen, Work, as_label, seen, suitable_decoder
+from pytorch_intro.errors import UserError
+from pytorch_intro.image_cache import ImageCache
+from pytorch_intro.image_files import ImageFiles, files_below, fingerprint
+from pytorch_intro.paths import PROJECT
+from pytorch_intro.relabel import relabel
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Reader:
+    """Reads data sets of single images into Images of one shape.
+
+    Args:
+        image_size: A side of a square or (H, W), in pixels; None: the images' own size where all have the same.
+        resize: What becomes of another aspect ratio.
+        cache_dir: Where decoded images are kept; None: .cache in the data set's root, or in the project's for an
+            ImageFolder of torchvision.
+        in_memory: Hold the decoded images in memory; None: if they take less than an eighth of it.
+        skip_broken: Leave out what cannot be decoded.
+        num_workers: Processes that ask a data set of one's own for its images.
+        target_transform: From each class's name to the name of the class that takes its place.
+        channels: Of the images; None: what the first data set has. All others get the shape of the first.
+    """
+
+    image_size: int | list[int] | None
+    resize: Resize
+    cache_dir: str | None
+    in_memory: bool | None
+    skip_broken: bool
+    num_workers: int
+    target_transform: Mapping[str, str | int] | None = None
+    channels: int | None = None
+
+    def read(self, dataset: Any) -> tuple[Images, Tensor]:
+        """The images, and the numbers (N,) of those that are not broken.
+
+        Raises:
+            UserError: if the data set does not give images and labels, or they cannot be kept.
+        """
+        if not len(dataset):
+            raise UserError(f"data: {type(dataset).__name__} has no images")
+        images, rows = self.read_any(dataset)
+        self.channels, *self.image_size = images.image_shape
+        if self.target_transform:
+            relabel(images, self.target_transform)
+        return images, rows
+
+    def read_any(self, dataset: Any) -> tuple[Images, Tensor]:
+        if (ready := ready_arrays(dataset)) and self.takes(ready):
+            return ready, torch.arange(len(ready))
+        if isinstance(dataset, (ImageFiles, VisionDataset)) and dataset.root is not None:
+            return self.read_files(dataset)
+        return self.read_samples(dataset)
+
+    def takes(self, ready: Images) -> bool:
+        """Whether these arrays have the size that is wanted."""
+        size = self.image_size if isinstance(self.image_size, list) else [self.image_size] * 2
+        return not self.image_size or list(ready.image_shape[1:]) == size
+
+    def read_files(self, dataset: Any) -> tuple[Images, Tensor]:
+        """Images that lie in files, decoded now or before."""
+        cache = ImageCache(self.cache_folder(dataset), self.cache_name(dataset))
+        cache.build(dataset, lambda: self.decoder(dataset), ALL_CORES, self.refusal(dataset))
+        broken = cache.broken()
+        self.tell(dataset, broken)
+        targets = torch.tensor(dataset.targets) if isinstance(dataset, ImageFiles) else cache.labels()
+        classes = class_names(dataset, targets)
+        images: ImageDataset
+        if self.fits(cache.images.stat().st_size):
+            images = ImageDataset(torch.from_numpy(np.load(cache.images, allow_pickle=False)), targets, classes)
+        else:
+            images = MappedDataset(cache.images, targets, classes)
+            log.info("data: mapped from %s", cache.images)
+        images.folder = cache.folder
+        return images, all_but(broken, len(images))
+
+    def cache_folder(self, dataset: Any) -> Path:
+        if self.cache_dir:
+            return Path(self.cache_dir)
+        # To torchvision's ImageFolder, any folder in its root is a class.
+        return (PROJECT / "data" if isinstance(dataset, DatasetFolder) else Path(dataset.root)) / ".cache"
+
+    def cache_name(self, dataset: Any) -> str:
+        """A name that changes with the files and with what is made of them."""
+        if isinstance(dataset, ImageFiles):
+            content = dataset.fingerprint()
+        else:
+            files = fingerprint(Path(dataset.root).resolve(), files_of(dataset))
+            content = f"{type(dataset)} {dataset!r} {torchvision.__version__} {files}"
+        return hashlib.sha256(f"{self.channels} {self.image_size} {self.resize} {content}".encode()).hexdigest()[:32]
+
+    def read_samples(self, dataset: Any) -> tuple[Images, Tensor]:
+        """Images of a data set that knows of no files: asked for once, or every time if they vary or do not fit."""
+        decoder = self.decoder(dataset)
+        why_live = self.why_live(dataset, decoder)
+        shape = (0 if why_live else len(dataset), decoder.channels, *decoder.size)
+        images = torch.empty(shape, dtype=torch.uint8)
+        targets = torch.zeros(len(dataset), dtype=torch.int64)
+        broken = {}
+        title = f"reading {type(dataset).__name__}"
+        results = seen(dataset, nothing if why_live else decoder, range(len(dataset)), self.num_workers, title)
+        for row, result in enumerate(result for some in results for result in some):
+            targets[row] = result.label
+            if result.error:
+                self.refusal(dataset)(row, result.error)
+                broken[row] = result.error
+            elif not why_live:
+                images[row] = torch.from_numpy(result.value)
+        self.tell(dataset, broken)
+        classes = class_names(dataset, targets)
+        if why_live:
+            log.info("data: %s is asked for every image in every epoch: %s", type(dataset).__name__, why_live)
+            return LiveDataset(dataset, decoder, targets, classes), all_but(broken, len(dataset))
+        return ImageDataset(images, targets, classes), all_but(broken, len(dataset))
+
+    def decoder(self, dataset: Any) -> Decoder:
+        if self.channels and isinstance(self.image_size, list):
+            return Decoder((self.image_size[0], self.image_size[1]), self.channels, self.resize)
+        return suitable_decoder(heads(dataset), self.image_size, self.resize)
+
+    def why_live(self, dataset: Any, decoder: Decoder) -> str:
+        """Why a data set's images cannot be held in memory; "" if they can."""
+        if not self.fits(len(dataset) * decoder.channels * decoder.size[0] * decoder.size[1]):
+            return "they would not fit in memory"
+        rows = spread(len(dataset))
+        first, second = ([Work(dataset, decoder)[row] for row in rows] for _ in range(2))
+        same = all(np.array_equal(one.value, other.value) for one, other in zip(first, second, strict=True))
+        return "" if same else "they are not the same each time"
+
+    def fits(self, size: int) -> bool:
+        """Whether this many bytes may be held in memory."""
+        if self.in_memory is not None:
+            return self.in_memory
+        return size < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 8  # a copy in each of 8 processes
+
+    def refusal(self, dataset: Any) -> Callable[[int, str], None]:
+        """What is to be done about a broken image, by its number and what is wrong with it."""
+
+        def refuse(row: int, error: str) -> None:
+            if not self.skip_broken:
+                raise UserError(
+                    f"{name_of(dataset, row)} cannot be read ({error}); mend or remove it, or leave out all that are "
+                    "broken by data.skip_broken=true"
+                )
+
+        return refuse
+
+    def tell(self, dataset: Any, broken: dict[int, str]) -> None:
+        """List the broken images that are left out, or refuse the first."""
+        for row, error in broken.items():
+            self.refusal(dataset)(row, error)
+            log.info("data: left out %s (%s)", name_of(dataset, row), error)
+
+
+def ready_arrays(dataset: Any) -> Images | None:
+    """The content of a data set that holds all its images in memory as torchvision's do; None if it does not.
+
+    Compared with what the data set itself gives for some images, so that transforms and odd layouts are not passed by.
+    """
+    if isinstance(dataset, Images):
+        return dataset
+    pixels, targets = getattr(dataset, "data", None), getattr(dataset, "targets", getattr(dataset, "labels", None))
+    if not isinstance(pixels, (Tensor, np.ndarray)) or targets is None or len(pixels) != len(dataset):
+        return None
+    if getattr(dataset, "transform", None) or getattr(dataset, "target_transform", None):
+        return None
+    images, labels = torch.as_tensor(pixels), torch.as_tensor(targets)
+    labels = labels[:, 0] if labels.ndim == 2 else labels  # QMNIST has more columns
+    for layout in [images.unsqueeze(1)] if images.ndim == 3 else [images, images.permute(0, 3, 1, 2)]:
+        if images.dtype == torch.uint8 and all(agrees(dataset[i], layout[i], labels[i]) for i in spread(len(dataset))):
+            return ImageDataset(layout.contiguous(), labels.long(), class_names(dataset, labels))
+    return None
+
+
+def agrees(sample: Any, pixels: Tensor, label: Tensor) -> bool:
+    """Whether an image and label of a data set are these."""
+    image, its_label = sample
+    array = as_array(image) if isinstance(image, (Tensor, np.ndarray)) else as_array(np.asarray(image))
+    return np.array_equal(array, pixels.numpy()) and as_label(its_label) == int(label)
+
+
+def class_names(dataset: Any, targets: Tensor) -> list[str]:
+    """The data set's names of its classes; their numbers if it has none."""
+    names = getattr(dataset, "classes", None) or getattr(dataset, "categories", None) or []
+    known = [str(name[0]) if isinstance(name, tuple) else str(name) for name in names]  # ImageNet's are synonyms
+    count = int(targets.max()) + 1
+    return known if len(known) >= count else [str(number) for number in range(count)]
+
+
+def files_of(dataset: VisionDataset) -> Iterator[str]:
+    """The files of one of torchvision's data sets, from its root on: those that it lists, or all in its folders."""
+    samples = getattr(dataset, "samples", None) or getattr(dataset, "_samples", None)
+    if isinstance(samples, list):
+        yield from (os.path.relpath(sample[0], dataset.root) for sample in samples)
+        return
+    root = Path(dataset.root).resolve()
+    paths = [Path(value).resolve() for value in vars(dataset).values() if isinstance(value, (str, Path))]
+    folders = {path for path in paths if root in path.parents and path.is_dir()} or {root}
+    for folder in sorted(folders):
+        yield from (os.path.relpath(folder / file, root) for file in sorted(files_below(folder)))
+
+
+def name_of(dataset: Any, row: int) -> str:
+    """What an image is called: its path, or its place in the data set."""
+    if isinstance(dataset, ImageFiles):
+        return os.path.join(dataset.root, dataset.paths[row])  # noqa: PTH118, as the user has written it
+    samples = getattr(dataset, "samples", None) or getattr(dataset, "_samples", None)
+    return str(samples[row][0]) if isinstance(samples, list) else f"{type(dataset).__name__}[{row}]"
+
+
+def heads(dataset: Any) -> Iterator[Seen]:
+    """The shapes of all files, by worker processes, or of some images where each has to be decoded for it."""
+    if isinstance(dataset, ImageFiles):
+        for results in seen(dataset, shape_of, range(len(dataset)), ALL_CORES):
+            yield from results
+    else:
+        yield from (Work(dataset, shape_of)[row] for row in spread(len(dataset)))
+
+
+def spread(total: int) -> list[int]:
+    """Up to 8 numbers from 0 to total - 1, the first and the last among them."""
+    return sorted({round(step * (total - 1) / 7) for step in range(8)})
+
+
+def all_but(rows: dict[int, str], total: int) -> Tensor:
+    """The numbers 0 to total - 1, (N,) int64, without these."""
+    keep = torch.ones(total, dtype=torch.bool)
+    keep[list(rows)] = False
+    return keep.nonzero().flatten()
+
+
+def nothing(image: Any) -> None:
+    """Where only the labels are wanted."""

@@ -1,0 +1,321 @@
+"""Images are decoded once: what is interrupted goes on, what is half-written is not read, what has changed is seen."""
+
+import errno
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_images
+
+from pytorch_intro import image_cache
+from pytorch_intro.dataset import MappedDataset
+from pytorch_intro.decoder import Decoder
+from pytorch_intro.errors import UserError
+from pytorch_intro.image_files import ImageFolder
+from pytorch_intro.paths import PROJECT
+from pytorch_intro.reading import Reader
+
+
+def reader(**options: Any) -> Reader:
+    values: dict[str, Any] = {"image_size": None, "resize": "crop", "cache_dir": None, "in_memory": None}
+    return Reader(**values | {"skip_broken": False, "num_workers": 0} | options)
+
+
+def read(root: Path, **options: Any) -> tuple[Any, list[int]]:
+    images, rows = reader(**options).read(ImageFolder(str(root)))
+    return images, rows.tolist()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes of six gray pictures."""
+    root = tmp_path / "images"
+    write_images(root, *(f"{name}/{number}.png" for name in ("cat", "dog") for number in range(6)))
+    return root
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts the images that are decoded, in its only element."""
+    count = [0]
+    original = Decoder.__call__
+
+    def counted(self: Decoder, image: Any) -> np.ndarray:
+        count[0] += 1
+        return original(self, image)
+
+    monkeypatch.setattr(Decoder, "__call__", counted)
+    return count
+
+
+def test_images_are_decoded_once(folder: Path, decoded: list[int]) -> None:
+    """The second start reads plain .npy files; what they hold is what the files hold."""
+    first, rows = read(folder)
+    second, _ = read(folder)
+    assert decoded == [12]
+    assert rows == list(range(12))
+    assert torch.equal(first.images, second.images)
+    assert [int(image[0, 0, 0]) for image, _ in second] == [37 * number % 256 for number in range(12)]
+    assert second.targets.tolist() == [0] * 6 + [1] * 6
+    assert {path.name for path in first.folder.iterdir()} == {"images.npy", "labels.npy", "broken.json"}
+    np.load(first.folder / "images.npy", allow_pickle=False)
+
+
+def test_a_changed_file_or_another_size_is_decoded_anew(folder: Path, decoded: list[int]) -> None:
+    read(folder)
+    write_images(folder, "zebra/1.png", "cat/0.png", mode="L")
+    changed, _ = read(folder)
+    assert decoded == [12 + 13]
+    assert int(changed[0][0][0, 0, 0]) == 37
+    assert read(folder, image_size=[6, 8])[0].image_shape == (1, 6, 8)
+    assert decoded == [12 + 13 + 13]
+    assert read(folder)[0].image_shape == (1, 12, 12)
+    assert decoded == [12 + 13 + 13]
+
+
+def test_mapped_or_in_memory_the_images_are_the_same(folder: Path) -> None:
+    """A mapped data set is no copy: it goes to another process as the file's name."""
+    memory, _ = read(folder, in_memory=True)
+    mapped, _ = read(folder, in_memory=False)
+    assert isinstance(mapped, MappedDataset)
+    assert torch.equal(memory.__getitems__([3, 11, 0])[0], mapped.__getitems__([3, 11, 0])[0])
+    sent = pickle.dumps(mapped)
+    assert len(sent) < 2000
+    assert torch.equal(pickle.loads(sent).images, mapped.images)
+    mapped.images[0] = 9
+    assert not torch.equal(read(folder, in_memory=False)[0].images, mapped.images), "the file must not be written"
+
+
+def test_the_cache_lies_where_it_is_wanted(folder: Path, tmp_path: Path) -> None:
+    images, _ = read(folder, cache_dir=str(tmp_path / "elsewhere"))
+    assert images.folder.parent == tmp_path / "elsewhere"
+    assert not (folder / ".cache").exists()
+
+
+def break_after(count: int, error: BaseException) -> Callable[..., Any]:
+    """Decoder.__call__ that fails after so many images, with an exception that is no broken image."""
+    original, calls = Decoder.__call__, [0]
+
+    def failing(self: Decoder, image: Any) -> np.ndarray:
+        calls[0] += 1
+        if calls[0] > count:
+            raise error
+        return original(self, image)
+
+    return failing
+
+
+def interrupt(folder: Path, count: int) -> None:
+    """Ctrl-C after so many images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Decoder, "__call__", break_after(count, KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            read(folder)
+
+
+@pytest.fixture
+def batches_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is decoded arrives in twos."""
+    original = torch.utils.data.DataLoader.__init__
+
+    def small(self: Any, *arguments: Any, **options: Any) -> None:
+        original(self, *arguments, **options | {"batch_size": 2})
+
+    monkeypatch.setattr(torch.utils.data.DataLoader, "__init__", small)
+
+
+@pytest.mark.usefixtures("batches_of_two")
+def test_what_is_interrupted_goes_on_where_it_was(folder: Path, decoded: list[int]) -> None:
+    interrupt(folder, 7)
+    assert decoded == [7]
+    images, _ = read(folder)
+    assert decoded == [7 + 6], "six of the seven had arrived"
+    assert [int(image[0, 0, 0]) for image, _ in images] == [37 * number % 256 for number in range(12)]
+    assert not list((folder / ".cache").glob("*.partial"))
+
+
+@pytest.mark.usefixtures("batches_of_two")
+def test_a_half_written_cache_that_is_damaged_is_begun_anew(folder: Path, decoded: list[int]) -> None:
+    """As after a power cut: the notes say more than the file holds."""
+    interrupt(folder, 7)
+    (file,) = (folder / ".cache").glob("*.partial/images.npy")
+    content = bytearray(file.read_bytes())
+    content[-300] ^= 1
+    file.write_bytes(content)
+    images, _ = read(folder)
+    assert decoded == [7 + 12]
+    assert [int(image[0, 0, 0]) for image, _ in images] == [37 * number % 256 for number in range(12)]
+
+
+SCRIPT = """
+import sys, time, pathlib
+sys.path.insert(0, {source!r})
+from pytorch_intro import image_cache
+from pytorch_intro.decoder import Decoder
+from pytorch_intro.image_files import ImageFolder
+from pytorch_intro.reading import Reader
+original, seen = Decoder.__call__, pathlib.Path({seen!r})
+def slow(self, image):
+    with seen.open("a") as file:
+        file.write("x")
+    time.sleep({pause})
+    return original(self, image)
+Decoder.__call__ = slow
+image_cache.SAVE_EVERY = 0
+images, rows = Reader(None, "crop", None, None, skip_broken=False, num_workers=0).read(ImageFolder({folder!r}))
+print(int(images.images.sum()), len(rows))
+"""
+
+
+def started(folder: Path, seen: Path, pause: float) -> subprocess.Popen:
+    """A real process that decodes the folder, each picture in that many seconds."""
+    script = SCRIPT.format(source=str(PROJECT / "src"), folder=str(folder), seen=str(seen), pause=pause)
+    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_killed_process_leaves_what_the_next_one_carries_on(tmp_path: Path) -> None:
+    """kill -9 after some of 64 pictures, 32 of which arrive at a time."""
+    folder, seen = tmp_path / "images", tmp_path / "seen"
+    write_images(folder, *(f"{number % 2}/{number}.png" for number in range(64)))
+    seen.touch()
+    process = started(folder, seen, pause=0.02)
+    wait_for(lambda: seen.stat().st_size > 40)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.stdout
+    process.stdout.close()
+    (partial,) = (folder / ".cache").glob("*.partial")
+    assert not [path for path in (folder / ".cache").iterdir() if path.suffix == ""]
+    seen.write_text("")
+    output, _ = started(folder, seen, pause=0).communicate(timeout=60)
+    assert seen.stat().st_size == 32
+    assert output.split()[1] == "64"
+    assert not partial.exists()
+    assert read(folder, cache_dir=str(tmp_path / "fresh"))[0].images.sum() == int(output.split()[0])
+
+
+def test_two_processes_at_once_decode_once_and_read_the_same(tmp_path: Path) -> None:
+    folder, seen = tmp_path / "images", tmp_path / "seen"
+    write_images(folder, *(f"{number % 2}/{number}.png" for number in range(64)))
+    both = [started(folder, seen, pause=0.01) for _ in range(2)]
+    outputs = {process.communicate(timeout=60)[0] for process in both}
+    assert len(outputs) == 1
+    assert seen.stat().st_size == 64
+
+
+@pytest.fixture
+def broken(folder: Path) -> Path:
+    """Three files of the folder are no images, or truncated."""
+    (folder / "cat" / "1.png").write_text("no image")
+    whole = (folder / "dog" / "2.png").read_bytes()
+    (folder / "dog" / "2.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "dog" / "9.jpg").touch()
+    return folder
+
+
+def test_a_broken_image_is_named(broken: Path) -> None:
+    with pytest.raises(UserError, match=r"cat/1\.png cannot be read .*data\.skip_broken=true"):
+        read(broken)
+
+
+def test_broken_images_are_left_out_and_listed(
+    broken: Path, decoded: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also on the next start, which decodes nothing; and refused again when they should not be left out."""
+    caplog.set_level("INFO")
+    for _ in range(2):
+        caplog.clear()
+        images, rows = read(broken, skip_broken=True)
+        assert rows == [0, 2, 3, 4, 5, 6, 7, 9, 10, 11]
+        assert len(images) == 13
+        left_out = [line for line in caplog.messages if "left out" in line]
+        assert [line.split(".")[0].split("/")[-2:] for line in left_out] == [["cat", "1"], ["dog", "2"], ["dog", "9"]]
+    count = decoded[0]
+    with pytest.raises(UserError, match=r"cat/1\.png"):
+        read(broken)
+    assert decoded[0] == count
+
+
+def test_after_a_broken_image_nothing_is_decoded_twice(broken: Path, decoded: list[int]) -> None:
+    with pytest.raises(UserError):
+        read(broken)
+    before = decoded[0]
+    read(broken, skip_broken=True)
+    assert decoded[0] <= before + 12
+
+
+def test_a_folder_of_broken_images_only_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.png").write_text("no image")
+    with pytest.raises(UserError, match="no image can be read"):
+        read(tmp_path, skip_broken=True)
+
+
+def test_a_disk_that_is_too_full_is_told_before_anything_is_decoded(
+    folder: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+    with pytest.raises(UserError, match=r"data\.cache_dir: .*\.cache.* cannot be written .*data\.cache_dir=DIR"):
+        read(folder)
+    assert decoded == [0]
+    assert not list((folder / ".cache").glob("*.partial"))
+
+
+def test_a_disk_that_becomes_full_leaves_no_half_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor anything that keeps it full; afterwards, with room, all is well."""
+    original = image_cache.Rows.append
+
+    def full(self: image_cache.Rows, result: Any) -> None:
+        if self.done == 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(self, result)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_cache.Rows, "append", full)
+        with pytest.raises(UserError, match=r"data\.cache_dir: .*No space left.*data\.cache_dir=DIR"):
+            read(folder)
+    assert [path.suffix for path in (folder / ".cache").iterdir()] == [".lock"]
+    assert len(read(folder)[0]) == 12
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"data\.cache_dir: .*/file"):
+        read(folder, cache_dir=str(tmp_path / "file"))
+
+
+def test_gray_images_stay_gray_and_one_that_is_coloured_makes_all_coloured(folder: Path) -> None:
+    assert read(folder)[0].image_shape == (1, 12, 12)
+    write_images(folder, "dog/colour.png", mode="RGB")
+    assert read(folder)[0].image_shape == (3, 12, 12)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape"), [([(12, 9)], (9, 12)), ([(12, 9), (9, 12)], (64, 64)), ([(70, 9)], (64, 64))]
+)
+def test_without_a_size_small_images_of_one_size_keep_it(
+    tmp_path: Path, sizes: list[tuple[int, int]], shape: tuple[int, int]
+) -> None:
+    for number, size in enumerate(sizes * 2):
+        write_images(tmp_path, f"{'ab'[number % 2]}/{number}.png", size=size)
+    write_images(tmp_path, "a/x.png", "b/x.png", size=sizes[0])
+    assert read(tmp_path)[0].image_shape == (1, *shape)
