@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_images
+from filelock import FileLock
 
 from pytorch_intro import image_cache
 from pytorch_intro.dataset import MappedDataset
@@ -81,6 +82,31 @@ def test_a_changed_file_or_another_size_is_decoded_anew(folder: Path, decoded: l
     assert decoded == [12 + 13 + 13]
     assert read(folder)[0].image_shape == (1, 12, 12)
     assert decoded == [12 + 13 + 13]
+
+
+def test_a_cache_takes_the_place_of_what_it_makes_obsolete(folder: Path) -> None:
+    """Of the same folder in the same size; also of one that was left half-made, but not of one in the making."""
+
+    def caches() -> set[str]:
+        return {path.name for path in (folder / ".cache").iterdir() if path.is_dir()}
+
+    read(folder, image_size=8)
+    other_size = caches()
+    read(folder)
+    before = caches() - other_size
+    write_images(folder, "cat/more.png")
+    interrupt(folder, 0)
+    (half_made,) = caches() - other_size - before
+    write_images(folder, "cat/still_more.png")
+    (folder / ".cache" / half_made.replace("partial", "lock")).touch()
+    with FileLock(folder / ".cache" / half_made.replace("partial", "lock")):
+        read(folder)
+        assert len(caches()) == 3
+        assert {half_made} | other_size < caches()
+    write_images(folder, "cat/even_more.png")
+    read(folder)
+    assert len(caches()) == 2
+    assert other_size < caches()
 
 
 def test_mapped_or_in_memory_the_images_are_the_same(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Decoded images, kept in plain files: made once, by one process at a time, and read by all."""
 
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -8,7 +9,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,12 +35,14 @@ class ImageCache:
 
     Args:
         folder: Where caches lie.
-        name: Of this one, which tells what is in it.
+        subject: What is in it, as the user would say it: which data set, in which size.
+        content: The very files that are in it. A cache takes the place of those of the same subject.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder = folder / name
-        self.partial = folder / f"{name}.partial"
+    def __init__(self, folder: Path, subject: str, content: str) -> None:
+        self.subject = digest(subject)
+        self.folder = folder / f"{self.subject}-{digest(content)}"
+        self.partial = self.folder.with_suffix(".partial")
         self.images = self.folder / "images.npy"
 
     def labels(self) -> Tensor:
@@ -83,12 +86,20 @@ class ImageCache:
                 rows.complete()
             self.partial.rename(self.folder)
             log.info("data: decoded in %.1f s", time.perf_counter() - started)
+            self.remove_older()
+
+    def remove_older(self) -> None:
+        """Remove what this cache takes the place of, unless another process is making it just now."""
+        for older in self.folder.parent.glob(f"{self.subject}-*"):
+            if older.is_dir() and older != self.folder:
+                with suppress(Timeout), FileLock(older.with_suffix(".lock"), timeout=0):
+                    shutil.rmtree(older, ignore_errors=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Wait until no other process is at this cache; the system frees the lock of one that was killed."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{self.folder}.lock")
+        lock = FileLock(self.folder.with_suffix(".lock"))
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -204,3 +215,8 @@ def opened(path: Path, shape: tuple[int, ...], dtype: str) -> BinaryIO:
     header = {"descr": dtype, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)  # the same bytes as before, if there were some
     return file
+
+
+def digest(text: str) -> str:
+    """16 characters that stand for the text in a file's name."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

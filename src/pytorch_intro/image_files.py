@@ -24,8 +24,10 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         root: The folder that the paths start from.
         labels: Of each path, with / between its parts, the class's name and the split: train, val, test, or "" where
             the splits are still to be drawn.
+        labels_file: Where they come from, if from a file.
 
     Attributes:
+        origin: Names the folder, and the file of labels.
         classes: The names, sorted; by number if all are numbers.
         splits: Of each file.
 
@@ -33,8 +35,9 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         UserError: if a class has no image to learn from, or there is only one class.
     """
 
-    def __init__(self, root: str, labels: dict[str, tuple[str, str]]) -> None:
+    def __init__(self, root: str, labels: dict[str, tuple[str, str]], labels_file: str | None = None) -> None:
         self.root = root
+        self.origin = f"{Path(root).resolve()} {labels_file and Path(labels_file).resolve()}"
         self.paths = sorted(labels, key=lambda path: path.split("/"))
         self.splits = [labels[path][1] for path in self.paths]
         names = [labels[path][0] for path in self.paths]
@@ -107,7 +110,7 @@ class LabelledImages(ImageFiles):
             found[path] = checked_label(row, where)
         if len({bool(split) for _, split in found.values()}) > 1:
             raise UserError(f"data.labels={labels}: some lines have a split and some have none; give all or none")
-        super().__init__(root, found)
+        super().__init__(root, found, labels)
 
 
 def sorted_classes(names: Iterable[str]) -> list[str]:

@@ -1,6 +1,5 @@
 """Whatever kind of data set there is, as images of one shape: from its arrays, a cache, or asked anew each time."""
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -79,7 +78,7 @@ class Reader:
 
     def read_files(self, dataset: Any) -> tuple[Images, Tensor]:
         """Images that lie in files, decoded now or before."""
-        cache = ImageCache(self.cache_folder(dataset), self.cache_name(dataset))
+        cache = ImageCache(self.cache_folder(dataset), self.cache_subject(dataset), self.cache_content(dataset))
         cache.build(dataset, lambda: self.decoder(dataset), ALL_CORES, self.refusal(dataset))
         broken = cache.broken()
         self.tell(dataset, broken)
@@ -100,14 +99,16 @@ class Reader:
         # To torchvision's ImageFolder, any folder in its root is a class.
         return (PROJECT / "data" if isinstance(dataset, DatasetFolder) else Path(dataset.root)) / ".cache"
 
-    def cache_name(self, dataset: Any) -> str:
-        """A name that changes with the files and with what is made of them."""
+    def cache_subject(self, dataset: Any) -> str:
+        """What is decoded, and into what."""
+        which = dataset.origin if isinstance(dataset, ImageFiles) else f"{type(dataset)} {dataset!r}"
+        return f"{which} {self.channels} {self.image_size} {self.resize}"
+
+    def cache_content(self, dataset: Any) -> str:
+        """What changes with the files that are decoded."""
         if isinstance(dataset, ImageFiles):
-            content = dataset.fingerprint()
-        else:
-            files = fingerprint(Path(dataset.root).resolve(), files_of(dataset))
-            content = f"{type(dataset)} {dataset!r} {torchvision.__version__} {files}"
-        return hashlib.sha256(f"{self.channels} {self.image_size} {self.resize} {content}".encode()).hexdigest()[:32]
+            return dataset.fingerprint()
+        return f"{torchvision.__version__} {fingerprint(Path(dataset.root).resolve(), files_of(dataset))}"
 
     def read_samples(self, dataset: Any) -> tuple[Images, Tensor]:
         """Images of a data set that knows of no files: asked for once, or every time if they vary or do not fit."""
