@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -17,11 +18,13 @@ from torch import Tensor, nn
 from torchvision.datasets import FashionMNIST as Torchvision
 
 from pytorch_intro import fashion_mnist
+from pytorch_intro.datamodule import DataModule
 from pytorch_intro.dataset import Batch, ImageDataset
 from pytorch_intro.errors import UserError
 from pytorch_intro.fashion_mnist import FashionMNIST, FashionMNISTSample
 from pytorch_intro.idx import parse_idx
 from pytorch_intro.paths import PROJECT
+from pytorch_intro.sampler import EpochSampler
 from pytorch_intro.trainer import be_quiet
 
 SAMPLE_DIR = PROJECT / "src" / "pytorch_intro" / "sample"
@@ -75,37 +78,70 @@ def test_on_the_device_images_become_normalised_floats() -> None:
     assert torch.equal(targets, batch[1])
 
 
+class Watch(LightningModule):
+    """Keeps the images that it is given, (stage, epoch) to (N, C, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.seen: dict[tuple[str, int], list[Tensor]] = {}
+
+    def keep(self, stage: str, batch: Batch) -> None:
+        self.seen.setdefault((stage, self.current_epoch), []).append(batch[0])
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.keep("train", batch)
+        return self.weight.sum()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.keep("val", batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def watched(datamodule: DataModule, epochs: int) -> dict[tuple[str, int], Tensor]:
+    """The images of each stage and epoch, as the network gets them."""
+    be_quiet()
+    module = Watch()
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    quiet |= {"enable_checkpointing": False, "num_sanity_val_steps": 0}
+    Trainer(accelerator="cpu", max_epochs=epochs, **quiet).fit(module, datamodule)
+    return {key: torch.cat(batches) for key, batches in module.seen.items()}
+
+
 def test_training_batches_alone_are_augmented() -> None:
     """The Trainer's stage decides."""
-    seen: dict[str, bool] = {}
-    datamodule = sample_datamodule("data.augment.flip.p=1.0")
+    datamodule = sample_datamodule("data.augment.flip.p=1.0", "data.shuffle=false")
+    seen = watched(datamodule, epochs=1)
+    for stage, subset in (("train", datamodule.train_set), ("val", datamodule.val_set)):
+        images, _ = cast(Batch, cast(Any, subset).__getitems__(list(range(len(subset or [])))))
+        images = datamodule.normalize(images)
+        assert torch.equal(seen[stage, 0], images.flip(-1) if stage == "train" else images)
 
-    class Watch(LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = nn.Parameter(torch.zeros(1))
 
-        def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-            seen["train"] = self.flipped(batch)
-            return self.weight.sum()
+def test_alternating_flips_show_both_sides_of_every_image_in_two_epochs() -> None:
+    """In a real training, whose epochs the data module tells the augmentation; about half begin mirrored."""
+    datamodule = sample_datamodule("data/augment=[alternating_flip]", "data.shuffle=false")
+    seen = watched(datamodule, epochs=3)
+    assert torch.equal(seen["train", 0], seen["train", 1].flip(-1))
+    assert torch.equal(seen["train", 0], seen["train", 2])
+    images, _ = cast(Batch, datamodule.train_set.__getitems__(list(range(1280))))
+    begin_mirrored = (seen["train", 0] != datamodule.normalize(images)).flatten(1).any(dim=1)
+    assert 500 < begin_mirrored.sum() < 780
 
-        def validation_step(self, batch: Batch, batch_idx: int) -> None:
-            seen["val"] = self.flipped(batch)
 
-        def flipped(self, batch: Batch) -> bool:
-            original = datamodule.normalize(next(iter(datamodule.val_dataloader()))[0])
-            return bool(torch.equal(batch[0], original.flip(-1)))
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.SGD(self.parameters(), lr=0.1)
-
-    datamodule.shuffle = False
-    assert datamodule.val_set
-    datamodule.train_set = datamodule.val_set
-    be_quiet()
-    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    Trainer(accelerator="cpu", fast_dev_run=True, **quiet).fit(Watch(), datamodule)
-    assert seen == {"train": True, "val": False}
+def test_the_order_is_lightning_s_epoch_s_and_the_process_s_own_share() -> None:
+    """So that an epoch has the same order whether the training began with it or not."""
+    datamodule = sample_datamodule()
+    datamodule.trainer = cast(Any, SimpleNamespace(world_size=2, global_rank=1))
+    sampler = datamodule.train_dataloader().sampler
+    assert isinstance(sampler, EpochSampler)
+    first, second = list(sampler), list(sampler)
+    sampler.set_epoch(0)
+    assert list(sampler) == first != second
+    datamodule.trainer = cast(Any, SimpleNamespace(world_size=2, global_rank=0))
+    assert sorted([*first, *datamodule.train_dataloader().sampler]) == list(range(1280))
 
 
 def test_training_and_validation_share_no_image_and_leave_none_out() -> None:
