@@ -53,6 +53,24 @@ def test_train_val_and_test_folders_are_taken_as_they_are(tmp_path: Path, names:
         assert path.startswith(split)
 
 
+def test_split_folders_may_be_capitalised(tmp_path: Path) -> None:
+    write_images(tmp_path, "Train/cat/1.png", "Train/dog/1.png", "Test/cat/2.png", "Test/dog/2.png")
+    files = ImageFolder(str(tmp_path))
+    assert files.classes == ["cat", "dog"]
+    assert sorted(files.splits) == ["test", "test", "train", "train"]
+
+
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    """To files elsewhere; one that leads back ends there, and one to nothing is a file that cannot be read."""
+    write_images(tmp_path, "images/a/1.png", "images/b/1.png", "elsewhere/2.png")
+    (tmp_path / "images" / "a" / "link.png").symlink_to(tmp_path / "elsewhere" / "2.png")
+    (tmp_path / "images" / "a" / "loop").symlink_to(tmp_path / "images" / "a")
+    (tmp_path / "images" / "b" / "nothing.png").symlink_to(tmp_path / "nothing.png")
+    files = ImageFolder(str(tmp_path / "images"))
+    assert files.paths == ["a/1.png", "a/link.png", "b/1.png", "b/nothing.png"]
+    assert files.fingerprint()
+
+
 def test_a_class_called_train_is_a_class_beside_others(tmp_path: Path) -> None:
     write_images(tmp_path, "train/1.png", "bus/2.png")
     assert ImageFolder(str(tmp_path)).classes == ["bus", "train"]
@@ -103,6 +121,10 @@ def folder_mistakes() -> dict[str, tuple[Damage, str]]:
         "a file": (lambda root: root.touch(), "Not a directory"),
         "no subfolders": (lambda root: write_images(root, "1.png"), "no subfolders.*data=csv"),
         "an empty class": (lambda root: write_images(root, "a/1.png", "b/.hidden.png"), "/b: there is no image"),
+        "a folder beside the splits": (
+            lambda root: write_images(root, "train/a/1.png", "test/a/1.png", "models/1.png"),
+            "models lies beside the splits test and train",
+        ),
         "a class that is not trained": (
             lambda root: write_images(root, "train/a/1.png", "train/b/1.png", "test/c/9.png"),
             r"test/c/9\.png is labelled 'c', a class without training images; there is a, b",
@@ -121,6 +143,8 @@ def test_a_folder_that_is_laid_out_otherwise_is_refused(tmp_path: Path, damage: 
 CSV_MISTAKES = {
     "no path": ("file,label\n1.png,a\n", "column path is missing"),
     "no label": ("path,class\n1.png,a\n", "column label is missing"),
+    "semicolons": ("path;label\n1.png;a\n", "column path is missing.*is 'path;label'"),
+    "no lines": ("path,label\n", "no line with an image"),
     "empty file": ("", "column path is missing"),
     "empty label": ("path,label\n1.png,a\n2.png,\n", r"line 3: the label of 2\.png is empty"),
     "short line": ("path,label\n1.png\n", r"line 2: the label"),

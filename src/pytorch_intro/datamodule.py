@@ -7,7 +7,7 @@ from typing import Annotated, Any, cast
 
 import torch
 from lightning import LightningDataModule
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 from torchvision.transforms import v2
@@ -25,6 +25,9 @@ from pytorch_intro.splits import Splitting
 log = logging.getLogger(__name__)
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Side = Annotated[int, Field(gt=0, le=4096)]  # pixels
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class DataModule(LightningDataModule):
@@ -73,7 +76,7 @@ class DataModule(LightningDataModule):
         root: str | None,
         download: bool = True,
         labels: str | None = None,
-        image_size: PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = None,
+        image_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None,
         resize: Resize = "crop",
         cache_dir: str | None = None,
         in_memory: bool | None = None,
@@ -83,18 +86,20 @@ class DataModule(LightningDataModule):
         test_fraction: Fraction = 0.1,
         num_folds: Annotated[int, Field(ge=2)] | None = None,
         fold: NonNegativeInt = 0,
-        split_seed: NonNegativeInt = 0,
+        split_seed: Seed = 0,
         mean: Sequence[float] | None = None,
         std: Sequence[Annotated[float, Field(gt=0)]] | None = None,
         augment: Mapping[str, nn.Module] | None = None,
-        mixup_alpha: NonNegativeFloat = 0.0,
-        cutmix_alpha: NonNegativeFloat = 0.0,
+        mixup_alpha: Alpha = 0.0,
+        cutmix_alpha: Alpha = 0.0,
         batch_size: PositiveInt = 256,
         shuffle: bool = True,
         num_workers: NonNegativeInt = 0,
-        seed: NonNegativeInt = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
+        if fold and not num_folds:
+            raise UserError(f"data.fold={fold}: there are no folds; give their number by data.num_folds")
         if num_folds and fold >= num_folds:
             raise UserError(f"data.fold={fold}: the {num_folds} folds are numbered from 0 to {num_folds - 1}")
         reader = Reader(image_size, resize, cache_dir, in_memory, skip_broken, num_workers, target_transform)

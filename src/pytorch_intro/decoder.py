@@ -46,7 +46,7 @@ class Decoder:
             image = as_picture(array)
         longer = 2 * max(self.size)  # twice as many pixels as needed are enough to filter
         image.draft("RGB" if self.channels == 3 else "L", (longer, longer))
-        pixels = np.asarray(self.resized(self.converted(ImageOps.exif_transpose(image))))
+        pixels = np.array(self.resized(self.converted(ImageOps.exif_transpose(image))))
         return np.ascontiguousarray(pixels.transpose(2, 0, 1)) if pixels.ndim == 3 else pixels[None]
 
     def converted(self, image: Image.Image) -> Image.Image:

@@ -6,6 +6,7 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
@@ -57,7 +58,8 @@ def as_label(label: Any) -> int:
     Raises:
         ValueError: if it is none, or below 0.
     """
-    number = label.item() if hasattr(label, "item") else label
+    is_single = isinstance(label, (np.generic, np.ndarray, torch.Tensor)) and torch.as_tensor(label).numel() == 1
+    number = label.item() if is_single else label
     if not isinstance(number, int) or number < 0:
         raise ValueError(f"its label is {label!r}, where a whole number from 0 is expected")
     return number

@@ -75,7 +75,13 @@ class ImageFolder(ImageFiles):
 
     def __init__(self, root: str) -> None:
         folders = subfolders(Path(root))
-        has_splits = "train" in folders and all(name.lower() in SPLITS for name in folders)
+        splits = {SPLITS[name.lower()] for name in folders if name.lower() in SPLITS}
+        others = [name for name in folders if name.lower() not in SPLITS]
+        if others and len(splits) > 1 and "train" in splits:
+            raise UserError(
+                f"data.root={root}: {others[0]} lies beside the splits {' and '.join(sorted(splits))}; move it away"
+            )
+        has_splits = "train" in splits and not others
         labels: dict[str, tuple[str, str]] = {}
         for split in folders if has_splits else [""]:
             for name in subfolders(Path(root, split)):
@@ -108,6 +114,8 @@ class LabelledImages(ImageFiles):
             if path in found:
                 raise UserError(f"{where}: {path} is there twice; leave one line out")
             found[path] = checked_label(row, where)
+        if not found:
+            raise UserError(f"data.labels={labels}: there is no line with an image")
         if len({bool(split) for _, split in found.values()}) > 1:
             raise UserError(f"data.labels={labels}: some lines have a split and some have none; give all or none")
         super().__init__(root, found, labels)
@@ -138,7 +146,12 @@ def subfolders(folder: Path) -> list[str]:
 
 def files_below(folder: Path) -> Iterator[str]:
     """The paths below a folder, with / between their parts; hidden files and the systems' litter left out."""
+    seen = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
+        if (place := os.path.realpath(parent)) in seen:  # a link leads back
+            folders.clear()
+            continue
+        seen.add(place)
         folders[:] = [name for name in folders if name[0] != "."]
         for name in files:
             if name[0] != "." and name.lower() not in LITTER:
@@ -154,9 +167,13 @@ def rows_of(file: str) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         with Path(file).open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines, skipinitialspace=True)
+            reader.fieldnames = columns = [name.strip() for name in reader.fieldnames or ()]
             for column in ("path", "label"):
-                if column not in (reader.fieldnames or ()):
-                    raise UserError(f"data.labels={file}: the column {column} is missing; the first line names them")
+                if column not in columns:
+                    raise UserError(
+                        f"data.labels={file}: the column {column} is missing; the first line has to name the columns, "
+                        f"with commas between them, and is {', '.join(columns)!r}"
+                    )
             for row in reader:
                 yield reader.line_num, {name: (row.get(name) or "").strip() for name in ("path", "label", "split")}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -189,6 +206,9 @@ def fingerprint(root: Path, paths: Iterable[str]) -> str:
     """A digest of a folder's place and of the paths, sizes and times of files in it."""
     digest = hashlib.sha256(str(root).encode())
     for path in paths:
-        status = Path(root, path).stat()
-        digest.update(f"\0{path}\0{status.st_size}\0{status.st_mtime_ns}".encode())
+        try:
+            status = os.stat(os.path.join(root, path))  # noqa: PTH116, PTH118, twice as fast, for millions of files
+            digest.update(f"\0{path}\0{status.st_size}\0{status.st_mtime_ns}".encode())
+        except OSError:  # a link to nothing; to be told when it is decoded
+            digest.update(f"\0{path}\0".encode())
     return digest.hexdigest()

@@ -24,6 +24,8 @@ from pytorch_intro.relabel import relabel
 
 log = logging.getLogger(__name__)
 
+MOST_CLASSES = 1_000_000  # a label beyond is rather an identifier
+
 
 @dataclass
 class Reader:
@@ -56,6 +58,10 @@ class Reader:
         Raises:
             UserError: if the data set does not give images and labels, or they cannot be kept.
         """
+        if not hasattr(dataset, "__len__"):
+            raise UserError(
+                f"data: {type(dataset).__name__} has no __len__, by which a Dataset tells how many images it has"
+            )
         if not len(dataset):
             raise UserError(f"data: {type(dataset).__name__} has no images")
         images, rows = self.read_any(dataset)
@@ -201,10 +207,16 @@ def agrees(sample: Any, pixels: Tensor, label: Tensor) -> bool:
 
 
 def class_names(dataset: Any, targets: Tensor) -> list[str]:
-    """The data set's names of its classes; their numbers if it has none."""
+    """The data set's names of its classes; their numbers if it has none.
+
+    Raises:
+        UserError: if a label is no number of a class.
+    """
     names = getattr(dataset, "classes", None) or getattr(dataset, "categories", None) or []
     known = [str(name[0]) if isinstance(name, tuple) else str(name) for name in names]  # ImageNet's are synonyms
     count = int(targets.max()) + 1
+    if count > MOST_CLASSES:
+        raise UserError(f"data: {type(dataset).__name__} has the label {count - 1}; classes are numbered from 0 on")
     return known if len(known) >= count else [str(number) for number in range(count)]
 
 

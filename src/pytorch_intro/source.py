@@ -102,12 +102,15 @@ class Source:
 
     def split_names(self) -> set[str]:
         """The splits that a data set of torchvision names when it refuses another; train and test for all others."""
+        named: list[str] = []
         if is_torchvision(self.function):
             try:
-                self.make(**self.options, split="")
+                self.make(**{name: value for name, value in self.options.items() if name != "download"}, split="")
             except ValueError as error:
-                return set(re.findall(r"'([^']+)'", str(error).partition("Valid values are")[2]))
-        return {"train", "test"}
+                named = re.findall(r"'([^']+)'", str(error).partition("Valid values are")[2])
+            except (RuntimeError, OSError, TypeError):  # which opening it will tell
+                pass
+        return set(named) or {"train", "test"}
 
     def open(self, **switch: Any) -> Any:
         """The data set; one of torchvision's that is not there yet is fetched, if that is allowed.
