@@ -42,6 +42,12 @@ def test_classes_that_are_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
     assert ImageFolder(str(tmp_path)).classes == [str(number) for number in range(12)]
 
 
+def test_file_names_need_not_be_utf_8(tmp_path: Path) -> None:
+    write_images(tmp_path, "a/1.png", "b/1.png")
+    os.link(tmp_path / "a" / "1.png", os.fsencode(tmp_path / "a") + b"/\xe9.png")
+    assert ImageFolder(str(tmp_path)).fingerprint()
+
+
 @pytest.mark.parametrize("names", [("train", "val", "test"), ("train", "valid"), ("train", "test"), ("train",)])
 def test_train_val_and_test_folders_are_taken_as_they_are(tmp_path: Path, names: tuple[str, ...]) -> None:
     write_images(tmp_path, *(f"{split}/{name}/1.png" for split in names for name in ("cat", "dog")))
@@ -153,6 +159,7 @@ CSV_MISTAKES = {
     "a folder": ("path,label\n.,a\n", "line 2: there is no file"),
     "outside": ("path,label\n../outside.png,a\n", r"line 2: the path '\.\./outside\.png' is not below data\.root"),
     "absolute": ("path,label\n/etc/passwd,a\n", r"line 2: the path '/etc/passwd' is not below"),
+    "comma": ("path,label\n1.png,cat, black\n", "line 2: more columns"),
     "twice": ("path,label\n1.png,a\n2.png,b\n./1.png,a\n", r"line 4: 1\.png is there twice"),
     "unknown split": (
         "path,label,split\n1.png,a,training\n",

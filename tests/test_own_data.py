@@ -174,7 +174,8 @@ def test_a_folder_and_a_csv_of_it_give_the_same_training_bit_for_bit(
         ]
         answer = command(*arguments, f"data.root={clothes}", f"name={name}", *options)
         assert answer.code == 0, answer.err
-        assert "10 classes; training 162, validation 18, test 20" in answer.out
+        held = "mapped from a file" if name == "mapped" else "in memory"
+        assert f"10 classes; training 162, validation 18, test 20; {held}" in answer.out
         file = tmp_path / "outputs" / name / "checkpoints" / "last.ckpt"
         weights.append(torch.load(file, weights_only=True)["state_dict"])
     for other in weights[1:]:
@@ -263,6 +264,64 @@ def test_mixed_images_have_labels_in_shares(command: Command, alphas: tuple[floa
 
 def fail() -> None:
     raise KeyError("x")
+
+
+class Album(Gradients):
+    """Keeps its pictures open, as a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pictures = [Image.new("L", (9, 9), index) for index in range(60)]
+
+    def __getitem__(self, index: int) -> Any:
+        return self.pictures[index], index % 2
+
+
+class Scaled(Gradients):
+    """Has data and targets as torchvision's sets do, and gives something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data = torch.arange(60, dtype=torch.uint8).view(60, 1, 1).expand(60, 9, 9)
+        self.targets = ["odd", "even"] * 30
+
+    def __getitem__(self, index: int) -> Any:
+        return self.data[index] / 120, index % 2
+
+
+class Renamed(Gradients):
+    """Its test numbers other classes than its training."""
+
+    def __init__(self, train: bool) -> None:
+        super().__init__(30 if train else 9)
+        self.classes = ["a", "b", "c"] if train else ["a", "c"]
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.full((1, 8, 8), index / 30), index % len(self.classes)
+
+
+@pytest.mark.parametrize("name", ["Album", "Scaled"])
+def test_what_a_dataset_gives_counts_and_stays_its_own(name: str) -> None:
+    datamodule = opened(f"test_own_data.{name}")
+    pixels = datamodule.train_set.dataset[50][0]
+    assert int(pixels[0, 0, 0]) == (50 if name == "Album" else round(50 / 120 * 255))
+    datamodule = opened(f"test_own_data.{name}")
+
+
+def test_parts_of_different_classes_are_refused() -> None:
+    with pytest.raises(UserError, match="the test images are of a, c, and the training images of a, b, c"):
+        opened("test_own_data.Renamed")
+
+
+def test_a_class_that_is_not_left_to_train_on_is_named(tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"{name}/{i}.png" for name in "ab" for i in range(20)), "z/1.png")
+    for i in range(20):
+        (tmp_path / "b" / f"{i}.png").write_text("no image")
+    datamodule: DataModule = build(
+        compose("data=folder", f"data.root={tmp_path}", "data.skip_broken=true").data, "data"
+    )
+    with pytest.raises(UserError, match="no image of b is left to train on"):
+        datamodule.setup("fit")
 
 
 class Wrong(Gradients):

@@ -17,6 +17,14 @@ def test_a_draw_takes_its_share_of_every_class(fraction: float) -> None:
         assert abs((TARGETS[drawn] == number).sum() - count * len(drawn) / 1000) < 1
 
 
+def test_no_class_is_always_drawn_for_being_the_last() -> None:
+    """A rare last class is left to train on with most seeds, as any other."""
+    targets = torch.tensor([0] * 100 + [1] * 100 + [2] * 2)
+    drawn = [int((targets[draw(targets, 0.1, seed)[1]] == 2).sum()) for seed in range(40)]
+    assert max(drawn) <= 1
+    assert sum(drawn) < 20
+
+
 def test_folds_share_no_image_and_leave_none_out() -> None:
     """Each image validates once; sizes, and those of each class, differ by one at most."""
     folds = [draw_fold(TARGETS, 7, number, seed=0) for number in range(7)]

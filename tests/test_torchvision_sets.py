@@ -63,7 +63,7 @@ def write_qmnist(root: Path) -> None:
 def write_emnist(root: Path) -> None:
     for part, count in COUNTS.items():
         write(root, f"EMNIST/raw/emnist-balanced-{part}-images-idx3-ubyte", idx(pixels(count, 28, 28)))
-        write(root, f"EMNIST/raw/emnist-balanced-{part}-labels-idx1-ubyte", idx(labels(count, 40)))
+        write(root, f"EMNIST/raw/emnist-balanced-{part}-labels-idx1-ubyte", idx(labels(count)))
 
 
 def write_cifar(root: Path, kind: type[datasets.CIFAR10], patch: pytest.MonkeyPatch) -> None:
@@ -161,6 +161,44 @@ def test_any_other_of_torchvision_s_classes_works_by_its_name(tmp_path: Path, mo
         assert len([path for path in (tmp_path / "data" / ".cache").iterdir() if path.is_dir()]) == 1
     write_images(root, "pear/more.jpg", size=(20, 16), mode="RGB")
     assert len(opened(root, *arguments).train_set) == 17
+
+
+def test_a_random_transform_is_not_frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drawn image by image is drawn anew each time, and not kept in a cache."""
+    monkeypatch.setattr("pytorch_intro.reading.PROJECT", tmp_path)
+    root = tmp_path / "fruit"
+    write_images(root, *(f"{name}/{i}.png" for name in ("apple", "pear") for i in range(10)), size=(20, 16), mode="RGB")
+    transform = "{_target_:torchvision.transforms.v2.RandomPhotometricDistort,p:1}"
+    arguments = ["data=dataset", "data.dataset._target_=torchvision.datasets.ImageFolder"]
+    datamodule = opened(root, *arguments, f"+data.dataset.transform={transform}")
+    images = [datamodule.train_set[3][0] for _ in range(2)]
+    assert not torch.equal(*images)
+    assert not (tmp_path / "data").exists()
+
+
+class Shifted(datasets.VisionDataset):
+    """Its repr says nothing of its options."""
+
+    def __init__(self, root: str, split: str, shift: int = 0) -> None:
+        super().__init__(root)
+        if split not in ("train", "test"):
+            raise ValueError(f"Unknown value '{split}' for argument split. Valid values are {{'train', 'test'}}.")
+        self.level = shift + (100 if split == "train" else 0)
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return torch.full((1, 8, 8), self.level + index, dtype=torch.uint8), index % 2
+
+
+def test_every_option_and_part_of_a_set_has_a_cache_of_its_own(tmp_path: Path) -> None:
+    for shift in (0, 50):
+        arguments = ["data=dataset", "data.dataset._target_=test_torchvision_sets.Shifted"]
+        datamodule = opened(tmp_path, *arguments, f"+data.dataset.shift={shift}")
+        assert datamodule.test_set
+        assert int(datamodule.train_set.dataset[3][0][0, 0, 0]) == 103 + shift
+        assert int(datamodule.test_set.dataset[3][0][0, 0, 0]) == 3 + shift
 
 
 def test_a_set_that_names_its_splits_is_asked_for_each(tmp_path: Path) -> None:

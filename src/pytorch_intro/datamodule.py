@@ -13,14 +13,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 from torchvision.transforms import v2
 
 from pytorch_intro.augment import AlternatingFlip
-from pytorch_intro.dataset import Batch, Sample, already_a_batch
+from pytorch_intro.dataset import Batch, Images, Sample, already_a_batch
 from pytorch_intro.decoder import Resize
 from pytorch_intro.errors import UserError
 from pytorch_intro.normalize import Normalize, kept_statistics
 from pytorch_intro.reading import Reader
 from pytorch_intro.sampler import EpochSampler
 from pytorch_intro.source import Part, Source
-from pytorch_intro.splits import Splitting
+from pytorch_intro.splits import Splitting, check_classes
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +134,7 @@ class DataModule(LightningDataModule):
             self.mix = mix(len(self.classes), self.mixup_alpha, self.cutmix_alpha)
             self.tell()
         if stage == "test" and self.test_set is None and (own_test := self.source.part("test")):
+            check_classes(self.classes, own_test, "test")
             self.test_set = subset(own_test)
 
     def tell(self) -> None:
@@ -141,9 +142,10 @@ class DataModule(LightningDataModule):
         channels, height, width = self.image_shape
         val = f"{len(self.val_set):,}" if self.val_set else "none"
         test = f"{len(self.test_set):,}" if self.test_set else "its own" if self.source.has("test") else "none"
+        held = cast(Images, self.train_set.dataset).held
         log.info(
             f"data: {self.source.name}, {channels} x {height} x {width}, {len(self.classes)} classes; "
-            f"training {len(self.train_set):,}, validation {val}, test {test}"
+            f"training {len(self.train_set):,}, validation {val}, test {test}; {held}"
         )
 
     def suitable_normalize(self) -> Normalize:

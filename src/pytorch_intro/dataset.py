@@ -26,12 +26,14 @@ class Images(Dataset[Sample]):
         targets: (N,) int64, numbers of classes.
         classes: The classes' names.
         folder: Where the decoded images are kept, or None.
+        held: Says where the images come from when they are asked for.
     """
 
     image_shape: tuple[int, int, int]
     targets: Tensor
     classes: list[str]
     folder: Path | None = None
+    held: str
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -53,6 +55,8 @@ class ImageDataset(Images):
         targets: (N,) int64, indices into classes.
         classes: The classes' names.
     """
+
+    held = "in memory"
 
     def __init__(self, images: Tensor, targets: Tensor, classes: Sequence[str]) -> None:
         self.images = images
@@ -79,6 +83,8 @@ class MappedDataset(ImageDataset):
         targets, classes: As above.
     """
 
+    held = "mapped from a file"
+
     def __init__(self, file: Path, targets: Tensor, classes: Sequence[str]) -> None:
         self.file = file
         super().__init__(mapped(file), targets, classes)
@@ -99,6 +105,8 @@ class LiveDataset(Images):
         targets: (N,) int64, the labels.
         classes: The classes' names.
     """
+
+    held = "asked for anew each time"
 
     def __init__(self, samples: Any, decoder: Decoder, targets: Tensor, classes: Sequence[str]) -> None:
         self.samples = samples

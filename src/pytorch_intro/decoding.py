@@ -1,5 +1,6 @@
 """Every image of a data set looked at once, by worker processes, in order."""
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, nullcontext
@@ -8,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from pytorch_intro.decoder import Decoder, Resize
 from pytorch_intro.errors import UserError
+from pytorch_intro.image_files import ImageFiles
 
 DEFAULT_SIDE = 64  # pixels
-ALL_CORES = os.cpu_count() or 1
+ALL_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass
@@ -27,11 +28,13 @@ class Seen:
         value: What the work gave; None if the image is broken.
         label: The number of its class.
         error: Why it is broken, or "".
+        by_system: Whether the system could not read its file, which says nothing about the image.
     """
 
     value: Any
     label: int
     error: str = ""
+    by_system: bool = False
 
 
 class Work(Dataset[Seen]):
@@ -44,12 +47,14 @@ class Work(Dataset[Seen]):
     def __getitem__(self, index: int) -> Seen:
         try:
             image, label = self.samples[index]
-            with closing(image) if isinstance(image, Image.Image) else nullcontext():
+            with closing(image) if isinstance(self.samples, ImageFiles) else nullcontext():  # others may keep theirs
                 return Seen(self.function(image), as_label(label))
         except MemoryError:
             raise
         except Exception as error:  # of any kind: a broken PNG is a SyntaxError to PIL
-            return Seen(None, -1, f"{type(error).__name__}: {error}")
+            # A missing file is a link to nothing; PIL's own OSErrors have no number.
+            by_system = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
+            return Seen(None, -1, f"{type(error).__name__}: {error}", by_system)
 
 
 def as_label(label: Any) -> int:

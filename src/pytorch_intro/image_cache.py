@@ -25,6 +25,7 @@ from pytorch_intro.errors import UserError
 
 log = logging.getLogger(__name__)
 
+UNUSED = 3 * 24 * 3600  # seconds, after which no process is likely to read an obsolete cache
 SAVE_EVERY = 1.0  # seconds of work that a killed process may lose
 
 
@@ -54,7 +55,7 @@ class ImageCache:
         return {int(row): why for row, why in json.loads((self.folder / "broken.json").read_text()).items()}
 
     def build(
-        self, samples: Any, decoder: Callable[[], Decoder], num_workers: int, refuse: Callable[[int, str], None]
+        self, samples: Any, decoder: Callable[[], Decoder], num_workers: int, refuse: Callable[[int, str, bool], None]
     ) -> None:
         """Make it, unless it is there.
 
@@ -62,12 +63,15 @@ class ImageCache:
             samples: `samples[i]` is an image of any kind and its label.
             decoder: Called for the decoder if there is something to decode.
             num_workers: Processes that decode.
-            refuse: Called for an image that cannot be decoded, by its number and what is wrong; may raise.
+            refuse: Called for an image that cannot be decoded, by its number, what is wrong, and
+                whether only the system could not read it; may raise.
 
         Raises:
             UserError: if the folder cannot be written.
         """
         if self.folder.is_dir():
+            with suppress(OSError):  # a cache of another user's
+                os.utime(self.folder)
             return
         with self.writable(), self.lock():
             if self.folder.is_dir():  # made by another process in the meantime
@@ -81,7 +85,7 @@ class ImageCache:
                 for results in seen(samples, made, todo, num_workers, "decoding"):
                     for result in results:
                         if result.error:
-                            refuse(rows.done, result.error)
+                            refuse(rows.done, result.error, result.by_system)
                         rows.append(result)
                 rows.complete()
             self.partial.rename(self.folder)
@@ -89,9 +93,9 @@ class ImageCache:
             self.remove_older()
 
     def remove_older(self) -> None:
-        """Remove what this cache takes the place of, unless another process is making it just now."""
+        """Remove what this cache takes the place of, unless it was begun with, or made, in the last days."""
         for older in self.folder.parent.glob(f"{self.subject}-*"):
-            if older.is_dir() and older != self.folder:
+            if older.is_dir() and older != self.folder and time.time() - older.stat().st_mtime > UNUSED:
                 with suppress(Timeout), FileLock(older.with_suffix(".lock"), timeout=0):
                     shutil.rmtree(older, ignore_errors=True)
 
@@ -161,9 +165,10 @@ class Rows:
 
     def append(self, result: Seen) -> None:
         pixels = (self.zeros if result.error else result.value).tobytes()
+        label = np.int64(result.label).tobytes()
         self.images.write(pixels)
-        self.labels.write(np.int64(result.label).tobytes())
-        self.checksum = zlib.crc32(pixels, self.checksum)
+        self.labels.write(label)
+        self.checksum = zlib.crc32(label, zlib.crc32(pixels, self.checksum))
         if result.error:
             self.broken[self.done] = result.error
         self.done += 1
@@ -184,7 +189,7 @@ class Rows:
         progress: dict[str, Any] = json.loads(noted.read_text()) if noted.exists() else {"done": 0}
         checksum, row = 0, self.zeros.nbytes
         for _ in range(progress["done"]):
-            checksum = zlib.crc32(self.images.read(row), checksum)
+            checksum = zlib.crc32(self.labels.read(8), zlib.crc32(self.images.read(row), checksum))
         if progress["done"] and checksum == progress["checksum"]:
             self.done, self.checksum = progress["done"], checksum
             self.broken = {int(number): why for number, why in progress["broken"].items()}

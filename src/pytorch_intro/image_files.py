@@ -123,7 +123,7 @@ class LabelledImages(ImageFiles):
 
 def sorted_classes(names: Iterable[str]) -> list[str]:
     names = list(names)
-    return sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names)
+    return sorted(sorted(names), key=int) if all(name.isdecimal() for name in names) else sorted(names)
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -175,6 +175,11 @@ def rows_of(file: str) -> Iterator[tuple[int, dict[str, str]]]:
                         f"with commas between them, and is {', '.join(columns)!r}"
                     )
             for row in reader:
+                if None in row:
+                    raise UserError(
+                        f"data.labels={file}, line {reader.line_num}: more columns than in the first line; put what "
+                        'has a comma in it between "'
+                    )
                 yield reader.line_num, {name: (row.get(name) or "").strip() for name in ("path", "label", "split")}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"data.labels={file}: it cannot be read as CSV ({error})") from error
@@ -186,12 +191,13 @@ def checked_path(path: str, root: str, where: str) -> str:
     Raises:
         UserError: if it leads out of the root, or to no file.
     """
-    plain = os.path.normpath(Path(root, path))
-    if not path or not Path(plain).is_relative_to(os.path.normpath(root)):
+    folder = os.path.abspath(root)  # noqa: PTH100, which leaves links alone
+    plain = os.path.abspath(Path(root, path))  # noqa: PTH100
+    if not path or not Path(plain).is_relative_to(folder):
         raise UserError(f"{where}: the path {path!r} is not below data.root={root}")
     if not Path(plain).is_file():
         raise UserError(f"{where}: there is no file {plain}")
-    return Path(plain).relative_to(os.path.normpath(root)).as_posix()
+    return Path(plain).relative_to(folder).as_posix()
 
 
 def checked_label(row: dict[str, str], where: str) -> tuple[str, str]:
@@ -204,11 +210,11 @@ def checked_label(row: dict[str, str], where: str) -> tuple[str, str]:
 
 def fingerprint(root: Path, paths: Iterable[str]) -> str:
     """A digest of a folder's place and of the paths, sizes and times of files in it."""
-    digest = hashlib.sha256(str(root).encode())
+    digest = hashlib.sha256(os.fsencode(root))
     for path in paths:
         try:
             status = os.stat(os.path.join(root, path))  # noqa: PTH116, PTH118, twice as fast, for millions of files
-            digest.update(f"\0{path}\0{status.st_size}\0{status.st_mtime_ns}".encode())
+            digest.update(os.fsencode(f"\0{path}\0{status.st_size}\0{status.st_mtime_ns}"))
         except OSError:  # a link to nothing; to be told when it is decoded
-            digest.update(f"\0{path}\0".encode())
+            digest.update(os.fsencode(f"\0{path}\0"))
     return digest.hexdigest()

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import cast
 
 import torch
@@ -43,14 +45,15 @@ def kept_statistics(images: Subset[Sample]) -> tuple[list[float], list[float]]:
     dataset = cast(Images, images.dataset)
     if dataset.folder is None:
         return channel_statistics(images)
-    rows = hashlib.sha256(torch.tensor(images.indices).numpy().tobytes()).hexdigest()[:16]
+    rows = hashlib.sha256(cast(array, images.indices).tobytes()).hexdigest()[:16]
     file = dataset.folder / f"statistics-{rows}.json"
-    if not file.exists():
-        mean, std = channel_statistics(images)
-        with atomic_write(file) as kept:
-            kept.write(json.dumps({"mean": mean, "std": std}).encode())
-    statistics = json.loads(file.read_text())
-    return statistics["mean"], statistics["std"]
+    if file.exists():
+        statistics = json.loads(file.read_text())
+        return statistics["mean"], statistics["std"]
+    mean, std = channel_statistics(images)
+    with suppress(OSError), atomic_write(file) as kept:  # of another user's cache: computed every time
+        kept.write(json.dumps({"mean": mean, "std": std}).encode())
+    return mean, std
 
 
 def channel_statistics(images: Subset[Sample]) -> tuple[list[float], list[float]]:

@@ -78,7 +78,7 @@ def checked_root(root: str) -> Path:
         if path == PROJECT / "data":
             path.mkdir(exist_ok=True)
         if not path.is_dir():
-            raise UserError(f"data.root={root}: there is no such folder; make it, or leave data.root out for data/")
+            raise UserError(f"data.root={root}: there is no such folder; make it, or give another by data.root=DIR")
     except OSError as error:
         raise UserError(f"data.root={root}: {error}; give another folder by data.root=DIR") from error
     return path

@@ -24,6 +24,7 @@ from pytorch_intro.relabel import relabel
 
 log = logging.getLogger(__name__)
 
+DECODING = 1  # to be raised when decoder.py makes other pixels of the same files
 MOST_CLASSES = 1_000_000  # a label beyond is rather an identifier
 
 
@@ -52,8 +53,11 @@ class Reader:
     target_transform: Mapping[str, str | int] | None = None
     channels: int | None = None
 
-    def read(self, dataset: Any) -> tuple[Images, Tensor]:
+    def read(self, dataset: Any, made_by: str = "") -> tuple[Images, Tensor]:
         """The images, and the numbers (N,) of those that are not broken.
+
+        Args:
+            made_by: The class and all arguments of a data set of torchvision's kind, which tell its images apart.
 
         Raises:
             UserError: if the data set does not give images and labels, or they cannot be kept.
@@ -64,27 +68,35 @@ class Reader:
             )
         if not len(dataset):
             raise UserError(f"data: {type(dataset).__name__} has no images")
-        images, rows = self.read_any(dataset)
+        images, rows = self.read_any(dataset, made_by)
         self.channels, *self.image_size = images.image_shape
         if self.target_transform:
             relabel(images, self.target_transform)
         return images, rows
 
-    def read_any(self, dataset: Any) -> tuple[Images, Tensor]:
+    def read_any(self, dataset: Any, made_by: str) -> tuple[Images, Tensor]:
         if (ready := ready_arrays(dataset)) and self.takes(ready):
             return ready, torch.arange(len(ready))
-        if isinstance(dataset, (ImageFiles, VisionDataset)) and dataset.root is not None:
-            return self.read_files(dataset)
+        if isinstance(dataset, ImageFiles) or self.is_of_files(dataset):
+            return self.read_files(dataset, made_by)
         return self.read_samples(dataset)
+
+    def is_of_files(self, dataset: Any) -> bool:
+        """Whether this is one of torchvision's that reads files, and gives the same image for a file each time."""
+        if not isinstance(dataset, VisionDataset) or dataset.root is None:
+            return False
+        return not dataset.transforms or not varies(dataset, self.decoder(dataset))
 
     def takes(self, ready: Images) -> bool:
         """Whether these arrays have the size that is wanted."""
         size = self.image_size if isinstance(self.image_size, list) else [self.image_size] * 2
         return not self.image_size or list(ready.image_shape[1:]) == size
 
-    def read_files(self, dataset: Any) -> tuple[Images, Tensor]:
+    def read_files(self, dataset: Any, made_by: str) -> tuple[Images, Tensor]:
         """Images that lie in files, decoded now or before."""
-        cache = ImageCache(self.cache_folder(dataset), self.cache_subject(dataset), self.cache_content(dataset))
+        cache = ImageCache(
+            self.cache_folder(dataset), self.cache_subject(dataset, made_by), self.cache_content(dataset)
+        )
         cache.build(dataset, lambda: self.decoder(dataset), ALL_CORES, self.refusal(dataset))
         broken = cache.broken()
         self.tell(dataset, broken)
@@ -95,7 +107,6 @@ class Reader:
             images = ImageDataset(torch.from_numpy(np.load(cache.images, allow_pickle=False)), targets, classes)
         else:
             images = MappedDataset(cache.images, targets, classes)
-            log.info("data: mapped from %s", cache.images)
         images.folder = cache.folder
         return images, all_but(broken, len(images))
 
@@ -105,10 +116,10 @@ class Reader:
         # To torchvision's ImageFolder, any folder in its root is a class.
         return (PROJECT / "data" if isinstance(dataset, DatasetFolder) else Path(dataset.root)) / ".cache"
 
-    def cache_subject(self, dataset: Any) -> str:
+    def cache_subject(self, dataset: Any, made_by: str) -> str:
         """What is decoded, and into what."""
-        which = dataset.origin if isinstance(dataset, ImageFiles) else f"{type(dataset)} {dataset!r}"
-        return f"{which} {self.channels} {self.image_size} {self.resize}"
+        which = dataset.origin if isinstance(dataset, ImageFiles) else f"{made_by} {dataset!r}"
+        return f"{DECODING} {which} {self.channels} {self.image_size} {self.resize}"
 
     def cache_content(self, dataset: Any) -> str:
         """What changes with the files that are decoded."""
@@ -129,7 +140,7 @@ class Reader:
         for row, result in enumerate(result for some in results for result in some):
             targets[row] = result.label
             if result.error:
-                self.refusal(dataset)(row, result.error)
+                self.refusal(dataset)(row, result.error, result.by_system)
                 broken[row] = result.error
             elif not why_live:
                 images[row] = torch.from_numpy(result.value)
@@ -149,10 +160,7 @@ class Reader:
         """Why a data set's images cannot be held in memory; "" if they can."""
         if not self.fits(len(dataset) * decoder.channels * decoder.size[0] * decoder.size[1]):
             return "they would not fit in memory"
-        rows = spread(len(dataset))
-        first, second = ([Work(dataset, decoder)[row] for row in rows] for _ in range(2))
-        same = all(np.array_equal(one.value, other.value) for one, other in zip(first, second, strict=True))
-        return "" if same else "they are not the same each time"
+        return "they are not the same each time" if varies(dataset, decoder) else ""
 
     def fits(self, size: int) -> bool:
         """Whether this many bytes may be held in memory."""
@@ -160,10 +168,12 @@ class Reader:
             return self.in_memory
         return size < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 8  # a copy in each of 8 processes
 
-    def refusal(self, dataset: Any) -> Callable[[int, str], None]:
-        """What is to be done about a broken image, by its number and what is wrong with it."""
+    def refusal(self, dataset: Any) -> Callable[[int, str, bool], None]:
+        """What is to be done about a broken image, by its number, what is wrong, and whether with the system."""
 
-        def refuse(row: int, error: str) -> None:
+        def refuse(row: int, error: str, by_system: bool = False) -> None:
+            if by_system:
+                raise UserError(f"{name_of(dataset, row)} cannot be read ({error}); mend that, and start again")
             if not self.skip_broken:
                 raise UserError(
                     f"{name_of(dataset, row)} cannot be read ({error}); mend or remove it, or leave out all that are "
@@ -175,8 +185,15 @@ class Reader:
     def tell(self, dataset: Any, broken: dict[int, str]) -> None:
         """List the broken images that are left out, or refuse the first."""
         for row, error in broken.items():
-            self.refusal(dataset)(row, error)
+            self.refusal(dataset)(row, error, False)
             log.info("data: left out %s (%s)", name_of(dataset, row), error)
+
+
+def varies(dataset: Any, decoder: Decoder) -> bool:
+    """Whether some of the images are others when they are asked for again."""
+    rows = spread(len(dataset))
+    first, second = ([Work(dataset, decoder)[row] for row in rows] for _ in range(2))
+    return not all(np.array_equal(one.value, other.value) for one, other in zip(first, second, strict=True))
 
 
 def ready_arrays(dataset: Any) -> Images | None:
@@ -191,19 +208,27 @@ def ready_arrays(dataset: Any) -> Images | None:
         return None
     if getattr(dataset, "transform", None) or getattr(dataset, "target_transform", None):
         return None
-    images, labels = torch.as_tensor(pixels), torch.as_tensor(targets)
-    labels = labels[:, 0] if labels.ndim == 2 else labels  # QMNIST has more columns
+    try:
+        images, labels = torch.as_tensor(pixels), torch.as_tensor(targets)
+        labels = labels[:, 0] if labels.ndim == 2 else labels  # QMNIST has more columns
+    except (ValueError, TypeError, RuntimeError):
+        return None
+    if images.dtype != torch.uint8 or images.ndim not in (3, 4):
+        return None
     for layout in [images.unsqueeze(1)] if images.ndim == 3 else [images, images.permute(0, 3, 1, 2)]:
-        if images.dtype == torch.uint8 and all(agrees(dataset[i], layout[i], labels[i]) for i in spread(len(dataset))):
+        if all(agrees(dataset[i], layout[i], labels[i]) for i in spread(len(dataset))):
             return ImageDataset(layout.contiguous(), labels.long(), class_names(dataset, labels))
     return None
 
 
 def agrees(sample: Any, pixels: Tensor, label: Tensor) -> bool:
     """Whether an image and label of a data set are these."""
-    image, its_label = sample
-    array = as_array(image) if isinstance(image, (Tensor, np.ndarray)) else as_array(np.asarray(image))
-    return np.array_equal(array, pixels.numpy()) and as_label(its_label) == int(label)
+    try:
+        image, its_label = sample
+        array = as_array(image if isinstance(image, (Tensor, np.ndarray)) else np.asarray(image))
+        return np.array_equal(array, pixels.numpy()) and as_label(its_label) == int(label)
+    except (ValueError, TypeError):  # it is something else; to be told when it is read
+        return False
 
 
 def class_names(dataset: Any, targets: Tensor) -> list[str]:
@@ -251,8 +276,8 @@ def heads(dataset: Any) -> Iterator[Seen]:
 
 
 def spread(total: int) -> list[int]:
-    """Up to 8 numbers from 0 to total - 1, the first and the last among them."""
-    return sorted({round(step * (total - 1) / 7) for step in range(8)})
+    """Up to 64 numbers from 0 to total - 1, the first and the last among them."""
+    return sorted({round(step * (total - 1) / 63) for step in range(64)})
 
 
 def all_but(rows: dict[int, str], total: int) -> Tensor:

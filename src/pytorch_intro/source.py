@@ -3,11 +3,14 @@
 import inspect
 import re
 import tempfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tarfile import TarError
 from typing import Any
+from zipfile import BadZipFile
 
 import torch
 from torch import Tensor
@@ -71,7 +74,16 @@ class Source:
         if self.switch is None:
             return self.part_of_whole(name)
         value = self.switch_value(name)
-        return None if value is None else Part(*self.reader.read(self.open(**{self.switch: value})))
+        if value is None:
+            return None
+        switch: dict[str, Any] = {self.switch: value}
+        return Part(*self.reader.read(self.open(**switch), self.made_by(switch)))
+
+    def made_by(self, switch: dict[str, Any]) -> str:
+        """The class and all arguments, but for how it comes here."""
+        keywords = self.make.keywords if isinstance(self.make, partial) else {}
+        arguments = {**keywords, **self.options, **switch, "download": None}
+        return f"{self.function} {sorted(arguments.items())}"
 
     def has(self, name: str) -> bool:
         """Whether the data set has this part by itself."""
@@ -81,7 +93,10 @@ class Source:
         """Of a data set that is opened as a whole: the rows that it says are for this, all if it says nothing."""
         if self.whole is None:
             dataset = self.open()
-            self.whole = (*self.reader.read(dataset), getattr(dataset, "splits", None) or [""] * len(dataset))
+            self.whole = (
+                *self.reader.read(dataset, self.made_by({})),
+                getattr(dataset, "splits", None) or [""] * len(dataset),
+            )
         images, sound, splits = self.whole
         wanted = (name, "") if name == "train" else (name,)
         is_wanted = torch.tensor([split in wanted for split in splits])
@@ -108,7 +123,7 @@ class Source:
                 self.make(**{name: value for name, value in self.options.items() if name != "download"}, split="")
             except ValueError as error:
                 named = re.findall(r"'([^']+)'", str(error).partition("Valid values are")[2])
-            except (RuntimeError, OSError, TypeError):  # which opening it will tell
+            except Exception:  # of any kind, which opening it will tell
                 pass
         return set(named) or {"train", "test"}
 
@@ -150,7 +165,7 @@ class Source:
                     place = root / file.relative_to(folder)
                     place.parent.mkdir(parents=True, exist_ok=True)
                     file.replace(place)
-        except (OSError, RuntimeError, EOFError) as error:
+        except (OSError, RuntimeError, EOFError, ValueError, BadZipFile, TarError, zlib.error) as error:
             raise UserError(
                 f"{self.name} is not in data.root={root} and cannot be fetched ({one_line(error)}); try again, or put "
                 "its files there by hand, as torchvision lays them"

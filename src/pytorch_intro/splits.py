@@ -37,12 +37,18 @@ class Splitting:
             raise UserError(f"data: {source.name} has no training images")
         if len(classes := train.dataset.classes) < 2:
             raise UserError(f"data: {source.name} has one class only, {classes[0]}; at least two are needed")
+        whole = train
         if not source.has("test"):
             train, test = self.drawn(train, self.test_fraction, "test_fraction")
         if val is None:
             if self.num_folds:
-                return *self.fold_of(train, self.num_folds), test
-            return *self.drawn(train, self.val_fraction, "val_fraction"), test
+                train, val = self.fold_of(train, self.num_folds)
+            else:
+                train, val = self.drawn(train, self.val_fraction, "val_fraction")
+            check_trained(whole, train)
+            return train, val, test
+        check_trained(whole, train)
+        check_classes(train.dataset.classes, val, "validation")
         if self.num_folds:
             raise UserError(
                 f"data.num_folds={self.num_folds}: {source.name} has validation images of its own; leave the folds out"
@@ -64,6 +70,27 @@ class Splitting:
         return part.take(left), part.take(drawn)
 
 
+def check_trained(whole: Part, train: Part) -> None:
+    """Raise a UserError if all images of a class are broken, or were drawn for validation or test."""
+    labels = whole.dataset.targets
+    present = torch.bincount(labels[labels >= 0])
+    trained = torch.bincount(train.targets, minlength=len(present))
+    for number in ((present > 0) & (trained == 0)).nonzero().flatten().tolist():
+        raise UserError(
+            f"data: no image of {whole.dataset.classes[number]} is left to train on, of {present[number]} in all; "
+            "add some, leave the class out, or change data.split_seed"
+        )
+
+
+def check_classes(classes: list[str], part: Part, name: str) -> None:
+    """Raise a UserError unless a part's labels mean the classes that are trained."""
+    if part.dataset.classes != classes[: len(part.dataset.classes)]:  # where they are numbers, the last may be missing
+        raise UserError(
+            f"data: the {name} images are of {', '.join(part.dataset.classes)}, and the training images of "
+            f"{', '.join(classes)}; both have to be the same"
+        )
+
+
 def draw(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     """What is left and what is drawn: round(N * fraction) rows, evenly from all classes.
 
@@ -73,7 +100,8 @@ def draw(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
         targets: (N,) int64.
     """
     total = len(targets)
-    place = torch.arange(total + 1) * round(total * fraction) // total
+    offset = torch.randint(total, (), generator=torch.Generator().manual_seed(seed))  # or the last row always went
+    place = (torch.arange(total + 1) * round(total * fraction) + offset) // total
     return parted(by_class(targets, seed), place[1:] > place[:-1])
 
 
