@@ -42,6 +42,13 @@ def test_classes_that_are_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
     assert ImageFolder(str(tmp_path)).classes == [str(number) for number in range(12)]
 
 
+def test_what_is_no_file_is_left_out(tmp_path: Path) -> None:
+    """A named pipe would be waited for, for ever."""
+    write_images(tmp_path, "a/1.png", "b/1.png")
+    os.mkfifo(tmp_path / "a" / "2.png")
+    assert ImageFolder(str(tmp_path)).paths == ["a/1.png", "b/1.png"]
+
+
 def test_file_names_need_not_be_utf_8(tmp_path: Path) -> None:
     write_images(tmp_path, "a/1.png", "b/1.png")
     os.link(tmp_path / "a" / "1.png", os.fsencode(tmp_path / "a") + b"/\xe9.png")
@@ -127,6 +134,10 @@ def folder_mistakes() -> dict[str, tuple[Damage, str]]:
         "a file": (lambda root: root.touch(), "Not a directory"),
         "no subfolders": (lambda root: write_images(root, "1.png"), "no subfolders.*data=csv"),
         "an empty class": (lambda root: write_images(root, "a/1.png", "b/.hidden.png"), "/b: there is no image"),
+        "no training": (
+            lambda root: write_images(root, "val/a/1.png", "test/a/1.png"),
+            "no train/ beside test and val",
+        ),
         "a folder beside the splits": (
             lambda root: write_images(root, "train/a/1.png", "test/a/1.png", "models/1.png"),
             "models lies beside the splits test and train",

@@ -152,7 +152,8 @@ class DataModule(LightningDataModule):
         """With the constants given, or else those of the training images."""
         if self.mean is None or self.std is None:
             mean, std = kept_statistics(self.train_set)
-            self.mean, self.std = self.mean or mean, self.std or std
+            self.mean = mean if self.mean is None else self.mean
+            self.std = std if self.std is None else self.std
         channels = self.image_shape[0]
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != channels:

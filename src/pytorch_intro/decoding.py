@@ -65,7 +65,7 @@ def as_label(label: Any) -> int:
     """
     is_single = isinstance(label, (np.generic, np.ndarray, torch.Tensor)) and torch.as_tensor(label).numel() == 1
     number = label.item() if is_single else label
-    if not isinstance(number, int) or number < 0:
+    if not isinstance(number, int) or not 0 <= number < 2**63:
         raise ValueError(f"its label is {label!r}, where a whole number from 0 is expected")
     return number
 

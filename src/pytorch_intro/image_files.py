@@ -81,7 +81,9 @@ class ImageFolder(ImageFiles):
             raise UserError(
                 f"data.root={root}: {others[0]} lies beside the splits {' and '.join(sorted(splits))}; move it away"
             )
-        has_splits = "train" in splits and not others
+        if not others and "train" not in splits:
+            raise UserError(f"data.root={root}: there is no train/ beside {' and '.join(sorted(splits))}")
+        has_splits = not others
         labels: dict[str, tuple[str, str]] = {}
         for split in folders if has_splits else [""]:
             for name in subfolders(Path(root, split)):
@@ -147,15 +149,22 @@ def subfolders(folder: Path) -> list[str]:
 def files_below(folder: Path) -> Iterator[str]:
     """The paths below a folder, with / between their parts; hidden files and the systems' litter left out."""
     seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, onerror=refuse_folder, followlinks=True):
         if (place := os.path.realpath(parent)) in seen:  # a link leads back
             folders.clear()
             continue
         seen.add(place)
         folders[:] = [name for name in folders if name[0] != "."]
         for name in files:
-            if name[0] != "." and name.lower() not in LITTER:
-                yield Path(parent, name).relative_to(folder).as_posix()
+            path = Path(parent, name)
+            is_file = path.is_file() or path.is_symlink()  # a link to nothing is told when it is read
+            if name[0] != "." and name.lower() not in LITTER and is_file:
+                yield path.relative_to(folder).as_posix()
+
+
+def refuse_folder(error: OSError) -> None:
+    """A folder that cannot be read must not pass for an empty one."""
+    raise UserError(f"{error.filename}: {error.strerror}; mend that, or move the folder away") from error
 
 
 def rows_of(file: str) -> Iterator[tuple[int, dict[str, str]]]:

@@ -237,7 +237,8 @@ def class_names(dataset: Any, targets: Tensor) -> list[str]:
     Raises:
         UserError: if a label is no number of a class.
     """
-    names = getattr(dataset, "classes", None) or getattr(dataset, "categories", None) or []
+    names = getattr(dataset, "classes", getattr(dataset, "categories", None))
+    names = names if isinstance(names, (list, tuple, np.ndarray)) else []
     known = [str(name[0]) if isinstance(name, tuple) else str(name) for name in names]  # ImageNet's are synonyms
     count = int(targets.max()) + 1
     if count > MOST_CLASSES:

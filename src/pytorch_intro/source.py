@@ -18,6 +18,7 @@ from torchvision.datasets import VisionDataset
 
 from pytorch_intro.dataset import Images
 from pytorch_intro.errors import UserError, one_line
+from pytorch_intro.image_files import ImageFiles
 from pytorch_intro.paths import checked_root
 from pytorch_intro.reading import Reader
 
@@ -149,8 +150,11 @@ class Source:
     def opened(self, options: dict[str, Any]) -> Any:
         try:
             return self.make(**options)
-        except (OSError, RuntimeError, ValueError, TypeError, ImportError) as error:
-            raise UserError(f"data.dataset: {self.name} cannot be opened: {one_line(error)}") from error
+        except UserError:
+            raise
+        except Exception as error:  # of any kind: it may be the user's own class
+            kind = type(error).__name__
+            raise UserError(f"data.dataset: {self.name} cannot be opened: {kind}: {one_line(error)}") from error
 
     def fetch(self, switch: dict[str, Any]) -> None:
         """Download beside the data, and move what is complete and right to its place.
@@ -170,6 +174,11 @@ class Source:
                 f"{self.name} is not in data.root={root} and cannot be fetched ({one_line(error)}); try again, or put "
                 "its files there by hand, as torchvision lays them"
             ) from error
+
+
+def splits_of(dataset: Any) -> list[str]:
+    """The split of each image: of one's own files, as they say; of what is undivided, ""."""
+    return dataset.splits if isinstance(dataset, ImageFiles) else [""] * len(dataset)
 
 
 def is_torchvision(function: Any) -> bool:
