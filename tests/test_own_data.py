@@ -271,6 +271,7 @@ class Album(Gradients):
 
     def __init__(self) -> None:
         super().__init__()
+        self.splits = "three"  # its own business
         self.pictures = [Image.new("L", (9, 9), index) for index in range(60)]
 
     def __getitem__(self, index: int) -> Any:

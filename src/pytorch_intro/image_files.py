@@ -32,7 +32,7 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         splits: Of each file.
 
     Raises:
-        UserError: if a class has no image to learn from, or there is only one class.
+        UserError: if a class has no image to learn from.
     """
 
     def __init__(self, root: str, labels: dict[str, tuple[str, str]], labels_file: str | None = None) -> None:

@@ -94,10 +94,7 @@ class Source:
         """Of a data set that is opened as a whole: the rows that it says are for this, all if it says nothing."""
         if self.whole is None:
             dataset = self.open()
-            self.whole = (
-                *self.reader.read(dataset, self.made_by({})),
-                getattr(dataset, "splits", None) or [""] * len(dataset),
-            )
+            self.whole = (*self.reader.read(dataset, self.made_by({})), splits_of(dataset))
         images, sound, splits = self.whole
         wanted = (name, "") if name == "train" else (name,)
         is_wanted = torch.tensor([split in wanted for split in splits])
