@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -196,11 +196,12 @@ def test_every_shift_is_about_as_frequent() -> None:
     assert (counts - 400).abs().max() < 100
 
 
-def test_a_reflection_wider_than_the_image_is_the_users_mistake() -> None:
+@pytest.mark.parametrize(("mode", "longest"), [("reflect", 19), ("constant", 20)])
+def test_a_padding_wider_than_the_image_is_a_mistake(mode: Literal["reflect", "constant"], longest: int) -> None:
     images = random_images(1, torch.uint8)
-    assert RandomCrop(19, "reflect")(images).shape == images.shape
-    with pytest.raises(UserError, match=r"padding=20.*20 x 28.*below 20"):
-        RandomCrop(20, "reflect")(images)
+    assert RandomCrop(longest, mode)(images).shape == images.shape
+    with pytest.raises(UserError, match=rf"padding={longest + 1}.*20 x 28.*at most {longest}"):
+        RandomCrop(longest + 1, mode)(images)
 
 
 def test_resized_crops_are_torchvisions(batch: Tensor) -> None:

@@ -184,6 +184,65 @@ def test_a_half_written_cache_that_is_damaged_is_begun_anew(folder: Path, decode
     assert [int(image[0, 0, 0]) for image, _ in images] == [37 * number % 256 for number in range(12)]
 
 
+def test_notes_that_are_damaged_are_not_believed(folder: Path, decoded: list[int]) -> None:
+    """Decoding begins anew."""
+    interrupt(folder, 7)
+    (notes,) = (folder / ".cache").glob("*.partial/progress.json")
+    for number, content in enumerate(["", "[]", '{"done": "7"}', '{"done": 1e9}', '{"done": 99999999999999999}']):
+        decoded[0] = 0
+        notes.write_text(content)
+        interrupt(folder, number + 1)
+        assert decoded == [number + 1]
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "no images": lambda cache: (cache / "images.npy").unlink(),
+    "no bytes": lambda cache: (cache / "images.npy").write_bytes(b""),
+    "short": lambda cache: os.truncate(cache / "images.npy", 500),
+    "other images": lambda cache: np.save(cache / "images.npy", np.zeros((3, 1, 12, 12), np.uint8)),
+    "other numbers": lambda cache: np.save(cache / "images.npy", np.zeros((12, 1, 12, 12))),
+    "no list": lambda cache: (cache / "broken.json").write_text("[1]"),
+    "no JSON": lambda cache: (cache / "broken.json").write_text("{"),
+}
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_named(folder: Path, damage: str, in_memory: bool) -> None:
+    images, _ = read(folder)
+    DAMAGES[damage](images.folder)
+    with pytest.raises(UserError, match=rf"{images.folder} is damaged .*remove it"):
+        read(folder, in_memory=in_memory)
+
+
+def test_a_hostile_cache_runs_nothing(folder: Path, tmp_path: Path) -> None:
+    """A pickle in the place of the images is refused, not loaded."""
+    images, _ = read(folder)
+    payload = np.empty(12, object)
+    payload[0] = Payload(tmp_path / "written")
+    np.save(images.folder / "images.npy", payload, allow_pickle=True)
+    with pytest.raises(UserError, match="is damaged"):
+        read(folder)
+    assert not (tmp_path / "written").exists()
+
+
+class Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.file,)
+
+
+def test_what_the_system_cannot_read_is_no_broken_image(folder: Path) -> None:
+    """A link in a circle may be mended: it is told, never left out."""
+    (folder / "dog" / "7.png").symlink_to("7.png")
+    with pytest.raises(UserError, match=r"7\.png cannot be read .*mend that, and start again"):
+        read(folder, skip_broken=True)
+
+
 SCRIPT = """
 import sys, time, pathlib
 sys.path.insert(0, {source!r})

@@ -104,7 +104,7 @@ def test_a_csv_of_a_folder_is_that_folder(tmp_path: Path) -> None:
 def test_a_csv_may_give_the_splits(tmp_path: Path) -> None:
     write_images(tmp_path, "1.png", "2.png", "3.png", "4.png")
     rows = [{"path": f"{i}.png", "label": "ab"[i % 2], "split": split} for i, split in
-            enumerate(["train", "train", "val", "test"], start=1)]  # fmt: skip
+            enumerate(["train", "Training", "val", "TEST"], start=1)]  # fmt: skip
     files = LabelledImages(str(tmp_path), write_csv(tmp_path / "labels.csv", rows))
     assert files.splits == ["train", "train", "val", "test"]
     assert files.targets == [1, 0, 1, 0]
@@ -140,7 +140,11 @@ def folder_mistakes() -> dict[str, tuple[Damage, str]]:
         ),
         "a folder beside the splits": (
             lambda root: write_images(root, "train/a/1.png", "test/a/1.png", "models/1.png"),
-            "models lies beside the splits test and train",
+            "models lies beside test and train",
+        ),
+        "a folder beside train/": (
+            lambda root: write_images(root, "train/a/1.png", "train/b/1.png", "models/1.png"),
+            "models lies beside train",
         ),
         "a class that is not trained": (
             lambda root: write_images(root, "train/a/1.png", "train/b/1.png", "test/c/9.png"),
@@ -172,10 +176,8 @@ CSV_MISTAKES = {
     "absolute": ("path,label\n/etc/passwd,a\n", r"line 2: the path '/etc/passwd' is not below"),
     "comma": ("path,label\n1.png,cat, black\n", "line 2: more columns"),
     "twice": ("path,label\n1.png,a\n2.png,b\n./1.png,a\n", r"line 4: 1\.png is there twice"),
-    "unknown split": (
-        "path,label,split\n1.png,a,training\n",
-        "line 2: the split 'training' is unknown",
-    ),
+    "unknown split": ("path,label,split\n1.png,a,exam\n", "line 2: the split 'exam' is unknown"),
+    "backslashes": ("path,label\na\\1.png,a\n", "line 2: there is no file .* write / between folders"),
     "some splits": ("path,label,split\n1.png,a,train\n2.png,b,\n", "give all or none"),
     "unknown label": ("path,label,split\n1.png,a,train\n2.png,b,val\n", "'b', a class without training images"),
     "no text": (b"path,label\n\xff\xfe.png,a\n", "cannot be read as CSV"),

@@ -4,7 +4,7 @@ import csv
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -93,6 +93,13 @@ class Parts(Gradients):
         super().__init__({"train": 30, "test": 9}[split])
 
 
+class ThreeParts(Gradients):
+    """Says which splits it has."""
+
+    def __init__(self, split: Literal["train", "val", "test"]) -> None:
+        super().__init__({"train": 30, "val": 6, "test": 9}[split])
+
+
 @pytest.mark.parametrize("kind", ["tensor", "float", "array", "picture"])
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_three_methods_are_enough(kind: str, num_workers: int) -> None:
@@ -117,6 +124,11 @@ def test_three_methods_are_enough(kind: str, num_workers: int) -> None:
 def test_a_dataset_that_takes_train_or_split_is_asked_for_its_parts(name: str, tmp_path: Path) -> None:
     datamodule = opened(f"test_own_data.{name}", f"data.root={tmp_path}")
     assert [len(part or []) for part in (datamodule.train_set, datamodule.val_set, datamodule.test_set)] == [27, 3, 9]
+
+
+def test_a_dataset_that_says_so_is_asked_for_validation_too() -> None:
+    datamodule = opened("test_own_data.ThreeParts")
+    assert [len(part or []) for part in (datamodule.train_set, datamodule.val_set, datamodule.test_set)] == [30, 6, 9]
 
 
 def test_images_that_stay_the_same_are_asked_for_once_and_others_every_time(caplog: pytest.LogCaptureFixture) -> None:
@@ -338,6 +350,9 @@ class Wrong(Gradients):
             "label": lambda: (image, "cat"),
             "negative": lambda: (image, -1),
             "one class": lambda: (image, 0),
+            "channels last": lambda: (torch.zeros(10, 10, 3), index % 2),
+            "channels first": lambda: (np.zeros((3, 10, 10), np.uint8), index % 2),
+            "no pixels": lambda: (torch.zeros(1, 0, 10), index % 2),
             "no pair": lambda: image[0, 0, 0],
             "identifier": lambda: (image, 4_000_000_000),
             "no image": lambda: ("cat.png", 0),
@@ -352,6 +367,9 @@ WRONG = {
     "label": "its label is 'cat'",
     "negative": "its label is -1",
     "one class": "one class only",
+    "channels last": r"its shape is \(10, 10, 3\), where \(C, H, W\) or \(H, W\) is expected of a tensor",
+    "channels first": r"its shape is \(3, 10, 10\), where \(H, W, C\) or \(H, W\) is expected of an array",
+    "no pixels": r"its shape is \(1, 0, 10\)",
     "no pair": "no image can be read",
     "identifier": "the label 4000000000; classes are numbered from 0",
     "no image": "no image can be read",
@@ -399,6 +417,21 @@ def mistakes(root: Path) -> dict[str, tuple[list[str], list[str]]]:
             ["data=folder", two, "data/augment=[crop]", "data.augment.crop.padding=0"],
             ["data.augment.crop.padding=0"],
         ),
+        "padding that leaves nothing": (
+            ["data=folder", two, "data/augment=[crop]", "data.augment.crop.padding=1000000"],
+            ["data.augment", "padding=1000000", "12 x 12"],
+        ),
+        "paint of another colour": (
+            ["data=folder", two, "data/augment=[erasing]", "data.augment.erasing.value=[0,0.5]"],
+            ["data.augment", "2 values", "1 channel"],
+        ),
+        "images too small for the network": (
+            ["data=folder", two, "data.image_size=1"],
+            ["model: CNN", "(2, 1, 1, 1)", "data.image_size"],
+        ),
+        "too many workers": (["data=folder", two, "data.num_workers=100000"], ["data.num_workers=100000", "512"]),
+        "cache among the images": (["data=folder", two, f"data.cache_dir={root / 'two/c'}"], ["data.cache_dir"]),
+        "empty root": (["data=folder", "data.root=''"], ["data.root"]),
         "unknown augmentation": (["data=folder", two, "data/augment=[flop]"], ["flop"]),
         "no dataset": (["data=dataset"], ["data.dataset._target_"]),
         "dataset that is not there": (
@@ -410,7 +443,7 @@ def mistakes(root: Path) -> dict[str, tuple[list[str], list[str]]]:
 
 
 def test_a_dataset_without_a_length_is_told() -> None:
-    with pytest.raises(UserError, match="Endless has no __len__"):
+    with pytest.raises(UserError, match=r"Endless does not tell how many images it has.* no len"):
         opened("test_own_data.Endless")
 
 

@@ -82,7 +82,7 @@ class RandomCrop(nn.Module):
         fill: Of constant padding; 0 is black and 1 white, for all dtypes.
 
     Raises:
-        UserError: if an image that is to be reflected has not more pixels a side than the padding.
+        UserError: if the padding is longer than a side, or as long where the image is to be reflected.
     """
 
     def __init__(
@@ -106,10 +106,11 @@ class RandomCrop(nn.Module):
     def padded(self, images: Tensor) -> Tensor:
         """The images with padding on all sides."""
         height, width = images.shape[-2:]
-        if self.padding_mode == "reflect" and self.padding >= min(height, width):
+        longest = min(height, width) - (self.padding_mode == "reflect")
+        if self.padding > longest:  # which would show nothing of some images, or have nothing to reflect
             raise UserError(
-                f"data.augment: RandomCrop(padding={self.padding}, padding_mode=reflect) is too wide for images of "
-                f"{height} x {width} pixels; choose a padding below {min(height, width)}, or padding_mode=constant"
+                f"data.augment: RandomCrop(padding={self.padding}, padding_mode={self.padding_mode}) is too wide for "
+                f"images of {height} x {width} pixels; choose a padding of at most {longest}"
             )
         fill = self.fill * white(images)
         fill = fill if images.is_floating_point() else round(fill)

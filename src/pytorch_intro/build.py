@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.datamodule import DataModule
-from pytorch_intro.errors import UserError
+from pytorch_intro.errors import UserError, one_line
 
 
 def build(node: DictConfig, key: str, **values: Any) -> Any:
@@ -65,8 +65,30 @@ def build_classifier(
     """
     num_classes = len(datamodule.classes)
     network = build(model, "model", image_shape=datamodule.image_shape, num_classes=num_classes)
+    try_network(network, datamodule.image_shape, num_classes)
     made = {"network": network, "num_classes": num_classes, "optimizer": optimizer, "scheduler": scheduler}
     return build(classifier, "classifier", **made)
+
+
+def try_network(network: torch.nn.Module, image_shape: tuple[int, int, int], num_classes: int) -> None:
+    """Find out on black images, before the training, whether a network goes with this shape.
+
+    Raises:
+        UserError: if it does not.
+    """
+    given, expected = (2, *image_shape), (2, num_classes)
+    network.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            made = tuple(network(torch.zeros(given)).shape)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise UserError(
+            f"model: {type(network).__name__} takes no images {given} ({one_line(error)}); choose another network, or "
+            "another data.image_size"
+        ) from error
+    if made != expected:
+        raise UserError(f"model: {type(network).__name__} makes {made} of images {given}, not {expected}")
+    network.train()
 
 
 def rejected(key: str, node: DictConfig, cause: BaseException) -> UserError:

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Side = Annotated[int, Field(gt=0, le=4096)]  # pixels
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Workers = Annotated[int, Field(ge=0, le=512)]
 Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -94,7 +95,7 @@ class DataModule(LightningDataModule):
         cutmix_alpha: Alpha = 0.0,
         batch_size: PositiveInt = 256,
         shuffle: bool = True,
-        num_workers: NonNegativeInt = 0,
+        num_workers: Workers = 0,
         seed: Seed = 0,
     ) -> None:
         super().__init__()
@@ -132,6 +133,7 @@ class DataModule(LightningDataModule):
             self.test_set = subset(test) if test else None
             self.normalize = self.suitable_normalize()
             self.mix = mix(len(self.classes), self.mixup_alpha, self.cutmix_alpha)
+            self.try_augment()
             self.tell()
         if stage == "test" and self.test_set is None and (own_test := self.source.part("test")):
             check_classes(self.classes, own_test, "test")
@@ -162,6 +164,17 @@ class DataModule(LightningDataModule):
                     "to have them computed"
                 )
         return Normalize(self.mean, self.std)
+
+    def try_augment(self) -> None:
+        """Find out on black images, before the training, whether the augmentation goes with this shape."""
+        black = torch.zeros(2, *self.image_shape, dtype=torch.uint8)
+        with torch.random.fork_rng(devices=[]):
+            augmented = self.augment(black)
+        if augmented.shape != black.shape or augmented.dtype != black.dtype:
+            raise UserError(
+                f"data.augment: of images {tuple(black.shape)} {black.dtype} it makes {tuple(augmented.shape)} "
+                f"{augmented.dtype}; both have to be the same"
+            )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)

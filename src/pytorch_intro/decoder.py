@@ -76,15 +76,18 @@ def as_array(image: Any) -> np.ndarray:
     Raises:
         ValueError: if it is neither, or its values are neither uint8 nor floating point from 0 to 1.
     """
-    if isinstance(image, Tensor):
-        array = image.numpy(force=True)
-    elif isinstance(image, np.ndarray):
-        array = image.transpose(2, 0, 1) if image.ndim == 3 else image
-    else:
+    if not isinstance(image, (Tensor, np.ndarray)):
         raise ValueError(f"it is a {type(image).__name__}, where a PIL image, a tensor or an array is expected")
-    if array.ndim not in (2, 3):
-        raise ValueError(f"its shape is {tuple(array.shape)}, where (C, H, W) or (H, W) is expected")
-    array = array if array.ndim == 3 else array[None]
+    shape = tuple(image.shape)
+    layout = "(C, H, W)" if isinstance(image, Tensor) else "(H, W, C)"
+    if len(shape) not in (2, 3) or 0 in shape or (len(shape) == 3 and is_other_way_round(shape, layout)):
+        kind = "a tensor" if isinstance(image, Tensor) else "an array"
+        raise ValueError(f"its shape is {shape}, where {layout} or (H, W) is expected of {kind}")
+    array = image.numpy(force=True) if isinstance(image, Tensor) else image
+    if array.ndim == 2:
+        array = array[None]
+    elif isinstance(image, np.ndarray):
+        array = array.transpose(2, 0, 1)
     if np.issubdtype(array.dtype, np.floating) and array.min() >= 0 and array.max() <= 1:
         array = (array * 255).round().astype(np.uint8)
     if array.dtype != np.uint8:
@@ -93,6 +96,12 @@ def as_array(image: Any) -> np.ndarray:
             "from 0 to 1, is expected"
         )
     return np.ascontiguousarray(array)
+
+
+def is_other_way_round(shape: tuple[int, ...], layout: str) -> bool:
+    """Whether this looks like the layout of a tensor where an array's is expected, or the reverse."""
+    channels, last = (shape[0], shape[-1]) if layout == "(C, H, W)" else (shape[-1], shape[0])
+    return channels > 8 and last in (1, 3, 4)
 
 
 def as_picture(array: np.ndarray) -> Image.Image:

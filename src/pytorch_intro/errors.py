@@ -10,6 +10,8 @@ from typing import NoReturn
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
+LONGEST_LINE = 1000  # characters; a value of the user's may be of any length
+
 
 class UserError(Exception):
     """A mistake that the user can mend: one sentence that names the key or file, and a remedy."""
@@ -19,7 +21,10 @@ def leave(line: str, traceback: bool = False) -> NoReturn:
     """End the program with one line about the user's mistake, below the current exception's traceback if wanted."""
     if traceback:
         print_exc()
-    print("error:", " ".join(line.split()), file=sys.stderr)
+    line = " ".join(line.split())
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
+    print("error:", line, file=sys.stderr)
     sys.exit(2)
 
 

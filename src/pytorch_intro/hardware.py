@@ -4,6 +4,8 @@ import logging
 import os
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +14,9 @@ from pytorch_intro.check import check_value
 from pytorch_intro.errors import UserError
 
 log = logging.getLogger(__name__)
+
+# Of control groups, version 2 and 1.
+CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 Devices = int | str | Sequence[int]
 
@@ -112,3 +117,12 @@ def device_name(accelerator: str) -> str:
         return torch.cuda.get_device_name()
     name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()
     return name if accelerator == "mps" else f"{name}, {torch.get_num_threads()} threads"
+
+
+def memory() -> int:
+    """Bytes of memory that may be used: the machine's, or what a container is limited to."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # there is none, or it is "max"
+            limits.append(int(file.read_text()))
+    return min(limits)

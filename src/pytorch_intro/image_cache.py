@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,9 +19,10 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from pytorch_intro.atomic import atomic_write
+from pytorch_intro.dataset import ImageDataset, MappedDataset
 from pytorch_intro.decoder import Decoder
 from pytorch_intro.decoding import Seen, seen
-from pytorch_intro.errors import UserError
+from pytorch_intro.errors import UserError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +47,33 @@ class ImageCache:
         self.partial = self.folder.with_suffix(".partial")
         self.images = self.folder / "images.npy"
 
+    def open(self, targets: Tensor, classes: Sequence[str], in_memory: bool) -> ImageDataset:
+        """The images with these targets, (N,) int64."""
+        with self.readable():
+            if in_memory:
+                pixels = torch.from_numpy(np.load(self.images, allow_pickle=False))
+                images = ImageDataset(pixels, targets, classes)
+            else:
+                images = MappedDataset(self.images, targets, classes)
+            if images.images.dtype != torch.uint8 or len(images.images) != len(targets):
+                raise ValueError(f"{len(targets)} images are expected, and {len(images.images)} there")
+        images.folder = self.folder
+        return images
+
+    def size(self) -> int:
+        """In bytes."""
+        with self.readable():
+            return self.images.stat().st_size
+
     def labels(self) -> Tensor:
         """(N,) int64; -1 for an image that could not be decoded."""
-        return torch.from_numpy(np.load(self.folder / "labels.npy", allow_pickle=False))
+        with self.readable():
+            return torch.from_numpy(np.load(self.folder / "labels.npy", allow_pickle=False))
 
     def broken(self) -> dict[int, str]:
         """The numbers of images that could not be decoded, and why; their pixels are 0."""
-        return {int(row): why for row, why in json.loads((self.folder / "broken.json").read_text()).items()}
+        with self.readable():
+            return {int(row): why for row, why in json.loads((self.folder / "broken.json").read_text()).items()}
 
     def build(
         self, samples: Any, decoder: Callable[[], Decoder], num_workers: int, refuse: Callable[[int, str, bool], None]
@@ -113,6 +134,14 @@ class ImageCache:
             yield
         finally:
             lock.release()
+
+    @contextmanager
+    def readable(self) -> Iterator[None]:
+        """Tell of a cache that somebody else has cut short or altered."""
+        try:
+            yield
+        except (OSError, ValueError, EOFError, AttributeError) as error:
+            raise UserError(f"{self.folder} is damaged ({one_line(error)}); remove it, and start again") from error
 
     @contextmanager
     def writable(self) -> Iterator[None]:
@@ -185,15 +214,16 @@ class Rows:
 
     def carry_on(self) -> None:
         """Find the rows that an interrupted process left, if they are what it noted; cut off the others."""
-        noted = self.folder / "progress.json"
-        progress: dict[str, Any] = json.loads(noted.read_text()) if noted.exists() else {"done": 0}
         checksum, row = 0, self.zeros.nbytes
-        for _ in range(progress["done"]):
-            checksum = zlib.crc32(self.labels.read(8), zlib.crc32(self.images.read(row), checksum))
-        if progress["done"] and checksum == progress["checksum"]:
-            self.done, self.checksum = progress["done"], checksum
-            self.broken = {int(number): why for number, why in progress["broken"].items()}
-            log.info("data: carrying on after %s images", f"{self.done:,}")
+        with suppress(OSError, ValueError, TypeError, KeyError):  # nothing was noted, or it is damaged
+            progress = json.loads((self.folder / "progress.json").read_text())
+            done, broken = min(progress["done"], self.total), progress["broken"]
+            for _ in range(done):
+                checksum = zlib.crc32(self.labels.read(8), zlib.crc32(self.images.read(row), checksum))
+            if done and checksum == progress["checksum"]:
+                self.broken = {int(number): why for number, why in broken.items()}
+                self.done, self.checksum = done, checksum
+                log.info("data: carrying on after %s images", f"{self.done:,}")
         for file, start, size in zip((self.images, self.labels), self.start, (row, 8), strict=True):
             file.seek(start + self.done * size)
             file.truncate()

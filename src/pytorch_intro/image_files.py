@@ -11,7 +11,10 @@ from torch.utils.data import Dataset
 
 from pytorch_intro.errors import UserError
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLITS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 LITTER = {"thumbs.db", "desktop.ini"}  # and whatever begins with a dot
 
 
@@ -77,10 +80,9 @@ class ImageFolder(ImageFiles):
         folders = subfolders(Path(root))
         splits = {SPLITS[name.lower()] for name in folders if name.lower() in SPLITS}
         others = [name for name in folders if name.lower() not in SPLITS]
-        if others and len(splits) > 1 and "train" in splits:
-            raise UserError(
-                f"data.root={root}: {others[0]} lies beside the splits {' and '.join(sorted(splits))}; move it away"
-            )
+        trains = [name for name in folders if SPLITS.get(name.lower()) == "train"]
+        if others and trains and (len(splits) > 1 or holds_folders_only(Path(root, trains[0]))):
+            raise UserError(f"data.root={root}: {others[0]} lies beside {' and '.join(sorted(splits))}; move it away")
         if not others and "train" not in splits:
             raise UserError(f"data.root={root}: there is no train/ beside {' and '.join(sorted(splits))}")
         has_splits = not others
@@ -146,6 +148,12 @@ def subfolders(folder: Path) -> list[str]:
     return names
 
 
+def holds_folders_only(folder: Path) -> bool:
+    """Whether there are folders, but no files, in a folder."""
+    names = [entry for entry in os.scandir(folder) if entry.name[0] != "." and entry.name.lower() not in LITTER]
+    return bool(names) and all(entry.is_dir() for entry in names)
+
+
 def files_below(folder: Path) -> Iterator[str]:
     """The paths below a folder, with / between their parts; hidden files and the systems' litter left out."""
     seen = set()
@@ -160,6 +168,12 @@ def files_below(folder: Path) -> Iterator[str]:
             is_file = path.is_file() or path.is_symlink()  # a link to nothing is told when it is read
             if name[0] != "." and name.lower() not in LITTER and is_file:
                 yield path.relative_to(folder).as_posix()
+
+
+def is_searched(folder: Path, root: Path) -> bool:
+    """Whether files in this folder count as below the root, as files_below has it."""
+    folder, root = folder.resolve(), root.resolve()
+    return folder == root or (root in folder.parents and not any(p[0] == "." for p in folder.relative_to(root).parts))
 
 
 def refuse_folder(error: OSError) -> None:
@@ -205,16 +219,17 @@ def checked_path(path: str, root: str, where: str) -> str:
     if not path or not Path(plain).is_relative_to(folder):
         raise UserError(f"{where}: the path {path!r} is not below data.root={root}")
     if not Path(plain).is_file():
-        raise UserError(f"{where}: there is no file {plain}")
+        hint = "; write / between folders" if "\\" in path else ""
+        raise UserError(f"{where}: there is no file {plain}{hint}")
     return Path(plain).relative_to(folder).as_posix()
 
 
 def checked_label(row: dict[str, str], where: str) -> tuple[str, str]:
     if not row["label"]:
         raise UserError(f"{where}: the label of {row['path']} is empty")
-    if row["split"] and row["split"] not in SPLITS:
+    if row["split"] and row["split"].lower() not in SPLITS:
         raise UserError(f"{where}: the split {row['split']!r} is unknown; there is train, val and test")
-    return row["label"], SPLITS.get(row["split"], "")
+    return row["label"], SPLITS.get(row["split"].lower(), "")
 
 
 def fingerprint(root: Path, paths: Iterable[str]) -> str:

@@ -73,6 +73,8 @@ def checked_root(root: str) -> Path:
     Raises:
         UserError: if it is no folder.
     """
+    if not root:
+        raise UserError("data.root: it is empty; give a folder by data.root=DIR")
     path = Path(root)
     try:
         if path == PROJECT / "data":

@@ -1,31 +1,30 @@
 """Whatever kind of data set there is, as images of one shape: from its arrays, a cache, or asked anew each time."""
 
 import logging
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torchvision
 from torch import Tensor
 from torchvision.datasets import DatasetFolder, VisionDataset
 
-from pytorch_intro.dataset import ImageDataset, Images, LiveDataset, MappedDataset
-from pytorch_intro.decoder import Decoder, Resize, as_array, shape_of
-from pytorch_intro.decoding import ALL_CORES, Seen, Work, as_label, seen, suitable_decoder
+from pytorch_intro.dataset import ImageDataset, Images, LiveDataset
+from pytorch_intro.decoder import Decoder, Resize
+from pytorch_intro.decoding import ALL_CORES, seen, suitable_decoder
 from pytorch_intro.errors import UserError
+from pytorch_intro.hardware import memory
 from pytorch_intro.image_cache import ImageCache
-from pytorch_intro.image_files import ImageFiles, files_below, fingerprint
+from pytorch_intro.image_files import ImageFiles, fingerprint, is_searched
+from pytorch_intro.inspection import class_names, files_of, heads, length_of, name_of, ready_arrays, spread, varies
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.relabel import relabel
 
 log = logging.getLogger(__name__)
 
 DECODING = 1  # to be raised when decoder.py makes other pixels of the same files
-MOST_CLASSES = 1_000_000  # a label beyond is rather an identifier
 
 
 @dataclass
@@ -62,11 +61,7 @@ class Reader:
         Raises:
             UserError: if the data set does not give images and labels, or they cannot be kept.
         """
-        if not hasattr(dataset, "__len__"):
-            raise UserError(
-                f"data: {type(dataset).__name__} has no __len__, by which a Dataset tells how many images it has"
-            )
-        if not len(dataset):
+        if not length_of(dataset):
             raise UserError(f"data: {type(dataset).__name__} has no images")
         images, rows = self.read_any(dataset, made_by)
         self.channels, *self.image_size = images.image_shape
@@ -102,16 +97,16 @@ class Reader:
         self.tell(dataset, broken)
         targets = torch.tensor(dataset.targets) if isinstance(dataset, ImageFiles) else cache.labels()
         classes = class_names(dataset, targets)
-        images: ImageDataset
-        if self.fits(cache.images.stat().st_size):
-            images = ImageDataset(torch.from_numpy(np.load(cache.images, allow_pickle=False)), targets, classes)
-        else:
-            images = MappedDataset(cache.images, targets, classes)
-        images.folder = cache.folder
+        images = cache.open(targets, classes, in_memory=self.fits(cache.size()))
         return images, all_but(broken, len(images))
 
     def cache_folder(self, dataset: Any) -> Path:
         if self.cache_dir:
+            if isinstance(dataset, ImageFiles) and is_searched(Path(self.cache_dir), Path(dataset.root)):
+                raise UserError(
+                    f"data.cache_dir={self.cache_dir} lies among the images in data.root={dataset.root}, for one of "
+                    "which it would be taken; give another folder"
+                )
             return Path(self.cache_dir)
         # To torchvision's ImageFolder, any folder in its root is a class.
         return (PROJECT / "data" if isinstance(dataset, DatasetFolder) else Path(dataset.root)) / ".cache"
@@ -154,19 +149,23 @@ class Reader:
     def decoder(self, dataset: Any) -> Decoder:
         if self.channels and isinstance(self.image_size, list):
             return Decoder((self.image_size[0], self.image_size[1]), self.channels, self.resize)
-        return suitable_decoder(heads(dataset), self.image_size, self.resize)
+        decoder = suitable_decoder(heads(dataset), self.image_size, self.resize)
+        if not isinstance(dataset, ImageFiles) and len(dataset) > len(rows := spread(len(dataset))):
+            size = f"{decoder.size[0]} x {decoder.size[1]}"
+            log.info(f"data: {decoder.channels} channel(s) of {size} pixels, by {len(rows)} of {len(dataset):,} images")
+        return decoder
 
     def why_live(self, dataset: Any, decoder: Decoder) -> str:
         """Why a data set's images cannot be held in memory; "" if they can."""
         if not self.fits(len(dataset) * decoder.channels * decoder.size[0] * decoder.size[1]):
-            return "they would not fit in memory"
+            return "they would not fit in memory" if self.in_memory is None else "data.in_memory=false"
         return "they are not the same each time" if varies(dataset, decoder) else ""
 
     def fits(self, size: int) -> bool:
         """Whether this many bytes may be held in memory."""
         if self.in_memory is not None:
             return self.in_memory
-        return size < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 8  # a copy in each of 8 processes
+        return size < memory() / 8  # a copy in each of 8 processes
 
     def refusal(self, dataset: Any) -> Callable[[int, str, bool], None]:
         """What is to be done about a broken image, by its number, what is wrong, and whether with the system."""
@@ -187,98 +186,6 @@ class Reader:
         for row, error in broken.items():
             self.refusal(dataset)(row, error, False)
             log.info("data: left out %s (%s)", name_of(dataset, row), error)
-
-
-def varies(dataset: Any, decoder: Decoder) -> bool:
-    """Whether some of the images are others when they are asked for again."""
-    rows = spread(len(dataset))
-    first, second = ([Work(dataset, decoder)[row] for row in rows] for _ in range(2))
-    return not all(np.array_equal(one.value, other.value) for one, other in zip(first, second, strict=True))
-
-
-def ready_arrays(dataset: Any) -> Images | None:
-    """The content of a data set that holds all its images in memory as torchvision's do; None if it does not.
-
-    Compared with what the data set itself gives for some images, so that transforms and odd layouts are not passed by.
-    """
-    if isinstance(dataset, Images):
-        return dataset
-    pixels, targets = getattr(dataset, "data", None), getattr(dataset, "targets", getattr(dataset, "labels", None))
-    if not isinstance(pixels, (Tensor, np.ndarray)) or targets is None or len(pixels) != len(dataset):
-        return None
-    if getattr(dataset, "transform", None) or getattr(dataset, "target_transform", None):
-        return None
-    try:
-        images, labels = torch.as_tensor(pixels), torch.as_tensor(targets)
-        labels = labels[:, 0] if labels.ndim == 2 else labels  # QMNIST has more columns
-    except (ValueError, TypeError, RuntimeError):
-        return None
-    if images.dtype != torch.uint8 or images.ndim not in (3, 4):
-        return None
-    for layout in [images.unsqueeze(1)] if images.ndim == 3 else [images, images.permute(0, 3, 1, 2)]:
-        if all(agrees(dataset[i], layout[i], labels[i]) for i in spread(len(dataset))):
-            return ImageDataset(layout.contiguous(), labels.long(), class_names(dataset, labels))
-    return None
-
-
-def agrees(sample: Any, pixels: Tensor, label: Tensor) -> bool:
-    """Whether an image and label of a data set are these."""
-    try:
-        image, its_label = sample
-        array = as_array(image if isinstance(image, (Tensor, np.ndarray)) else np.asarray(image))
-        return np.array_equal(array, pixels.numpy()) and as_label(its_label) == int(label)
-    except (ValueError, TypeError):  # it is something else; to be told when it is read
-        return False
-
-
-def class_names(dataset: Any, targets: Tensor) -> list[str]:
-    """The data set's names of its classes; their numbers if it has none.
-
-    Raises:
-        UserError: if a label is no number of a class.
-    """
-    names = getattr(dataset, "classes", getattr(dataset, "categories", None))
-    names = names if isinstance(names, (list, tuple, np.ndarray)) else []
-    known = [str(name[0]) if isinstance(name, tuple) else str(name) for name in names]  # ImageNet's are synonyms
-    count = int(targets.max()) + 1
-    if count > MOST_CLASSES:
-        raise UserError(f"data: {type(dataset).__name__} has the label {count - 1}; classes are numbered from 0 on")
-    return known if len(known) >= count else [str(number) for number in range(count)]
-
-
-def files_of(dataset: VisionDataset) -> Iterator[str]:
-    """The files of one of torchvision's data sets, from its root on: those that it lists, or all in its folders."""
-    samples = getattr(dataset, "samples", None) or getattr(dataset, "_samples", None)
-    if isinstance(samples, list):
-        yield from (os.path.relpath(sample[0], dataset.root) for sample in samples)
-        return
-    root = Path(dataset.root).resolve()
-    paths = [Path(value).resolve() for value in vars(dataset).values() if isinstance(value, (str, Path))]
-    folders = {path for path in paths if root in path.parents and path.is_dir()} or {root}
-    for folder in sorted(folders):
-        yield from (os.path.relpath(folder / file, root) for file in sorted(files_below(folder)))
-
-
-def name_of(dataset: Any, row: int) -> str:
-    """What an image is called: its path, or its place in the data set."""
-    if isinstance(dataset, ImageFiles):
-        return os.path.join(dataset.root, dataset.paths[row])  # noqa: PTH118, as the user has written it
-    samples = getattr(dataset, "samples", None) or getattr(dataset, "_samples", None)
-    return str(samples[row][0]) if isinstance(samples, list) else f"{type(dataset).__name__}[{row}]"
-
-
-def heads(dataset: Any) -> Iterator[Seen]:
-    """The shapes of all files, by worker processes, or of some images where each has to be decoded for it."""
-    if isinstance(dataset, ImageFiles):
-        for results in seen(dataset, shape_of, range(len(dataset)), ALL_CORES):
-            yield from results
-    else:
-        yield from (Work(dataset, shape_of)[row] for row in spread(len(dataset)))
-
-
-def spread(total: int) -> list[int]:
-    """Up to 64 numbers from 0 to total - 1, the first and the last among them."""
-    return sorted({round(step * (total - 1) / 63) for step in range(64)})
 
 
 def all_but(rows: dict[int, str], total: int) -> Tensor:

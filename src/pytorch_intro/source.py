@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tarfile import TarError
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 from zipfile import BadZipFile
 
 import torch
@@ -114,9 +114,14 @@ class Source:
         return next((candidate for candidate in NAMES[name] if candidate in there), None)
 
     def split_names(self) -> set[str]:
-        """The splits that a data set of torchvision names when it refuses another; train and test for all others."""
+        """The splits that the parameter split is said to take, or that torchvision names when it refuses another.
+
+        Train and test where neither tells.
+        """
         named: list[str] = []
-        if is_torchvision(self.function):
+        if literal := literals(self.function, "split"):
+            named = literal
+        elif is_torchvision(self.function):
             try:
                 self.make(**{name: value for name, value in self.options.items() if name != "download"}, split="")
             except ValueError as error:
@@ -180,6 +185,16 @@ def splits_of(dataset: Any) -> list[str]:
 
 def is_torchvision(function: Any) -> bool:
     return inspect.isclass(function) and issubclass(function, VisionDataset)
+
+
+def literals(function: Any, parameter: str) -> list[str]:
+    """The strings of a parameter's type, if that is a Literal."""
+    try:
+        hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    except (NameError, TypeError, AttributeError):  # a name that only type checkers import, or no function at all
+        return []
+    hint = hints.get(parameter)
+    return [str(name) for name in get_args(hint)] if get_origin(hint) is Literal else []
 
 
 def parameters(function: Any) -> set[str]:
