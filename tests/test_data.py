@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import sample_datamodule
 from lightning import LightningModule, Trainer
+from lightning.fabric.utilities.data import _set_sampler_epoch
 from torch import Tensor, nn
 from torchvision.datasets import FashionMNIST as Torchvision
 
@@ -24,7 +25,7 @@ from pytorch_intro.errors import UserError
 from pytorch_intro.fashion_mnist import FashionMNIST, FashionMNISTSample
 from pytorch_intro.idx import parse_idx
 from pytorch_intro.paths import PROJECT
-from pytorch_intro.sampler import EpochSampler
+from pytorch_intro.sampler import EpochBatches
 from pytorch_intro.trainer import be_quiet
 
 SAMPLE_DIR = PROJECT / "src" / "pytorch_intro" / "sample"
@@ -70,7 +71,7 @@ def test_batches_have_their_shapes_dtypes_and_ranges() -> None:
 def test_on_the_device_images_become_normalised_floats() -> None:
     """float32 of about mean 0 and standard deviation 1; the labels stay as they are."""
     datamodule = sample_datamodule()
-    batch = cast(Batch, datamodule.train_set.__getitems__(list(range(1280))))
+    batch = datamodule.train_set.__getitems__(list(range(1280)))
     images, targets = datamodule.on_after_batch_transfer(batch, 0)
     assert images.dtype == torch.float32
     assert abs(images.mean()) < 0.05
@@ -126,7 +127,7 @@ def test_alternating_flips_show_both_sides_of_every_image_in_two_epochs() -> Non
     seen = watched(datamodule, epochs=3)
     assert torch.equal(seen["train", 0], seen["train", 1].flip(-1))
     assert torch.equal(seen["train", 0], seen["train", 2])
-    images, _ = cast(Batch, datamodule.train_set.__getitems__(list(range(1280))))
+    images, _ = datamodule.train_set.__getitems__(list(range(1280)))
     begin_mirrored = (seen["train", 0] != datamodule.normalize(images)).flatten(1).any(dim=1)
     assert 500 < begin_mirrored.sum() < 780
 
@@ -134,20 +135,25 @@ def test_alternating_flips_show_both_sides_of_every_image_in_two_epochs() -> Non
 def test_the_order_is_lightning_s_epoch_s_and_the_process_s_own_share() -> None:
     """So that an epoch has the same order whether the training began with it or not."""
     datamodule = sample_datamodule()
-    datamodule.trainer = cast(Any, SimpleNamespace(world_size=2, global_rank=1))
-    sampler = datamodule.train_dataloader().sampler
-    assert isinstance(sampler, EpochSampler)
-    first, second = list(sampler), list(sampler)
-    sampler.set_epoch(0)
-    assert list(sampler) == first != second
-    datamodule.trainer = cast(Any, SimpleNamespace(world_size=2, global_rank=0))
-    assert sorted([*first, *datamodule.train_dataloader().sampler]) == list(range(1280))
+    datamodule.trainer = cast(Any, SimpleNamespace(world_size=2, global_rank=1, overfit_batches=0))
+
+    def drawn(batches: Any) -> list[int]:
+        assert isinstance(batches, EpochBatches)
+        return torch.cat(list(batches)).tolist()
+
+    loader = datamodule.train_dataloader()
+    batches = loader.batch_sampler
+    first, second = drawn(batches), drawn(batches)
+    _set_sampler_epoch(loader, 0)  # Lightning's way to it
+    assert drawn(batches) == first != second
+    datamodule.trainer = cast(Any, SimpleNamespace(world_size=2, global_rank=0, overfit_batches=0))
+    assert sorted([*first, *drawn(datamodule.train_dataloader().batch_sampler)]) == list(range(1280))
 
 
 def test_training_and_validation_share_no_image_and_leave_none_out() -> None:
     datamodule = sample_datamodule()
     assert datamodule.val_set
-    train, val = set(datamodule.train_set.indices), set(datamodule.val_set.indices)
+    train, val = set(datamodule.train_set.indices.tolist()), set(datamodule.val_set.indices.tolist())
     assert not train & val
     assert train | val == set(range(1600))
     assert len(val) == 320
@@ -157,7 +163,7 @@ def test_the_split_follows_its_own_seed_and_not_the_run_s() -> None:
     def validation(*overrides: str) -> list[int]:
         val_set = sample_datamodule(*overrides).val_set
         assert val_set
-        return list(val_set.indices)
+        return val_set.indices.tolist()
 
     first = validation()
     assert validation("seed=1") == first
@@ -170,7 +176,7 @@ def test_an_epoch_brings_every_image_once_in_a_new_order(num_workers: int) -> No
     datamodule = sample_datamodule(f"data.num_workers={num_workers}", "data.batch_size=100")
     loader = datamodule.train_dataloader()
     first, second = (torch.cat([images for images, _ in loader]) for _ in range(2))
-    expected = cast(Batch, datamodule.train_set.__getitems__(list(range(1280))))[0]
+    expected = datamodule.train_set.__getitems__(list(range(1280)))[0]
     assert len(first) == 1280
     assert not torch.equal(first, second)
     assert torch.equal(sorted_rows(first), sorted_rows(expected))

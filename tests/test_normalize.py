@@ -1,14 +1,12 @@
 """Normalising is torchvision's; the constants are those of the images."""
 
-from array import array
 from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.data import Subset
 from torchvision.transforms import v2
 
-from pytorch_intro.dataset import ImageDataset
+from pytorch_intro.dataset import ImageDataset, Part
 from pytorch_intro.normalize import Normalize, channel_statistics, kept_statistics
 
 
@@ -33,7 +31,7 @@ def some_images(count: int = 40) -> ImageDataset:
 def test_statistics_are_those_of_the_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the subset alone, whatever is counted at a time; a channel that never changes is left at 0 by them."""
     dataset = some_images()
-    subset = Subset(dataset, array("q", range(3, 20)))
+    subset = Part(dataset, torch.arange(3, 20))
     pixels = dataset.images[3:20].double() / 255
     for chunk in (2**26, 1000):
         monkeypatch.setattr("pytorch_intro.normalize.CHUNK", chunk)
@@ -46,7 +44,7 @@ def test_statistics_are_those_of_the_pixels(monkeypatch: pytest.MonkeyPatch) -> 
 def test_statistics_are_kept_for_the_images_they_are_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = some_images()
     dataset.folder = tmp_path
-    first, other = Subset(dataset, array("q", range(20))), Subset(dataset, array("q", range(20, 40)))
+    first, other = Part(dataset, torch.arange(20)), Part(dataset, torch.arange(20, 40))
     computed = kept_statistics(first), kept_statistics(other)
     assert computed[0] != computed[1]
     monkeypatch.delattr("pytorch_intro.normalize.channel_statistics")

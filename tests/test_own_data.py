@@ -20,6 +20,7 @@ from pytorch_intro.dataset import ImageDataset, LiveDataset
 from pytorch_intro.errors import UserError
 from pytorch_intro.fashion_mnist import FashionMNISTSample
 from pytorch_intro.paths import PROJECT
+from pytorch_intro.sampler import EpochBatches
 
 SHORT = ["trainer=cpu", "trainer.max_epochs=1", "callbacks=none", "logger=none"]
 
@@ -117,7 +118,7 @@ def test_three_methods_are_enough(kind: str, num_workers: int) -> None:
         assert (images.dtype, targets.dtype) == (torch.uint8, torch.int64)
         assert torch.equal(images[:, 0, 0, 0] % 3, targets)
         seen += images[:, 0, 0, 0].tolist()
-    assert sorted(seen) == sorted(datamodule.train_set.indices)
+    assert sorted(seen) == sorted(datamodule.train_set.indices.tolist())
 
 
 @pytest.mark.parametrize("name", ["Halves", "Parts"])
@@ -235,8 +236,16 @@ def test_the_folds_validate_each_image_once() -> None:
         datamodule: DataModule = build(compose("data=sample", "data.num_folds=5", f"data.fold={number}").data, "data")
         datamodule.setup("fit")
         assert datamodule.val_set
-        validated += datamodule.val_set.indices
+        validated += datamodule.val_set.indices.tolist()
     assert sorted(validated) == list(range(1600))
+
+
+def test_a_single_image_is_no_batch_of_a_training() -> None:
+    """Batch norm could not learn from it; the batch before takes it."""
+    for total, training, sizes in ((9, True, [4, 5]), (9, False, [4, 4, 1]), (1, True, [1]), (10, True, [4, 4, 2])):
+        batches = EpochBatches(total, 4, training=training)
+        assert [len(batch) for batch in batches] == sizes
+        assert len(batches) == len(sizes)
 
 
 def test_workers_change_nothing(command: Command, tmp_path: Path) -> None:
@@ -251,14 +260,28 @@ def test_workers_change_nothing(command: Command, tmp_path: Path) -> None:
 
 
 def test_each_process_draws_its_own_share_and_all_of_them_every_image_once() -> None:
-    from pytorch_intro.sampler import EpochSampler
-
-    shares = [EpochSampler(range(1280), shuffle=True, seed=3, num_replicas=4, rank=rank) for rank in range(4)]
-    epochs = [[list(share) for share in shares] for _ in range(2)]
+    shares = [EpochBatches(1280, 32, shuffle=True, seed=3, num_replicas=4, rank=rank) for rank in range(4)]
+    epochs = [[torch.cat(list(share)).tolist() for share in shares] for _ in range(2)]
     for epoch in epochs:
         assert sorted(row for share in epoch for row in share) == list(range(1280))
     assert epochs[0] != epochs[1]
-    assert list(EpochSampler(range(9), True, seed=3)) != list(EpochSampler(range(9), True, seed=4))
+    assert EpochBatches(9, 9, True, seed=3).order().tolist() != EpochBatches(9, 9, True, seed=4).order().tolist()
+
+
+@pytest.mark.parametrize(("total", "processes"), [(10, 4), (9, 4), (2, 4), (12, 4), (7, 1)])
+def test_what_cannot_be_divided_is_drawn_twice_for_training_and_counted_once_otherwise(
+    total: int, processes: int
+) -> None:
+    def shares(training: bool) -> list[list[int]]:
+        batches = [EpochBatches(total, 2, True, 0, processes, rank, training) for rank in range(processes)]
+        rows = [torch.cat([torch.empty(0, dtype=torch.int64), *some]).tolist() for some in batches]
+        assert [len(some) for some in batches] == [len(list(some)) for some in batches]
+        return rows
+
+    assert sorted(row for share in shares(training=False) for row in share) == list(range(total))
+    even = shares(training=True)
+    assert {len(share) for share in even} == {-(-total // processes)}
+    assert {row for share in even for row in share} == set(range(total))
 
 
 @pytest.mark.parametrize("alphas", [(0.4, 0.0), (0.0, 1.0), (0.4, 1.0)])

@@ -9,7 +9,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +20,6 @@ from torchvision import datasets
 
 from pytorch_intro.build import build
 from pytorch_intro.datamodule import DataModule
-from pytorch_intro.dataset import Images
 from pytorch_intro.errors import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -137,7 +136,7 @@ def test_each_gives_what_torchvision_gives(name: str, tmp_path: Path, monkeypatc
     for subset, train in ((datamodule.train_set, True), (datamodule.test_set, False)):
         theirs = kind(tmp_path, **options | ({"split": "train" if train else "test"} if by_split else {"train": train}))
         assert subset is not None
-        images, targets = cast(Images, subset.dataset).__getitems__(list(range(len(theirs))))
+        images, targets = subset.dataset.__getitems__(list(range(len(theirs))))
         assert (images.dtype, targets.dtype) == (torch.uint8, torch.int64)
         for i, (image, label) in enumerate(theirs):
             assert np.array_equal(images[i].permute(1, 2, 0).squeeze(-1), np.asarray(image))
@@ -227,7 +226,7 @@ def test_options_of_the_class_are_passed_to_it() -> None:
     datamodule: DataModule = build(config.data, "data")
     datamodule.setup("fit")
     assert datamodule.image_shape == (3, 10, 12)
-    assert set(datamodule.train_set.dataset.targets.tolist()) <= {0, 2, 4, 6}  # type: ignore[attr-defined]
+    assert set(datamodule.train_set.dataset.targets.tolist()) <= {0, 2, 4, 6}
 
 
 @pytest.fixture

@@ -235,3 +235,22 @@ def test_training_never_reads_the_official_test_images(monkeypatch: pytest.Monke
     monkeypatch.setattr(EpochLog, "on_fit_end", lambda *_: order.append("fitted"))
     command(*SAMPLE, "trainer.max_epochs=1", "trainer.limit_train_batches=2")
     assert order == ["train", "fitted", "test"]
+
+
+def test_a_validation_in_the_midst_of_an_epoch_may_be_the_best(command: Command, tmp_path: Path) -> None:
+    """By a metric of one's choice, the lower the better; both files are there and differ."""
+    options = ["trainer.val_check_interval=0.5", "trainer.max_epochs=1", "optimizer=sgd", "scheduler=constant"]
+    spoilt = ["optimizer.lr=30", "data.shuffle=false", "data.batch_size=640"]
+    monitor = ["callbacks.checkpoint.monitor=val/loss", "callbacks.checkpoint.mode=min"]
+    assert command(*SAMPLE, *options, *spoilt, *monitor, "name=first").code == 0
+    folder = tmp_path / "outputs" / "first" / "checkpoints"
+    best, last = (torch.load(folder / f"{name}.ckpt", weights_only=True) for name in ("best", "last"))
+    assert (best["global_step"], last["global_step"]) == (1, 2)
+    assert best["metrics"]["val/loss"] < last["metrics"]["val/loss"]
+
+
+def test_a_metric_that_there_is_not_cannot_tell_the_best(command: Command) -> None:
+    answer = command(*SAMPLE, "trainer.limit_train_batches=1", "callbacks.checkpoint.monitor=val/f1")
+    assert answer.code == 2
+    assert "callbacks.checkpoint.monitor=val/f1" in answer.err
+    assert "val/loss, val/accuracy" in answer.err

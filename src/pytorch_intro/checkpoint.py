@@ -1,15 +1,19 @@
 """Checkpoint files that are there whole or not at all."""
 
+import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.trainer.states import TrainerFn
 
 from pytorch_intro.atomic import atomic_write
+from pytorch_intro.errors import UserError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -22,13 +26,82 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
-class BestCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, which keeps the last weights where there is no validation to tell the best."""
+class BestAndLast(Checkpoint):
+    """Keeps last.ckpt, of the last epoch, and best.ckpt, of the best validation.
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if trainer.limit_val_batches == 0 or getattr(trainer.datamodule, "val_set", None) is None:  # type: ignore[attr-defined]
-            self.monitor = None
-        super().setup(trainer, pl_module, stage)
+    Where the best is the last, which is so in most epochs, one file is written and has two names. Lightning's
+    ModelCheckpoint would write it twice, and knows no last where there is no best.
+
+    Args:
+        dirpath: The folder.
+        monitor: The validation's metric that tells the best; without validation, the best is the last.
+        mode: Whether the best has the highest value or the lowest.
+
+    Raises:
+        UserError: if the validation has no such metric.
+    """
+
+    def __init__(self, dirpath: str, monitor: str = "val/accuracy", mode: Literal["max", "min"] = "max") -> None:
+        self.last = Path(dirpath) / "last.ckpt"
+        self.best = Path(dirpath) / "best.ckpt"
+        self.monitor = monitor
+        self.sign = 1 if mode == "max" else -1
+        self.best_model_path = ""
+        self.best_model_score: float | None = None
+        self.last_is_best = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_model_score": self.best_model_score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_model_score = state_dict["best_model_score"]
+        self.best_model_path = str(self.best) if self.best.exists() else ""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or not self.is_best(trainer):
+            return
+        self.last_is_best = True
+        if not trainer.is_last_batch:  # in the midst of an epoch
+            self.save(trainer, self.best)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.last_is_best |= not any(trainer.num_val_batches)
+        self.save(trainer, self.last)
+
+    def is_best(self, trainer: Trainer) -> bool:
+        """Whether this validation was the best so far, or the first one that gave a number."""
+        if self.monitor not in trainer.callback_metrics:
+            known = ", ".join(name for name in trainer.callback_metrics if name.startswith("val/"))
+            raise UserError(
+                f"callbacks.checkpoint.monitor={self.monitor}: the validation has no such metric but {known}"
+            )
+        score, best = trainer.callback_metrics[self.monitor].item(), self.best_model_score
+        if best is not None and not math.isnan(best) and not self.sign * score > self.sign * best:
+            return False
+        self.best_model_score = score
+        return True
+
+    def save(self, trainer: Trainer, path: Path) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        trainer.save_checkpoint(path, weights_only=False)
+        if self.last_is_best:
+            self.best_model_path = str(self.best)
+            if path != self.best and trainer.is_global_zero:
+                give_second_name(path, self.best)
+            trainer.strategy.barrier()
+        self.last_is_best = False
+
+
+def give_second_name(file: Path, name: Path) -> None:
+    """Make the name one of the same file, or of a copy where there can be only one; it is never missing or half."""
+    beside = name.with_suffix(".linked")
+    beside.unlink(missing_ok=True)
+    try:
+        beside.hardlink_to(file)
+    except OSError:  # as on exFAT
+        shutil.copyfile(file, beside)
+    beside.replace(name)
 
 
 @dataclass

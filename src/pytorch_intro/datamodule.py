@@ -1,7 +1,6 @@
 """The data's way to the network: data set, splits, loaders, and what happens to a batch on the device."""
 
 import logging
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, cast
 
@@ -9,17 +8,17 @@ import torch
 from lightning import LightningDataModule
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Sampler, Subset
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from pytorch_intro.augment import AlternatingFlip
-from pytorch_intro.dataset import Batch, Images, Sample, already_a_batch
+from pytorch_intro.dataset import Batch, Part, already_a_batch
 from pytorch_intro.decoder import Resize
 from pytorch_intro.errors import UserError
 from pytorch_intro.normalize import Normalize, kept_statistics
 from pytorch_intro.reading import Reader
-from pytorch_intro.sampler import EpochSampler
-from pytorch_intro.source import Part, Source
+from pytorch_intro.sampler import EpochBatches
+from pytorch_intro.source import Source
 from pytorch_intro.splits import Splitting, check_classes
 
 log = logging.getLogger(__name__)
@@ -115,9 +114,9 @@ class DataModule(LightningDataModule):
         self.shuffle = shuffle
         self.num_workers = num_workers
         self.seed = seed
-        self.train_set: Subset[Sample]
-        self.val_set: Subset[Sample] | None = None
-        self.test_set: Subset[Sample] | None = None
+        self.train_set: Part
+        self.val_set: Part | None = None
+        self.test_set: Part | None = None
         self.image_shape: tuple[int, int, int]
         self.classes: list[str]
         self.normalize: Normalize
@@ -128,23 +127,23 @@ class DataModule(LightningDataModule):
         if not hasattr(self, "train_set"):
             train, val, test = self.splitting.divide(self.source)
             self.image_shape, self.classes = train.dataset.image_shape, train.dataset.classes
-            self.train_set = subset(train)
-            self.val_set = subset(val) if val else None
-            self.test_set = subset(test) if test else None
+            self.train_set = train
+            self.val_set = val
+            self.test_set = test
             self.normalize = self.suitable_normalize()
             self.mix = mix(len(self.classes), self.mixup_alpha, self.cutmix_alpha)
             self.try_augment()
             self.tell()
         if stage == "test" and self.test_set is None and (own_test := self.source.part("test")):
             check_classes(self.classes, own_test, "test")
-            self.test_set = subset(own_test)
+            self.test_set = own_test
 
     def tell(self) -> None:
         """Say how many images there are, and for what."""
         channels, height, width = self.image_shape
         val = f"{len(self.val_set):,}" if self.val_set else "none"
         test = f"{len(self.test_set):,}" if self.test_set else "its own" if self.source.has("test") else "none"
-        held = cast(Images, self.train_set.dataset).held
+        held = self.train_set.dataset.held
         log.info(
             f"data: {self.source.name}, {channels} x {height} x {width}, {len(self.classes)} classes; "
             f"training {len(self.train_set):,}, validation {val}, test {test}; {held}"
@@ -177,8 +176,8 @@ class DataModule(LightningDataModule):
             )
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        return self.loader(self.train_set, EpochSampler(self.train_set, self.shuffle, self.seed, world, rank))
+        is_one_batch = self.trainer is not None and self.trainer.overfit_batches  # type: ignore[attr-defined]
+        return self.loader(self.train_set, shuffle=self.shuffle and not is_one_batch, training=True)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         return self.loader(self.val_set) if self.val_set else []
@@ -186,12 +185,14 @@ class DataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch] | list[Any]:
         return self.loader(self.test_set) if self.test_set else []
 
-    def loader(self, dataset: Dataset[Sample], sampler: Sampler[int] | None = None) -> DataLoader[Batch]:
+    def loader(self, dataset: Part, shuffle: bool = False, training: bool = False) -> DataLoader[Batch]:
         """An ordinary DataLoader, whose data set hands over whole batches."""
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         return DataLoader(
             cast(Dataset[Batch], dataset),  # whose __getitems__ gives batches
-            batch_size=self.batch_size,
-            sampler=sampler,
+            batch_sampler=cast(
+                Any, EpochBatches(len(dataset), self.batch_size, shuffle, self.seed, world, rank, training)
+            ),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=already_a_batch,
@@ -212,11 +213,6 @@ class DataModule(LightningDataModule):
         if self.trainer.training and self.mix:
             images, targets = self.mix(images, targets)
         return self.trainer.precision_plugin.convert_input(images), targets  # for 64-true, bf16-true and the like
-
-
-def subset(part: Part) -> Subset[Sample]:
-    """The rows of a part, in 8 bytes each."""
-    return Subset(part.dataset, array("q", part.rows.numpy().tobytes()))
 
 
 def mix(num_classes: int, mixup_alpha: float, cutmix_alpha: float) -> nn.Module | None:

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from pytorch_intro.decoder import Decoder
 
 Sample = tuple[Tensor, int]
 Batch = tuple[Tensor, Tensor]
+Indices = Tensor | Sequence[int]
 
 
 class Images(Dataset[Sample]):
@@ -42,7 +43,7 @@ class Images(Dataset[Sample]):
         """One image (C, H, W) uint8 and its label."""
         raise NotImplementedError
 
-    def __getitems__(self, indices: list[int]) -> Batch:
+    def __getitems__(self, indices: Indices) -> Batch:
         """A batch: images (N, C, H, W) uint8 and labels (N,) int64."""
         raise NotImplementedError
 
@@ -68,8 +69,8 @@ class ImageDataset(Images):
     def __getitem__(self, index: int) -> Sample:
         return self.images[index], int(self.targets[index])
 
-    def __getitems__(self, indices: list[int]) -> Batch:
-        rows = torch.tensor(indices)
+    def __getitems__(self, indices: Indices) -> Batch:
+        rows = torch.as_tensor(indices)
         return self.images.index_select(0, rows), self.targets.index_select(0, rows)
 
 
@@ -118,9 +119,39 @@ class LiveDataset(Images):
     def __getitem__(self, index: int) -> Sample:
         return torch.from_numpy(self.decoder(self.samples[index][0])), int(self.targets[index])
 
-    def __getitems__(self, indices: list[int]) -> Batch:
-        images = torch.stack([self[index][0] for index in indices])
-        return images, self.targets[torch.tensor(indices)]
+    def __getitems__(self, indices: Indices) -> Batch:
+        rows = torch.as_tensor(indices)
+        return torch.stack([self[index][0] for index in rows.tolist()]), self.targets[rows]
+
+
+class Part(Subset[Sample]):
+    """Some of a data set's images.
+
+    Args:
+        dataset: The data set.
+        indices: The images' numbers in it, (N,) int64.
+    """
+
+    dataset: Images
+    indices: Tensor  # type: ignore[assignment]
+
+    def __init__(self, dataset: Images, indices: Tensor) -> None:
+        super().__init__(dataset, cast(Any, indices))
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.dataset[int(self.indices[index])]
+
+    def __getitems__(self, indices: Indices) -> Batch:  # type: ignore[override]
+        return self.dataset.__getitems__(self.indices[torch.as_tensor(indices)])
+
+    def take(self, rows: Tensor) -> "Part":
+        """The part of this part that has these of its rows."""
+        return Part(self.dataset, self.indices[rows])
+
+    @property
+    def targets(self) -> Tensor:
+        """(N,) int64."""
+        return self.dataset.targets[self.indices]
 
 
 def mapped(file: Path) -> Tensor:

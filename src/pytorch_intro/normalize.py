@@ -2,17 +2,14 @@
 
 import hashlib
 import json
-from array import array
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Subset
 
 from pytorch_intro.atomic import atomic_write
-from pytorch_intro.dataset import Images, LiveDataset, Sample
+from pytorch_intro.dataset import LiveDataset, Part
 
 CHUNK = 2**26  # bytes that are counted at a time
 ENOUGH = 10_000  # images, where each has to be made for it
@@ -41,17 +38,17 @@ class Normalize(nn.Module):
         return images.float().mul_(self.scale).add_(self.offset)
 
 
-def kept_statistics(images: Subset[Sample]) -> tuple[list[float], list[float]]:
+def kept_statistics(images: Part) -> tuple[list[float], list[float]]:
     """channel_statistics, kept beside decoded images if there is a folder of them, and read there the next time.
 
     Of a data set that is asked anew for each image, 10,000 to 20,000 are looked at, evenly spread.
     """
-    dataset = cast(Images, images.dataset)
+    dataset = images.dataset
     if isinstance(dataset, LiveDataset):
-        return channel_statistics(Subset(dataset, images.indices[:: max(1, len(images) // ENOUGH)]))
+        return channel_statistics(Part(dataset, images.indices[:: max(1, len(images) // ENOUGH)]))
     if dataset.folder is None:
         return channel_statistics(images)
-    rows = hashlib.sha256(cast(array, images.indices).tobytes()).hexdigest()[:16]
+    rows = hashlib.sha256(images.indices.numpy().tobytes()).hexdigest()[:16]
     file = dataset.folder / f"statistics-{rows}.json"
     with suppress(OSError, ValueError, KeyError):  # there is none, or it is damaged
         statistics = json.loads(file.read_text())
@@ -62,16 +59,16 @@ def kept_statistics(images: Subset[Sample]) -> tuple[list[float], list[float]]:
     return mean, std
 
 
-def channel_statistics(images: Subset[Sample]) -> tuple[list[float], list[float]]:
+def channel_statistics(images: Part) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel over all pixels, scaled to [0, 1].
 
     Whole numbers are counted, so that the result does not depend on the order or on the machine.
     """
-    dataset = cast(Images, images.dataset)
+    dataset = images.dataset
     counts = torch.zeros(dataset.image_shape[0], 256, dtype=torch.int64)
     size = max(1, CHUNK // torch.Size(dataset.image_shape).numel())
     for start in range(0, len(images), size):
-        batch, _ = dataset.__getitems__(list(images.indices[start : start + size]))
+        batch, _ = dataset.__getitems__(images.indices[start : start + size])
         for channel, count in enumerate(counts):
             count += torch.bincount(batch[:, channel].flatten(), minlength=256)
     share = counts.double() / counts.sum(dim=1, keepdim=True)

@@ -1,39 +1,71 @@
-"""The order of the training images: a function of seed and epoch, whoever fetches them and wherever one begins."""
+"""The order of the images, in batches: a function of seed and epoch, whoever fetches them and wherever one begins."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
-from torch.utils.data import DistributedSampler
+from torch import Tensor
+from torch.utils.data import Sampler
 
-CHUNK = 100_000  # numbers that are made Python objects at a time
 
+class EpochBatches(Sampler[Tensor]):
+    """The batch sampler of one process of several: its share of one common order, as numbers of images.
 
-class EpochSampler(DistributedSampler):
-    """torch's DistributedSampler for one process as well: each process draws its own share of one common order.
-
-    Lightning sets the epoch; without it, each pass over the sampler is the next epoch. If the images cannot be divided
-    evenly among the processes, as many as are missing are drawn twice. Of the order of an epoch, 8 bytes an image are
-    held, where DistributedSampler holds lists.
+    As torch's BatchSampler over a DistributedSampler, which make a Python object of each number. Lightning sets the
+    epoch; without it, each pass is the next epoch.
 
     Args:
-        data_source: Has a length.
+        total: Number of images.
+        batch_size: Images a batch; the last one of an epoch may have fewer.
         shuffle: A new order every epoch, instead of that of the data set.
         seed: Of the orders; different seeds have no order in common within 65,536 epochs.
         num_replicas, rank: How many processes there are, and which of them this is.
+        training: Give all processes the same number of images: as many as are missing are drawn twice. And add an image
+            that would be a batch by itself, which batch norm cannot learn from, to the batch before.
     """
 
-    def __init__(self, data_source: Any, shuffle: bool, seed: int, num_replicas: int = 1, rank: int = 0) -> None:
-        super().__init__(data_source, num_replicas, rank, shuffle, seed << 16)  # to which the epoch is added
+    def __init__(
+        self,
+        total: int,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        num_replicas: int = 1,
+        rank: int = 0,
+        training: bool = False,
+    ) -> None:
+        self.total = total
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.share = range(rank, -(-total // num_replicas) * num_replicas if training else total, num_replicas)
+        self.is_one_over = training and len(self.share) > batch_size > 1 == len(self.share) % batch_size
+        self.epoch = 0
 
-    def __iter__(self) -> Iterator[int]:
-        for chunk in self.order().split(CHUNK):
-            yield from chunk.tolist()
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-len(self.share) // self.batch_size) - self.is_one_over
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Batches of (up to batch_size,) int64."""
+        order = self.order()
+        for number in range(len(self)):
+            is_last = number == len(self) - 1
+            yield order[number * self.batch_size : None if is_last else (number + 1) * self.batch_size]
         self.epoch += 1
 
-    def order(self) -> torch.Tensor:
-        """This process's share of the epoch's order, (num_samples,) int64."""
-        total = len(self.dataset)  # type: ignore[arg-type]
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        order = torch.randperm(total, generator=generator) if self.shuffle else torch.arange(total)
-        return order[torch.arange(self.rank, self.total_size, self.num_replicas) % total]
+    def order(self) -> Tensor:
+        """This process's share of the epoch's order, (N / num_replicas,) int64."""
+        generator = torch.Generator().manual_seed((self.seed << 16) + self.epoch)
+        order = torch.randperm(self.total, generator=generator) if self.shuffle else torch.arange(self.total)
+        if self.share.step == 1:
+            return order
+        stop = max(self.share.start, self.share.stop)
+        return order[torch.arange(self.share.start, stop, self.share.step) % self.total]
+
+    @property
+    def sampler(self) -> "EpochBatches":
+        """Where Lightning looks for set_epoch."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch

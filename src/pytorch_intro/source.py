@@ -5,7 +5,6 @@ import re
 import tempfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tarfile import TarError
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 from torchvision.datasets import VisionDataset
 
-from pytorch_intro.dataset import Images
+from pytorch_intro.dataset import Images, Part
 from pytorch_intro.errors import UserError, one_line
 from pytorch_intro.image_files import ImageFiles
 from pytorch_intro.paths import checked_root
@@ -24,23 +23,6 @@ from pytorch_intro.reading import Reader
 
 # What torchvision's data sets call their parts, where it isn't train=True and train=False; the first that there is.
 NAMES = {"train": ("train", "trainval", "train-standard"), "val": ("val", "valid"), "test": ("test",)}
-
-
-@dataclass
-class Part:
-    """Rows of a data set: dataset[i] for i in rows, (N,) int64."""
-
-    dataset: Images
-    rows: Tensor
-
-    def take(self, rows: Tensor) -> "Part":
-        """The part of this part that has these of its rows."""
-        return Part(self.dataset, self.rows[rows])
-
-    @property
-    def targets(self) -> Tensor:
-        """(N,) int64."""
-        return self.dataset.targets[self.rows]
 
 
 class Source:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pytorch_intro.dataset import Part
 from pytorch_intro.errors import UserError
-from pytorch_intro.source import Part, Source
+from pytorch_intro.source import Source
 
 
 @dataclass
@@ -60,12 +61,12 @@ class Splitting:
             return part, None
         left, drawn = draw(part.targets, fraction, self.seed)
         if not len(drawn) or not len(left):
-            raise UserError(f"data.{key}={fraction} of {len(part.rows)} images leaves a split empty; change it")
+            raise UserError(f"data.{key}={fraction} of {len(part)} images leaves a split empty; change it")
         return part.take(left), part.take(drawn)
 
     def fold_of(self, part: Part, num_folds: int) -> tuple[Part, Part]:
-        if num_folds > len(part.rows):
-            raise UserError(f"data.num_folds={num_folds}: there are only {len(part.rows)} images to divide; take fewer")
+        if num_folds > len(part):
+            raise UserError(f"data.num_folds={num_folds}: there are only {len(part)} images to divide; take fewer")
         left, drawn = draw_fold(part.targets, num_folds, self.fold, self.seed)
         return part.take(left), part.take(drawn)
 

@@ -31,6 +31,7 @@ def build_trainer(trainer: DictConfig, callbacks: DictConfig, logger: DictConfig
     unwanted = tuple(kinds[switch] for switch, on in switches.items() if not on)
     wanted = [callback for callback in made if not isinstance(callback, unwanted)]
     fixed = {"callbacks": wanted, "logger": loggers, "plugins": [AtomicCheckpointIO()], **switches, **hardware}
+    fixed["use_distributed_sampler"] = False  # each process takes its own share of the images; see sampler.py
     return build(trainer, "trainer", **fixed)
 
 

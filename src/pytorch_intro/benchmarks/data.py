@@ -17,7 +17,7 @@ from torchvision.datasets import FashionMNIST
 
 from pytorch_intro.benchmarks.workbench import Figures, Workbench, compared
 from pytorch_intro.datamodule import DataModule, mix
-from pytorch_intro.dataset import Batch, Images, MappedDataset, already_a_batch
+from pytorch_intro.dataset import Images, MappedDataset, already_a_batch
 from pytorch_intro.image_files import ImageFolder
 from pytorch_intro.reading import Reader
 
@@ -69,7 +69,7 @@ class DataBenchmark:
 
     def augmentations(self, datamodule: DataModule, device: str) -> Figures:
         """What each augmentation adds."""
-        batch = cast(Batch, datamodule.train_set.__getitems__(list(range(256))))
+        batch = datamodule.train_set.__getitems__(list(range(256)))
         images, targets = (tensor.to(device) for tensor in batch)
         print(f"augmentation of {len(images)} images at once, each image")
         normalized, classes = datamodule.normalize(images), len(datamodule.classes)
@@ -84,7 +84,7 @@ class DataBenchmark:
 
     def mapped(self, datamodule: DataModule) -> Figures:
         """The same pass over a file that is mapped, and over one that is several times as large, once both are warm."""
-        once = cast(Images, datamodule.train_set.dataset)
+        once = datamodule.train_set.dataset
         print(f"a shuffled pass over mapped files of {len(once):,} and {self.copies * len(once):,} images, each image")
         with tempfile.TemporaryDirectory() as folder:
             files = [in_file(Path(folder, f"{copies}.npy"), once, copies) for copies in (1, self.copies)]
@@ -146,7 +146,7 @@ def torchvision_dataset(datamodule: DataModule) -> FashionMNIST:
     """The training images as torchvision's own class reads them, transformed as in PyTorch's tutorials."""
     normalize = transforms.Normalize(datamodule.mean, datamodule.std)
     transform = transforms.Compose([transforms.ToTensor(), normalize])
-    images, targets = cast(Batch, datamodule.train_set.__getitems__(list(range(len(datamodule.train_set)))))
+    images, targets = datamodule.train_set.__getitems__(list(range(len(datamodule.train_set))))
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root, "FashionMNIST", "raw")
         folder.mkdir(parents=True)

@@ -4,7 +4,6 @@ import contextlib
 import io
 import tempfile
 import time
-from typing import cast
 
 import torch
 from lightning import LightningModule, Trainer
@@ -15,7 +14,6 @@ from torch.nn.functional import cross_entropy
 from pytorch_intro.benchmarks.workbench import Figures, Workbench, compared
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.datamodule import DataModule
-from pytorch_intro.dataset import Batch
 
 
 class LoopBenchmark:
@@ -49,7 +47,7 @@ def plain_epochs(classifier: Classifier, datamodule: DataModule, device: str, ep
 
     Its batches are slices of one uint8 tensor in a new random order each epoch, normalised on the device.
     """
-    tensors = cast(Batch, datamodule.train_set.__getitems__(list(range(len(datamodule.train_set)))))
+    tensors = datamodule.train_set.__getitems__(list(range(len(datamodule.train_set))))
     network = classifier.network.to(device).train()
     optimizer = classifier.optimizer(network.parameters())
     seconds = []
