@@ -12,31 +12,36 @@ from pytorch_intro.entrypoint import entrypoint
 @entrypoint("bench")
 def main(config: DictConfig) -> None:
     from lightning import Trainer, seed_everything
+    from pydantic import PositiveInt
 
     from pytorch_intro.benchmarks.workbench import Workbench, environment
     from pytorch_intro.build import build, build_classifier, build_optimization
     from pytorch_intro.check import check
     from pytorch_intro.classifier import Classifier
+    from pytorch_intro.datamodule import DataModule
     from pytorch_intro.hardware import choose_hardware
     from pytorch_intro.run_folder import write_atomically
     from pytorch_intro.trainer import build_trainer
 
     hardware = choose_hardware(config.trainer.accelerator, config.trainer.devices, config.trainer.precision)
-    check(OmegaConf.merge(config, {"trainer": hardware}))
+    check(OmegaConf.merge(config, {"trainer": hardware}), {"seeds": PositiveInt})
     seed_everything(config.seed, verbose=False)
-    benchmark = build(config.bench, "bench")
-    datamodule = build(config.data, "data")
-    datamodule.setup("fit")
-    optimization = build_optimization(config.optimizer, config.scheduler)
 
-    def make_classifier() -> Classifier:
+    def make_datamodule() -> DataModule:
+        datamodule = build(config.data, "data")
+        datamodule.setup("fit")
+        return datamodule
+
+    def make_classifier(datamodule: DataModule) -> Classifier:
+        optimization = build_optimization(config.optimizer, config.scheduler)
         return build_classifier(config.classifier, config.model, datamodule, *optimization)
 
     def make_trainer(folder: str) -> Trainer:
         in_folder = OmegaConf.merge(config, {"run_dir": folder})
         return build_trainer(in_folder.trainer, in_folder.callbacks, in_folder.logger, hardware)
 
-    figures = benchmark(Workbench(datamodule, hardware["accelerator"], make_classifier, make_trainer))
+    parts = (make_datamodule, make_classifier, make_trainer)
+    figures = build(config.bench, "bench")(Workbench(hardware["accelerator"], config.outputs, *parts))
 
     figures |= environment(hardware["accelerator"]) | {"config": OmegaConf.to_container(config, resolve=True)}
     file = Path(config.run_dir) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.json"

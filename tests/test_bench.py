@@ -3,12 +3,16 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from conftest import sample_datamodule
+from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
 
 import bench
+from pytorch_intro.benchmarks import quickstart
 from pytorch_intro.benchmarks.data import torchvision_dataset
 
 
@@ -20,10 +24,11 @@ def test_bench_loop_measures_every_epoch_of_both_ways(
     bench.main()
     (file,) = (tmp_path / "bench").glob("*.json")
     figures = json.loads(file.read_text())
-    assert [len(seconds) for seconds in figures["seconds"].values()] == [4, 4]
-    assert all(second > 0 for seconds in figures["seconds"].values() for second in seconds)
-    assert figures["ratios"]["plain"] == 1
-    assert figures["config"]["data"]["batch_size"] == 512
+    for batch_size in (512, 64):
+        measured = figures[f"batches of {batch_size}"]
+        assert [len(seconds) for seconds in measured["seconds"].values()] == [4, 4]
+        assert all(second > 0 for seconds in measured["seconds"].values() for second in seconds)
+        assert measured["ratios"]["plain"] == 1
     out = capsys.readouterr().out
     assert "lightning" in out
     assert str(file) in out
@@ -54,3 +59,59 @@ def test_the_torchvision_side_reads_the_same_images() -> None:
         image, label = theirs[i]
         torch.testing.assert_close(image, expected[row], rtol=1e-5, atol=1e-5)
         assert label == targets[row]
+
+
+def test_bench_startup_measures_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real processes, which leave nothing behind."""
+    monkeypatch.setattr(sys, "argv", ["src/bench.py", "bench=startup", "bench.rounds=1", f"outputs={tmp_path}"])
+    monkeypatch.setattr("pytorch_intro.benchmarks.startup.TRAIN", ["data=sample"])
+    bench.main()
+    figures = json.loads(next((tmp_path / "bench").glob("*.json")).read_text())
+    assert list(figures["seconds"]) == ["import torch, lightning", "to the first training step", "--cfg job", "--help"]
+    assert figures["medians"]["--help"] < figures["medians"]["to the first training step"]
+    assert [path.name for path in tmp_path.iterdir()] == ["bench"]
+
+
+def test_bench_accuracy_runs_every_recipe_and_the_tutorial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its figures are those of the runs; the tutorial is not run here, which takes a minute."""
+    quickstart = {"seconds": 36.0, "memory": 5e8, "test/accuracy": 0.65, "images_per_second": 10_000.0}
+    epochs = [{"epoch": 1, "seconds": 9.0, "accuracy": 0.4}, {"epoch": 2, "seconds": 16.0, "accuracy": 0.65}]
+    monkeypatch.setattr("pytorch_intro.benchmarks.accuracy.run_quickstart", lambda _: {**quickstart, "epochs": epochs})
+    monkeypatch.setattr("pytorch_intro.benchmarks.accuracy.FashionMNIST", lambda *_: None)
+    recipe = (
+        "bench.recipes.default=['data=sample','trainer=cpu','trainer.max_epochs=1','trainer.limit_train_batches=2']"
+    )
+    monkeypatch.setattr(sys, "argv", ["src/bench.py", "bench=accuracy", "seeds=2", recipe, f"outputs={tmp_path}"])
+    bench.main()
+    figures = json.loads(next((tmp_path / "bench").glob("*.json")).read_text())
+    assert [len(figures["runs"][name]) for name in ("quickstart tutorial", "default")] == [2, 2]
+    for run in figures["runs"]["default"]:
+        assert 0 < run["train_seconds"] < run["total_seconds"] < run["seconds"]
+        assert run["memory"] > 1e8
+        assert 0 < run["test/accuracy_one_view"] <= 1
+    assert "default, of one view" in capsys.readouterr().out
+    with Image.open(next((tmp_path / "bench").glob("*.png"))) as picture:
+        assert picture.size == (1500, 600)
+
+
+def test_the_tutorial_is_the_tutorial() -> None:
+    """Its network has its 669,706 parameters; trained and tested as it is written, on a few images."""
+    network = quickstart.NeuralNetwork()
+    weights = torch.nn.utils.parameters_to_vector(network.parameters())
+    assert len(weights) == 669_706
+    loader: Any = DataLoader(TensorDataset(torch.rand(20, 1, 28, 28), torch.arange(20) % 10), batch_size=64)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+    quickstart.train_epoch(loader, network, torch.nn.CrossEntropyLoss(), optimizer, "cpu")
+    assert not torch.equal(weights, torch.nn.utils.parameters_to_vector(network.parameters()))
+    assert 0 <= quickstart.accuracy_on(loader, network, torch.nn.CrossEntropyLoss(), "cpu") <= 1
+
+
+def test_all_benchmarks_are_kept_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = "bench.benchmarks.loop=['data=sample','bench.rounds=1','bench.epochs=1','trainer=cpu']"
+    others = [f"~bench.benchmarks.{name}" for name in ("startup", "data", "accuracy")]
+    monkeypatch.setattr(sys, "argv", ["src/bench.py", "bench=all", small, *others, f"outputs={tmp_path}"])
+    bench.main()
+    newest = max((tmp_path / "bench").glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
+    assert json.loads(newest.read_text())["loop"]["batches of 64"]["ratios"]["plain"] == 1

@@ -11,7 +11,7 @@ from pytorch_intro.datamodule import DataModule
 from pytorch_intro.paths import CONFIG_DIR
 from pytorch_intro.trainer import build_trainer
 
-GROUPS = ["data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger"]
+GROUPS = ["data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment"]
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONFIG_DIR / group).glob("*.yaml"))]
 AUGMENTATIONS = sorted(path.stem for path in (CONFIG_DIR / "data" / "augment").glob("*.yaml"))
 NEEDS = {  # what the user has to say

@@ -113,7 +113,7 @@ def watched(datamodule: DataModule, epochs: int) -> dict[tuple[str, int], Tensor
 
 def test_training_batches_alone_are_augmented() -> None:
     """The Trainer's stage decides."""
-    datamodule = sample_datamodule("data.augment.flip.p=1.0", "data.shuffle=false")
+    datamodule = sample_datamodule("data/augment=[flip]", "data.augment.flip.p=1.0", "data.shuffle=false")
     seen = watched(datamodule, epochs=1)
     for stage, subset in (("train", datamodule.train_set), ("val", datamodule.val_set)):
         images, _ = cast(Batch, cast(Any, subset).__getitems__(list(range(len(subset or [])))))

@@ -37,7 +37,17 @@ def test_an_answer_about_the_command_imports_nothing_heavy(script: str, flags: l
 def test_help_explains_every_choice_of_every_group_and_gives_five_examples() -> None:
     text = yaml.safe_load((CONFIG_DIR / "hydra" / "help" / "train.yaml").read_text())["template"]
     explained = dict(re.findall(r"^  ([a-z/]+)\s+(.*?)(?=^  \S|^$)", text, re.MULTILINE | re.DOTALL))
-    for group in ("data", "data/augment", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger"):
+    for group in (
+        "data",
+        "data/augment",
+        "model",
+        "optimizer",
+        "scheduler",
+        "trainer",
+        "experiment",
+        "callbacks",
+        "logger",
+    ):
         for choice in (CONFIG_DIR / group).glob("*.yaml"):
             assert re.search(rf"\b{choice.stem}\b", explained[group]), f"{group}={choice.stem}"
     assert len([line for line in text.splitlines() if line.startswith("  python src/train.py")]) == 5
@@ -47,3 +57,36 @@ def test_help_explains_every_choice_of_every_group_and_gives_five_examples() -> 
 def test_an_entrypoint_reads_at_a_glance(script: str) -> None:
     """60 lines at most."""
     assert len((PROJECT / "src" / f"{script}.py").read_text().splitlines()) <= 60
+
+
+ALLOWED = {
+    "hydra", "omegaconf", "antlr4", "pydantic", "pydantic_core", "annotated_types", "typing_inspection",
+    "tensorboard", "google", "absl", "attr", "filelock", "torch", "torchvision", "fsspec", "pytorch_intro",
+}  # fmt: skip
+LIST_AT_FIRST_STEP = """
+import os, runpy, sys
+import torch, lightning
+before = set(sys.modules)
+from lightning.pytorch.callbacks import Callback
+def leave(*_):
+    print(*(set(sys.modules) - before), file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(0)
+Callback.on_train_batch_end = leave
+sys.argv = sys.argv[1:]
+sys.path[0] = os.path.dirname(sys.argv[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_until_the_first_training_step_little_more_is_imported_than_torch_and_lightning(tmp_path: Path) -> None:
+    """The configuration, TensorBoard's writer, torchvision's transforms; no data sets, no pictures, no tools."""
+    train = [str(PROJECT / "src" / "train.py"), "data=sample", "callbacks=default", "~callbacks.epoch_log"]
+    process = subprocess.run(
+        [sys.executable, "-c", LIST_AT_FIRST_STEP, *train, f"outputs={tmp_path}"], capture_output=True, text=True
+    )
+    imported = set(process.stderr.split())
+    assert "pytorch_intro.classifier" in imported, process.stderr
+    packages = {module.split(".")[0] for module in imported}
+    assert packages - set(sys.stdlib_module_names) <= ALLOWED
+    assert not {"pytorch_intro.benchmarks", "torch.onnx", "torch.export"} & imported

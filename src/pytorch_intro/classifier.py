@@ -27,6 +27,7 @@ class Classifier(LightningModule):
         optimizer: Makes the optimizer of the network's parameters.
         scheduler: Makes the schedule of an optimizer and a total number of steps, math.inf for a training without end.
         label_smoothing: Share of each training label that is spread over all classes (Szegedy et al. 2016).
+        mirror: Except for training, average the logits of each image and of its mirror image.
     """
 
     def __init__(
@@ -36,21 +37,28 @@ class Classifier(LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         scheduler: Callable[[Optimizer, float], LRScheduler],
         label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+        mirror: bool | None = False,
     ) -> None:
         super().__init__()
         # Plain values only: a checkpoint that holds modules or functions does not load with weights_only=True.
-        self.save_hyperparameters("num_classes", "label_smoothing")
+        self.save_hyperparameters("num_classes", "label_smoothing", "mirror")
         self.network = network.to(memory_format=torch.channels_last)  # about twice as fast for convolutions
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.label_smoothing = label_smoothing
+        self.mirror = mirror
         self.train_metrics = EpochMetrics()
         self.val_metrics = EpochMetrics()
         self.test_metrics = EpochMetrics()
+        self.one_view_metrics = EpochMetrics()
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) float to logits (N, num_classes)."""
-        return self.network(images)
+        return self.network(images) if self.training else self.views(images).mean(dim=0)
+
+    def views(self, images: Tensor) -> Tensor:
+        """The logits of each image, and of its mirror image where that counts too: (1 or 2, N, num_classes)."""
+        return torch.stack([self.network(view) for view in ([images, images.flip(-1)] if self.mirror else [images])])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch
@@ -64,22 +72,23 @@ class Classifier(LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.evaluate(batch, self.val_metrics)
+        images, targets = batch
+        add(self.val_metrics, self(images), targets)
 
     def on_validation_epoch_end(self) -> None:
         self.log_epoch("val", self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.evaluate(batch, self.test_metrics)
+        images, targets = batch
+        views = self.views(images)
+        add(self.test_metrics, views.mean(dim=0), targets)
+        add(self.one_view_metrics, views[0], targets)
 
     def on_test_epoch_end(self) -> None:
         self.log_epoch("test", self.test_metrics)
-
-    def evaluate(self, batch: Batch, metrics: EpochMetrics) -> None:
-        """Add a batch's cross-entropy and accuracy to the metrics."""
-        images, targets = batch
-        logits = self(images)
-        metrics.update(cross_entropy(logits, targets), logits, targets)
+        if self.mirror:
+            self.log("test/accuracy_one_view", self.one_view_metrics.compute()["accuracy"], sync_dist=True)
+        self.one_view_metrics.reset()
 
     def log_epoch(self, stage: str, metrics: EpochMetrics) -> None:
         """Log <stage>/loss and <stage>/accuracy of the epoch, and begin anew."""
@@ -96,3 +105,8 @@ class Classifier(LightningModule):
         """Keep the validation's figures beside the weights that they were measured with."""
         metrics = self.trainer.callback_metrics
         checkpoint["metrics"] = {name: value.item() for name, value in metrics.items() if name.startswith("val/")}
+
+
+def add(metrics: EpochMetrics, logits: Tensor, targets: Tensor) -> None:
+    """Add a batch's cross-entropy and accuracy to the metrics."""
+    metrics.update(cross_entropy(logits, targets), logits, targets)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from pytorch_intro.augment import AlternatingFlip
+from pytorch_intro.augment import AlternatingFlip, RandomHorizontalFlip
 from pytorch_intro.dataset import Batch, Part, already_a_batch
 from pytorch_intro.decoder import Resize
 from pytorch_intro.errors import UserError
@@ -137,6 +137,11 @@ class DataModule(LightningDataModule):
         if stage == "test" and self.test_set is None and (own_test := self.source.part("test")):
             check_classes(self.classes, own_test, "test")
             self.test_set = own_test
+
+    @property
+    def flips(self) -> bool:
+        """Whether mirror images are images of the same class, as the augmentation has it."""
+        return any(isinstance(module, (AlternatingFlip, RandomHorizontalFlip)) for module in self.augment)
 
     def tell(self) -> None:
         """Say how many images there are, and for what."""

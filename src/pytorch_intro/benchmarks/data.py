@@ -42,7 +42,7 @@ class DataBenchmark:
 
     def __call__(self, workbench: Workbench) -> Figures:
         """Seconds and microseconds of each way."""
-        datamodule, device = workbench.datamodule, workbench.device
+        datamodule, device = workbench.make_datamodule(), workbench.device
         return {
             "pass": self.passes(datamodule, device),
             "augmentation": self.augmentations(datamodule, device),

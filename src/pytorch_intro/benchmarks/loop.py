@@ -4,12 +4,14 @@ import contextlib
 import io
 import tempfile
 import time
+from collections.abc import Sequence
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from pydantic import PositiveInt
 from torch.nn.functional import cross_entropy
+from tqdm import tqdm
 
 from pytorch_intro.benchmarks.workbench import Figures, Workbench, compared
 from pytorch_intro.classifier import Classifier
@@ -20,26 +22,33 @@ class LoopBenchmark:
     """Trains the same network in both ways, in turn.
 
     Args:
-        rounds: Of both ways.
+        rounds: Of both ways, for each size of batches.
         epochs: A round.
+        batch_sizes: Images a batch.
     """
 
-    def __init__(self, rounds: PositiveInt, epochs: PositiveInt) -> None:
+    def __init__(self, rounds: PositiveInt, epochs: PositiveInt, batch_sizes: Sequence[PositiveInt]) -> None:
         self.rounds = rounds
         self.epochs = epochs
+        self.batch_sizes = batch_sizes
 
     def __call__(self, workbench: Workbench) -> Figures:
         """Seconds of each epoch of each way."""
-        plain: list[float] = []
-        ours: list[float] = []
-        for turn in range(self.rounds):
-            classifier = workbench.make_classifier()
-            plain += plain_epochs(classifier, workbench.datamodule, workbench.device, self.epochs)
-            with tempfile.TemporaryDirectory() as folder:
-                trainer = workbench.make_trainer(folder)
-                ours += lightning_epochs(workbench.make_classifier(), workbench.datamodule, trainer)
-            print(f"round {turn + 1}/{self.rounds}", flush=True)
-        return compared("seconds", "s an epoch", plain=plain, lightning=ours)
+        datamodule = workbench.make_datamodule()
+        figures: Figures = {}
+        for batch_size in self.batch_sizes:
+            datamodule.batch_size = batch_size
+            plain: list[float] = []
+            ours: list[float] = []
+            for _ in tqdm(range(self.rounds), "rounds", leave=False):
+                classifier = workbench.make_classifier(datamodule)
+                plain += plain_epochs(classifier, datamodule, workbench.device, self.epochs)
+                with tempfile.TemporaryDirectory() as folder:
+                    trainer = workbench.make_trainer(folder)
+                    ours += lightning_epochs(workbench.make_classifier(datamodule), datamodule, trainer)
+            print(f"an epoch, batches of {batch_size}")
+            figures[f"batches of {batch_size}"] = compared("seconds", "s", plain=plain, lightning=ours)
+        return figures
 
 
 def plain_epochs(classifier: Classifier, datamodule: DataModule, device: str, epochs: int) -> list[float]:
@@ -68,7 +77,8 @@ def lightning_epochs(classifier: Classifier, datamodule: DataModule, trainer: Tr
     """Train by Lightning; seconds from the beginning of each epoch to that of the next, with all that lies between."""
     clock = EpochClock()
     trainer.callbacks.append(clock)  # type: ignore[attr-defined]
-    with contextlib.redirect_stdout(io.StringIO()):  # the progress bar is drawn, but not into the figures
+    # The progress bar is drawn, but not into the figures; what is logged is said elsewhere.
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         trainer.fit(classifier, datamodule)
     return [end - start for start, end in zip(clock.times, clock.times[1:], strict=False)]
 

@@ -1,8 +1,12 @@
-"""What benchmarks share: the parts that they measure, and how figures are compared and told."""
+"""What benchmarks share: the parts that they measure, and how figures are taken, compared and told."""
 
+import os
 import statistics
-from collections.abc import Callable
+import subprocess
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import lightning
 import torch
@@ -20,15 +24,17 @@ class Workbench:
     """The parts of this project as the config describes them.
 
     Attributes:
-        datamodule: Set up for training.
         device: cuda, mps or cpu.
+        outputs: The folder of the figures.
+        make_datamodule: A new one, set up for training.
         make_classifier: A new one, untrained.
         make_trainer: A new one, that writes into a folder.
     """
 
-    datamodule: DataModule
     device: str
-    make_classifier: Callable[[], Classifier]
+    outputs: str
+    make_datamodule: Callable[[], DataModule]
+    make_classifier: Callable[[DataModule], Classifier]
     make_trainer: Callable[[str], Trainer]
 
 
@@ -53,3 +59,37 @@ def environment(accelerator: str) -> dict[str, str]:
     """Where the figures were measured."""
     versions = {"torch": torch.__version__, "lightning": lightning.__version__}
     return {"device": f"{accelerator}, {device_name(accelerator)}", **versions}
+
+
+class Process(NamedTuple):
+    """What a process took, and what it said.
+
+    Attributes:
+        seconds: From its start to its end.
+        memory: Its largest resident memory, in bytes.
+        output: On stdout.
+    """
+
+    seconds: float
+    memory: int
+    output: str
+
+
+def run_process(command: Sequence[str], stderr: int | None = None) -> Process:
+    """Run a command to its end.
+
+    Args:
+        stderr: As subprocess has it.
+
+    Raises:
+        RuntimeError: if it fails.
+    """
+    started = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process:
+        assert process.stdout
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with exit code {process.returncode}")
+    return Process(time.perf_counter() - started, usage.ru_maxrss * 1024, output)  # kilobytes on Linux

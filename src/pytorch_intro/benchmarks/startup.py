@@ -1,0 +1,55 @@
+"""How long it takes until something happens: from the shell to the first training step, and to an answer."""
+
+import os
+import sys
+import tempfile
+from typing import Any, NoReturn
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from pydantic import PositiveInt
+from tqdm import tqdm
+
+from pytorch_intro.benchmarks.workbench import Figures, Workbench, compared, run_process
+from pytorch_intro.paths import PROJECT
+
+TRAIN: list[str] = []  # arguments of src/train.py
+
+
+class StartupBenchmark:
+    """Commands from the shell, each a new process, beside one that imports torch and lightning and does nothing.
+
+    Args:
+        rounds: Of all commands, in turn, after one round that is not counted.
+    """
+
+    def __init__(self, rounds: PositiveInt) -> None:
+        self.rounds = rounds
+
+    def __call__(self, workbench: Workbench) -> Figures:
+        """Seconds of each command."""
+        with tempfile.TemporaryDirectory() as folder:
+            train = [sys.executable, str(PROJECT / "src" / "train.py")]
+            leave = f"+callbacks.leave._target_={LeaveAfterFirstStep.__module__}.{LeaveAfterFirstStep.__name__}"
+            commands = {
+                "import torch, lightning": [sys.executable, "-c", "import torch, lightning"],
+                "to the first training step": [*train, *TRAIN, leave, f"outputs={folder}"],
+                "--cfg job": [*train, "--cfg", "job"],
+                "--help": [*train, "--help"],
+            }
+            seconds: dict[str, list[float]] = {name: [] for name in commands}
+            for turn in tqdm(range(self.rounds + 1), "rounds", leave=False):
+                for name, command in commands.items():
+                    taken = run_process(command).seconds
+                    seconds[name] += [taken] if turn else []
+        print("from the shell")
+        return compared("seconds", "s", **seconds)
+
+
+class LeaveAfterFirstStep(Callback):
+    """Ends the process when the first training step is done."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> NoReturn:
+        os._exit(0)
