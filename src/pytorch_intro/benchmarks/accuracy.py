@@ -22,6 +22,7 @@ from pytorch_intro.paths import PROJECT
 Runs = dict[str, list[dict[str, Any]]]
 
 QUICKSTART = "quickstart tutorial"
+DEFAULT = "default"
 METRICS = ("test/accuracy", "val/accuracy", "train_seconds", "total_seconds", "images_per_second")
 ONE_VIEW = "test/accuracy_one_view"
 
@@ -31,13 +32,16 @@ class AccuracyBenchmark:
 
     Args:
         seeds: Runs of each recipe, with seed=0 and so on; the tutorial sets no seed.
-        recipes: Named arguments of `python src/train.py`.
+        recipes: Names of experiments; default is what is trained without one.
+        arguments: Of all recipes' `python src/train.py`.
         tutorial: Whether the tutorial is run as well, as often.
     """
 
-    def __init__(self, seeds: PositiveInt, recipes: dict[str, Sequence[str]], tutorial: bool) -> None:
+    def __init__(
+        self, seeds: PositiveInt, recipes: Sequence[str], arguments: Sequence[str] = (), tutorial: bool = True
+    ) -> None:
         self.seeds = seeds
-        self.recipes = recipes
+        self.recipes = {name: [*([] if name == DEFAULT else [f"experiment={name}"]), *arguments] for name in recipes}
         self.tutorial = tutorial
 
     def __call__(self, workbench: Workbench) -> Figures:
