@@ -80,9 +80,7 @@ def test_bench_accuracy_runs_every_recipe_and_the_tutorial(
     epochs = [{"epoch": 1, "seconds": 9.0, "accuracy": 0.4}, {"epoch": 2, "seconds": 16.0, "accuracy": 0.65}]
     monkeypatch.setattr("pytorch_intro.benchmarks.accuracy.run_quickstart", lambda _: {**quickstart, "epochs": epochs})
     monkeypatch.setattr("pytorch_intro.benchmarks.accuracy.FashionMNIST", lambda *_: None)
-    recipe = (
-        "bench.recipes.default=['data=sample','trainer=cpu','trainer.max_epochs=1','trainer.limit_train_batches=2']"
-    )
+    recipe = "bench.arguments=['data=sample','trainer=cpu','trainer.max_epochs=1']"
     monkeypatch.setattr(sys, "argv", ["src/bench.py", "bench=accuracy", "seeds=2", recipe, f"outputs={tmp_path}"])
     bench.main()
     figures = json.loads(next((tmp_path / "bench").glob("*.json")).read_text())

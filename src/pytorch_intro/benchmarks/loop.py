@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import tempfile
 import time
 from collections.abc import Sequence
@@ -77,9 +78,10 @@ def lightning_epochs(classifier: Classifier, datamodule: DataModule, trainer: Tr
     """Train by Lightning; seconds from the beginning of each epoch to that of the next, with all that lies between."""
     clock = EpochClock()
     trainer.callbacks.append(clock)  # type: ignore[attr-defined]
-    # The progress bar is drawn, but not into the figures; what is logged is said elsewhere.
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    logging.disable(logging.INFO)
+    with contextlib.redirect_stdout(io.StringIO()):  # the progress bar is drawn, but not into the figures
         trainer.fit(classifier, datamodule)
+    logging.disable(logging.NOTSET)
     return [end - start for start, end in zip(clock.times, clock.times[1:], strict=False)]
 
 

@@ -37,7 +37,7 @@ def main(root: str, epochs: int = 5) -> None:
     training = datasets.FashionMNIST(root, train=True, transform=ToTensor())
     test = datasets.FashionMNIST(root, train=False, transform=ToTensor())
     train_loader, test_loader = DataLoader(training, batch_size=64), DataLoader(test, batch_size=64)
-    device = accelerator.type if (accelerator := torch.accelerator.current_accelerator()) else "cpu"
+    device = str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"
     model = NeuralNetwork().to(device)
     loss_function = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
