@@ -132,10 +132,16 @@ def test_alternating_flips_show_both_sides_of_every_image_in_two_epochs() -> Non
     assert 500 < begin_mirrored.sum() < 780
 
 
+def on_cpu(**values: Any) -> Any:
+    """What the data module asks its Trainer for."""
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    return SimpleNamespace(**{"world_size": 1, "global_rank": 0, "overfit_batches": 0, "strategy": strategy} | values)
+
+
 def test_the_order_is_lightning_s_epoch_s_and_the_process_s_own_share() -> None:
     """So that an epoch has the same order whether the training began with it or not."""
     datamodule = sample_datamodule()
-    datamodule.trainer = cast(Any, SimpleNamespace(world_size=2, global_rank=1, overfit_batches=0))
+    datamodule.trainer = on_cpu(world_size=2, global_rank=1)
 
     def drawn(batches: Any) -> list[int]:
         assert isinstance(batches, EpochBatches)
@@ -146,7 +152,7 @@ def test_the_order_is_lightning_s_epoch_s_and_the_process_s_own_share() -> None:
     first, second = drawn(batches), drawn(batches)
     _set_sampler_epoch(loader, 0)  # Lightning's way to it
     assert drawn(batches) == first != second
-    datamodule.trainer = cast(Any, SimpleNamespace(world_size=2, global_rank=0, overfit_batches=0))
+    datamodule.trainer = on_cpu(world_size=2, global_rank=0)
     assert sorted([*first, *drawn(datamodule.train_dataloader().batch_sampler)]) == list(range(1280))
 
 
@@ -338,3 +344,36 @@ def test_bytes_that_are_no_idx_are_refused(content: bytes) -> None:
 def test_an_image_dataset_takes_any_tensor(images: Tensor) -> None:
     dataset = ImageDataset(images, torch.arange(8), [str(i) for i in range(8)])
     assert dataset[-1][1] == 7
+
+
+def test_images_that_are_kept_on_a_device_are_fetched_there() -> None:
+    """On the meta device, where a value that the host would ask for is an error: order, batches and augmentation."""
+    datamodule = sample_datamodule("data/augment=[alternating_flip,crop,resized_crop,erasing,cutout]")
+    on_meta = datamodule.train_set.to(torch.device("meta"))
+    (first, *_) = EpochBatches(len(on_meta), 100, shuffle=True, training=True, device=torch.device("meta"))
+    images, targets = on_meta.__getitems__(first)
+    assert (images.device.type, targets.device.type, targets.dtype) == ("meta", "meta", torch.int64)
+    augmented = datamodule.normalize(datamodule.augment(images))
+    assert (augmented.device.type, augmented.shape, augmented.dtype) == ("meta", (100, 1, 28, 28), torch.float32)
+
+
+def test_kept_on_the_device_or_not_the_batches_are_the_same() -> None:
+    """Chosen by itself where there is room on a GPU; never for the host, mapped files or workers."""
+    seen = []
+    for on_device in (True, False):
+        datamodule = sample_datamodule(f"data.on_device={str(on_device).lower()}")
+        datamodule.trainer = on_cpu()
+        seen.append([torch.cat(parts) for parts in zip(*datamodule.train_dataloader(), strict=True)])
+    assert all(torch.equal(one, other) for one, other in zip(*seen, strict=True))
+
+
+@pytest.mark.parametrize(("there", "is_kept"), [(10**9, True), (10**6, False)])
+def test_images_are_kept_on_a_gpu_that_has_room(monkeypatch: pytest.MonkeyPatch, there: int, is_kept: bool) -> None:
+    monkeypatch.setattr("pytorch_intro.datamodule.device_memory", lambda device: there)
+    for options, possible in (([], True), (["data.num_workers=2"], False), (["data.on_device=false"], False)):
+        datamodule = sample_datamodule(*options)
+        datamodule.trainer = on_cpu(strategy=SimpleNamespace(root_device=torch.device("cuda", 0)))
+        expected = torch.device("cuda", 0) if is_kept and possible else None
+        assert datamodule.resident_device(datamodule.train_set) == expected
+        datamodule.trainer = on_cpu()
+        assert datamodule.resident_device(datamodule.train_set) is None

@@ -15,6 +15,7 @@ import torch
 from conftest import Command
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from pytorch_intro import fashion_mnist
 from pytorch_intro.epoch_log import EpochLog
@@ -254,3 +255,20 @@ def test_a_metric_that_there_is_not_cannot_tell_the_best(command: Command) -> No
     assert answer.code == 2
     assert "callbacks.checkpoint.monitor=val/f1" in answer.err
     assert "val/loss, val/accuracy" in answer.err
+
+
+def test_a_compiled_network_trains_the_same_weights_under_the_same_keys(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By torch.compile's own tracing; without its compiler, which would take a minute."""
+    monkeypatch.setattr(nn.Module, "compile", lambda self, mode: original(self, backend="eager"))
+    weights = []
+    for value in ("false", "true"):
+        assert command(*SAMPLE, "trainer.max_epochs=1", f"compile={value}", f"name=c{value}").code == 0
+        file = tmp_path / "outputs" / f"c{value}" / "checkpoints" / "last.ckpt"
+        weights.append(torch.load(file, weights_only=True)["state_dict"])
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+original = nn.Module.compile

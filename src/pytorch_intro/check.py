@@ -15,6 +15,7 @@ from pytorch_intro.errors import UserError, unknown_key
 SETTINGS: dict[str, Any] = {
     "name": str | int | None,
     "seed": Annotated[int, Field(ge=0, lt=2**32)],
+    "compile": bool | str,
     "overwrite": bool,
     "outputs": str,
     "run_dir": str,

@@ -1,6 +1,7 @@
 """The data's way to the network: data set, splits, loaders, and what happens to a batch on the device."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, cast
 
@@ -12,9 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from pytorch_intro.augment import AlternatingFlip, RandomHorizontalFlip
-from pytorch_intro.dataset import Batch, Part, already_a_batch
+from pytorch_intro.dataset import Batch, ImageDataset, MappedDataset, Part, already_a_batch
 from pytorch_intro.decoder import Resize
 from pytorch_intro.errors import UserError
+from pytorch_intro.hardware import device_memory
 from pytorch_intro.normalize import Normalize, kept_statistics
 from pytorch_intro.reading import Reader
 from pytorch_intro.sampler import EpochBatches
@@ -60,6 +62,8 @@ class DataModule(LightningDataModule):
         batch_size: Images a batch.
         shuffle: Draw the training images in a new order every epoch.
         num_workers: Processes that fetch batches; 0 fetches in the training process.
+        on_device: Keep the images on the device that trains; None: if they are in memory, no workers fetch them, and
+            they take up less than a quarter of what is free there.
         seed: Of the order.
 
     Attributes:
@@ -95,9 +99,14 @@ class DataModule(LightningDataModule):
         batch_size: PositiveInt = 256,
         shuffle: bool = True,
         num_workers: Workers = 0,
+        on_device: bool | None = None,
         seed: Seed = 0,
     ) -> None:
         super().__init__()
+        if on_device and num_workers:
+            raise UserError(
+                f"data.num_workers={num_workers}: images on the device (data.on_device=true) need no workers"
+            )
         if fold and not num_folds:
             raise UserError(f"data.fold={fold}: there are no folds; give their number by data.num_folds")
         if num_folds and fold >= num_folds:
@@ -113,6 +122,7 @@ class DataModule(LightningDataModule):
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.num_workers = num_workers
+        self.on_device = on_device
         self.seed = seed
         self.train_set: Part
         self.val_set: Part | None = None
@@ -190,19 +200,31 @@ class DataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch] | list[Any]:
         return self.loader(self.test_set) if self.test_set else []
 
-    def loader(self, dataset: Part, shuffle: bool = False, training: bool = False) -> DataLoader[Batch]:
+    def loader(self, part: Part, shuffle: bool = False, training: bool = False) -> DataLoader[Batch]:
         """An ordinary DataLoader, whose data set hands over whole batches."""
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        if device := self.resident_device(part):
+            log.info("data: %s images are kept on %s", f"{len(part):,}", device)
+            part = part.to(device)
+        batches = EpochBatches(len(part), self.batch_size, shuffle, self.seed, world, rank, training, device)
         return DataLoader(
-            cast(Dataset[Batch], dataset),  # whose __getitems__ gives batches
-            batch_sampler=cast(
-                Any, EpochBatches(len(dataset), self.batch_size, shuffle, self.seed, world, rank, training)
-            ),
+            cast(Dataset[Batch], part),  # whose __getitems__ gives batches
+            batch_sampler=cast(Any, batches),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=already_a_batch,
             generator=torch.Generator().manual_seed(self.seed),  # so that workers take nothing from the global one
         )
+
+    def resident_device(self, part: Part) -> torch.device | None:
+        """The device that trains, if images are to be kept there; they stay on the host by themselves."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if self.on_device is not None:
+            return device if self.on_device else None
+        is_in_memory = isinstance(part.dataset, ImageDataset) and not isinstance(part.dataset, MappedDataset)
+        if device.type == "cpu" or not is_in_memory or self.num_workers:
+            return None
+        return device if len(part) * math.prod(self.image_shape) < device_memory(device) / 4 else None
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """On the device: images (N, C, H, W) uint8 to float32, augmented and mixed for training, normalised."""

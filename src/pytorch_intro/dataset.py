@@ -153,6 +153,12 @@ class Part(Subset[Sample]):
         """(N,) int64."""
         return self.dataset.targets[self.indices]
 
+    def to(self, device: torch.device) -> "Part":
+        """A copy of these images and labels on a device, where they are fetched without the host."""
+        images, targets = self.dataset.__getitems__(self.indices)
+        copy = ImageDataset(images.to(device), targets.to(device), self.dataset.classes)
+        return Part(copy, torch.arange(len(self), device=device))
+
 
 def mapped(file: Path) -> Tensor:
     """The array in a .npy file as a tensor that is read when it is used, and that no one can write through."""

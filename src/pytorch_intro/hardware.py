@@ -126,3 +126,12 @@ def memory() -> int:
         with suppress(OSError, ValueError):  # there is none, or it is "max"
             limits.append(int(file.read_text()))
     return min(limits)
+
+
+def device_memory(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    return memory()

@@ -21,6 +21,7 @@ class EpochBatches(Sampler[Tensor]):
         num_replicas, rank: How many processes there are, and which of them this is.
         training: Give all processes the same number of images: as many as are missing are drawn twice. And add an image
             that would be a batch by itself, which batch norm cannot learn from, to the batch before.
+        device: Where the numbers are handed over; whatever it is, they are the same.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class EpochBatches(Sampler[Tensor]):
         num_replicas: int = 1,
         rank: int = 0,
         training: bool = False,
+        device: torch.device | None = None,
     ) -> None:
         self.total = total
         self.batch_size = batch_size
@@ -39,6 +41,7 @@ class EpochBatches(Sampler[Tensor]):
         self.seed = seed
         self.share = range(rank, -(-total // num_replicas) * num_replicas if training else total, num_replicas)
         self.is_one_over = training and len(self.share) > batch_size > 1 == len(self.share) % batch_size
+        self.device = device
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -47,7 +50,7 @@ class EpochBatches(Sampler[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:
         """Batches of (up to batch_size,) int64."""
-        order = self.order()
+        order = self.order().to(self.device)  # once an epoch: a batch of it is a view
         for number in range(len(self)):
             is_last = number == len(self) - 1
             yield order[number * self.batch_size : None if is_last else (number + 1) * self.batch_size]

@@ -1,6 +1,7 @@
 """How good, how soon: whole runs from the shell to the tested result, beside PyTorch's quickstart."""
 
 import json
+import logging
 import statistics
 import subprocess
 import sys
@@ -77,6 +78,7 @@ def run_recipe(arguments: Sequence[str], seed: int, folder: Path) -> dict[str, A
     command = [sys.executable, str(PROJECT / "src" / "train.py"), *arguments, f"seed={seed}"]
     process = run_process([*command, f"outputs={folder}", "name=run"])
     result = json.loads((folder / "run" / "result.json").read_text())
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of each file that it reads
     events = EventAccumulator(str(folder / "run" / "tensorboard")).Reload()
     one_view = events.Scalars(ONE_VIEW)[-1].value if ONE_VIEW in events.Tags()["scalars"] else None
     return {**taken(process), **{name: result[name] for name in METRICS}, ONE_VIEW: one_view}
@@ -116,7 +118,9 @@ def draw(runs: Runs, file: Path) -> None:
             x, y = [run["seconds"] for run in some], [100 * run["test/accuracy"] for run in some]
             left.plot(x, y, "o", label=name)
     left.set(xlabel="seconds from the shell", ylabel="test accuracy in %", xscale="log")
-    left.grid(alpha=0.3)
+    for formatted in (left.xaxis.set_major_formatter, left.xaxis.set_minor_formatter):
+        formatted("{x:g}")
+    left.grid(alpha=0.3, which="both")
     left.legend()
     speeds = {name: statistics.median(run["images_per_second"] for run in some) for name, some in runs.items()}
     right.barh(list(speeds), list(speeds.values()), color=["gray" if name == QUICKSTART else "C0" for name in speeds])
