@@ -9,7 +9,7 @@ from pytorch_intro.run_folder import RunFolder, show
 
 
 @entrypoint("train")
-def main(config: DictConfig) -> float:
+def main(config: DictConfig) -> float | None:
     started = time.perf_counter()
     run = RunFolder(config.run_dir)
     if recorded := run.recorded_result(config):

@@ -357,14 +357,29 @@ def test_images_that_are_kept_on_a_device_are_fetched_there() -> None:
     assert (augmented.device.type, augmented.shape, augmented.dtype) == ("meta", (100, 1, 28, 28), torch.float32)
 
 
-def test_kept_on_the_device_or_not_the_batches_are_the_same() -> None:
-    """Chosen by itself where there is room on a GPU; never for the host, mapped files or workers."""
+def test_kept_on_the_device_or_not_the_batches_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the host in the place of the device."""
     seen = []
-    for on_device in (True, False):
-        datamodule = sample_datamodule(f"data.on_device={str(on_device).lower()}")
-        datamodule.trainer = on_cpu()
+    for is_kept in (True, False):
+        datamodule = sample_datamodule()
+        monkeypatch.setattr(datamodule, "resident_device", lambda part, on=is_kept: torch.device("cpu") if on else None)
         seen.append([torch.cat(parts) for parts in zip(*datamodule.train_dataloader(), strict=True)])
     assert all(torch.equal(one, other) for one, other in zip(*seen, strict=True))
+
+
+def test_images_are_not_forced_onto_a_device_where_they_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytorch_intro.datamodule.device_memory", lambda device: 10**5)
+    datamodule = sample_datamodule("data.on_device=true")
+    datamodule.trainer = on_cpu(strategy=SimpleNamespace(root_device=torch.device("cuda", 0)))
+    with pytest.raises(UserError, match=r"data\.on_device=true: 1,280 images do not fit"):
+        datamodule.train_dataloader()
+
+
+def test_fewer_images_than_processes_are_refused() -> None:
+    datamodule = sample_datamodule("data.val_fraction=0.005")
+    datamodule.trainer = on_cpu(world_size=16)
+    with pytest.raises(UserError, match="16 processes cannot share 8 images"):
+        datamodule.val_dataloader()
 
 
 @pytest.mark.parametrize(("there", "is_kept"), [(10**9, True), (10**6, False)])

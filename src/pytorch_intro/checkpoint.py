@@ -60,13 +60,19 @@ class BestAndLast(Checkpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or not self.is_best(trainer):
             return
-        self.last_is_best = True
-        if not trainer.is_last_batch:  # in the midst of an epoch
-            self.save(trainer, self.best)
+        self.last_is_best = trainer.is_last_batch
+        if not self.last_is_best:  # in the midst of an epoch
+            self.save_best(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.last_is_best |= not any(trainer.num_val_batches)
-        self.save(trainer, self.last)
+        if not (self.last_is_best or self.best_model_score is None):
+            self.save(trainer, self.last)
+            return
+        self.save_best(trainer)
+        if trainer.is_global_zero and self.best_model_path:
+            give_second_name(self.best, self.last)  # afterwards: the last must not tell of a best that is not there yet
+        trainer.strategy.barrier()
+        self.last_is_best = False
 
     def is_best(self, trainer: Trainer) -> bool:
         """Whether this validation was the best so far, or the first one that gave a number."""
@@ -81,16 +87,13 @@ class BestAndLast(Checkpoint):
         self.best_model_score = score
         return True
 
+    def save_best(self, trainer: Trainer) -> None:
+        self.save(trainer, self.best)
+        self.best_model_path = "" if trainer.fast_dev_run else str(self.best)  # type: ignore[attr-defined]
+
     def save(self, trainer: Trainer, path: Path) -> None:
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
-        trainer.save_checkpoint(path, weights_only=False)
-        if self.last_is_best:
-            self.best_model_path = str(self.best)
-            if path != self.best and trainer.is_global_zero:
-                give_second_name(path, self.best)
-            trainer.strategy.barrier()
-        self.last_is_best = False
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            trainer.save_checkpoint(path, weights_only=False)
 
 
 def give_second_name(file: Path, name: Path) -> None:

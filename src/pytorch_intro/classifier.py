@@ -63,7 +63,9 @@ class Classifier(LightningModule):
 
     def views(self, images: Tensor) -> Tensor:
         """The logits of each image, and of its mirror image where that counts too: (1 or 2, N, num_classes)."""
-        return torch.stack([self.network(view) for view in ([images, images.flip(-1)] if self.mirror else [images])])
+        views = [images, images.flip(-1)] if self.mirror else [images]
+        logits = self.network(torch.cat(views)).float()  # before the mean, which bfloat16 would round once more
+        return logits.unflatten(0, (len(views), len(images)))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch

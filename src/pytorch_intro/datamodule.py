@@ -151,7 +151,10 @@ class DataModule(LightningDataModule):
     @property
     def flips(self) -> bool:
         """Whether mirror images are images of the same class, as the augmentation has it."""
-        return any(isinstance(module, (AlternatingFlip, RandomHorizontalFlip)) for module in self.augment)
+        return any(
+            isinstance(module, AlternatingFlip) or (isinstance(module, RandomHorizontalFlip) and module.p > 0)
+            for module in self.augment
+        )
 
     def tell(self) -> None:
         """Say how many images there are, and for what."""
@@ -203,6 +206,11 @@ class DataModule(LightningDataModule):
     def loader(self, part: Part, shuffle: bool = False, training: bool = False) -> DataLoader[Batch]:
         """An ordinary DataLoader, whose data set hands over whole batches."""
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        if len(part) < world:
+            raise UserError(
+                f"trainer.devices: {world} processes cannot share {len(part)} images; take fewer, or change "
+                "data.val_fraction or data.test_fraction"
+            )
         if device := self.resident_device(part):
             log.info("data: %s images are kept on %s", f"{len(part):,}", device)
             part = part.to(device)
@@ -219,12 +227,17 @@ class DataModule(LightningDataModule):
     def resident_device(self, part: Part) -> torch.device | None:
         """The device that trains, if images are to be kept there; they stay on the host by themselves."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        if self.on_device is not None:
-            return device if self.on_device else None
         is_in_memory = isinstance(part.dataset, ImageDataset) and not isinstance(part.dataset, MappedDataset)
-        if device.type == "cpu" or not is_in_memory or self.num_workers:
+        if self.on_device and not is_in_memory:
+            raise UserError(f"data.on_device=true: the images are {part.dataset.held}; leave it out")
+        if device.type == "cpu" or not is_in_memory or self.num_workers or self.on_device is False:
             return None
-        return device if len(part) * math.prod(self.image_shape) < device_memory(device) / 4 else None
+        fits = len(part) * math.prod(self.image_shape) < device_memory(device) / (1 if self.on_device else 4)
+        if self.on_device and not fits:
+            raise UserError(
+                f"data.on_device=true: {len(part):,} images do not fit into the memory of {device}; leave it out"
+            )
+        return device if fits else None
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """On the device: images (N, C, H, W) uint8 to float32, augmented and mixed for training, normalised."""

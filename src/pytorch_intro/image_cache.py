@@ -140,8 +140,10 @@ class ImageCache:
         """Tell of a cache that somebody else has cut short or altered."""
         try:
             yield
-        except (OSError, ValueError, EOFError, AttributeError) as error:
+        except (FileNotFoundError, ValueError, EOFError, AttributeError) as error:
             raise UserError(f"{self.folder} is damaged ({one_line(error)}); remove it, and start again") from error
+        except OSError as error:
+            raise UserError(f"{self.folder} cannot be read ({error.strerror}); give another data.cache_dir") from error
 
     @contextmanager
     def writable(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """What can be told of a data set from outside: its arrays, files, names, and whether its images stay the same."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,3 +126,8 @@ def heads(dataset: Any) -> Iterator[Seen]:
 def spread(total: int) -> list[int]:
     """Up to 64 numbers from 0 to total - 1, the first and the last among them."""
     return sorted({round(step * (total - 1) / 63) for step in range(64)})
+
+
+def without_addresses(text: str) -> str:
+    """What objects are shown as, without where they happen to lie in memory."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)

@@ -18,7 +18,17 @@ from pytorch_intro.errors import UserError
 from pytorch_intro.hardware import memory
 from pytorch_intro.image_cache import ImageCache
 from pytorch_intro.image_files import ImageFiles, fingerprint, is_searched
-from pytorch_intro.inspection import class_names, files_of, heads, length_of, name_of, ready_arrays, spread, varies
+from pytorch_intro.inspection import (
+    class_names,
+    files_of,
+    heads,
+    length_of,
+    name_of,
+    ready_arrays,
+    spread,
+    varies,
+    without_addresses,
+)
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.relabel import relabel
 
@@ -113,7 +123,7 @@ class Reader:
 
     def cache_subject(self, dataset: Any, made_by: str) -> str:
         """What is decoded, and into what."""
-        which = dataset.origin if isinstance(dataset, ImageFiles) else f"{made_by} {dataset!r}"
+        which = dataset.origin if isinstance(dataset, ImageFiles) else without_addresses(f"{made_by} {dataset!r}")
         return f"{DECODING} {which} {self.channels} {self.image_size} {self.resize}"
 
     def cache_content(self, dataset: Any) -> str:

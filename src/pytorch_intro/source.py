@@ -18,6 +18,7 @@ from torchvision.datasets import VisionDataset
 from pytorch_intro.dataset import Images, Part
 from pytorch_intro.errors import UserError, one_line
 from pytorch_intro.image_files import ImageFiles
+from pytorch_intro.inspection import without_addresses
 from pytorch_intro.paths import checked_root
 from pytorch_intro.reading import Reader
 
@@ -66,7 +67,8 @@ class Source:
         """The class and all arguments, but for how it comes here."""
         keywords = self.make.keywords if isinstance(self.make, partial) else {}
         arguments = {**keywords, **self.options, **switch, "download": None}
-        return f"{self.function} {sorted(arguments.items())}"
+        name = f"{self.function.__module__}.{self.function.__qualname__}"
+        return without_addresses(f"{name} {sorted(arguments.items())}")
 
     def has(self, name: str) -> bool:
         """Whether the data set has this part by itself."""

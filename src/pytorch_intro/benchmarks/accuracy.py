@@ -54,9 +54,10 @@ class AccuracyBenchmark:
         with tempfile.TemporaryDirectory() as folder:
             for seed, name in tqdm([(seed, name) for seed in range(self.seeds) for name in runs], "runs", leave=False):
                 if name == QUICKSTART:
-                    runs[name].append(run_quickstart(root))
+                    runs[name].append(run_quickstart(root, workbench.device))
                 else:
-                    runs[name].append(run_recipe(self.recipes[name], seed, Path(folder) / f"{name}-{seed}"))
+                    arguments = [f"trainer.accelerator={workbench.device}", *self.recipes[name]]
+                    runs[name].append(run_recipe(arguments, seed, Path(folder) / f"{name}-{seed}"))
         tell(runs)
         seconds = {name: [run["seconds"] for run in some] for name, some in runs.items()}
         print("from the shell to the tested result")
@@ -67,8 +68,8 @@ class AccuracyBenchmark:
         return {"runs": runs, **times}
 
 
-def run_quickstart(root: str) -> dict[str, Any]:
-    process = run_process([sys.executable, quickstart.__file__, root], stderr=subprocess.DEVNULL)
+def run_quickstart(root: str, device: str) -> dict[str, Any]:
+    process = run_process([sys.executable, quickstart.__file__, root, device], stderr=subprocess.DEVNULL)
     epochs = [json.loads(line) for line in process.output.splitlines()]
     accuracy, speed = epochs[-1]["accuracy"], epochs[-1]["images_per_second"]
     return {**taken(process), "test/accuracy": accuracy, "images_per_second": speed, "epochs": epochs}

@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from pytorch_intro.benchmarks.workbench import Figures, Workbench
+from pytorch_intro.errors import UserError
 from pytorch_intro.paths import PROJECT
 
 
@@ -25,10 +27,11 @@ class AllBenchmarks:
         figures: Figures = {}
         for name, arguments in self.benchmarks.items():
             print(f"\nbench={name}", flush=True)
-            folder = Path(workbench.outputs) / "bench"
-            before = set(folder.glob("*.json"))
-            command = [sys.executable, str(PROJECT / "src" / "bench.py"), f"bench={name}", *arguments]
-            subprocess.run([*command, f"outputs={workbench.outputs}"], check=True)
-            (file,) = set(folder.glob("*.json")) - before
+            folder = Path(workbench.outputs) / "bench" / "all" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{name}"
+            device = f"trainer.accelerator={workbench.device}"
+            command = [sys.executable, str(PROJECT / "src" / "bench.py"), f"bench={name}", device, *arguments]
+            if subprocess.run([*command, f"outputs={folder}"]).returncode:
+                raise UserError(f"bench={name}: it ended with the error above")
+            (file,) = (folder / "bench").glob("*.json")
             figures[name] = json.loads(file.read_text())
         return figures

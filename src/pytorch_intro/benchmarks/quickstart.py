@@ -4,7 +4,7 @@ An MLP of 784-512-512-10, SGD of 1e-3, 5 epochs in batches of 64 through torchvi
 does not shuffle, and the test images after each epoch. Written anew for comparison, with its choices unchanged
 (docs.pytorch.org/tutorials/beginner/basics/quickstart_tutorial.html).
 
-    python quickstart.py ROOT      prints a line of JSON an epoch
+    python quickstart.py ROOT DEVICE      prints a line of JSON an epoch
 """
 
 import json
@@ -32,12 +32,11 @@ class NeuralNetwork(nn.Module):
         return self.layers(self.flatten(images))
 
 
-def main(root: str, epochs: int = 5) -> None:
+def main(root: str, device: str, epochs: int = 5) -> None:
     """Train and test."""
     training = datasets.FashionMNIST(root, train=True, transform=ToTensor())
     test = datasets.FashionMNIST(root, train=False, transform=ToTensor())
     train_loader, test_loader = DataLoader(training, batch_size=64), DataLoader(test, batch_size=64)
-    device = str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"
     model = NeuralNetwork().to(device)
     loss_function = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
@@ -79,4 +78,4 @@ def accuracy_on(loader: DataLoader, model: nn.Module, loss_function: nn.Module, 
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2])

@@ -3,8 +3,10 @@
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
+import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from pydantic import PositiveInt
@@ -12,8 +14,6 @@ from tqdm import tqdm
 
 from pytorch_intro.benchmarks.workbench import Figures, Workbench, compared, run_process
 from pytorch_intro.paths import PROJECT
-
-TRAIN: list[str] = []  # arguments of src/train.py
 
 
 class StartupBenchmark:
@@ -23,19 +23,22 @@ class StartupBenchmark:
 
     Args:
         rounds: Of all commands, in turn, after one round that is not counted.
+        arguments: Of the training.
     """
 
-    def __init__(self, rounds: PositiveInt) -> None:
+    def __init__(self, rounds: PositiveInt, arguments: Sequence[str] = ()) -> None:
         self.rounds = rounds
+        self.arguments = arguments
 
     def __call__(self, workbench: Workbench) -> Figures:
         """Seconds of each command."""
         with tempfile.TemporaryDirectory() as folder:
             train = [sys.executable, str(PROJECT / "src" / "train.py")]
+            device = f"trainer.accelerator={workbench.device}"
             leave = f"+callbacks.leave._target_={LeaveAfterFirstStep.__module__}.{LeaveAfterFirstStep.__name__}"
             commands = {
                 "import torch, lightning": [sys.executable, "-c", "import os, torch, lightning; os._exit(0)"],
-                "to the first training step": [*train, *TRAIN, leave, f"outputs={folder}"],
+                "to the first training step": [*train, device, *self.arguments, leave, f"outputs={folder}"],
                 "--cfg job": [*train, "--cfg", "job"],
                 "--help": [*train, "--help"],
             }
@@ -54,4 +57,6 @@ class LeaveAfterFirstStep(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> NoReturn:
+        if pl_module.device.type != "cpu":
+            torch.accelerator.synchronize()
         os._exit(0)

@@ -3,6 +3,7 @@
 import os
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -92,4 +93,5 @@ def run_process(command: Sequence[str], stderr: int | None = None) -> Process:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with exit code {process.returncode}")
-    return Process(time.perf_counter() - started, usage.ru_maxrss * 1024, output)  # kilobytes on Linux
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
+    return Process(time.perf_counter() - started, usage.ru_maxrss * unit, output)
