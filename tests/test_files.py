@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from pytorch_intro.checkpoint import AtomicCheckpointIO
+from pytorch_intro.checkpoint import AtomicCheckpointIO, give_second_name
 from pytorch_intro.errors import UserError
 from pytorch_intro.flat_config import flatten
 from pytorch_intro.paths import checked_name, new_run_dir
@@ -76,3 +76,21 @@ def test_a_folder_tells_new_finished_and_interrupted_runs_apart(tmp_path: Path) 
     with pytest.raises(UserError, match="seed: 0 there, 1 here"):
         run.recorded_result(OmegaConf.create({"seed": 1, "overwrite": False}))
     assert json.loads(run.result_file.read_text()) == {"val/accuracy": 0.9}
+
+
+@pytest.mark.parametrize("can_link", [True, False])
+def test_a_checkpoint_gets_a_second_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_link: bool) -> None:
+    """Of the same file, or of a copy where the file system knows no links; it takes the place of what was there."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    if not can_link:
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    best, last = tmp_path / "best.ckpt", tmp_path / "last.ckpt"
+    best.write_bytes(b"new")
+    last.write_bytes(b"old")
+    give_second_name(best, last)
+    assert last.read_bytes() == best.read_bytes() == b"new"
+    assert best.samefile(last) == can_link
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]

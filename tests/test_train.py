@@ -260,7 +260,7 @@ def test_a_metric_that_there_is_not_cannot_tell_the_best(command: Command) -> No
 def test_a_compiled_network_trains_the_same_weights_under_the_same_keys(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By torch.compile's own tracing; without its compiler, which would take a minute."""
+    """By torch.compile's own tracing; without its compiler, which would take too long."""
     monkeypatch.setattr(nn.Module, "compile", lambda self, mode: original(self, backend="eager"))
     weights = []
     for value in ("false", "true"):

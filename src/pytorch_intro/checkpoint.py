@@ -103,7 +103,9 @@ def give_second_name(file: Path, name: Path) -> None:
     try:
         beside.hardlink_to(file)
     except OSError:  # as on exFAT
-        shutil.copyfile(file, beside)
+        with file.open("rb") as content, atomic_write(name) as copy:
+            shutil.copyfileobj(content, copy)
+        return
     beside.replace(name)
 
 

@@ -126,8 +126,8 @@ class DataBenchmark:
             for name, way in ways.items():
                 start = time.perf_counter()
                 way()
-                if torch.cuda.is_available():
-                    torch.cuda.synchronize()
+                if torch.accelerator.is_available():
+                    torch.accelerator.synchronize()
                 seconds[name].append(time.perf_counter() - start)
         return seconds
 

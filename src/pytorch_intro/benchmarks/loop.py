@@ -80,9 +80,11 @@ def lightning_epochs(classifier: Classifier, datamodule: DataModule, trainer: Tr
     clock = EpochClock()
     trainer.callbacks.append(clock)  # type: ignore[attr-defined]
     logging.disable(logging.INFO)
-    with contextlib.redirect_stdout(io.StringIO()):  # the progress bar is drawn, but not into the figures
-        trainer.fit(classifier, datamodule)
-    logging.disable(logging.NOTSET)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # the progress bar is drawn, but not into the figures
+            trainer.fit(classifier, datamodule)
+    finally:
+        logging.disable(logging.NOTSET)
     return [end - start for start, end in zip(clock.times, clock.times[1:], strict=False)]
 
 

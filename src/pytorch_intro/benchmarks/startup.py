@@ -19,7 +19,7 @@ from pytorch_intro.paths import PROJECT
 class StartupBenchmark:
     """Commands from the shell, each a new process, beside one that imports torch and lightning and does nothing.
 
-    That one and the training leave without tidying up, which takes Python up to a second.
+    That one and the training leave without Python's tidying up, which is no part of starting.
 
     Args:
         rounds: Of all commands, in turn, after one round that is not counted.
@@ -57,6 +57,6 @@ class LeaveAfterFirstStep(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> NoReturn:
-        if pl_module.device.type != "cpu":
+        if torch.accelerator.is_available():
             torch.accelerator.synchronize()
         os._exit(0)
