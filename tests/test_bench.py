@@ -94,6 +94,24 @@ def test_bench_accuracy_runs_every_recipe_and_the_tutorial(
         assert picture.size == (1500, 600)
 
 
+def test_bench_ablation_compares_variants_on_the_validation_images_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the work of each: half the training images are half the work."""
+    monkeypatch.setattr("pytorch_intro.benchmarks.ablation.FashionMNIST", lambda *_, **__: None)
+    variants = "{all images: ['model.width=4'], half of them: ['model.width=4', 'data.val_fraction=0.6']}"
+    small = ["bench.arguments=['data=sample','trainer=cpu','trainer.max_epochs=1']", "seeds=1"]
+    arguments = ["bench=ablation", *small, "~bench.variants", f"+bench.variants={variants}", f"outputs={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["src/bench.py", *arguments])
+    bench.main()
+    runs = json.loads(next((tmp_path / "bench").glob("*.json")).read_text())["runs"]
+    whole, half = runs["all images"][0], runs["half of them"][0]
+    assert 0 < whole["val/accuracy"] <= 1
+    assert whole["test/accuracy"] is None
+    assert half["flop"] == pytest.approx(whole["flop"] * 0.5, rel=0.01)
+    assert "| half of them |" in capsys.readouterr().out
+
+
 def test_the_tutorial_is_the_tutorial() -> None:
     """Its network has its 669,706 parameters; trained and tested as it is written, on a few images."""
     network = quickstart.NeuralNetwork()

@@ -1,8 +1,5 @@
 """An epoch of this project beside an epoch of a plain PyTorch loop over the same images."""
 
-import contextlib
-import io
-import logging
 import tempfile
 import time
 from collections.abc import Sequence
@@ -14,7 +11,7 @@ from pydantic import PositiveInt
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from pytorch_intro.benchmarks.workbench import Figures, Workbench, compared
+from pytorch_intro.benchmarks.workbench import Figures, Workbench, compared, quiet
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.datamodule import DataModule
 
@@ -79,12 +76,8 @@ def lightning_epochs(classifier: Classifier, datamodule: DataModule, trainer: Tr
     """Train by Lightning; seconds from the beginning of each epoch to that of the next, with all that lies between."""
     clock = EpochClock()
     trainer.callbacks.append(clock)  # type: ignore[attr-defined]
-    logging.disable(logging.INFO)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # the progress bar is drawn, but not into the figures
-            trainer.fit(classifier, datamodule)
-    finally:
-        logging.disable(logging.NOTSET)
+    with quiet():
+        trainer.fit(classifier, datamodule)
     return [end - start for start, end in zip(clock.times, clock.times[1:], strict=False)]
 
 

@@ -1,11 +1,14 @@
 """What benchmarks share: the parts that they measure, and how figures are taken, compared and told."""
 
+import contextlib
+import io
+import logging
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -54,6 +57,17 @@ def compared(quantity: str, unit: str, **values: list[float]) -> Figures:
         spread = f"{min(some):.3g} to {max(some):.3g}, n={len(some)}"
         print(f"  {way:<{width}}  {medians[way]:8.3g} {unit} ({spread})   {medians[way] / first:.3g} x", flush=True)
     return {quantity: values, "medians": medians, "ratios": {w: m / first for w, m in medians.items()}}
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """What is measured does not speak between the figures: nothing is logged, and what it draws is not seen."""
+    logging.disable(logging.INFO)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def environment(accelerator: str) -> dict[str, str]:
