@@ -10,8 +10,13 @@ from pytorch_intro.run_folder import RunFolder, show
 
 @entrypoint("train")
 def main(config: DictConfig) -> float | None:
-    started = time.perf_counter()
     run = RunFolder(config.run_dir)
+    with run.claimed():
+        return train(run.recorded_config(config), run)
+
+
+def train(config: DictConfig, run: RunFolder) -> float | None:
+    started = time.perf_counter()
     if recorded := run.recorded_result(config):
         show(recorded, run, config.outputs, "finished before; this is the result that it recorded")
         return recorded["val/accuracy"]
@@ -23,6 +28,7 @@ def main(config: DictConfig) -> float | None:
     from pytorch_intro.checkpoint import chosen_weights
     from pytorch_intro.hardware import choose_hardware
     from pytorch_intro.result import result_of
+    from pytorch_intro.resumption import checkpoint_to_resume
     from pytorch_intro.trainer import build_trainer
 
     hardware = choose_hardware(config.trainer.accelerator, config.trainer.devices, config.trainer.precision)
@@ -37,9 +43,10 @@ def main(config: DictConfig) -> float | None:
     classifier = build_classifier(config.classifier, config.model, datamodule, *optimization)
 
     run.begin(config)
+    resumed = checkpoint_to_resume(run.path)
     fit_started = time.perf_counter()
-    trainer.fit(classifier, datamodule)
-    train_seconds = time.perf_counter() - fit_started
+    trainer.fit(classifier, datamodule, ckpt_path=resumed.path, weights_only=True)
+    train_seconds = resumed.train_seconds + time.perf_counter() - fit_started
     chosen = chosen_weights(trainer)
     trainer.test(classifier, datamodule, ckpt_path=chosen.path, weights_only=True, verbose=False)
 

@@ -17,6 +17,7 @@ SETTINGS: dict[str, Any] = {
     "seed": Annotated[int, Field(ge=0, lt=2**32)],
     "compile": bool | str,
     "overwrite": bool,
+    "resume": str | None,
     "outputs": str,
     "run_dir": str,
 }

@@ -2,18 +2,23 @@
 
 import math
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
+from pydantic import Field
 
 from pytorch_intro.atomic import atomic_write
 from pytorch_intro.errors import UserError
+from pytorch_intro.run_folder import REPLACED, remove
+
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -27,28 +32,52 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class BestAndLast(Checkpoint):
-    """Keeps last.ckpt, of the last epoch, and best.ckpt, of the best validation.
+    """Keeps last.ckpt, previous.ckpt, which was the last before, and best.ckpt, of the best validation.
 
     Where the best is the last, which is so in most epochs, one file is written and has two names. Lightning's
     ModelCheckpoint would write it twice, and knows no last where there is no best.
 
+    A checkpoint tells how long the files of the loggers were when it was written, so that a run carried on from it
+    adds to them what followed, once.
+
     Args:
-        dirpath: The folder.
+        dirpath: The folder, in the run's folder.
         monitor: The validation's metric that tells the best; without validation, the best is the last.
         mode: Whether the best has the highest value or the lowest.
+        every_n_minutes: How often the last is written within long epochs; None: at their ends only.
 
     Raises:
         UserError: if the validation has no such metric.
     """
 
-    def __init__(self, dirpath: str, monitor: str = "val/accuracy", mode: Literal["max", "min"] = "max") -> None:
-        self.last = Path(dirpath) / "last.ckpt"
-        self.best = Path(dirpath) / "best.ckpt"
+    def __init__(
+        self,
+        dirpath: str,
+        monitor: str = "val/accuracy",
+        mode: Literal["max", "min"] = "max",
+        every_n_minutes: Annotated[float, Field(gt=0)] | None = None,
+    ) -> None:
+        self.last = Path(dirpath) / LAST
+        self.previous = Path(dirpath) / PREVIOUS
+        self.best = Path(dirpath) / BEST
         self.monitor = monitor
+        self.every_n_minutes = every_n_minutes
         self.sign = 1 if mode == "max" else -1
         self.best_model_path = ""
         self.best_model_score: float | None = None
         self.last_is_best = False
+        self.saved_at = self.started_at = time.monotonic()
+        self.seconds_before = 0.0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.saved_at = self.started_at = time.monotonic()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["train_seconds"] = self.seconds_before + time.monotonic() - self.started_at
+        checkpoint["log_files"] = sizes_of_log_files(trainer, self.last.parent.parent)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.seconds_before = checkpoint["train_seconds"]
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_model_score": self.best_model_score}
@@ -64,15 +93,25 @@ class BestAndLast(Checkpoint):
         if not self.last_is_best:  # in the midst of an epoch
             self.save_best(trainer)
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.every_n_minutes is None or not can_be_saved(trainer, batch_idx):
+            return
+        if trainer.strategy.broadcast(time.monotonic() - self.saved_at > 60 * self.every_n_minutes):
+            self.save_last(trainer)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not (self.last_is_best or self.best_model_score is None):
-            self.save(trainer, self.last)
+            self.save_last(trainer)
             return
         self.save_best(trainer)
         if trainer.is_global_zero and self.best_model_path:
+            self.keep_previous()
             give_second_name(self.best, self.last)  # afterwards: the last must not tell of a best that is not there yet
         trainer.strategy.barrier()
         self.last_is_best = False
+        self.saved_at = time.monotonic()
 
     def is_best(self, trainer: Trainer) -> bool:
         """Whether this validation was the best so far, or the first one that gave a number."""
@@ -91,9 +130,42 @@ class BestAndLast(Checkpoint):
         self.save(trainer, self.best)
         self.best_model_path = "" if trainer.fast_dev_run else str(self.best)  # type: ignore[attr-defined]
 
+    def save_last(self, trainer: Trainer) -> None:
+        """Write last.ckpt; the one that was there becomes previous.ckpt."""
+        if trainer.is_global_zero:
+            self.keep_previous()
+        self.save(trainer, self.last)
+        self.saved_at = time.monotonic()
+
+    def keep_previous(self) -> None:
+        if self.last.exists():
+            give_second_name(self.last, self.previous)
+
     def save(self, trainer: Trainer, path: Path) -> None:
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.save_checkpoint(path, weights_only=False)
+            if trainer.is_global_zero:
+                remove(self.last.parent.parent / REPLACED)  # the run that this one takes the place of
+
+
+def can_be_saved(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether a checkpoint after this batch holds all there is: gradients are used up, and no validation follows."""
+    if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
+        return False
+    number = trainer.fit_loop.total_batch_idx if trainer.check_val_every_n_epoch is None else batch_idx
+    interval = trainer.val_check_batch  # a number of batches, or inf or None where it is measured otherwise
+    return not (trainer.enable_validation and isinstance(interval, int) and (number + 1) % interval == 0)
+
+
+def sizes_of_log_files(trainer: Trainer, folder: Path) -> dict[str, int]:
+    """Of the loggers' files in a folder, with all that has been logged so far, in bytes."""
+    sizes = {}
+    for logger in trainer.loggers if trainer.is_global_zero else []:
+        logger.save()
+        if logger.log_dir and Path(logger.log_dir).is_relative_to(folder):
+            files = [path for path in Path(logger.log_dir).rglob("*") if path.is_file()]
+            sizes.update({path.relative_to(folder).as_posix(): path.stat().st_size for path in files})
+    return sizes
 
 
 def give_second_name(file: Path, name: Path) -> None:
@@ -131,4 +203,5 @@ def chosen_weights(trainer: Trainer) -> ChosenWeights:
     if not path:
         return ChosenWeights(None, trainer.current_epoch, metrics)
     checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-    return ChosenWeights(path, checkpoint["epoch"] + 1, metrics | checkpoint["metrics"])
+    of_last_epoch = {name: value for name, value in metrics.items() if not name.startswith("val/")}
+    return ChosenWeights(path, checkpoint["epoch"] + 1, checkpoint["metrics"] | of_last_epoch)

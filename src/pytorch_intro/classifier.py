@@ -100,7 +100,7 @@ class Classifier(LightningModule):
     def log_epoch(self, stage: str, metrics: EpochMetrics) -> None:
         """Log <stage>/loss and <stage>/accuracy of the epoch, and begin anew."""
         values = {f"{stage}/{name}": value for name, value in metrics.compute().items()}
-        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True)
+        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, logger=stage != "train")  # see EpochLog
         metrics.reset()
 
     def configure_optimizers(self) -> Any:
@@ -109,9 +109,14 @@ class Classifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the validation's figures beside the weights that they were measured with."""
-        metrics = self.trainer.callback_metrics
-        checkpoint["metrics"] = {name: value.item() for name, value in metrics.items() if name.startswith("val/")}
+        """Keep the epoch's figures beside the weights that they were measured with."""
+        checkpoint["metrics"] = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
+        checkpoint["train_metrics"] = self.train_metrics.sums_of_processes()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the sums of an epoch that was interrupted."""
+        if self.trainer.training:
+            self.train_metrics.go_on(checkpoint["train_metrics"][self.trainer.global_rank])
 
 
 def add(metrics: EpochMetrics, logits: Tensor, targets: Tensor) -> None:

@@ -13,13 +13,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from pytorch_intro.augment import AlternatingFlip, RandomHorizontalFlip
-from pytorch_intro.dataset import Batch, ImageDataset, MappedDataset, Part, already_a_batch
+from pytorch_intro.dataset import Batch, ImageDataset, LiveDataset, MappedDataset, Part, already_a_batch
 from pytorch_intro.decoder import Resize
 from pytorch_intro.errors import UserError
 from pytorch_intro.hardware import device_memory
 from pytorch_intro.normalize import Normalize, kept_statistics
 from pytorch_intro.reading import Reader
 from pytorch_intro.sampler import EpochBatches
+from pytorch_intro.seeding import seed_draws
 from pytorch_intro.source import Source
 from pytorch_intro.splits import Splitting, check_classes
 
@@ -131,6 +132,20 @@ class DataModule(LightningDataModule):
         self.classes: list[str]
         self.normalize: Normalize
         self.mix: nn.Module | None = None
+        self.epoch = 0  # that training begins with, and
+        self.batches_done = 0  # how many batches of it an interrupted run has trained on
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in the data the training is."""
+        assert self.trainer is not None
+        epochs, batches = self.trainer.fit_loop.epoch_progress.current, self.trainer.fit_loop.epoch_loop.batch_progress
+        is_within_epoch = epochs.ready > epochs.processed  # type: ignore[attr-defined]
+        done = batches.current.ready if is_within_epoch else 0
+        return {"epoch": epochs.processed, "batches_done": done}  # type: ignore[attr-defined]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Let training begin there. Lightning tells its loops only after loaders have been made."""
+        self.epoch, self.batches_done = state_dict["epoch"], state_dict["batches_done"]
 
     def setup(self, stage: str) -> None:
         """Load the training and validation images, once; for the test, the test images too."""
@@ -214,7 +229,11 @@ class DataModule(LightningDataModule):
         if device := self.resident_device(part):
             log.info("data: %s images are kept on %s", f"{len(part):,}", device)
             part = part.to(device)
-        batches = EpochBatches(len(part), self.batch_size, shuffle, self.seed, world, rank, training, device)
+        epoch, start = (self.epoch, self.batches_done) if training else (0, 0)
+        batches = EpochBatches(len(part), self.batch_size, shuffle, self.seed, world, rank, training, start, device)
+        batches.set_epoch(epoch)  # as Lightning does too, but after workers have begun to fetch
+        if isinstance(part.dataset, LiveDataset):
+            part = Part(part.dataset.drawn(self.seed, batches.epoch_drawn), part.indices)
         return DataLoader(
             cast(Dataset[Batch], part),  # whose __getitems__ gives batches
             batch_sampler=cast(Any, batches),
@@ -238,6 +257,13 @@ class DataModule(LightningDataModule):
                 f"data.on_device=true: {len(part):,} images do not fit into the memory of {device}; leave it out"
             )
         return device if fits else None
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Let what a training step draws depend on the seed, its number and the process, on nothing before it."""
+        if self.trainer is not None and self.trainer.training:
+            number = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
+            seed_draws(self.trainer.strategy.root_device, "step", self.seed, self.trainer.global_rank, number)
+        return batch
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """On the device: images (N, C, H, W) uint8 to float32, augmented and mixed for training, normalised."""

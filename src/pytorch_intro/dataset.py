@@ -1,6 +1,7 @@
 """Decoded images as a data set: indexed like a list, or fetched a batch at a time."""
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +11,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from pytorch_intro.decoder import Decoder
+from pytorch_intro.seeding import seed_draws
+
+CPU = torch.device("cpu")
 
 Sample = tuple[Tensor, int]
 Batch = tuple[Tensor, Tensor]
@@ -100,14 +104,22 @@ class MappedDataset(ImageDataset):
 class LiveDataset(Images):
     """A data set of single images that is asked anew for each image, every epoch.
 
+    What it draws at random is a function of the seed, the epoch and the image's number, whichever process draws it.
+
     Args:
         samples: `samples[i]` is an image of any kind and its label.
         decoder: Brings them to one shape.
         targets: (N,) int64, the labels.
         classes: The classes' names.
+
+    Attributes:
+        seed: Of what is drawn at random.
+        epoch: () int64, the current one, in memory that worker processes share.
     """
 
     held = "asked for anew each time"
+    seed = 0
+    epoch = torch.zeros((), dtype=torch.int64)
 
     def __init__(self, samples: Any, decoder: Decoder, targets: Tensor, classes: Sequence[str]) -> None:
         self.samples = samples
@@ -116,7 +128,14 @@ class LiveDataset(Images):
         self.classes = list(classes)
         self.image_shape = (decoder.channels, *decoder.size)
 
+    def drawn(self, seed: int, epoch: Tensor) -> "LiveDataset":
+        """The same data set with this seed and this epoch, which may go on."""
+        same = copy(self)
+        same.seed, same.epoch = seed, epoch
+        return same
+
     def __getitem__(self, index: int) -> Sample:
+        seed_draws(CPU, "image", self.seed, int(self.epoch), index)
         return torch.from_numpy(self.decoder(self.samples[index][0])), int(self.targets[index])
 
     def __getitems__(self, indices: Indices) -> Batch:

@@ -12,11 +12,29 @@ log = logging.getLogger(__name__)
 
 
 class EpochLog(Callback):
-    """Logs lr every few steps, epoch_seconds and images_per_second every epoch, and a line of text an epoch.
+    """Logs lr every few steps, train/…, epoch_seconds and images_per_second every epoch, and a line of text an epoch.
+
+    It hands an epoch's figures to the loggers itself: Lightning would do so after the epoch's checkpoint is saved, and
+    a run that is killed there and carried on would lack them.
 
     epoch_seconds is the time of the training batches alone, without validation and checkpoints; images_per_second
     counts the images of all devices.
     """
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.seconds = 0.0
+        self.complete = self.validated = False
+        self.clock = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"images": self.images, "seconds": self.seconds, "validated": self.validated}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        vars(self).update(state_dict)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.clock = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.images = 0
@@ -46,7 +64,11 @@ class EpochLog(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         times = {"epoch_seconds": self.seconds, "images_per_second": self.images / self.seconds}
-        pl_module.log_dict(times, rank_zero_only=True)
+        pl_module.log_dict(times, rank_zero_only=True, logger=False)
+        metrics = trainer.callback_metrics.items() if self.complete else ()  # else those of the epoch before
+        trained = {name: value.item() for name, value in metrics if name.startswith("train/")}
+        for logger in trainer.loggers:
+            logger.log_metrics({**trained, **times}, step=trainer.global_step - 1)  # as Lightning counts
         if trainer.is_global_zero:
             stages = [stage for stage, done in (("train", self.complete), ("val", self.validated)) if done]
             log.info(epoch_line(trainer, stages, times))

@@ -1,6 +1,7 @@
 """Loss and accuracy over an epoch, gathered on the device."""
 
 import torch
+import torch.distributed
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -38,3 +39,17 @@ class EpochMetrics(Metric):
     def compute(self) -> dict[str, Tensor]:
         """loss and accuracy, () float32 each; accuracy is a share of 1."""
         return {"loss": self.losses / self.images, "accuracy": self.hits / self.images}
+
+    def sums_of_processes(self) -> list[dict[str, Tensor]]:
+        """What each process has gathered so far, on the host."""
+        mine = {"losses": self.losses.cpu(), "hits": self.hits.cpu(), "images": self.images.cpu()}
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return [mine]
+        sums = [mine] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(sums, mine)
+        return sums
+
+    def go_on(self, sums: dict[str, Tensor]) -> None:
+        """Go on from what this process had gathered."""
+        for name, value in sums.items():
+            setattr(self, name, value.to(self.device))

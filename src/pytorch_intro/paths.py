@@ -12,14 +12,19 @@ CONFIG_DIR = PROJECT / "conf"
 _RESERVED = re.compile(r"sweeps|bench|\d{4}-\d\d-\d\d")
 
 
-def new_run_dir(outputs: str, name: str | int | None) -> str:
-    """The folder of a run: outputs/<name>, or a fresh outputs/<date>/<time> when it has no name.
+def new_run_dir(outputs: str, name: str | int | None, resume: str | None = None) -> str:
+    """The folder of a run: outputs/<name>, or a fresh outputs/<date>/<time> when it has no name; or one to carry on.
 
     The fresh folder is made here and at once, since only the making tells two runs of the same second apart.
 
     Raises:
-        UserError: if the name would leave the outputs folder or take one that is used otherwise.
+        UserError: if the name would leave the outputs folder or take one that is used otherwise, or if there is no run
+            to carry on.
     """
+    if resume is not None:
+        if not (Path(resume) / "config.yaml").is_file():
+            raise UserError(f"resume={resume}: there is no config.yaml, so it is no run's folder; choose another")
+        return str(resume)
     if name is not None:
         return str(Path(outputs) / checked_name(str(name)))
     return str(fresh_dir(Path(outputs) / datetime.now().strftime("%Y-%m-%d/%H-%M-%S")))

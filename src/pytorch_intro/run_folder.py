@@ -1,27 +1,41 @@
 """The folder of one run: its config, written first; its result, written last; what lies between."""
 
 import json
+import logging
 import os
 import shutil
+import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from pytorch_intro.atomic import atomic_write
-from pytorch_intro.errors import UserError
+from pytorch_intro.errors import UserError, one_line
 from pytorch_intro.flat_config import flatten
 from pytorch_intro.paths import PROJECT
 
+log = logging.getLogger(__name__)
+
 Result = dict[str, Any]
+
+LOCK, HOLDER, REPLACED = ".lock", ".holder", ".replaced"
+KEPT = (LOCK, HOLDER, REPLACED)
+UNCOMPARED = ("overwrite", "resume", "outputs")  # of settings, what says nothing about a run
 
 
 class RunFolder:
-    """Paths in a run's folder, and the rules by which it is begun and finished.
+    """Paths in a run's folder, and the rules by which it is begun, carried on and finished.
 
-    A folder with checkpoints has something to lose; one with a result.json is finished. Neither config.yaml nor
-    result.json is ever seen half-written.
+    A folder with a config.yaml holds a run, and one with a result.json is finished. Neither of the two is ever seen
+    half-written.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -29,48 +43,92 @@ class RunFolder:
         self.config_file = self.path / "config.yaml"
         self.result_file = self.path / "result.json"
         self.checkpoints = self.path / "checkpoints"
+        self.replaced = self.path / REPLACED
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other processes out; the system gives the folder free when this one ends, however it does.
+
+        Raises:
+            UserError: if another one is at work here.
+        """
+        if not is_first_process():
+            yield
+            return
+        holder = self.path / HOLDER
+        try:
+            with FileLock(self.path / LOCK, timeout=0):
+                write_atomically(holder, f"process {os.getpid()} on {socket.gethostname()}")
+                yield
+                holder.unlink(missing_ok=True)
+        except Timeout:
+            who = holder.read_text() if holder.exists() else "another process"
+            raise UserError(
+                f"{self.path}: {who} is training here; wait for it to end, or give this run another name"
+            ) from None
+
+    def recorded_config(self, config: DictConfig) -> DictConfig:
+        """The config that the run in this folder was started with, if that is to be carried on: resume=DIR.
+
+        Raises:
+            UserError: if it holds no run, or if the command line has settings of its own.
+        """
+        if config.resume is None:
+            return config
+        given = HydraConfig.get().overrides.task
+        others = [setting for setting in given if not setting.startswith(("resume=", "outputs="))]
+        if others:
+            raise UserError(f"resume={config.resume}: that run has its own config; leave out {' '.join(others)}")
+        recorded = load_config(self.config_file)
+        now = {"resume": config.resume, "outputs": config.outputs, "overwrite": False}
+        return cast(DictConfig, OmegaConf.merge(recorded, now))
 
     def recorded_result(self, config: DictConfig) -> Result | None:
         """The result, if this config has been run here to its end.
 
         Raises:
-            UserError: if the folder belongs to a run with another config, or to one that did not finish.
+            UserError: if the folder belongs to a run with another config.
         """
-        has_something = self.result_file.exists() or self.checkpoints.exists()
-        if not has_something or config.overwrite or not is_first_process():
+        if not self.config_file.exists() or config.overwrite or not is_first_process():
             return None
-        if differences := _differences(OmegaConf.load(self.config_file), config):
+        if differences := _differences(load_config(self.config_file), config):
             raise UserError(
                 f"{self.path} holds a run with another config ({'; '.join(differences)}); "
                 "give this one another name, or overwrite=true to start anew"
             )
-        if not self.result_file.exists():
-            raise UserError(
-                f"{self.path} holds a run that did not finish; give this one another name, "
-                "or overwrite=true to start anew"
-            )
-        return json.loads(self.result_file.read_text())
+        return json.loads(self.result_file.read_text()) if self.result_file.exists() else None
 
     def begin(self, config: DictConfig) -> None:
-        """Claim the folder by writing its config.yaml.
+        """Claim the folder by writing its config.yaml, unless the run there is carried on.
 
-        With overwrite=true what an earlier run left is removed, except for its log, which goes on.
+        With overwrite=true an earlier run is put aside, except for its log, which goes on. It is removed when the new
+        one has a checkpoint.
         """
         if not is_first_process():
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        earlier = list(self.path.iterdir()) if config.overwrite and self.config_file.exists() else []
-        for path in earlier:
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.suffix != ".log":
-                path.unlink()
-        write_atomically(self.config_file, OmegaConf.to_yaml(config))
+        if config.overwrite and self.config_file.exists():
+            self.put_aside()
+        if not self.config_file.exists():
+            write_atomically(self.config_file, OmegaConf.to_yaml(config))
+
+    def put_aside(self) -> None:
+        """Move the run that is here out of the way; one without checkpoints is not worth that, if another one is."""
+        earlier = [path for path in self.path.iterdir() if path.name not in KEPT and path.suffix != ".log"]
+        if self.replaced.exists() and not self.checkpoints.exists():
+            for path in earlier:
+                remove(path)
+            return
+        remove(self.replaced)
+        self.replaced.mkdir()
+        for path in sorted(earlier, key=lambda path: path == self.config_file):  # it is last, and so tells what is here
+            path.rename(self.replaced / path.name)
+        log.info("the earlier run is kept in %s until this one has a checkpoint", os.path.relpath(self.replaced))
 
     def discard_unless_begun(self) -> None:
         """Remove what a mistake before the beginning left here: a log and the folder, if there is nothing else."""
         left = list(self.path.iterdir())
-        if [path.name for path in left] in ([], ["train.log"]):
+        if {path.name for path in left} <= {"train.log", LOCK, HOLDER}:
             for path in left:
                 path.unlink()
             self.path.rmdir()
@@ -79,6 +137,34 @@ class RunFolder:
         """Write the result, which says that the run is finished."""
         if is_first_process():
             write_atomically(self.result_file, json.dumps(result, indent=2) + "\n")
+
+
+def load_config(file: Path) -> DictConfig:
+    """The config that a run was started with.
+
+    Raises:
+        UserError: if there is none, or none that can be read.
+    """
+    try:
+        config = OmegaConf.load(file)
+        OmegaConf.to_container(config)
+    except FileNotFoundError:
+        raise UserError(
+            f"{file}: there is no such file, so {file.parent} holds no run; choose another folder"
+        ) from None
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{file}: it cannot be read ({one_line(error)}); choose another folder") from error
+    if not isinstance(config, DictConfig) or "seed" not in config:
+        raise UserError(f"{file}: it is no config of a run; choose another folder")
+    return config
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def is_first_process() -> bool:
@@ -93,9 +179,9 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def _differences(recorded: Any, config: DictConfig) -> list[str]:
-    """Dotted keys whose values differ, with both values; `overwrite` says nothing about a run."""
+    """Dotted keys whose values differ, with both values; some say nothing about a run."""
     before, now = flatten(recorded), flatten(config)
-    keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and key != "overwrite"]
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and key not in UNCOMPARED]
     return [f"{key}: {before.get(key, 'absent')} there, {now.get(key, 'absent')} here" for key in keys]
 
 

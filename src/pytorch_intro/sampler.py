@@ -21,7 +21,12 @@ class EpochBatches(Sampler[Tensor]):
         num_replicas, rank: How many processes there are, and which of them this is.
         training: Give all processes the same number of images: as many as are missing are drawn twice. And add an image
             that would be a batch by itself, which batch norm cannot learn from, to the batch before.
+        start: Batches that the first pass leaves out, since they were fetched before the run was interrupted.
         device: Where the numbers are handed over; whatever it is, they are the same.
+
+    Attributes:
+        epoch: Of the next pass.
+        epoch_drawn: () int64 in shared memory: the epoch of the pass that is under way, for worker processes to see.
     """
 
     def __init__(
@@ -33,6 +38,7 @@ class EpochBatches(Sampler[Tensor]):
         num_replicas: int = 1,
         rank: int = 0,
         training: bool = False,
+        start: int = 0,
         device: torch.device | None = None,
     ) -> None:
         self.total = total
@@ -41,17 +47,21 @@ class EpochBatches(Sampler[Tensor]):
         self.seed = seed
         self.share = range(rank, -(-total // num_replicas) * num_replicas if training else total, num_replicas)
         self.is_one_over = training and len(self.share) > batch_size > 1 == len(self.share) % batch_size
+        self.start = start
         self.device = device
         self.epoch = 0
+        self.epoch_drawn = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
-        """Number of batches."""
+        """Number of batches of a whole epoch."""
         return -(-len(self.share) // self.batch_size) - self.is_one_over
 
     def __iter__(self) -> Iterator[Tensor]:
         """Batches of (up to batch_size,) int64."""
         order = self.order().to(self.device)  # once an epoch: a batch of it is a view
-        for number in range(len(self)):
+        self.epoch_drawn.fill_(self.epoch)
+        start, self.start = self.start, 0
+        for number in range(start, len(self)):
             is_last = number == len(self) - 1
             yield order[number * self.batch_size : None if is_last else (number + 1) * self.batch_size]
         self.epoch += 1

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from pytorch_intro.build import build
 from pytorch_intro.checkpoint import AtomicCheckpointIO
+from pytorch_intro.interruption import Interruption
 
 
 def build_trainer(trainer: DictConfig, callbacks: DictConfig, logger: DictConfig, hardware: dict[str, Any]) -> Trainer:
@@ -29,10 +30,13 @@ def build_trainer(trainer: DictConfig, callbacks: DictConfig, logger: DictConfig
     kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
     switches = {switch: trainer[switch] and any(isinstance(c, kinds[switch]) for c in made) for switch in kinds}
     unwanted = tuple(kinds[switch] for switch, on in switches.items() if not on)
-    wanted = [callback for callback in made if not isinstance(callback, unwanted)]
+    wanted = [*(callback for callback in made if not isinstance(callback, unwanted)), Interruption()]
     fixed = {"callbacks": wanted, "logger": loggers, "plugins": [AtomicCheckpointIO()], **switches, **hardware}
     fixed["use_distributed_sampler"] = False  # each process takes its own share of the images; see sampler.py
-    return build(trainer, "trainer", **fixed)
+    made_trainer: Trainer = build(trainer, "trainer", **fixed)
+    # With max_steps, Lightning 2.6.6 ends an epoch a second time when a run is carried on from the end of it.
+    made_trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+    return made_trainer
 
 
 def be_quiet() -> None:
@@ -44,5 +48,7 @@ def be_quiet() -> None:
     warnings.filterwarnings("ignore", ".*is smaller than the logging interval.*")
     # Without validation images, or test images, that is intended.
     warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero.*")
+    # A run that is carried on begins at the batch that its checkpoint tells; see sampler.py.
+    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
     # Lightning 2.6.6 on torch 2.14.
     warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")

@@ -1,0 +1,192 @@
+"""An interrupted run, carried on by the same command, ends with the bits of one that was not interrupted."""
+
+import json
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Command
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from pytorch_intro.classifier import Classifier
+
+SMALL = [
+    "data=sample",
+    "trainer=cpu",
+    "trainer.precision=32-true",
+    "trainer.max_epochs=3",
+    "trainer.limit_train_batches=6",
+    "trainer.log_every_n_steps=1",
+    "model.width=4",
+    "data/augment=[flip,crop,erasing]",
+    "data.mixup_alpha=0.2",
+    "callbacks.checkpoint.every_n_minutes=1e-9",  # after every step
+]
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing catches it."""
+
+
+@contextmanager
+def killed_at(batch: int) -> Iterator[None]:
+    """End the training in the midst of this batch, counted from 0 through all epochs."""
+    original = Classifier.training_step
+
+    def step(self: Classifier, images: Any, batch_idx: int) -> torch.Tensor:
+        if self.trainer.fit_loop.total_batch_idx == batch:
+            raise Killed
+        return original(self, images, batch_idx)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Classifier, "training_step", step)
+        with pytest.raises(Killed):
+            yield
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """The same weights, metrics and curves, to the last bit."""
+    for name in ("best", "last"):
+        a, b = (torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True) for run in (one, other))
+        assert (a["epoch"], a["global_step"]) == (b["epoch"], b["global_step"])
+        for key, value in a["state_dict"].items():
+            assert torch.equal(value, b["state_dict"][key]), key
+        assert a["callbacks"].keys() == b["callbacks"].keys()
+    results = [json.loads((run / "result.json").read_text()) for run in (one, other)]
+    for key in ("val/accuracy", "val/loss", "test/accuracy", "test/loss", "epochs", "best_epoch", "seed"):
+        assert results[0][key] == results[1][key], key
+    assert results[1]["images_per_second"] > 0
+    assert curves(one) == curves(other)
+
+
+def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every point of every curve that does not measure time; none is hidden because a later one takes its place."""
+    events = EventAccumulator(str(run / "tensorboard"), purge_orphaned_data=False).Reload()
+    timed = ("epoch_seconds", "images_per_second")
+    points = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    return {tag: [(step, 0.0) for step, _ in some] if tag in timed else some for tag, some in points.items()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "batches"),
+    [
+        ([], [0, 1, 5, 6, 9, 17]),
+        (["trainer.val_check_interval=2"], [2, 3, 7]),
+        (["trainer.accumulate_grad_batches=4"], [3, 5, 9]),
+        (["trainer.max_epochs=-1", "trainer.max_steps=15"], [4, 6, 13]),
+        (["trainer.check_val_every_n_epoch=2"], [7, 13]),
+        (["callbacks.checkpoint.every_n_minutes=null"], [8, 12]),
+    ],
+)
+def test_a_run_that_was_killed_carries_on_to_the_same_bits(
+    command: Command, tmp_path: Path, arguments: list[str], batches: list[int]
+) -> None:
+    """Whichever step it was killed in, also in the first and the last of an epoch."""
+    assert command(*SMALL, *arguments, "name=whole").code == 0
+    for batch in batches:
+        with killed_at(batch):
+            command(*SMALL, *arguments, f"name=killed-{batch}")
+        answer = command(*SMALL, *arguments, f"name=killed-{batch}")
+        assert answer.code == 0, answer.err
+        assert_same_run(tmp_path / "outputs" / "whole", tmp_path / "outputs" / f"killed-{batch}")
+
+
+def test_a_run_killed_while_it_was_tested_is_tested_again(command: Command, tmp_path: Path) -> None:
+    """Without training again, and with the figures of its last epoch."""
+    assert command(*SMALL, "name=whole").code == 0
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Classifier, "on_test_epoch_end", killed)
+        with pytest.raises(Killed):
+            command(*SMALL, "name=killed")
+    answer = command(*SMALL, "name=killed")
+    assert answer.code == 0
+    assert "epoch 3/3" not in answer.out
+    assert_same_run(tmp_path / "outputs" / "whole", tmp_path / "outputs" / "killed")
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(command: Command, tmp_path: Path) -> None:
+    """Said so, and to the same bits; without any that is whole, from the beginning."""
+    assert command(*SMALL, "name=whole").code == 0
+    for damaged in (["last.ckpt"], ["last.ckpt", "previous.ckpt"], ["best.ckpt"]):
+        name = f"damaged-{len(damaged)}-{damaged[0][:4]}"
+        with killed_at(9):
+            command(*SMALL, f"name={name}")
+        for file in (tmp_path / "outputs" / name / "checkpoints" / file for file in damaged):
+            content = bytearray(file.read_bytes())
+            content[len(content) // 2] ^= 1
+            file.unlink()  # it may have a second name
+            file.write_bytes(content)
+        answer = command(*SMALL, f"name={name}")
+        assert answer.code == 0, answer.err
+        assert f"{damaged[0]} cannot be read" in answer.out
+        assert_same_run(tmp_path / "outputs" / "whole", tmp_path / "outputs" / name)
+
+
+def test_a_run_is_carried_on_by_its_folder_alone(command: Command, tmp_path: Path) -> None:
+    """Also where the folder was moved to; settings beside it are refused."""
+    assert command(*SMALL, "name=whole").code == 0
+    with killed_at(9):
+        command(*SMALL, "name=killed")
+    moved = tmp_path / "moved"
+    (tmp_path / "outputs" / "killed").rename(moved)
+    refused = command(f"resume={moved}", "seed=1")
+    assert (refused.code, "leave out seed=1" in refused.err) == (2, True), refused.err
+    assert command(f"resume={moved}").code == 0
+    assert_same_run(tmp_path / "outputs" / "whole", moved)
+    assert "finished before" in command(f"resume={moved}").out
+    assert command(f"resume={tmp_path}").code == 2
+
+
+def test_overwriting_keeps_the_earlier_run_until_there_is_a_checkpoint(command: Command, tmp_path: Path) -> None:
+    run = tmp_path / "outputs" / "first"
+    assert command(*SMALL, "name=first").code == 0
+    before = (run / "checkpoints" / "best.ckpt").read_bytes()
+    anew = [*SMALL, "name=first", "seed=1", "overwrite=true"]
+    for _ in range(2):  # a second one that fails leaves the first alone, too
+        with killed_at(0):
+            command(*anew)
+        assert (run / ".replaced" / "checkpoints" / "best.ckpt").read_bytes() == before
+    assert command(*anew).code == 0
+    assert not (run / ".replaced").exists()
+    assert json.loads((run / "result.json").read_text())["seed"] == 1
+
+
+class Trap:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "previous.ckpt", "best.ckpt"])
+@pytest.mark.parametrize("as_archive", [True, False])
+def test_a_hostile_checkpoint_is_refused_and_nothing_in_it_runs(
+    command: Command, tmp_path: Path, name: str, as_archive: bool
+) -> None:
+    with killed_at(9):
+        command(*SMALL, "name=first")
+    checkpoints = tmp_path / "outputs" / "first" / "checkpoints"
+    if name == "previous.ckpt":
+        (checkpoints / "last.ckpt").unlink()
+    (checkpoints / name).unlink()
+    trap = Trap(tmp_path / "sprung")
+    if as_archive:
+        torch.save({"state_dict": trap}, checkpoints / name)
+    else:
+        (checkpoints / name).write_bytes(pickle.dumps(trap))
+    answer = command(*SMALL, "name=first")
+    assert answer.code == 2
+    assert answer.err.startswith("error: ")
+    assert name in answer.err
+    assert not (tmp_path / "sprung").exists()
