@@ -62,15 +62,12 @@ def test_a_config_is_flattened_to_dotted_keys() -> None:
     assert flatten(config) == {"a.b": 1, "a.c": [1, 2], "a.d": {}, "e": None, "f": "${a.b}"}
 
 
-def test_a_folder_tells_new_finished_and_interrupted_runs_apart(tmp_path: Path) -> None:
+def test_a_folder_tells_new_and_finished_runs_and_other_configs_apart(tmp_path: Path) -> None:
     config = OmegaConf.create({"seed": 0, "overwrite": False})
     run = RunFolder(tmp_path)
     assert run.recorded_result(config) is None
     run.begin(config)
-    assert run.recorded_result(config) is None  # nothing has been saved yet
-    run.checkpoints.mkdir()
-    with pytest.raises(UserError, match="did not finish"):
-        run.recorded_result(config)
+    assert run.recorded_result(config) is None  # it is to be carried on
     run.finish({"val/accuracy": 0.9})
     assert run.recorded_result(config) == {"val/accuracy": 0.9}
     with pytest.raises(UserError, match="seed: 0 there, 1 here"):

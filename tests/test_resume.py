@@ -1,18 +1,26 @@
 """An interrupted run, carried on by the same command, ends with the bits of one that was not interrupted."""
 
 import json
+import os
 import pickle
+import random
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import Command
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import Dataset
 
 from pytorch_intro.classifier import Classifier
+from pytorch_intro.paths import PROJECT
 
 SMALL = [
     "data=sample",
@@ -190,3 +198,64 @@ def test_a_hostile_checkpoint_is_refused_and_nothing_in_it_runs(
     assert answer.err.startswith("error: ")
     assert name in answer.err
     assert not (tmp_path / "sprung").exists()
+
+
+def started(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A real `python src/train.py …`, once it has saved its first checkpoint."""
+    command = [sys.executable, str(PROJECT / "src" / "train.py"), *arguments, f"outputs={tmp_path / 'outputs'}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    name = next(argument for argument in arguments if argument.startswith("name=")).removeprefix("name=")
+    while not (tmp_path / "outputs" / name / "checkpoints" / "last.ckpt").exists() and process.poll() is None:
+        os.sched_yield()
+    return process
+
+
+LONG = [argument for argument in SMALL if "max_epochs" not in argument] + ["trainer.max_epochs=25"]
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 143), (signal.SIGKILL, -9)]
+)
+def test_a_signal_ends_a_run_that_then_carries_on(
+    command: Command, tmp_path: Path, number: signal.Signals, exit_code: int
+) -> None:
+    """A real process: it saves and says where, unless it is killed; a second one in its folder is refused meanwhile."""
+    process = started(tmp_path, *LONG, "name=stopped")
+    refused = command(*LONG, "name=stopped")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == exit_code, err
+    assert (refused.code, f"process {process.pid} on" in refused.err) == (2, True), refused.err
+    if number != signal.SIGKILL:
+        assert "interrupted after step" in out
+        assert "the same command carries on" in out
+        assert "Traceback" not in err
+    answer = command(*LONG, "name=stopped")
+    assert answer.code == 0, answer.err
+    assert "carried on after step" in answer.out
+    assert command(*LONG, "name=whole").code == 0
+    assert_same_run(tmp_path / "outputs" / "whole", tmp_path / "outputs" / "stopped")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_a_data_set_draws_at_random_is_drawn_again(command: Command, tmp_path: Path, workers: int) -> None:
+    """One's own Dataset that is asked each time, in this process or in workers."""
+    own = ["data=dataset", "data.dataset._target_=test_resume.Noise", f"data.num_workers={workers}", *SMALL[1:]]
+    own += ["data.batch_size=8", "data.mean=[0.5]", "data.std=[0.5]"]
+    assert command(*own, "name=whole").code == 0
+    with killed_at(9):
+        command(*own, "name=killed")
+    answer = command(*own, "name=killed")
+    assert answer.code == 0, answer.err
+    assert_same_run(tmp_path / "outputs" / "whole", tmp_path / "outputs" / "killed")
+
+
+class Noise(Dataset[tuple[torch.Tensor, int]]):
+    """100 images that are other ones each time, by three generators."""
+
+    def __len__(self) -> int:
+        return 100
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        noise = torch.rand(1, 16, 16) * random.random() + torch.from_numpy(np.random.rand(1, 16, 16)).float()
+        return noise / 2, index % 2

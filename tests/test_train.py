@@ -175,16 +175,6 @@ def test_another_config_in_the_same_folder_is_refused_and_overwrite_starts_anew(
     assert len(list((tmp_path / "outputs" / "first" / "tensorboard").glob("events*"))) == 2  # of fit and of test
 
 
-def test_a_run_that_did_not_finish_is_not_trained_over(command: Command, tmp_path: Path) -> None:
-    few = [*SAMPLE, "trainer.max_epochs=1", "trainer.limit_train_batches=2", "name=first"]
-    command(*few)
-    (tmp_path / "outputs" / "first" / "result.json").unlink()
-    answer = command(*few)
-    assert answer.code == 2
-    assert "did not finish" in answer.err
-    assert (tmp_path / "outputs" / "first" / "checkpoints" / "last.ckpt").exists()
-
-
 def test_seed_0_is_a_seed(command: Command, tmp_path: Path) -> None:
     """0 is recorded and used, and unlike another."""
     for seed in (0, 1):

@@ -16,9 +16,9 @@ from pydantic import Field
 
 from pytorch_intro.atomic import atomic_write
 from pytorch_intro.errors import UserError
-from pytorch_intro.run_folder import REPLACED, remove
+from pytorch_intro.run_folder import PREVIOUS, REPLACED, remove
 
-BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+BEST, LAST = "best.ckpt", "last.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

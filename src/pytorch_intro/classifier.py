@@ -98,9 +98,9 @@ class Classifier(LightningModule):
         self.one_view_metrics.reset()
 
     def log_epoch(self, stage: str, metrics: EpochMetrics) -> None:
-        """Log <stage>/loss and <stage>/accuracy of the epoch, and begin anew."""
+        """Log <stage>/loss and <stage>/accuracy of the epoch, and begin anew. EpochLog hands train/… to the loggers."""
         values = {f"{stage}/{name}": value for name, value in metrics.compute().items()}
-        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, logger=stage != "train")  # see EpochLog
+        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, logger=False if stage == "train" else None)
         metrics.reset()
 
     def configure_optimizers(self) -> Any:

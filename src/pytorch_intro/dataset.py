@@ -113,13 +113,13 @@ class LiveDataset(Images):
         classes: The classes' names.
 
     Attributes:
-        seed: Of what is drawn at random.
+        seed: Of what is drawn at random; None until it is told.
         epoch: () int64, the current one, in memory that worker processes share.
     """
 
     held = "asked for anew each time"
-    seed = 0
-    epoch = torch.zeros((), dtype=torch.int64)
+    seed: int | None = None
+    epoch: Tensor
 
     def __init__(self, samples: Any, decoder: Decoder, targets: Tensor, classes: Sequence[str]) -> None:
         self.samples = samples
@@ -135,7 +135,8 @@ class LiveDataset(Images):
         return same
 
     def __getitem__(self, index: int) -> Sample:
-        seed_draws(CPU, "image", self.seed, int(self.epoch), index)
+        if self.seed is not None:
+            seed_draws(CPU, "image", self.seed, int(self.epoch), index)
         return torch.from_numpy(self.decoder(self.samples[index][0])), int(self.targets[index])
 
     def __getitems__(self, indices: Indices) -> Batch:

@@ -34,7 +34,7 @@ class Interruption(Callback):
         self.exit_code = 0
         self.earlier: dict[int, Any] = {}
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the place of Lightning's handlers, which it removes itself after the training."""
         if threading.current_thread() is threading.main_thread():
             self.earlier = {number: signal.signal(number, self.on_signal) for number in EXIT_CODES}

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 Result = dict[str, Any]
 
+PREVIOUS = "previous.ckpt"
 LOCK, HOLDER, REPLACED = ".lock", ".holder", ".replaced"
 KEPT = (LOCK, HOLDER, REPLACED)
 UNCOMPARED = ("overwrite", "resume", "outputs")  # of settings, what says nothing about a run
@@ -44,6 +45,7 @@ class RunFolder:
         self.result_file = self.path / "result.json"
         self.checkpoints = self.path / "checkpoints"
         self.replaced = self.path / REPLACED
+        self.is_mine = False  # whether this process began the run that is here
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -59,8 +61,13 @@ class RunFolder:
         try:
             with FileLock(self.path / LOCK, timeout=0):
                 write_atomically(holder, f"process {os.getpid()} on {socket.gethostname()}")
-                yield
-                holder.unlink(missing_ok=True)
+                try:
+                    yield
+                except Exception:
+                    self.give_up_unless_saved()
+                    raise
+                finally:
+                    holder.unlink(missing_ok=True)
         except Timeout:
             who = holder.read_text() if holder.exists() else "another process"
             raise UserError(
@@ -111,6 +118,7 @@ class RunFolder:
             self.put_aside()
         if not self.config_file.exists():
             write_atomically(self.config_file, OmegaConf.to_yaml(config))
+            self.is_mine = True
 
     def put_aside(self) -> None:
         """Move the run that is here out of the way; one without checkpoints is not worth that, if another one is."""
@@ -125,6 +133,17 @@ class RunFolder:
             path.rename(self.replaced / path.name)
         log.info("the earlier run is kept in %s until this one has a checkpoint", os.path.relpath(self.replaced))
 
+    def give_up_unless_saved(self) -> None:
+        """Leave the folder to another config, or to the run that was put aside, if nothing has been saved."""
+        if not self.is_mine or self.checkpoints.exists():
+            return
+        self.config_file.unlink()
+        if self.replaced.exists():
+            for path in self.replaced.iterdir():
+                remove(self.path / path.name)
+                path.rename(self.path / path.name)
+            self.replaced.rmdir()
+
     def discard_unless_begun(self) -> None:
         """Remove what a mistake before the beginning left here: a log and the folder, if there is nothing else."""
         left = list(self.path.iterdir())
@@ -134,8 +153,9 @@ class RunFolder:
             self.path.rmdir()
 
     def finish(self, result: Result) -> None:
-        """Write the result, which says that the run is finished."""
+        """Write the result, which says that the run is finished and needs no checkpoint to fall back to."""
         if is_first_process():
+            (self.checkpoints / PREVIOUS).unlink(missing_ok=True)
             write_atomically(self.result_file, json.dumps(result, indent=2) + "\n")
 
 
