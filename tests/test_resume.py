@@ -1,5 +1,6 @@
 """An interrupted run, carried on by the same command, ends with the bits of one that was not interrupted."""
 
+import functools
 import json
 import os
 import pickle
@@ -7,7 +8,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from conftest import Command
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import Dataset
 
+import train
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.paths import PROJECT
 
@@ -34,6 +36,9 @@ SMALL = [
     "data.mixup_alpha=0.2",
     "callbacks.checkpoint.every_n_minutes=1e-9",  # after every step
 ]
+
+
+WholeRuns = Callable[..., Path]
 
 
 class Killed(BaseException):
@@ -79,33 +84,51 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(step, 0.0) for step, _ in some] if tag in timed else some for tag, some in points.items()}
 
 
+@pytest.fixture(scope="module")
+def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> WholeRuns:
+    """The folder of a run that was not interrupted, by its arguments; each is run once."""
+    outputs = tmp_path_factory.mktemp("whole")
+
+    @functools.cache
+    def run(*arguments: str) -> Path:
+        name = f"run-{run.cache_info().currsize}"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["src/train.py", *arguments, f"name={name}", f"outputs={outputs}"])
+            train.main()
+        return outputs / name
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("arguments", "batches"),
     [
-        ([], [0, 1, 5, 6, 9, 17]),
-        (["trainer.val_check_interval=2"], [2, 3, 7]),
-        (["trainer.accumulate_grad_batches=4"], [3, 5, 9]),
-        (["trainer.max_epochs=-1", "trainer.max_steps=15"], [4, 6, 13]),
-        (["trainer.check_val_every_n_epoch=2"], [7, 13]),
-        (["callbacks.checkpoint.every_n_minutes=null"], [8, 12]),
+        ([], [0, 5, 6, 17]),
+        (["trainer.val_check_interval=2"], [2, 7]),
+        (["trainer.accumulate_grad_batches=4"], [3, 9]),
+        (["trainer.max_epochs=-1", "trainer.max_steps=15"], [6, 13]),
+        (["trainer.check_val_every_n_epoch=2"], [7]),
+        (["callbacks.checkpoint.every_n_minutes=null"], [8]),
     ],
 )
 def test_a_run_that_was_killed_carries_on_to_the_same_bits(
-    command: Command, tmp_path: Path, arguments: list[str], batches: list[int]
+    command: Command, tmp_path: Path, whole_runs: WholeRuns, arguments: list[str], batches: list[int]
 ) -> None:
     """Whichever step it was killed in, also in the first and the last of an epoch."""
-    assert command(*SMALL, *arguments, "name=whole").code == 0
+    whole = whole_runs(*SMALL, *arguments)
     for batch in batches:
         with killed_at(batch):
             command(*SMALL, *arguments, f"name=killed-{batch}")
         answer = command(*SMALL, *arguments, f"name=killed-{batch}")
         assert answer.code == 0, answer.err
-        assert_same_run(tmp_path / "outputs" / "whole", tmp_path / "outputs" / f"killed-{batch}")
+        assert_same_run(whole, tmp_path / "outputs" / f"killed-{batch}")
 
 
-def test_a_run_killed_while_it_was_tested_is_tested_again(command: Command, tmp_path: Path) -> None:
+def test_a_run_killed_while_it_was_tested_is_tested_again(
+    command: Command, tmp_path: Path, whole_runs: WholeRuns
+) -> None:
     """Without training again, and with the figures of its last epoch."""
-    assert command(*SMALL, "name=whole").code == 0
+    whole = whole_runs(*SMALL)
 
     def killed(*_: Any) -> None:
         raise Killed
@@ -117,12 +140,14 @@ def test_a_run_killed_while_it_was_tested_is_tested_again(command: Command, tmp_
     answer = command(*SMALL, "name=killed")
     assert answer.code == 0
     assert "epoch 3/3" not in answer.out
-    assert_same_run(tmp_path / "outputs" / "whole", tmp_path / "outputs" / "killed")
+    assert_same_run(whole, tmp_path / "outputs" / "killed")
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(command: Command, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    command: Command, tmp_path: Path, whole_runs: WholeRuns
+) -> None:
     """Said so, and to the same bits; without any that is whole, from the beginning."""
-    assert command(*SMALL, "name=whole").code == 0
+    whole = whole_runs(*SMALL)
     for damaged in (["last.ckpt"], ["last.ckpt", "previous.ckpt"], ["best.ckpt"]):
         name = f"damaged-{len(damaged)}-{damaged[0][:4]}"
         with killed_at(9):
@@ -135,12 +160,12 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(command: Command, tmp
         answer = command(*SMALL, f"name={name}")
         assert answer.code == 0, answer.err
         assert f"{damaged[0]} cannot be read" in answer.out
-        assert_same_run(tmp_path / "outputs" / "whole", tmp_path / "outputs" / name)
+        assert_same_run(whole, tmp_path / "outputs" / name)
 
 
-def test_a_run_is_carried_on_by_its_folder_alone(command: Command, tmp_path: Path) -> None:
+def test_a_run_is_carried_on_by_its_folder_alone(command: Command, tmp_path: Path, whole_runs: WholeRuns) -> None:
     """Also where the folder was moved to; settings beside it are refused."""
-    assert command(*SMALL, "name=whole").code == 0
+    whole = whole_runs(*SMALL)
     with killed_at(9):
         command(*SMALL, "name=killed")
     moved = tmp_path / "moved"
@@ -148,7 +173,7 @@ def test_a_run_is_carried_on_by_its_folder_alone(command: Command, tmp_path: Pat
     refused = command(f"resume={moved}", "seed=1")
     assert (refused.code, "leave out seed=1" in refused.err) == (2, True), refused.err
     assert command(f"resume={moved}").code == 0
-    assert_same_run(tmp_path / "outputs" / "whole", moved)
+    assert_same_run(whole, moved)
     assert "finished before" in command(f"resume={moved}").out
     assert command(f"resume={tmp_path}").code == 2
 
@@ -210,14 +235,14 @@ def started(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
     return process
 
 
-LONG = [argument for argument in SMALL if "max_epochs" not in argument] + ["trainer.max_epochs=25"]
+LONG = [argument for argument in SMALL if "max_epochs" not in argument] + ["trainer.max_epochs=10"]
 
 
 @pytest.mark.parametrize(
     ("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 143), (signal.SIGKILL, -9)]
 )
 def test_a_signal_ends_a_run_that_then_carries_on(
-    command: Command, tmp_path: Path, number: signal.Signals, exit_code: int
+    command: Command, tmp_path: Path, whole_runs: WholeRuns, number: signal.Signals, exit_code: int
 ) -> None:
     """A real process: it saves and says where, unless it is killed; a second one in its folder is refused meanwhile."""
     process = started(tmp_path, *LONG, "name=stopped")
@@ -233,21 +258,22 @@ def test_a_signal_ends_a_run_that_then_carries_on(
     answer = command(*LONG, "name=stopped")
     assert answer.code == 0, answer.err
     assert "carried on after step" in answer.out
-    assert command(*LONG, "name=whole").code == 0
-    assert_same_run(tmp_path / "outputs" / "whole", tmp_path / "outputs" / "stopped")
+    assert_same_run(whole_runs(*LONG), tmp_path / "outputs" / "stopped")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_what_a_data_set_draws_at_random_is_drawn_again(command: Command, tmp_path: Path, workers: int) -> None:
+def test_what_a_data_set_draws_at_random_is_drawn_again(
+    command: Command, tmp_path: Path, whole_runs: WholeRuns, workers: int
+) -> None:
     """One's own Dataset that is asked each time, in this process or in workers."""
     own = ["data=dataset", "data.dataset._target_=test_resume.Noise", f"data.num_workers={workers}", *SMALL[1:]]
     own += ["data.batch_size=8", "data.mean=[0.5]", "data.std=[0.5]"]
-    assert command(*own, "name=whole").code == 0
+    whole = whole_runs(*own)
     with killed_at(9):
         command(*own, "name=killed")
     answer = command(*own, "name=killed")
     assert answer.code == 0, answer.err
-    assert_same_run(tmp_path / "outputs" / "whole", tmp_path / "outputs" / "killed")
+    assert_same_run(whole, tmp_path / "outputs" / "killed")
 
 
 class Noise(Dataset[tuple[torch.Tensor, int]]):
