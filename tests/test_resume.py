@@ -80,7 +80,9 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     """Every point of every curve that does not measure time; none is hidden because a later one takes its place."""
     events = EventAccumulator(str(run / "tensorboard"), purge_orphaned_data=False).Reload()
     timed = ("epoch_seconds", "images_per_second")
-    points = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    # Sorted, for the names of files that were begun within the same second do not tell their order.
+    tags = events.Tags()["scalars"]
+    points = {tag: sorted((event.step, event.value) for event in events.Scalars(tag)) for tag in tags}
     return {tag: [(step, 0.0) for step, _ in some] if tag in timed else some for tag, some in points.items()}
 
 
