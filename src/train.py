@@ -5,7 +5,8 @@ import time
 from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.entrypoint import entrypoint
-from pytorch_intro.run_folder import RunFolder, show
+from pytorch_intro.run_folder import RunFolder
+from pytorch_intro.summary import show
 
 
 @entrypoint("train")
@@ -49,7 +50,6 @@ def train(config: DictConfig, run: RunFolder) -> float | None:
     train_seconds = resumed.train_seconds + time.perf_counter() - fit_started
     chosen = chosen_weights(trainer)
     trainer.test(classifier, datamodule, ckpt_path=chosen.path, weights_only=True, verbose=False)
-
     result = result_of(config, trainer, chosen, train_seconds, time.perf_counter() - started)
     run.finish(result)
     show(result, run, config.outputs)

@@ -16,9 +16,7 @@ from pydantic import Field
 
 from pytorch_intro.atomic import atomic_write
 from pytorch_intro.errors import UserError
-from pytorch_intro.run_folder import PREVIOUS, REPLACED, remove
-
-BEST, LAST = "best.ckpt", "last.ckpt"
+from pytorch_intro.run_folder import BEST, LAST, PREVIOUS, REPLACED, remove
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

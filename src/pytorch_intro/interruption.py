@@ -62,9 +62,7 @@ class Interruption(Callback):
         if self.is_over(trainer):
             self.stop(trainer)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.is_over(trainer):
-            self.stop(trainer)
+    on_train_end = on_train_epoch_start  # in both, the epoch before has been saved
 
     def is_over(self, trainer: Trainer) -> bool:
         """Whether a signal has come to this process, or to another one."""

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from pytorch_intro.checkpoint import BEST, LAST
 from pytorch_intro.errors import UserError, one_line
-from pytorch_intro.run_folder import PREVIOUS, is_first_process
+from pytorch_intro.run_folder import BEST, LAST, PREVIOUS, is_first_process
 
 log = logging.getLogger(__name__)
 

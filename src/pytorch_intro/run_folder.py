@@ -5,13 +5,11 @@ import logging
 import os
 import shutil
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,13 +18,12 @@ from yaml import YAMLError
 from pytorch_intro.atomic import atomic_write
 from pytorch_intro.errors import UserError, one_line
 from pytorch_intro.flat_config import flatten
-from pytorch_intro.paths import PROJECT
 
 log = logging.getLogger(__name__)
 
 Result = dict[str, Any]
 
-PREVIOUS = "previous.ckpt"
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 LOCK, HOLDER, REPLACED = ".lock", ".holder", ".replaced"
 KEPT = (LOCK, HOLDER, REPLACED)
 UNCOMPARED = ("overwrite", "resume", "outputs")  # of settings, what says nothing about a run
@@ -57,6 +54,8 @@ class RunFolder:
         if not is_first_process():
             yield
             return
+        from filelock import FileLock, Timeout  # 50 ms, which --help need not wait for
+
         holder = self.path / HOLDER
         try:
             with FileLock(self.path / LOCK, timeout=0):
@@ -203,38 +202,3 @@ def _differences(recorded: Any, config: DictConfig) -> list[str]:
     before, now = flatten(recorded), flatten(config)
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and key not in UNCOMPARED]
     return [f"{key}: {before.get(key, 'absent')} there, {now.get(key, 'absent')} here" for key in keys]
-
-
-def show(result: Result, run: RunFolder, outputs: str, title: str = "finished") -> None:
-    """Print the result as a table, where it lies, and what one can do next."""
-    if not is_first_process():
-        return
-    folder = os.path.relpath(run.path)
-    percent = {name: f"{result[name]:.2%}" for name in ("val/accuracy", "test/accuracy") if result[name] is not None}
-    losses = {name: f"{result[name]:.4f}" for name in ("val/loss", "test/loss") if result[name] is not None}
-    rows = {
-        **percent,
-        **losses,
-        "best epoch": f"{result['best_epoch']} of {result['epochs']}",
-        "parameters": f"{result['parameters']:,}",
-        "seconds": f"{result['train_seconds']:.1f} of training, {result['total_seconds']:.1f} in all",
-        "device": result["device"],
-        "folder": folder,
-    }
-    width = max(map(len, rows))
-    table = "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
-    print(f"\n{title}: {result['name']}\n{table}\n\nnext:\n{next_commands(outputs)}")
-
-
-def next_commands(outputs: str) -> str:
-    """What one can do after a run, as it can be pasted: with the environment's path unless it is activated."""
-    binaries = Path(sys.executable).parent
-    activated = Path(shutil.which("python") or "").parent == binaries
-    prefix = "" if activated else f"{os.path.relpath(binaries)}{os.sep}"
-    script = os.path.relpath(PROJECT / "src" / "train.py")
-    commands = {
-        f"tensorboard --logdir {os.path.relpath(outputs)}": "the curves, at http://localhost:6006",
-        f"python {script} model=mlp": "another network; --help shows every choice",
-        f"python {script} -m seed=0,1,2": "a sweep of three runs",
-    }
-    return "\n".join(f"  {prefix}{command:<34}  # {purpose}" for command, purpose in commands.items())

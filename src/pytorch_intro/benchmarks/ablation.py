@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from pydantic import PositiveInt
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
@@ -17,6 +16,7 @@ from pytorch_intro.benchmarks.workbench import Figures, Workbench, quiet
 from pytorch_intro.build import build
 from pytorch_intro.fashion_mnist import FashionMNIST
 from pytorch_intro.paths import PROJECT
+from pytorch_intro.run_folder import load_config
 
 
 class AblationBenchmark:
@@ -43,15 +43,16 @@ class AblationBenchmark:
             for seed, name in tqdm([(seed, name) for seed in range(self.seeds) for name in runs], "runs", leave=False):
                 outputs = Path(tempfile.mkdtemp(dir=folder))
                 run = run_recipe([device, *self.variants[name]], seed, outputs)
-                config = OmegaConf.load(outputs / "run" / "config.yaml")
-                assert isinstance(config, DictConfig)
-                runs[name].append({**run, "flop": training_flop(config, run["epochs"])})
+                done = runs[name]
+                flop = done[0]["flop"] if done else training_flop(outputs / "run" / "config.yaml", run["epochs"])
+                done.append({**run, "flop": flop})
         tell(runs)
         return {"runs": runs}
 
 
-def training_flop(config: DictConfig, epochs: int) -> float:
-    """Floating point operations of the products in forward and backward passes, over all images and epochs."""
+def training_flop(config_file: Path, epochs: int) -> float:
+    """Floating point operations of the products in a run's forward and backward passes, over all images and epochs."""
+    config = load_config(config_file)
     with quiet():
         datamodule = build(config.data, "data")
         datamodule.setup("fit")

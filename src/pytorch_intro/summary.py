@@ -1,0 +1,44 @@
+"""What a run prints at its end: its result as a table, and what one can do next."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from pytorch_intro.paths import PROJECT
+from pytorch_intro.run_folder import Result, RunFolder, is_first_process
+
+
+def show(result: Result, run: RunFolder, outputs: str, title: str = "finished") -> None:
+    """Print the result as a table, where it lies, and what one can do next."""
+    if not is_first_process():
+        return
+    folder = os.path.relpath(run.path)
+    percent = {name: f"{result[name]:.2%}" for name in ("val/accuracy", "test/accuracy") if result[name] is not None}
+    losses = {name: f"{result[name]:.4f}" for name in ("val/loss", "test/loss") if result[name] is not None}
+    rows = {
+        **percent,
+        **losses,
+        "best epoch": f"{result['best_epoch']} of {result['epochs']}",
+        "parameters": f"{result['parameters']:,}",
+        "seconds": f"{result['train_seconds']:.1f} of training, {result['total_seconds']:.1f} in all",
+        "device": result["device"],
+        "folder": folder,
+    }
+    width = max(map(len, rows))
+    table = "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
+    print(f"\n{title}: {result['name']}\n{table}\n\nnext:\n{next_commands(outputs)}")
+
+
+def next_commands(outputs: str) -> str:
+    """What one can do after a run, as it can be pasted: with the environment's path unless it is activated."""
+    binaries = Path(sys.executable).parent
+    activated = Path(shutil.which("python") or "").parent == binaries
+    prefix = "" if activated else f"{os.path.relpath(binaries)}{os.sep}"
+    script = os.path.relpath(PROJECT / "src" / "train.py")
+    commands = {
+        f"tensorboard --logdir {os.path.relpath(outputs)}": "the curves, at http://localhost:6006",
+        f"python {script} model=mlp": "another network; --help shows every choice",
+        f"python {script} -m seed=0,1,2": "a sweep of three runs",
+    }
+    return "\n".join(f"  {prefix}{command:<34}  # {purpose}" for command, purpose in commands.items())
