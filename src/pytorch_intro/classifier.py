@@ -7,7 +7,7 @@ import torch
 from lightning import LightningModule
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -28,6 +28,7 @@ class Classifier(LightningModule):
         scheduler: Makes the schedule of an optimizer and a total number of steps, math.inf for a training without end.
         label_smoothing: Share of each training label that is spread over all classes (Szegedy et al. 2016).
         mirror: Except for training, average the logits of each image and of its mirror image.
+        shift: Except for training, average the logits of each image shifted by up to so many pixels each way.
         compile: Compile the network by torch.compile, in place, with its default mode or the one that is named;
             reduce-overhead makes CUDA graphs.
     """
@@ -40,11 +41,12 @@ class Classifier(LightningModule):
         scheduler: Callable[[Optimizer, float], LRScheduler],
         label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0,
         mirror: bool | None = False,
+        shift: Annotated[int, Field(ge=0, le=8)] = 0,
         compile: bool | Literal["reduce-overhead", "max-autotune"] = False,
     ) -> None:
         super().__init__()
         # Plain values only: a checkpoint that holds modules or functions does not load with weights_only=True.
-        self.save_hyperparameters("num_classes", "label_smoothing", "mirror")
+        self.save_hyperparameters("num_classes", "label_smoothing", "mirror", "shift")
         self.network = network.to(memory_format=torch.channels_last)  # about twice as fast for convolutions
         if compile:  # in place: the keys of the weights stay as they are
             self.network.compile(mode=None if compile is True else compile)
@@ -52,6 +54,7 @@ class Classifier(LightningModule):
         self.scheduler = scheduler
         self.label_smoothing = label_smoothing
         self.mirror = mirror
+        self.shift = shift
         self.train_metrics = EpochMetrics()
         self.val_metrics = EpochMetrics()
         self.test_metrics = EpochMetrics()
@@ -62,10 +65,18 @@ class Classifier(LightningModule):
         return self.network(images) if self.training else self.views(images).mean(dim=0)
 
     def views(self, images: Tensor) -> Tensor:
-        """The logits of each image, and of its mirror image where that counts too: (1 or 2, N, num_classes)."""
-        views = [images, images.flip(-1)] if self.mirror else [images]
-        logits = self.network(torch.cat(views)).float()  # before the mean, which bfloat16 would round once more
-        return logits.unflatten(0, (len(views), len(images)))
+        """The logits of each image, and of the other views of it that count: (views, N, num_classes) float32.
+
+        The image as it is comes first. A shifted view repeats the pixels of the border.
+        """
+        height, width = images.shape[-2:]
+        offsets = sorted(range(2 * self.shift + 1), key=lambda offset: abs(offset - self.shift))
+        padded = pad(images, [self.shift] * 4, mode="replicate")
+        views = [padded[..., top : top + height, left : left + width] for top in offsets for left in offsets]
+        if self.mirror:
+            views = [view for shifted in views for view in (shifted, shifted.flip(-1))]
+        # In float32 before the mean, which bfloat16 would round once more.
+        return torch.stack([self.network(view).float() for view in views])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch
@@ -93,7 +104,7 @@ class Classifier(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self.log_epoch("test", self.test_metrics)
-        if self.mirror:
+        if self.mirror or self.shift:
             self.log("test/accuracy_one_view", self.one_view_metrics.compute()["accuracy"], sync_dist=True)
         self.one_view_metrics.reset()
 

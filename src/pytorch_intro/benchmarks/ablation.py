@@ -6,17 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+from omegaconf import OmegaConf
 from pydantic import PositiveInt
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from pytorch_intro.benchmarks.accuracy import run_recipe
 from pytorch_intro.benchmarks.workbench import Figures, Workbench, quiet
-from pytorch_intro.build import build
+from pytorch_intro.build import build, build_classifier, build_optimization
 from pytorch_intro.fashion_mnist import FashionMNIST
+from pytorch_intro.hardware import choose_hardware
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.run_folder import load_config
+from pytorch_intro.trainer import build_trainer
 
 
 class AblationBenchmark:
@@ -44,23 +46,27 @@ class AblationBenchmark:
                 outputs = Path(tempfile.mkdtemp(dir=folder))
                 run = run_recipe([device, *self.variants[name]], seed, outputs)
                 done = runs[name]
-                flop = done[0]["flop"] if done else training_flop(outputs / "run" / "config.yaml", run["epochs"])
+                flop = done[0]["flop"] if done else training_flop(outputs / "run" / "config.yaml")
                 done.append({**run, "flop": flop})
         tell(runs)
         return {"runs": runs}
 
 
-def training_flop(config_file: Path, epochs: int) -> float:
-    """Floating point operations of the products in a run's forward and backward passes, over all images and epochs."""
+def training_flop(config_file: Path) -> float:
+    """Floating point operations of the products in a run's training: those of an epoch's first step, for all of it."""
     config = load_config(config_file)
+    few = {"limit_train_batches": 1, "limit_val_batches": 0, "enable_checkpointing": False}
+    config.trainer.update(few)
     with quiet():
+        hardware = choose_hardware(config.trainer.accelerator, config.trainer.devices, config.trainer.precision)
         datamodule = build(config.data, "data")
         datamodule.setup("fit")
-    shape, num_classes = datamodule.image_shape, len(datamodule.classes)
-    network = build(config.model, "model", image_shape=shape, num_classes=num_classes)
-    with FlopCounterMode(display=False) as counter:
-        network(torch.zeros(2, *shape)).sum().backward()
-    return counter.get_total_flops() / 2 * len(datamodule.train_set) * epochs
+        optimization = build_optimization(config.optimizer, config.scheduler)
+        classifier = build_classifier(config.classifier, config.model, datamodule, *optimization)
+        trainer = build_trainer(config.trainer, config.callbacks, OmegaConf.create({}), hardware)
+        with FlopCounterMode(display=False) as counter:
+            trainer.fit(classifier, datamodule)
+    return counter.get_total_flops() * len(datamodule.train_dataloader())
 
 
 def tell(runs: dict[str, list[dict[str, Any]]]) -> None:
