@@ -18,6 +18,7 @@ SETTINGS: dict[str, Any] = {
     "compile": bool | str,
     "overwrite": bool,
     "resume": str | None,
+    "allow": list[str],
     "outputs": str,
     "run_dir": str,
 }
@@ -42,11 +43,11 @@ def check_nodes(config: DictConfig | ListConfig, key: str, settings: dict[str, A
         check_call(cast(DictConfig, config), key)
     for name, value in config.items() if isinstance(config, DictConfig) else enumerate(config):
         path = f"{key}.{name!s}".lstrip(".")
-        if isinstance(value, (DictConfig, ListConfig)):
+        if path in settings:
+            check_value(path, value, settings[path])
+        elif isinstance(value, (DictConfig, ListConfig)):
             if not is_call or _has_target(value):  # else it is a plain value, compared as a whole
                 check_nodes(value, path, settings)
-        elif path in settings:
-            check_value(path, value, settings[path])
         elif not is_call and value is not None and isinstance(config, DictConfig):
             raise UserError(unknown_key(path, settings))
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pytorch_intro.errors import UserError, explain, leave, one_line
+from pytorch_intro.faults import explain_fault
 from pytorch_intro.flat_config import flatten
 from pytorch_intro.paths import CONFIG_DIR, PROJECT, job_dir, new_run_dir, new_sweep_dir
 from pytorch_intro.run_folder import RunFolder
@@ -42,7 +43,7 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
             @functools.wraps(task)
             def job(config: DictConfig) -> object:
                 try:
-                    with environment(TRACEBACK, asked_for), exit_codes():
+                    with environment(TRACEBACK, asked_for), exit_codes(config):
                         return task(config)
                 except Exception as error:
                     failures.append(error)
@@ -103,13 +104,15 @@ def environment(variable: str, value: str) -> Iterator[None]:
 
 
 @contextmanager
-def exit_codes() -> Iterator[None]:
-    """Turn a UserError, Ctrl-C and SIGTERM into their exit codes, before Hydra or Lightning make others of them."""
+def exit_codes(config: DictConfig) -> Iterator[None]:
+    """Turn errors, Ctrl-C and SIGTERM into their exit codes, before Hydra or Lightning make others of them."""
     try:
         yield
     except Exception as error:
         # Lightning tells the user's mistakes by an exception of its own, which is not worth importing it for.
         if not isinstance(error, (UserError, OmegaConfBaseException)) and type(error).__name__ != LIGHTNING_MISTAKE:
+            if fault := explain_fault(error, config):
+                leave(fault, traceback=os.environ[TRACEBACK] != "0", exit_code=1)
             raise
         RunFolder(HydraConfig.get().runtime.output_dir).discard_unless_begun()
         leave(one_line(error), traceback=os.environ[TRACEBACK] != "0")

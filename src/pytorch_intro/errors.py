@@ -17,15 +17,15 @@ class UserError(Exception):
     """A mistake that the user can mend: one sentence that names the key or file, and a remedy."""
 
 
-def leave(line: str, traceback: bool = False) -> NoReturn:
-    """End the program with one line about the user's mistake, below the current exception's traceback if wanted."""
+def leave(line: str, traceback: bool = False, exit_code: int = 2) -> NoReturn:
+    """End the program with one line about what went wrong, below the current exception's traceback if wanted."""
     if traceback:
         print_exc()
     line = " ".join(line.split())
     if len(line) > LONGEST_LINE:
         line = f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
     print("error:", line, file=sys.stderr)
-    sys.exit(2)
+    sys.exit(exit_code)
 
 
 def explain(error: Exception, known_keys: Callable[[], list[str]]) -> str | None:

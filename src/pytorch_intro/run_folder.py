@@ -18,6 +18,7 @@ from yaml import YAMLError
 from pytorch_intro.atomic import atomic_write
 from pytorch_intro.errors import UserError, one_line
 from pytorch_intro.flat_config import flatten
+from pytorch_intro.targets import check_targets
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ Result = dict[str, Any]
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 LOCK, HOLDER, REPLACED = ".lock", ".holder", ".replaced"
 KEPT = (LOCK, HOLDER, REPLACED)
-UNCOMPARED = ("overwrite", "resume", "outputs")  # of settings, what says nothing about a run
+UNCOMPARED = ("overwrite", "resume", "outputs", "allow")  # of settings, what says nothing about a run
 
 
 class RunFolder:
@@ -77,17 +78,20 @@ class RunFolder:
         """The config that the run in this folder was started with, if that is to be carried on: resume=DIR.
 
         Raises:
-            UserError: if it holds no run, or if the command line has settings of its own.
+            UserError: if it holds no run, if its config names what it may not, or if the command line has settings of
+                its own.
         """
         if config.resume is None:
             return config
         given = HydraConfig.get().overrides.task
-        others = [setting for setting in given if not setting.startswith(("resume=", "outputs="))]
+        others = [setting for setting in given if not setting.startswith(("resume=", "outputs=", "allow="))]
         if others:
             raise UserError(f"resume={config.resume}: that run has its own config; leave out {' '.join(others)}")
         recorded = load_config(self.config_file)
-        now = {"resume": config.resume, "outputs": config.outputs, "overwrite": False}
-        return cast(DictConfig, OmegaConf.merge(recorded, now))
+        now = {"resume": config.resume, "outputs": config.outputs, "overwrite": False, "allow": config.allow}
+        merged = cast(DictConfig, OmegaConf.merge(recorded, now))
+        check_targets(merged, config.allow, str(self.config_file))
+        return merged
 
     def recorded_result(self, config: DictConfig) -> Result | None:
         """The result, if this config has been run here to its end.

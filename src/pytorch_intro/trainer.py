@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from pytorch_intro.build import build
 from pytorch_intro.checkpoint import AtomicCheckpointIO
+from pytorch_intro.divergence import StopAtDivergence
 from pytorch_intro.interruption import Interruption
 
 
@@ -30,7 +31,7 @@ def build_trainer(trainer: DictConfig, callbacks: DictConfig, logger: DictConfig
     kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
     switches = {switch: trainer[switch] and any(isinstance(c, kinds[switch]) for c in made) for switch in kinds}
     unwanted = tuple(kinds[switch] for switch, on in switches.items() if not on)
-    wanted = [*(callback for callback in made if not isinstance(callback, unwanted)), Interruption()]
+    wanted = [StopAtDivergence(), *(c for c in made if not isinstance(c, unwanted)), Interruption()]
     fixed = {"callbacks": wanted, "logger": loggers, "plugins": [AtomicCheckpointIO()], **switches, **hardware}
     fixed["use_distributed_sampler"] = False  # each process takes its own share of the images; see sampler.py
     made_trainer: Trainer = build(trainer, "trainer", **fixed)

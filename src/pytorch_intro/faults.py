@@ -1,0 +1,58 @@
+"""What ends a run through no mistake in its settings, told in one sentence with a remedy."""
+
+import errno
+import re
+
+from omegaconf import DictConfig
+
+from pytorch_intro.errors import one_line
+
+DISK_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "your share of the disk is used up"}
+DISK_FULL[errno.EFBIG] = "the file would become larger than the system allows"
+
+CARRY_ON = "the same command carries on from the last checkpoint"
+
+
+class RunError(Exception):
+    """A fault that was found by this project: one sentence, with what to try."""
+
+
+def explain_fault(error: BaseException, config: DictConfig) -> str | None:
+    """The sentence for an error that ended a run; None for one that nothing is known of but its traceback."""
+    if isinstance(error, RunError):
+        return str(error)
+    for cause in chain(error):
+        if isinstance(cause, OSError) and cause.errno in DISK_FULL:
+            where = f" ({cause.filename})" if cause.filename else ""
+            return f"{config.run_dir}: {DISK_FULL[cause.errno]}{where}; make room, and {CARRY_ON}"
+    message = one_line(error) if isinstance(error, Exception) else ""
+    if is_out_of_memory(error, message):
+        return out_of_memory(message, config)
+    if dead := re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", message):
+        return (
+            f"data.num_workers={config.data.num_workers}: a process that fetches images (number {dead[1].strip()}) "
+            f"was killed or ended by itself, as the system has it when memory runs out; make some free, and {CARRY_ON}"
+        )
+    return None
+
+
+def chain(error: BaseException | None) -> list[BaseException]:
+    """The error, and those that it was raised from or in the midst of."""
+    errors: list[BaseException] = []
+    while error is not None and error not in errors:
+        errors.append(error)
+        error = error.__cause__ or error.__context__
+    return errors
+
+
+def is_out_of_memory(error: BaseException, message: str) -> bool:
+    """Of the host or a device: torch has a type for cuda's alone."""
+    words = r"out of memory|can't allocate memory|not enough memory"
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(re.search(words, message)))
+
+
+def out_of_memory(message: str, config: DictConfig) -> str:
+    size = config.data.batch_size
+    smaller = f"data.batch_size={size // 2}" if size > 1 else "smaller images (data.image_size) or a smaller network"
+    details = message.split(";")[0].split(". ")[0] or "MemoryError"
+    return f"data.batch_size={size}: out of memory ({details}); try {smaller}, which is a run with another name"

@@ -1,0 +1,134 @@
+"""What ends a run through no mistake in its settings: one line, exit code 1, and the run can be carried on."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Command, compose
+from test_resume import SMALL, WholeRuns, assert_same_run, whole_runs  # noqa: F401
+from torch.utils.data import Dataset, get_worker_info
+
+from pytorch_intro.divergence import StopAtDivergence
+from pytorch_intro.faults import explain_fault
+from pytorch_intro.paths import PROJECT
+
+
+def limited(size: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A real `python src/train.py …` whose files cannot become larger than so many bytes."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    command = [sys.executable, str(PROJECT / "src" / "train.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, preexec_fn=limit)
+
+
+def test_a_full_disk_ends_in_one_line_and_the_run_carries_on(
+    command: Command,
+    tmp_path: Path,
+    whole_runs: WholeRuns,  # noqa: F811
+) -> None:
+    """Where the checkpoint of the second epoch finds no room: the one before stays, to the bit."""
+    few = [argument for argument in SMALL if "every_n_minutes" not in argument]
+    run = tmp_path / "outputs" / "full"
+    outputs = f"outputs={tmp_path / 'outputs'}"
+    whole = whole_runs(*few)
+    size = (whole / "checkpoints" / "last.ckpt").stat().st_size
+    failed = limited(size - 20_000, *few, "name=full", outputs)
+    assert failed.returncode == 1
+    assert failed.stderr.count("\n") == 1
+    assert failed.stderr.startswith("error: ")
+    assert "larger than the system allows" in failed.stderr
+    assert not (run / "result.json").exists()
+    assert not list((run / "checkpoints").glob(".*")), "nothing half-written is left"
+    answer = command(*few, "name=full")
+    assert answer.code == 0, answer.err
+    assert_same_run(whole, run)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_loss_that_is_no_number_stops_the_run(command: Command, tmp_path: Path, precision: str) -> None:
+    """With the step, the learning rate and what to try."""
+    wild = ["optimizer=sgd", "optimizer.lr=1e30", "scheduler=constant", f"trainer.precision={precision}"]
+    answer = command("data=sample", "trainer=cpu", *wild, "name=wild")
+    assert answer.code == 1
+    assert answer.err.count("\n") == 1
+    for words in ("step", "learning rate of 1e+30", "optimizer.lr", "trainer.gradient_clip_val"):
+        assert words in answer.err
+    assert not list((tmp_path / "outputs" / "wild" / "checkpoints").glob("*.ckpt"))
+
+
+def test_a_run_that_diverges_keeps_its_last_good_checkpoint(command: Command, tmp_path: Path) -> None:
+    """A weight becomes infinite in the last step of the second epoch, whose loss was still a number."""
+
+    def spoil(self: Any, trainer: Any, pl_module: Any, *_: Any) -> None:
+        if trainer.current_epoch == 1 and trainer.is_last_batch:
+            with torch.no_grad():
+                next(pl_module.parameters()).fill_(float("inf"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StopAtDivergence, "on_train_batch_end", spoil)
+        answer = command(*SMALL, "callbacks.checkpoint.every_n_minutes=null", "name=first")
+    assert answer.code == 1
+    last = tmp_path / "outputs" / "first" / "checkpoints" / "last.ckpt"
+    assert str(last) in answer.err
+    checkpoint = torch.load(last, weights_only=True)
+    assert checkpoint["epoch"] == 0
+    assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
+
+
+def test_on_another_device_the_first_bad_loss_is_kept_there() -> None:
+    """Read when an epoch ends: no step waits for it. The meta device has nothing that could be waited for."""
+
+    class Step:
+        global_step = 7
+
+    stop = StopAtDivergence()
+    loss = torch.empty((), device="meta")
+    stop.on_train_batch_end(Step(), None, {"loss": loss}, None, 0)  # type: ignore[arg-type]
+    stop.on_train_batch_end(Step(), None, {"loss": loss}, None, 0)  # type: ignore[arg-type]
+    assert stop.first_bad is not None
+    assert stop.first_bad.device.type == "meta"
+    assert stop.first_bad.dtype == torch.int64
+
+
+def test_no_memory_is_answered_with_smaller_batches() -> None:
+    config = compose("data=sample", "data.batch_size=512")
+    told = [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has …"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 5.00 GB, …)"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:1] err == 0. DefaultCPUAllocator: can't allocate memory: …"),
+        MemoryError(),
+    ]
+    for error in told:
+        line = explain_fault(error, config)
+        assert line
+        assert "try data.batch_size=256" in line
+    assert explain_fault(RuntimeError("something else"), config) is None
+
+
+class Suicidal(Dataset[tuple[torch.Tensor, int]]):
+    """Kills the worker process that asks for its 50th image."""
+
+    def __len__(self) -> int:
+        return 100
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if index == 50 and get_worker_info():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return torch.rand(1, 16, 16) / 2, index % 2
+
+
+def test_a_worker_that_dies_is_named(command: Command) -> None:
+    own = ["data=dataset", "data.dataset._target_=test_faults.Suicidal", "data.num_workers=2", *SMALL[1:]]
+    answer = command(*own, "data.mean=[0.5]", "data.std=[0.5]", "data.in_memory=false", "data.batch_size=8")
+    assert answer.code == 1
+    assert answer.err.count("\n") == 1, answer.err
+    assert "data.num_workers=2" in answer.err
+    assert "was killed" in answer.err

@@ -1,0 +1,88 @@
+"""A run's folder that comes from elsewhere names parts of a training and nothing else."""
+
+from pathlib import Path
+
+import pytest
+from conftest import Command, compose
+from omegaconf import OmegaConf
+from test_resume import SMALL
+
+from pytorch_intro.errors import UserError
+from pytorch_intro.paths import CONFIG_DIR
+from pytorch_intro.targets import check_targets, is_part_of_training, targets_in
+
+HOSTILE = [
+    "os.system",
+    "subprocess.run",
+    "builtins.exec",
+    "pathlib.Path.touch",
+    "torch.os.system",
+    "torch.hub.load",
+    "torch.load",
+    "torch.utils.cpp_extension.load_inline",
+    "torch.utils.collect_env.run",
+    "lightning.pytorch.utilities.migration.utils.pl_legacy_patch",
+    "pytorch_intro.run_folder.remove",
+    "pytorch_intro.run_folder.shutil.rmtree",
+    "pytorch_intro.benchmarks.workbench.run_process",
+    "torchvision.models._utils.Callable",
+    "torch",
+    "",
+    "torch.nn.Nonsense",
+]
+
+
+@pytest.mark.parametrize("target", HOSTILE)
+def test_what_is_no_part_of_a_training_is_refused(target: str) -> None:
+    assert not is_part_of_training(target)
+
+
+def test_every_target_of_this_project_s_configs_is_a_part_of_a_training() -> None:
+    files = [file for file in CONFIG_DIR.rglob("*.yaml") if file.parent.name != "bench"]
+    named = {target for file in files for _, target in targets_in(OmegaConf.to_container(OmegaConf.load(file)), "")}
+    refused = {target for target in named if target != "???" and not is_part_of_training(target)}
+    assert len(named) > 20
+    assert not refused
+
+
+def test_what_the_user_allows_may_be_named() -> None:
+    """A package with all in it, a module, or one object; not what merely begins with the same letters."""
+    config = compose("data=dataset", "data.dataset._target_=stripes.boards.Stripes")
+    for allowed in ("stripes", "stripes.boards", "stripes.boards.Stripes"):
+        check_targets(config, [allowed], "config.yaml")
+    for others in ([], ["stripe"], ["stripes.boards.Strip"], ["boards"], [""]):
+        with pytest.raises(UserError, match=r"config.yaml: data.dataset._target_=stripes.boards.Stripes is refused"):
+            check_targets(config, others, "config.yaml")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": {"_target_": "os.mkdir", "path": "PATH"}},
+        {"callbacks": {"more": {"_target_": "os.mkdir", "path": "PATH"}}},
+        {"trainer": {"plugins": [{"_target_": "os.mkdir", "path": "PATH"}]}},
+        {"model": "${oc.create:'{_target_: os.mkdir, path: PATH}'}"},
+        {"call": "os.mkdir", "model": {"_target_": "${call}", "path": "PATH"}},
+        {"model": {"_target_": "torch.os.mkdir", "path": "PATH"}},
+        {"allow": ["os"], "model": {"_target_": "os.mkdir", "path": "PATH"}},
+    ],
+)
+def test_a_hostile_config_of_a_run_s_folder_is_refused_and_calls_nothing(
+    command: Command, tmp_path: Path, change: dict[str, object]
+) -> None:
+    """However deep, by reference, or with an allowance that it gives itself."""
+    assert command(*SMALL, "trainer.max_epochs=1", "name=first").code == 0
+    run = tmp_path / "outputs" / "first"
+    (run / "result.json").unlink()
+    config = OmegaConf.load(run / "config.yaml")
+    trap = tmp_path / "sprung"
+    if isinstance(change.get("model"), dict):
+        del config.model  # type: ignore[union-attr]
+    merged = OmegaConf.merge(config, OmegaConf.create(OmegaConf.to_yaml(change).replace("PATH", str(trap))))
+    (run / "config.yaml").write_text(OmegaConf.to_yaml(merged))
+    answer = command(f"resume={run}")
+    assert answer.code == 2, answer.err
+    assert answer.err.count("\n") == 1
+    assert "_target_" in answer.err
+    assert str(run / "config.yaml") in answer.err
+    assert not trap.exists()
