@@ -16,15 +16,13 @@ def main(config: DictConfig) -> None:
 
     from pytorch_intro.benchmarks.workbench import Workbench, environment
     from pytorch_intro.build import build, build_classifier, build_optimization
-    from pytorch_intro.check import check
     from pytorch_intro.classifier import Classifier
     from pytorch_intro.datamodule import DataModule
-    from pytorch_intro.hardware import choose_hardware
+    from pytorch_intro.hardware import checked_hardware
     from pytorch_intro.run_folder import write_atomically
     from pytorch_intro.trainer import build_trainer
 
-    hardware = choose_hardware(config.trainer.accelerator, config.trainer.devices, config.trainer.precision)
-    check(OmegaConf.merge(config, {"trainer": hardware}), {"seeds": PositiveInt})
+    hardware = checked_hardware(config, {"seeds": PositiveInt})
     seed_everything(config.seed, verbose=False)
 
     def make_datamodule() -> DataModule:

@@ -2,7 +2,7 @@
 
 import time
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from pytorch_intro.entrypoint import entrypoint
 from pytorch_intro.run_folder import RunFolder
@@ -25,15 +25,13 @@ def train(config: DictConfig, run: RunFolder) -> float | None:
     from lightning import seed_everything
 
     from pytorch_intro.build import build, build_classifier, build_optimization
-    from pytorch_intro.check import check
     from pytorch_intro.checkpoint import chosen_weights
-    from pytorch_intro.hardware import choose_hardware
+    from pytorch_intro.hardware import checked_hardware
     from pytorch_intro.result import result_of
     from pytorch_intro.resumption import checkpoint_to_resume
-    from pytorch_intro.trainer import build_trainer
+    from pytorch_intro.trainer import build_trainer, check_monitors
 
-    hardware = choose_hardware(config.trainer.accelerator, config.trainer.devices, config.trainer.precision)
-    check(OmegaConf.merge(config, {"trainer": hardware}))
+    hardware = checked_hardware(config)
     seed_everything(config.seed, workers=True, verbose=False)
 
     trainer = build_trainer(config.trainer, config.callbacks, config.logger, hardware)
@@ -41,6 +39,7 @@ def train(config: DictConfig, run: RunFolder) -> float | None:
     optimization = build_optimization(config.optimizer, config.scheduler, endless)
     datamodule = build(config.data, "data")
     datamodule.setup("fit")
+    check_monitors(trainer, datamodule)
     classifier = build_classifier(config.classifier, config.model, datamodule, *optimization)
 
     run.begin(config)

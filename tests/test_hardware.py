@@ -115,3 +115,13 @@ def test_a_container_s_memory_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_real_machine_has_what_torch_says() -> None:
     assert available()[-1] == "cpu"
     assert choose_hardware("cpu", os.cpu_count() or 1, "32-true") == {"accelerator": "cpu", "precision": "32-true"}
+
+
+@pytest.mark.parametrize(("accelerator", "precision"), [("mps", "64-true"), ("mps", 64), ("cuda", "bf16-mixed")])
+def test_a_precision_that_the_device_lacks_is_refused(
+    monkeypatch: pytest.MonkeyPatch, accelerator: str, precision: str | int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    with pytest.raises(UserError, match=f"trainer.precision={precision}: {accelerator} here does not"):
+        choose_precision(precision, accelerator)
+    assert choose_precision("32-true", accelerator) == "32-true"

@@ -46,6 +46,73 @@ MISTAKES = {
     "warm-up beyond the end": (["scheduler.warmup_fraction=2"], ["scheduler.warmup_fraction=2"]),
     "name that leaves the folder": (["name=../elsewhere"], ["name='../elsewhere'"]),
     "name that is taken by the project": (["name=sweeps"], ["name='sweeps'"]),
+    "experiment unheard of": (["experiment=fastest"], ["experiment=fastest", "best, fast, good"]),
+    "augmentation unheard of": (["data/augment=[flop]"], ["data/augment", "flop"]),
+    "setting of an augmentation that is not chosen": (["data.augment.crop.padding=2"], ["data.augment.crop"]),
+    "shift longer than the image": (
+        ["data/augment=[crop]", "data.augment.crop.padding=99"],
+        ["padding=99", "at most 28"],
+    ),
+    "probability above 1": (["data/augment=[flip]", "data.augment.flip.p=2"], ["data.augment.flip.p=2"]),
+    "erasing from large to small": (
+        ["data/augment=[erasing]", "+data.augment.erasing.scale=[0.5,0.1]"],
+        ["scale=[0.5, 0.1]", "swap"],
+    ),
+    "std of 0": (["data.std=[0.0]"], ["data.std", "greater than 0"]),
+    "folds without a number of them": (["data.fold=1"], ["data.fold=1", "data.num_folds"]),
+    "fold beyond the last": (["data.num_folds=3", "data.fold=3"], ["data.fold=3", "0 to 2"]),
+    "one fold": (["data.num_folds=1"], ["data.num_folds=1"]),
+    "test_fraction above 1": (["data.test_fraction=2"], ["data.test_fraction=2"]),
+    "negative split seed": (["data.split_seed=-1"], ["data.split_seed=-1"]),
+    "negative mixup": (["data.mixup_alpha=-1"], ["data.mixup_alpha=-1"]),
+    "cutmix of no number": (["data.cutmix_alpha=nan"], ["data.cutmix_alpha"]),
+    "images without pixels": (["data.image_size=0"], ["data.image_size=0"]),
+    "resizing unheard of": (["data.resize=squash"], ["data.resize=squash", "crop"]),
+    "shuffle in words": (["data.shuffle=maybe"], ["data.shuffle=maybe"]),
+    "images on a device that has workers": (
+        ["data.on_device=true", "data.num_workers=1"],
+        ["data.num_workers=1", "data.on_device"],
+    ),
+    "class names that are not there": (["data.target_transform={Hat: head}"], ["data.target_transform", "Trouser"]),
+    "network without channels": (["model.width=0"], ["model.width=0"]),
+    "network that halves images to nothing": (["model.poolings=6"], ["model", "28"]),
+    "layer without features": (["model=mlp", "model.hidden_features=[0]"], ["model.hidden_features"]),
+    "half a block": (["model=resnet", "model.blocks_per_stage=0.5"], ["model.blocks_per_stage=0.5"]),
+    "smoothing of everything": (["classifier.label_smoothing=1"], ["classifier.label_smoothing=1"]),
+    "negative shift": (["classifier.shift=-1"], ["classifier.shift=-1"]),
+    "compile in words": (["compile=fastest"], ["compile=fastest"]),
+    "momentum of 1": (["optimizer.momentum=1"], ["optimizer.momentum=1"]),
+    "negative weight decay": (["optimizer=adamw", "optimizer.weight_decay=-1"], ["optimizer.weight_decay=-1"]),
+    "Nesterov without momentum": (["optimizer=sgd", "optimizer.momentum=0"], ["optimizer", "momentum"]),
+    "best that is neither highest nor lowest": (
+        ["callbacks.checkpoint.mode=best"],
+        ["callbacks.checkpoint.mode=best", "max"],
+    ),
+    "no minutes": (["callbacks.checkpoint.every_n_minutes=0"], ["callbacks.checkpoint.every_n_minutes=0"]),
+    "early stopping without validation": (
+        ["callbacks=early_stopping", "data.val_fraction=0"],
+        ["EarlyStopping", "val/accuracy", "data.val_fraction"],
+    ),
+    "early stopping with validation off": (
+        ["callbacks=early_stopping", "trainer.limit_val_batches=0"],
+        ["EarlyStopping", "trainer.limit_val_batches"],
+    ),
+    "one and a half times all batches": (["trainer.limit_train_batches=1.5"], ["limit_train_batches", "1.5"]),
+    "time in words": (["trainer.max_time=soon"], ["trainer.max_time=soon"]),
+    "clipping unheard of": (
+        ["trainer.gradient_clip_val=1", "trainer.gradient_clip_algorithm=cut"],
+        ["gradient_clip_algorithm"],
+    ),
+    "no gradients gathered": (["trainer.accumulate_grad_batches=0"], ["trainer.accumulate_grad_batches=0"]),
+    "profiler unheard of": (["trainer.profiler=fast"], ["trainer.profiler=fast"]),
+    "strategy unheard of": (["trainer.strategy=abacus"], ["trainer.strategy=abacus"]),
+    "epochs with a fraction": (["trainer.max_epochs=1.5"], ["trainer.max_epochs=1.5"]),
+    "validation of a negative number of batches": (["trainer.limit_val_batches=-1"], ["limit_val_batches", "-1"]),
+    "validation after no epoch": (["trainer.check_val_every_n_epoch=0"], ["trainer.check_val_every_n_epoch=0"]),
+    "clipping below 0": (["trainer.gradient_clip_val=-1"], ["trainer.gradient_clip_val=-1"]),
+    "folder that holds no run": (["resume=/nowhere"], ["resume=/nowhere"]),
+    "allowance that is no list": (["allow=everything"], ["allow=everything"]),
+    "second job of a sweep": (["-m", "seed=0,-1"], ["seed=-1", "no job was begun"]),
     "data root that is missing": (["data=fashion_mnist", "data.root=/nowhere"], ["data.root=/nowhere"]),
 }
 
@@ -56,13 +123,13 @@ def test_a_mistake_ends_in_one_line_and_exit_code_2(
 ) -> None:
     """The line begins with `error: `, names the setting, and nothing is left behind."""
     data = [] if any(argument.startswith("data=") for argument in arguments) else ["data=sample"]
-    answer = command(*data, *arguments)
+    answer = command(*arguments, *data)
     assert answer.code == 2
     assert answer.err.startswith("error: ")
     assert answer.err.count("\n") == 1
     for words in told:
         assert words in answer.err
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "multirun.yaml"]
 
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is an mps device here")
@@ -106,11 +173,11 @@ def test_an_outputs_folder_that_cannot_be_made_is_a_mistake(command: Command, tm
 def test_what_is_no_mistake_of_the_user_s_keeps_its_traceback(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that fills up in the midst of training is not told as a wrong setting."""
+    """Nor is it told as a wrong setting: nothing is known of it."""
 
-    def disk_full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("pytorch_intro.checkpoint.AtomicCheckpointIO.save_checkpoint", disk_full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr("pytorch_intro.checkpoint.AtomicCheckpointIO.save_checkpoint", broken)
+    with pytest.raises(OSError, match="Input/output"):
         command("data=sample", "trainer.max_epochs=1", "trainer.limit_train_batches=2")

@@ -1,5 +1,6 @@
 """An interrupted run, carried on by the same command, ends with the bits of one that was not interrupted."""
 
+import csv
 import functools
 import json
 import os
@@ -23,6 +24,7 @@ from torch.utils.data import Dataset
 import train
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.paths import PROJECT
+from pytorch_intro.run_folder import RunFolder
 
 SMALL = [
     "data=sample",
@@ -143,6 +145,28 @@ def test_a_run_killed_while_it_was_tested_is_tested_again(
     assert answer.code == 0
     assert "epoch 3/3" not in answer.out
     assert_same_run(whole, tmp_path / "outputs" / "killed")
+
+
+def test_a_csv_file_goes_on_too(command: Command, tmp_path: Path) -> None:
+    """Every row once, whichever columns came after the checkpoint: of the next steps, or of the test."""
+
+    def rows(name: str) -> list[dict[str, str]]:
+        with (tmp_path / "outputs" / name / "csv" / "metrics.csv").open() as file:
+            table = list(csv.DictReader(file))
+        timed = ("epoch_seconds", "images_per_second")
+        return [{key: value for key, value in row.items() if key not in timed} for row in table]
+
+    few = [*SMALL, "logger=csv"]
+    assert command(*few, "name=whole").code == 0
+    with killed_at(9):
+        command(*few, "name=killed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "finish", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            command(*few, "name=killed")
+    assert rows("killed") == rows("whole")
+    assert command(*few, "name=killed").code == 0
+    assert rows("killed") == rows("whole")
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(

@@ -7,11 +7,23 @@ from typing import Annotated, Any, cast
 
 import hydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from pydantic import ConfigDict, Field, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
 
 from pytorch_intro.errors import UserError, unknown_key
 
-# The settings that belong to no object.
+AtLeastMinus1 = Annotated[int, Field(ge=-1)]
+
+# The settings that belong to no object, and ranges that Lightning's Trainer does not tell by its signature.
 SETTINGS: dict[str, Any] = {
     "name": str | int | None,
     "seed": Annotated[int, Field(ge=0, lt=2**32)],
@@ -21,6 +33,14 @@ SETTINGS: dict[str, Any] = {
     "allow": list[str],
     "outputs": str,
     "run_dir": str,
+    "trainer.num_nodes": PositiveInt,
+    "trainer.max_epochs": AtLeastMinus1 | None,
+    "trainer.max_steps": AtLeastMinus1,
+    "trainer.max_time": Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d:\d\d$")] | dict[str, float] | None,
+    "trainer.check_val_every_n_epoch": PositiveInt | None,
+    "trainer.accumulate_grad_batches": PositiveInt,
+    "trainer.gradient_clip_val": NonNegativeFloat | None,
+    "trainer.log_every_n_steps": NonNegativeInt | None,
 }
 
 

@@ -72,7 +72,7 @@ class BestAndLast(Checkpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["train_seconds"] = self.seconds_before + time.monotonic() - self.started_at
-        checkpoint["log_files"] = sizes_of_log_files(trainer, self.last.parent.parent)
+        checkpoint["log_files"] = lengths_of_log_files(trainer, self.last.parent.parent)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self.seconds_before = checkpoint["train_seconds"]
@@ -155,15 +155,20 @@ def can_be_saved(trainer: Trainer, batch_idx: int) -> bool:
     return not (trainer.enable_validation and isinstance(interval, int) and (number + 1) % interval == 0)
 
 
-def sizes_of_log_files(trainer: Trainer, folder: Path) -> dict[str, int]:
-    """Of the loggers' files in a folder, with all that has been logged so far, in bytes."""
-    sizes = {}
+def lengths_of_log_files(trainer: Trainer, folder: Path) -> dict[str, int]:
+    """Of the loggers' files in a folder, with all that has been logged so far; see length."""
+    lengths = {}
     for logger in trainer.loggers if trainer.is_global_zero else []:
         logger.save()
         if logger.log_dir and Path(logger.log_dir).is_relative_to(folder):
             files = [path for path in Path(logger.log_dir).rglob("*") if path.is_file()]
-            sizes.update({path.relative_to(folder).as_posix(): path.stat().st_size for path in files})
-    return sizes
+            lengths.update({path.relative_to(folder).as_posix(): length(path) for path in files})
+    return lengths
+
+
+def length(path: Path) -> int:
+    """Of a table its lines, for it is written anew when it gets another column; of any other log its bytes."""
+    return len(path.read_bytes().splitlines()) if path.suffix == ".csv" else path.stat().st_size
 
 
 def give_second_name(file: Path, name: Path) -> None:

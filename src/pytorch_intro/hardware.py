@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig, OmegaConf
 
-from pytorch_intro.check import check_value
+from pytorch_intro.check import check, check_value
 from pytorch_intro.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,21 @@ log = logging.getLogger(__name__)
 CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 Devices = int | str | Sequence[int]
+
+
+def checked_hardware(config: DictConfig, more_settings: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Choose the hardware for a config, and check all of it with that choice.
+
+    Args:
+        more_settings: As of check.
+
+    Raises:
+        UserError: if what was asked for is not there, or if another value is wrong.
+    """
+    trainer = config.trainer
+    hardware = choose_hardware(trainer.accelerator, trainer.devices, trainer.precision)
+    check(OmegaConf.merge(config, {"trainer": hardware}), more_settings)
+    return hardware
 
 
 def choose_hardware(accelerator: str, devices: Devices, precision: str | int | None) -> dict[str, Any]:
@@ -89,8 +105,20 @@ def check_devices(accelerator: str, devices: Devices) -> None:
 
 
 def choose_precision(precision: str | int | None, accelerator: str) -> str | int | None:
-    """bf16-mixed for auto where the hardware itself computes in bfloat16, else 32-true; anything else as it is."""
+    """bf16-mixed for auto where the hardware itself computes in bfloat16, else 32-true; anything else as it is.
+
+    Raises:
+        UserError: if the device cannot compute in what was asked for.
+    """
     if precision != "auto":
+        lacks_bfloat16 = accelerator == "cuda" and not computes_in_bfloat16(accelerator)[0]
+        kind = {"bf16": lacks_bfloat16, "64": accelerator == "mps"}
+        for prefix, is_missing in kind.items():
+            if is_missing and str(precision).startswith(prefix):
+                raise UserError(
+                    f"trainer.precision={precision}: {accelerator} here does not compute in it; "
+                    "trainer.precision=auto takes the fastest that there is"
+                )
         log.info("precision: %s (as asked for)", precision)
         return precision
     fast, reason = computes_in_bfloat16(accelerator)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from pytorch_intro.atomic import atomic_write
 from pytorch_intro.errors import UserError, one_line
 from pytorch_intro.run_folder import BEST, LAST, PREVIOUS, is_first_process
 
@@ -82,14 +83,21 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     return checkpoint
 
 
-def cut_logs(folder: Path, sizes: dict[str, int]) -> None:
-    """Take from the loggers' files what was logged after the checkpoint: it will be logged again."""
-    for kind in {"tensorboard", "csv", *(name.split("/")[0] for name in sizes)}:
+def cut_logs(folder: Path, lengths: dict[str, int]) -> None:
+    """Take from the loggers' files what was logged after the checkpoint: it will be logged again.
+
+    Args:
+        lengths: Of the files when it was written, in lines of a table and bytes of any other.
+    """
+    for kind in {"tensorboard", "csv", *(name.split("/")[0] for name in lengths)}:
         for file in [path for path in (folder / kind).rglob("*") if path.is_file()]:
             name = file.relative_to(folder).as_posix()
-            if name not in sizes:
+            if name not in lengths:
                 file.unlink()
-            elif file.stat().st_size > sizes[name]:
-                os.truncate(file, sizes[name])
+            elif file.suffix == ".csv":
+                with atomic_write(file) as cut:
+                    cut.writelines(file.read_bytes().splitlines(keepends=True)[: lengths[name]])
+            elif file.stat().st_size > lengths[name]:
+                os.truncate(file, lengths[name])
     for left in [*(folder / "checkpoints").glob(".*.tmp"), *(folder / "checkpoints").glob("*.linked")]:
         left.unlink()

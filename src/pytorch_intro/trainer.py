@@ -9,8 +9,10 @@ from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from omegaconf import DictConfig
 
 from pytorch_intro.build import build
-from pytorch_intro.checkpoint import AtomicCheckpointIO
+from pytorch_intro.checkpoint import AtomicCheckpointIO, BestAndLast
+from pytorch_intro.datamodule import DataModule
 from pytorch_intro.divergence import StopAtDivergence
+from pytorch_intro.errors import UserError
 from pytorch_intro.interruption import Interruption
 
 
@@ -38,6 +40,23 @@ def build_trainer(trainer: DictConfig, callbacks: DictConfig, logger: DictConfig
     # With max_steps, Lightning 2.6.6 ends an epoch a second time when a run is carried on from the end of it.
     made_trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
     return made_trainer
+
+
+def check_monitors(trainer: Trainer, datamodule: DataModule) -> None:
+    """Find callbacks that would look for a metric which no validation will give.
+
+    Raises:
+        UserError: for the first.
+    """
+    if datamodule.val_set is not None and trainer.limit_val_batches:
+        return
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        monitor = getattr(callback, "monitor", None)
+        if str(monitor).startswith("val/") and not isinstance(callback, BestAndLast):  # which takes the last then
+            raise UserError(
+                f"callbacks: {type(callback).__name__} looks at {monitor}, and there is no validation; keep images for "
+                "it by data.val_fraction, leave trainer.limit_val_batches, or let it monitor train/loss"
+            )
 
 
 def be_quiet() -> None:
