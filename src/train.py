@@ -11,7 +11,7 @@ from pytorch_intro.summary import show
 
 @entrypoint("train")
 def main(config: DictConfig) -> float | None:
-    run = RunFolder(config.run_dir)
+    run = RunFolder.of(config)
     with run.claimed():
         return train(run.recorded_config(config), run)
 

@@ -61,7 +61,8 @@ def test_an_entrypoint_reads_at_a_glance(script: str) -> None:
 
 ALLOWED = {
     "hydra", "omegaconf", "antlr4", "pydantic", "pydantic_core", "annotated_types", "typing_inspection",
-    "hydra_plugins", "tensorboard", "google", "absl", "attr", "filelock", "torch", "torchvision", "fsspec", "pytorch_intro",
+    "hydra_plugins", "tensorboard", "google", "absl", "attr", "filelock", "torch", "torchvision", "fsspec",
+    "pytorch_intro",
 }  # fmt: skip
 LIST_AT_FIRST_STEP = """
 import os, runpy, sys

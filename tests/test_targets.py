@@ -77,7 +77,7 @@ def test_a_hostile_config_of_a_run_s_folder_is_refused_and_calls_nothing(
     config = OmegaConf.load(run / "config.yaml")
     trap = tmp_path / "sprung"
     if isinstance(change.get("model"), dict):
-        del config.model  # type: ignore[union-attr]
+        del config.model
     merged = OmegaConf.merge(config, OmegaConf.create(OmegaConf.to_yaml(change).replace("PATH", str(trap))))
     (run / "config.yaml").write_text(OmegaConf.to_yaml(merged))
     answer = command(f"resume={run}")

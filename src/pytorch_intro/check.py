@@ -86,7 +86,10 @@ def check_call(node: DictConfig, key: str) -> None:
         hints = {}
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
     for name, value in node.items():
-        if str(name) in ("_target_", "_partial_", "_convert_", "_recursive_", "_args_"):
+        if str(name) in ("_target_", "_convert_", "_args_"):
+            continue
+        if str(name) in ("_partial_", "_recursive_"):
+            check_value(f"{key}.{name!s}", value, bool)
             continue
         if name not in signature.parameters and not takes_any:
             raise UserError(unknown_key(f"{key}.{name!s}", [f"{key}.{known}" for known in signature.parameters]))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -36,6 +37,7 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
         def command() -> None:
             if {"--help", "-h"} & set(sys.argv):
                 return print_help(config_name)
+            order_flags()
             register_resolvers()
             asked_for = os.environ.get(TRACEBACK, "0")
             failures: list[Exception] = []  # of the task itself, which no remedy is known for
@@ -67,6 +69,14 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
 def print_help(config_name: str) -> None:
     """Hydra's --help, without its search through all groups, which takes half a second."""
     print(OmegaConf.load(CONFIG_DIR / "hydra" / "help" / f"{config_name}.yaml").template)
+
+
+def order_flags() -> None:
+    """Let -m stand anywhere among the settings, and answer flags that Hydra does not have in one line."""
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
+    parser = get_args_parser()
+    parser.error = lambda message: leave(f"{message}; --help shows what can be said")  # type: ignore[method-assign]
+    parser.parse_args()
 
 
 def register_resolvers() -> None:

@@ -45,6 +45,18 @@ class RunFolder:
         self.replaced = self.path / REPLACED
         self.is_mine = False  # whether this process began the run that is here
 
+    @classmethod
+    def of(cls, config: DictConfig) -> "RunFolder":
+        """The folder of the run that is asked for.
+
+        Raises:
+            UserError: if run_dir, which other settings refer to, was set to another one.
+        """
+        folder = HydraConfig.get().runtime.output_dir
+        if config.run_dir != folder:
+            raise UserError(f"run_dir={config.run_dir}: it follows from other settings; choose outputs and name")
+        return cls(folder)
+
     @contextmanager
     def claimed(self) -> Iterator[None]:
         """Keep other processes out; the system gives the folder free when this one ends, however it does.
