@@ -112,6 +112,19 @@ def test_bench_ablation_compares_variants_on_the_validation_images_alone(
     assert "| half of them |" in capsys.readouterr().out
 
 
+def test_bench_checkpoints_measures_epochs_with_and_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["bench=checkpoints", "data=sample", "bench.rounds=1", "bench.epochs=2", "trainer=cpu"]
+    monkeypatch.setattr(sys, "argv", ["src/bench.py", *small, f"outputs={tmp_path}"])
+    bench.main()
+    figures = json.loads(next((tmp_path / "bench").glob("*.json")).read_text())
+    assert [len(seconds) for seconds in figures["seconds"].values()] == [2, 2]
+    assert len(figures["saving"]) >= 2
+    assert 0 < figures["share"] < 1
+    assert "a checkpoint" in capsys.readouterr().out
+
+
 def test_the_tutorial_is_the_tutorial() -> None:
     """Its network has its 669,706 parameters; trained and tested as it is written, on a few images."""
     network = quickstart.NeuralNetwork()
@@ -126,7 +139,7 @@ def test_the_tutorial_is_the_tutorial() -> None:
 
 def test_all_benchmarks_are_kept_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = "bench.benchmarks.loop=['data=sample','bench.rounds=1','bench.epochs=1','trainer=cpu']"
-    others = [f"~bench.benchmarks.{name}" for name in ("startup", "data", "accuracy")]
+    others = [f"~bench.benchmarks.{name}" for name in ("startup", "data", "checkpoints", "accuracy")]
     monkeypatch.setattr(sys, "argv", ["src/bench.py", "bench=all", small, *others, f"outputs={tmp_path}"])
     bench.main()
     (file,) = (tmp_path / "bench").glob("*.json")

@@ -173,6 +173,26 @@ def test_an_outputs_folder_that_cannot_be_made_is_a_mistake(command: Command, tm
     assert "outputs" in answer.err
 
 
+def test_a_folder_that_has_become_read_only_is_told_before_the_training(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recorded result can be read there all the same."""
+    few = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
+    assert command(*few, "name=finished").code == 0
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", read_only)
+    answer = command(*few, "name=begun")
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert "begun: nothing can be written there (Read-only file system)" in answer.err
+    assert "epoch" not in answer.out
+    answer = command(*few, "name=finished")
+    assert (answer.code, "finished before" in answer.out) == (0, True), answer.err
+
+
 def test_what_is_no_mistake_of_the_user_s_keeps_its_traceback(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 
 import train
 from pytorch_intro.classifier import Classifier
+from pytorch_intro.interruption import Interruption
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.run_folder import RunFolder
 
@@ -39,6 +40,9 @@ SMALL = [
     "callbacks.checkpoint.every_n_minutes=1e-9",  # after every step
 ]
 
+
+AVERAGED = ["+callbacks.average._target_=lightning.pytorch.callbacks.EMAWeightAveraging"]
+AVERAGED += ["+callbacks.average.decay=0.8"]
 
 WholeRuns = Callable[..., Path]
 
@@ -113,6 +117,8 @@ def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> WholeRuns:
         (["trainer.max_epochs=-1", "trainer.max_steps=15"], [6, 13]),
         (["trainer.check_val_every_n_epoch=2"], [7]),
         (["callbacks.checkpoint.every_n_minutes=null"], [8]),
+        (AVERAGED, [0, 8]),
+        (["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "trainer.max_epochs=8"], [8]),
     ],
 )
 def test_a_run_that_was_killed_carries_on_to_the_same_bits(
@@ -259,6 +265,14 @@ def started(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
     while not (tmp_path / "outputs" / name / "checkpoints" / "last.ckpt").exists() and process.poll() is None:
         os.sched_yield()
     return process
+
+
+def test_a_second_signal_leaves_at_once() -> None:
+    interruption = Interruption()
+    interruption.on_signal(signal.SIGINT, None)
+    with pytest.raises(SystemExit) as left:
+        interruption.on_signal(signal.SIGINT, None)
+    assert left.value.code == 130
 
 
 LONG = [argument for argument in SMALL if "max_epochs" not in argument] + ["trainer.max_epochs=10"]

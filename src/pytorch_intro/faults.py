@@ -7,8 +7,13 @@ from omegaconf import DictConfig
 
 from pytorch_intro.errors import one_line
 
-DISK_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "your share of the disk is used up"}
-DISK_FULL[errno.EFBIG] = "the file would become larger than the system allows"
+DISK = {
+    errno.ENOSPC: "the disk is full; make room",
+    errno.EDQUOT: "your share of the disk is used up; make room",
+    errno.EFBIG: "a file would become larger than the system allows; make room",
+    errno.EROFS: "the disk can only be read; let it be written",
+    errno.EACCES: "a file may not be written; let it be written",
+}
 
 CARRY_ON = "the same command carries on from the last checkpoint"
 
@@ -22,9 +27,9 @@ def explain_fault(error: BaseException, config: DictConfig) -> str | None:
     if isinstance(error, RunError):
         return str(error)
     for cause in chain(error):
-        if isinstance(cause, OSError) and cause.errno in DISK_FULL:
+        if isinstance(cause, OSError) and cause.errno in DISK:
             where = f" ({cause.filename})" if cause.filename else ""
-            return f"{config.run_dir}: {DISK_FULL[cause.errno]}{where}; make room, and {CARRY_ON}"
+            return f"{config.run_dir}: {DISK[cause.errno]}{where}, and {CARRY_ON}"
     message = one_line(error) if isinstance(error, Exception) else ""
     if is_out_of_memory(error, message):
         return out_of_memory(message, config)

@@ -62,29 +62,36 @@ class RunFolder:
         """Keep other processes out; the system gives the folder free when this one ends, however it does.
 
         Raises:
-            UserError: if another one is at work here.
+            UserError: if another one is at work here, or if nothing can be written.
         """
         if not is_first_process():
             yield
             return
         from filelock import FileLock, Timeout  # 50 ms, which --help need not wait for
 
-        holder = self.path / HOLDER
+        holder, lock = self.path / HOLDER, FileLock(self.path / LOCK, timeout=0)
         try:
-            with FileLock(self.path / LOCK, timeout=0):
-                write_atomically(holder, f"process {os.getpid()} on {socket.gethostname()}")
-                try:
-                    yield
-                except Exception:
-                    self.give_up_unless_saved()
-                    raise
-                finally:
-                    holder.unlink(missing_ok=True)
+            lock.acquire()
+            write_atomically(holder, f"process {os.getpid()} on {socket.gethostname()}")
         except Timeout:
             who = holder.read_text() if holder.exists() else "another process"
             raise UserError(
                 f"{self.path}: {who} is training here; wait for it to end, or give this run another name"
             ) from None
+        except OSError as error:
+            if not self.result_file.exists():  # else it can be told all the same
+                raise UserError(
+                    f"{self.path}: nothing can be written there ({error.strerror}); choose another place by outputs=DIR"
+                ) from error
+        try:
+            yield
+        except Exception:
+            self.give_up_unless_saved()
+            raise
+        finally:
+            if lock.is_locked:
+                holder.unlink(missing_ok=True)
+                lock.release()
 
     def recorded_config(self, config: DictConfig) -> DictConfig:
         """The config that the run in this folder was started with, if that is to be carried on: resume=DIR.
