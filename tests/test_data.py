@@ -23,7 +23,7 @@ from pytorch_intro.datamodule import DataModule
 from pytorch_intro.dataset import Batch, ImageDataset
 from pytorch_intro.errors import UserError
 from pytorch_intro.fashion_mnist import FashionMNIST, FashionMNISTSample
-from pytorch_intro.idx import parse_idx
+from pytorch_intro.idx import LARGEST, parse_idx, read_bytes
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.sampler import EpochBatches
 from pytorch_intro.trainer import be_quiet
@@ -339,6 +339,17 @@ def test_bytes_that_are_no_idx_are_refused(content: bytes) -> None:
     """Also those whose header promises more than there is memory for."""
     with pytest.raises(UserError, match=r"^x\.idx"):
         parse_idx(content, Path("x.idx"))
+
+
+def test_an_archive_that_unpacks_to_more_than_memory_holds_is_refused(tmp_path: Path) -> None:
+    """Before it is unpacked: what is read ends at the limit."""
+    file = tmp_path / "train-images-idx3-ubyte.gz"
+    with gzip.open(file, "wb", compresslevel=1) as archive:
+        for _ in range(2 + LARGEST // 2**24):
+            archive.write(bytes(2**24))
+    assert file.stat().st_size < LARGEST / 100
+    with pytest.raises(UserError, match="holds more than 256 MiB"):
+        read_bytes(file)
 
 
 def test_an_image_dataset_takes_any_tensor(images: Tensor) -> None:

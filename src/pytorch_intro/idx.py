@@ -11,7 +11,7 @@ from torch import Tensor
 from pytorch_intro.errors import UserError
 
 _UINT8 = 0x08
-
+LARGEST = 1 << 28  # bytes; Fashion-MNIST's largest file has 47 million
 
 REMEDY = "remove it, and it is fetched again"
 
@@ -24,7 +24,7 @@ def parse_idx(content: bytes, source: Path) -> Tensor:
     """
     dimensions = content[3] if len(content) > 3 else 0
     header = 4 + 4 * dimensions
-    if content[:3] != bytes([0, 0, _UINT8]) or len(content) < header:
+    if content[:3] != bytes([0, 0, _UINT8]) or not 1 <= dimensions <= 4 or len(content) < header:
         raise UserError(f"{source} is not an idx file of unsigned bytes; {REMEDY}")
     shape = np.frombuffer(content, dtype=">u4", count=dimensions, offset=4).astype(np.int64).tolist()
     if len(content) - header != np.prod(shape, dtype=object):
@@ -36,9 +36,14 @@ def read_bytes(path: Path) -> bytes:
     """The file's bytes, decompressed if its name ends in .gz.
 
     Raises:
-        UserError: if it cannot be opened, or the compressed stream is damaged.
+        UserError: if it cannot be opened, is damaged, or is larger than any of its kind: a few bytes of gzip can stand
+            for more than the memory holds.
     """
     try:
-        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read: {error}; {REMEDY}") from error
+    if len(content) > LARGEST:
+        raise UserError(f"{path} holds more than {LARGEST >> 20} MiB, which no file of its kind does; {REMEDY}")
+    return content
