@@ -64,8 +64,12 @@ def test_a_loss_that_is_no_number_stops_the_run(command: Command, tmp_path: Path
     assert not list((tmp_path / "outputs" / "wild" / "checkpoints").glob("*.ckpt"))
 
 
-def test_a_run_that_diverges_keeps_its_last_good_checkpoint(command: Command, tmp_path: Path) -> None:
-    """A weight becomes infinite in the last step of the second epoch, whose loss was still a number."""
+@pytest.mark.parametrize("validates", [True, False])
+def test_a_run_that_diverges_keeps_its_last_good_checkpoint(command: Command, tmp_path: Path, validates: bool) -> None:
+    """A weight becomes infinite in the last step of the second epoch, whose loss was still a number.
+
+    The validation tells, or where there is none the weights themselves, before the checkpoint is written.
+    """
 
     def spoil(self: Any, trainer: Any, pl_module: Any, *_: Any) -> None:
         if trainer.current_epoch == 1 and trainer.is_last_batch:
@@ -74,8 +78,10 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(command: Command, tm
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StopAtDivergence, "on_train_batch_end", spoil)
-        answer = command(*SMALL, "callbacks.checkpoint.every_n_minutes=null", "name=first")
+        validation = [] if validates else ["trainer.limit_val_batches=0"]
+        answer = command(*SMALL, *validation, "callbacks.checkpoint.every_n_minutes=null", "name=first")
     assert answer.code == 1
+    assert ("val/loss is" if validates else "a weight is infinite") in answer.err
     last = tmp_path / "outputs" / "first" / "checkpoints" / "last.ckpt"
     assert str(last) in answer.err
     checkpoint = torch.load(last, weights_only=True)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from pytorch_intro.checkpoint import BestAndLast
@@ -43,7 +44,7 @@ class StopAtDivergence(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loss = trainer.callback_metrics.get("val/loss")
-        if trainer.training and loss is not None and not loss.isfinite():
+        if trainer.state.fn == TrainerFn.FITTING and loss is not None and not loss.isfinite():
             self.stop(trainer, f"val/loss is {loss.item()}", trainer.global_step)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -2,9 +2,13 @@
 
 import functools
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -21,6 +25,9 @@ from pytorch_intro.run_folder import RunFolder
 
 Task = Callable[[DictConfig], object]
 
+SIGNALS = {signal.SIGTERM: 143}  # and their exit codes
+if sys.platform != "win32":
+    SIGNALS[signal.SIGUSR1] = 143  # SLURM's, before it ends a job
 TRACEBACK = "HYDRA_FULL_ERROR"
 LIGHTNING_MISTAKE = "MisconfigurationException"
 
@@ -45,7 +52,7 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
             @functools.wraps(task)
             def job(config: DictConfig) -> object:
                 try:
-                    with environment(TRACEBACK, asked_for), exit_codes(config):
+                    with environment(TRACEBACK, asked_for), ended_by_signals(), exit_codes(config):
                         return task(config)
                 except Exception as error:
                     failures.append(error)
@@ -111,6 +118,24 @@ def environment(variable: str, value: str) -> Iterator[None]:
         os.environ.pop(variable)
         if before is not None:
             os.environ[variable] = before
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGUSR1 end the program at once; in a training, Interruption lets it finish its step before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, leave_by_signal) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def leave_by_signal(number: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(SIGNALS[signal.Signals(number)])
 
 
 @contextmanager

@@ -12,12 +12,11 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from pytorch_intro.checkpoint import BestAndLast, can_be_saved
+from pytorch_intro.entrypoint import SIGNALS
 
 log = logging.getLogger(__name__)
 
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-if sys.platform != "win32":
-    EXIT_CODES[signal.SIGUSR1] = 143  # SLURM's, before it ends a job
+EXIT_CODES = {signal.SIGINT: 130, **SIGNALS}
 
 
 class Interruption(Callback):
