@@ -112,7 +112,7 @@ def test_the_chosen_weights_are_the_best_by_validation(finished_run: Path, resul
 
 def test_the_last_checkpoint_is_of_the_last_epoch_and_the_best_of_the_best(command: Command, tmp_path: Path) -> None:
     """Also where they are not the same: the learning rate is set too high for the first epoch to be beaten."""
-    spoilt = ["optimizer=sgd", "optimizer.lr=1e4", "scheduler=constant", "trainer.max_epochs=3"]
+    spoilt = ["optimizer=sgd", "optimizer.lr=30", "scheduler=constant", "trainer.max_epochs=3"]
     command(*SAMPLE, *spoilt, "trainer.limit_train_batches=1", "data.shuffle=false", "name=first")
     folder = tmp_path / "outputs" / "first"
     best, last = (torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last"))
