@@ -64,15 +64,16 @@ def test_a_config_is_flattened_to_dotted_keys() -> None:
 
 def test_a_folder_tells_new_and_finished_runs_and_other_configs_apart(tmp_path: Path) -> None:
     config = OmegaConf.create({"seed": 0, "overwrite": False})
+    result = {"name": "first", "val/accuracy": 0.9, "test/accuracy": 0.8, "epochs": 3, "parameters": 7}
     run = RunFolder(tmp_path)
     assert run.recorded_result(config) is None
     run.begin(config)
     assert run.recorded_result(config) is None  # it is to be carried on
-    run.finish({"val/accuracy": 0.9})
-    assert run.recorded_result(config) == {"val/accuracy": 0.9}
+    run.finish(result)
+    assert run.recorded_result(config) == result
     with pytest.raises(UserError, match="seed: 0 there, 1 here"):
         run.recorded_result(OmegaConf.create({"seed": 1, "overwrite": False}))
-    assert json.loads(run.result_file.read_text()) == {"val/accuracy": 0.9}
+    assert json.loads(run.result_file.read_text()) == result
 
 
 @pytest.mark.parametrize("can_link", [True, False])

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -325,3 +326,60 @@ class Noise(Dataset[tuple[torch.Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         noise = torch.rand(1, 16, 16) * random.random() + torch.from_numpy(np.random.rand(1, 16, 16)).float()
         return noise / 2, index % 2
+
+
+def test_files_that_are_no_run_s_stay(command: Command, tmp_path: Path) -> None:
+    """One's own notes in a run's folder and among its curves, whatever becomes of the run."""
+    notes = [tmp_path / "outputs" / "first" / name for name in ("notes.txt", "tensorboard/notes.txt")]
+    with killed_at(9):
+        command(*SMALL, "name=first")
+    for note in notes:
+        note.write_text("mine")
+    assert command(*SMALL, "name=first").code == 0
+    assert all(note.read_text() == "mine" for note in notes)
+    assert command(*SMALL, "name=first", "seed=1", "overwrite=true").code == 0
+    assert notes[0].read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "checkpoints/best.ckpt", "x"])
+def test_a_checkpoint_that_would_cut_other_files_is_refused(command: Command, tmp_path: Path, name: str) -> None:
+    """Logs are cut where the checkpoint tells; it may tell of nothing else."""
+    beside = tmp_path / "outputs" / "thesis.txt"
+    with killed_at(9):
+        command(*SMALL, "name=first")
+    beside.write_text("mine")
+    last = tmp_path / "outputs" / "first" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    last.unlink()
+    torch.save({**checkpoint, "log_files": {name: 0}}, last)
+    answer = command(*SMALL, "name=first")
+    assert (answer.code, "last.ckpt: it is no checkpoint" in answer.err) == (2, True), answer.err
+    assert beside.read_text() == "mine"
+
+
+def test_what_stands_in_the_way_of_a_run_s_files_is_named(command: Command, tmp_path: Path) -> None:
+    """Before the training; in one line each."""
+    run = tmp_path / "outputs" / "first"
+    assert command(*SMALL, "name=first").code == 0
+    (run / "result.json").write_text('{"a":')
+    answers = [(command(*SMALL, "name=first"), "result.json")]
+    (run / "result.json").unlink()
+    shutil.rmtree(run / "tensorboard")
+    (run / "tensorboard").symlink_to(tmp_path)
+    answers.append((command(*SMALL, "name=first"), "tensorboard"))
+    (run / "tensorboard").unlink()
+    (run / "checkpoints" / "last.ckpt").unlink()
+    (run / "checkpoints" / "last.ckpt").mkdir()
+    answers.append((command(*SMALL, "name=first"), "last.ckpt"))
+    shutil.rmtree(run / "checkpoints")
+    (run / "checkpoints").write_text("in the way")
+    answers.append((command(*SMALL, "name=first"), "checkpoints"))
+    (run / "config.yaml").write_text("seed: 0\ncallbacks: null\n")
+    answers.append((command(f"resume={run}"), "config.yaml"))
+    (run / "config.yaml").write_text("a: " + "[" * 3000)
+    answers.append((command(f"resume={run}"), "config.yaml"))
+    (run / "config.yaml").write_text("a: &x\n  b: *x\n")
+    answers.append((command(f"resume={run}"), "config.yaml"))
+    for answer, name in answers:
+        assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+        assert name in answer.err

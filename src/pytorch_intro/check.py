@@ -65,6 +65,8 @@ def check_nodes(config: DictConfig | ListConfig, key: str, settings: dict[str, A
         path = f"{key}.{name!s}".lstrip(".")
         if path in settings:
             check_value(path, value, settings[path])
+        elif isinstance(value, ListConfig) and not is_call and not _has_target(value):
+            raise UserError(unknown_key(path, settings))
         elif isinstance(value, (DictConfig, ListConfig)):
             if not is_call or _has_target(value):  # else it is a plain value, compared as a whole
                 check_nodes(value, path, settings)

@@ -161,9 +161,14 @@ def lengths_of_log_files(trainer: Trainer, folder: Path) -> dict[str, int]:
     for logger in trainer.loggers if trainer.is_global_zero else []:
         logger.save()
         if logger.log_dir and Path(logger.log_dir).is_relative_to(folder):
-            files = [path for path in Path(logger.log_dir).rglob("*") if path.is_file()]
+            files = [path for path in Path(logger.log_dir).rglob("*") if is_log(path) and path.parent != folder]
             lengths.update({path.relative_to(folder).as_posix(): length(path) for path in files})
     return lengths
+
+
+def is_log(path: Path) -> bool:
+    """Whether it is a file of curves, by its name."""
+    return path.suffix == ".csv" or path.name.startswith("events.out.tfevents")
 
 
 def length(path: Path) -> int:

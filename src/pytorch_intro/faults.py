@@ -30,6 +30,8 @@ def explain_fault(error: BaseException, config: DictConfig) -> str | None:
         if isinstance(cause, OSError) and cause.errno in DISK:
             where = f" ({cause.filename})" if cause.filename else ""
             return f"{config.run_dir}: {DISK[cause.errno]}{where}, and {CARRY_ON}"
+    if "data" not in config:  # a benchmark that trains in processes of its own, which say what befell them
+        return None
     message = one_line(error) if isinstance(error, Exception) else ""
     if is_out_of_memory(error, message):
         return out_of_memory(message, config)

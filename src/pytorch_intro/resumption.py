@@ -4,12 +4,13 @@ import logging
 import os
 import pickle
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import torch
 
 from pytorch_intro.atomic import atomic_write
+from pytorch_intro.checkpoint import is_log
 from pytorch_intro.errors import UserError, one_line
 from pytorch_intro.run_folder import BEST, LAST, PREVIOUS, is_first_process
 
@@ -40,7 +41,7 @@ def checkpoint_to_resume(folder: Path) -> Resumed:
     resumed, log_files = Resumed(None, 0.0), {}
     for path in (folder / "checkpoints" / name for name in (LAST, PREVIOUS)):
         checkpoint = read_checkpoint(path) if path.exists() else None
-        if checkpoint and (not has_best(checkpoint) or read_checkpoint(path.with_name(BEST))):
+        if checkpoint and (not has_best(checkpoint) or has_whole_best(path.with_name(BEST))):
             log.info(
                 "carried on after step %d, in epoch %d: %s", checkpoint["global_step"], checkpoint["epoch"] + 1, path
             )
@@ -49,6 +50,11 @@ def checkpoint_to_resume(folder: Path) -> Resumed:
     if is_first_process():
         cut_logs(folder, log_files)
     return resumed
+
+
+def has_whole_best(path: Path) -> bool:
+    """Whether best.ckpt is there and whole."""
+    return path.exists() and read_checkpoint(path) is not None
 
 
 def has_best(checkpoint: dict[str, Any]) -> bool:
@@ -62,6 +68,8 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     Raises:
         UserError: if it holds anything but a checkpoint of this project; nothing in it is run.
     """
+    if not path.is_file():
+        raise UserError(f"{path}: it is no file; remove it, or choose another folder")
     try:
         with path.open("rb") as file:
             if file.read(1) == PICKLE:
@@ -78,9 +86,19 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     except (OSError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
         log.warning("%s cannot be read: %s", path, one_line(error))
         return None
-    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= KEYS:
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= KEYS or not are_logs(checkpoint["log_files"]):
         raise UserError(f"{path}: it is no checkpoint of this project; remove it, or choose another folder")
     return checkpoint
+
+
+def are_logs(lengths: object) -> bool:
+    """Whether these are lengths of files in folders of the run's folder, and no others."""
+    if not isinstance(lengths, dict):
+        return False
+    paths = [PurePosixPath(str(name)) for name in lengths]
+    outside = [path for path in paths if path.is_absolute() or ".." in path.parts or len(path.parts) < 2]
+    protected = [path for path in paths if path.parts[:1] == ("checkpoints",)]
+    return not outside and not protected and all(isinstance(length, int) for length in lengths.values())
 
 
 def cut_logs(folder: Path, lengths: dict[str, int]) -> None:
@@ -90,10 +108,13 @@ def cut_logs(folder: Path, lengths: dict[str, int]) -> None:
         lengths: Of the files when it was written, in lines of a table and bytes of any other.
     """
     for kind in {"tensorboard", "csv", *(name.split("/")[0] for name in lengths)}:
-        for file in [path for path in (folder / kind).rglob("*") if path.is_file()]:
+        if (folder / kind).is_symlink():
+            raise UserError(f"{folder / kind}: it is a link, and files behind it are not touched; put a folder there")
+        for file in [path for path in (folder / kind).rglob("*") if path.is_file() and not path.is_symlink()]:
             name = file.relative_to(folder).as_posix()
             if name not in lengths:
-                file.unlink()
+                if is_log(file):
+                    file.unlink()
             elif file.suffix == ".csv":
                 with atomic_write(file) as cut:
                     cut.writelines(file.read_bytes().splitlines(keepends=True)[: lengths[name]])

@@ -18,7 +18,7 @@ from yaml import YAMLError
 from pytorch_intro.atomic import atomic_write
 from pytorch_intro.errors import UserError, one_line
 from pytorch_intro.flat_config import flatten
-from pytorch_intro.targets import check_targets
+from pytorch_intro.foreign_config import check_foreign
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +26,9 @@ Result = dict[str, Any]
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 LOCK, HOLDER, REPLACED = ".lock", ".holder", ".replaced"
-KEPT = (LOCK, HOLDER, REPLACED)
-UNCOMPARED = ("overwrite", "resume", "outputs", "allow")  # of settings, what says nothing about a run
+WRITTEN = ("config.yaml", "result.json", "checkpoints", "tensorboard", "csv")  # by a run, besides its log
+PARTS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "classifier")  # of its config
+UNCOMPARED = ("overwrite", "resume", "outputs", "allow", "run_dir")  # of settings, what says nothing about a run
 
 
 class RunFolder:
@@ -103,13 +104,17 @@ class RunFolder:
         if config.resume is None:
             return config
         given = HydraConfig.get().overrides.task
-        others = [setting for setting in given if not setting.startswith(("resume=", "outputs=", "allow="))]
+        own = ("resume=", "outputs=", "allow=")
+        others = [setting for setting in given if not setting.lstrip("+").startswith(own)]
         if others:
             raise UserError(f"resume={config.resume}: that run has its own config; leave out {' '.join(others)}")
         recorded = load_config(self.config_file)
+        for part in PARTS:
+            if not isinstance(recorded.get(part), DictConfig):
+                raise UserError(f"{self.config_file}: {part} in it holds no settings; choose another folder")
         now = {"resume": config.resume, "outputs": config.outputs, "overwrite": False, "allow": config.allow}
-        merged = cast(DictConfig, OmegaConf.merge(recorded, now))
-        check_targets(merged, config.allow, str(self.config_file))
+        merged = cast(DictConfig, OmegaConf.merge(recorded, now, {"run_dir": str(self.path)}))
+        check_foreign(merged, self.path, config.allow, str(self.config_file))
         return merged
 
     def recorded_result(self, config: DictConfig) -> Result | None:
@@ -125,7 +130,24 @@ class RunFolder:
                 f"{self.path} holds a run with another config ({'; '.join(differences)}); "
                 "give this one another name, or overwrite=true to start anew"
             )
-        return json.loads(self.result_file.read_text()) if self.result_file.exists() else None
+        return self.result() if self.result_file.exists() else None
+
+    def result(self) -> Result:
+        """What the finished run recorded.
+
+        Raises:
+            UserError: if it cannot be read.
+        """
+        try:
+            result = json.loads(self.result_file.read_text())
+            if not result.keys() >= {"name", "val/accuracy", "test/accuracy", "epochs", "parameters"}:
+                raise ValueError("it is no result of a run")
+        except (OSError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"{self.result_file}: it cannot be read ({one_line(error)}); remove it, and the same command carries "
+                "on from the last checkpoint"
+            ) from error
+        return result
 
     def begin(self, config: DictConfig) -> None:
         """Claim the folder by writing its config.yaml, unless the run there is carried on.
@@ -136,6 +158,8 @@ class RunFolder:
         if not is_first_process():
             return
         self.path.mkdir(parents=True, exist_ok=True)
+        if self.checkpoints.exists() and not self.checkpoints.is_dir():
+            raise UserError(f"{self.checkpoints}: it is no folder; remove it, or give this run another name")
         if config.overwrite and self.config_file.exists():
             self.put_aside()
         if not self.config_file.exists():
@@ -143,8 +167,11 @@ class RunFolder:
             self.is_mine = True
 
     def put_aside(self) -> None:
-        """Move the run that is here out of the way; one without checkpoints is not worth that, if another one is."""
-        earlier = [path for path in self.path.iterdir() if path.name not in KEPT and path.suffix != ".log"]
+        """Move the run that is here out of the way; one without checkpoints is not worth that, if another one is.
+
+        What else lies in the folder stays.
+        """
+        earlier = [path for path in self.path.iterdir() if path.name in WRITTEN]
         if self.replaced.exists() and not self.checkpoints.exists():
             for path in earlier:
                 remove(path)
@@ -194,7 +221,7 @@ def load_config(file: Path) -> DictConfig:
         raise UserError(
             f"{file}: there is no such file, so {file.parent} holds no run; choose another folder"
         ) from None
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+    except (OSError, YAMLError, OmegaConfBaseException, RecursionError, ValueError) as error:
         raise UserError(f"{file}: it cannot be read ({one_line(error)}); choose another folder") from error
     if not isinstance(config, DictConfig) or "seed" not in config:
         raise UserError(f"{file}: it is no config of a run; choose another folder")
