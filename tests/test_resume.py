@@ -280,7 +280,13 @@ LONG = [argument for argument in SMALL if "max_epochs" not in argument] + ["trai
 
 
 @pytest.mark.parametrize(
-    ("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 143), (signal.SIGKILL, -9)]
+    ("number", "exit_code"),
+    [
+        (signal.SIGTERM, 143),
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGUSR1, 143, marks=pytest.mark.torture),
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.torture),
+    ],
 )
 def test_a_signal_ends_a_run_that_then_carries_on(
     command: Command, tmp_path: Path, whole_runs: WholeRuns, number: signal.Signals, exit_code: int
@@ -291,6 +297,7 @@ def test_a_signal_ends_a_run_that_then_carries_on(
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == exit_code, err
+    assert not (tmp_path / "outputs" / "stopped" / "result.json").exists()
     assert (refused.code, f"process {process.pid} on" in refused.err) == (2, True), refused.err
     if number != signal.SIGKILL:
         assert "interrupted after step" in out

@@ -2,10 +2,6 @@
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,7 +15,7 @@ from torch import nn
 
 from pytorch_intro import fashion_mnist
 from pytorch_intro.epoch_log import EpochLog
-from pytorch_intro.paths import CONFIG_DIR, PROJECT
+from pytorch_intro.paths import CONFIG_DIR
 
 SAMPLE = ["data=sample", "trainer=cpu"]
 KEYS = [
@@ -192,26 +188,6 @@ def test_a_sweep_gives_every_job_a_folder_and_returns_the_objective(command: Com
     assert answer.code == 0
     results = sorted((tmp_path / "outputs" / "sweeps" / "seeds").glob("*/result.json"))
     assert len(results) == 2
-
-
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_real_process_with_its_exit_code(sent: signal.Signals, code: int, tmp_path: Path) -> None:
-    """Sent when the second epoch is done; no result.json says that the run is finished."""
-    arguments = [*SAMPLE, "trainer.max_epochs=1000", "name=first", f"outputs={tmp_path}"]
-    unbuffered = os.environ | {"PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        [sys.executable, str(PROJECT / "src" / "train.py"), *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=unbuffered,
-    )  # fmt: skip
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("epoch 2/"):
-            process.send_signal(sent)
-            break
-    process.communicate(timeout=60)
-    assert process.returncode == code
-    assert (tmp_path / "first" / "checkpoints" / "last.ckpt").exists()
-    assert not (tmp_path / "first" / "result.json").exists()
 
 
 def test_training_never_reads_the_official_test_images(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
