@@ -52,6 +52,39 @@ def test_a_full_disk_ends_in_one_line_and_the_run_carries_on(
     assert_same_run(whole, run)
 
 
+def mount(*options: str) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", *options], check=True, capture_output=True)
+
+
+def test_a_small_file_system_that_fills_up_is_carried_on_with_more_room(
+    command: Command,
+    tmp_path: Path,
+    whole_runs: WholeRuns,  # noqa: F811
+) -> None:
+    """A real one, where mounting is allowed: it holds one checkpoint, and the second finds no room."""
+    few = [argument for argument in SMALL if "every_n_minutes" not in argument]
+    whole = whole_runs(*few)
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    room = int(1.7 * (whole / "checkpoints" / "last.ckpt").stat().st_size)
+    try:
+        mount("-o", f"size={room}", "none", str(outputs))
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting is not allowed here")
+    try:
+        failed = command(*few, "name=full")
+        assert (failed.code, failed.err.count("\n")) == (1, 1), failed.err
+        assert "the disk is full" in failed.err
+        assert not (outputs / "full" / "result.json").exists()
+        mount("-o", "remount,size=20m", "none", str(outputs))
+        answer = command(*few, "name=full")
+        assert answer.code == 0, answer.err
+        assert "carried on after step 6" in answer.out
+        assert_same_run(whole, outputs / "full")
+    finally:
+        subprocess.run(["umount", "-l", str(outputs)], check=True)
+
+
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_a_loss_that_is_no_number_stops_the_run(command: Command, tmp_path: Path, precision: str) -> None:
     """With the step, the learning rate and what to try."""
