@@ -90,7 +90,9 @@ def test_ten_signals_of_a_scheduler(tmp_path: Path, whole_runs: WholeRuns, turn:
     """SIGTERM, at a random moment: it ends with 143, or 0 where it was done already."""
     draw = random.Random(100 + turn)
     run = tmp_path / "outputs" / "stopped"
-    assert end_at(at_random, signal.SIGTERM, run, draw, *LONG) in (143, 0)
+    code = end_at(at_random, signal.SIGTERM, run, draw, *LONG)
+    is_done = (run / "result.json").exists()
+    assert code in ((143, 0, -signal.SIGTERM) if is_done else (143,))  # Python hands signals back before it ends
     end_at(lambda run, process, draw: until(lambda: False, process), 0, run, draw, *LONG)
     assert_same_run(whole_runs(*LONG), run)
 

@@ -51,8 +51,9 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
             @functools.wraps(task)
             def job(config: DictConfig) -> object:
+                end_by_signals()
                 try:
-                    with environment(TRACEBACK, asked_for), ended_by_signals(), exit_codes(config):
+                    with environment(TRACEBACK, asked_for), exit_codes(config):
                         return task(config)
                 except Exception as error:
                     failures.append(error)
@@ -120,18 +121,12 @@ def environment(variable: str, value: str) -> Iterator[None]:
             os.environ[variable] = before
 
 
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
+def end_by_signals() -> None:
     """SIGTERM and SIGUSR1 end the program at once; in a training, Interruption lets it finish its step before."""
     if threading.current_thread() is not threading.main_thread():
-        yield
         return
-    before = {number: signal.signal(number, leave_by_signal) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    for number in SIGNALS:
+        signal.signal(number, leave_by_signal)
 
 
 def leave_by_signal(number: int, frame: FrameType | None) -> NoReturn:
