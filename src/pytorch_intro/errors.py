@@ -72,13 +72,16 @@ def _unknown_choice(error: MissingConfigException) -> str:
 
 def _user_error_behind(error: BaseException | None) -> UserError | None:
     """The UserError itself, or the one that OmegaConf wrapped when a resolver raised it."""
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        if isinstance(error, UserError):
-            return error
-        seen.append(error)
+    return next((cause for cause in chain(error) if isinstance(cause, UserError)), None)
+
+
+def chain(error: BaseException | None) -> list[BaseException]:
+    """The error, and those that it was raised from or in the midst of."""
+    errors: list[BaseException] = []
+    while error is not None and error not in errors:
+        errors.append(error)
         error = error.__cause__ or error.__context__
-    return None
+    return errors
 
 
 def one_line(error: Exception) -> str:

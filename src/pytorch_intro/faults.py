@@ -5,7 +5,7 @@ import re
 
 from omegaconf import DictConfig
 
-from pytorch_intro.errors import one_line
+from pytorch_intro.errors import chain, one_line
 
 DISK = {
     errno.ENOSPC: "the disk is full; make room",
@@ -41,15 +41,6 @@ def explain_fault(error: BaseException, config: DictConfig) -> str | None:
             f"was killed or ended by itself, as the system has it when memory runs out; make some free, and {CARRY_ON}"
         )
     return None
-
-
-def chain(error: BaseException | None) -> list[BaseException]:
-    """The error, and those that it was raised from or in the midst of."""
-    errors: list[BaseException] = []
-    while error is not None and error not in errors:
-        errors.append(error)
-        error = error.__cause__ or error.__context__
-    return errors
 
 
 def is_out_of_memory(error: BaseException, message: str) -> bool:
