@@ -13,6 +13,7 @@ from pytorch_intro.checkpoint import AtomicCheckpointIO, BestAndLast
 from pytorch_intro.datamodule import DataModule
 from pytorch_intro.divergence import StopAtDivergence
 from pytorch_intro.errors import UserError
+from pytorch_intro.hardware import keep_freed_memory
 from pytorch_intro.interruption import Interruption
 
 
@@ -27,6 +28,8 @@ def build_trainer(trainer: DictConfig, callbacks: DictConfig, logger: DictConfig
         UserError: if a value is refused.
     """
     be_quiet()
+    if hardware["accelerator"] == "cpu":
+        keep_freed_memory()
     made = [build(node, f"callbacks.{name!s}") for name, node in callbacks.items() if node]
     loggers = [build(node, f"logger.{name!s}") for name, node in logger.items() if node]
     # Where one of these is switched on but not given, Lightning adds its own; where it is off but given, it fails.
