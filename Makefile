@@ -55,6 +55,8 @@ endef
 
 lock:  ## resolve the requirements anew (needs uv); add ARGS=--upgrade for newer versions
 	@uv pip compile --quiet $(LOCK) pyproject.toml -o requirements.txt $(ARGS)
-	@uv pip compile --quiet $(LOCK) pyproject.toml --group test -c requirements.txt -o requirements-test.txt $(ARGS)
+	@uv pip compile --quiet $(LOCK) pyproject.toml --extra export -c requirements.txt -o requirements-export.txt $(ARGS)
+	@uv pip compile --quiet $(LOCK) pyproject.toml --extra export --group test -c requirements-export.txt \
+		-o requirements-test.txt $(ARGS)
 
 LOCK = --universal --python-version 3.10 --generate-hashes --no-annotate --custom-compile-command "make lock"

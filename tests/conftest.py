@@ -1,9 +1,11 @@
 """Set-up that the tests share. All of it is offline and uses no data but the sample that comes with the project."""
 
 import contextlib
+import importlib
 import io
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -68,6 +70,30 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         return Answer(code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`python src/<name>.py …` in this process."""
+
+    def run(name: str, *arguments: str) -> Answer:
+        monkeypatch.setattr(sys, "argv", [f"src/{name}.py", *arguments])
+        GlobalHydra.instance().clear()
+        capsys.readouterr()
+        code: Any = 0
+        try:
+            importlib.import_module(name).main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        return Answer(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def run_copy(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run's folder, elsewhere, to write into."""
+    return Path(shutil.copytree(finished_run, tmp_path / "elsewhere" / "copy"))
 
 
 @pytest.fixture(scope="session")

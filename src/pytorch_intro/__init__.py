@@ -1,1 +1,16 @@
 """PyTorch Intro: image classifiers with PyTorch Lightning and Hydra. Nothing heavy is imported here."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytorch_intro.loading import load_run as load_run
+
+__all__ = ["load_run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "load_run":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pytorch_intro.loading import load_run
+
+    return load_run

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pytorch_intro.dataset import Batch
 from pytorch_intro.epoch_metrics import EpochMetrics
+from pytorch_intro.scores import class_scores
 
 
 class Classifier(LightningModule):
@@ -59,6 +60,7 @@ class Classifier(LightningModule):
         self.val_metrics = EpochMetrics()
         self.test_metrics = EpochMetrics()
         self.one_view_metrics = EpochMetrics()
+        self.test_scores = class_scores(num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) float to logits (N, num_classes)."""
@@ -96,11 +98,16 @@ class Classifier(LightningModule):
     def on_validation_epoch_end(self) -> None:
         self.log_epoch("val", self.val_metrics)
 
+    def on_test_start(self) -> None:
+        self.test_scores.reset()
+
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         images, targets = batch
         views = self.views(images)
-        add(self.test_metrics, views.mean(dim=0), targets)
+        logits = views.mean(dim=0)
+        add(self.test_metrics, logits, targets)
         add(self.one_view_metrics, views[0], targets)
+        self.test_scores.update(logits.softmax(dim=1), targets)
 
     def on_test_epoch_end(self) -> None:
         self.log_epoch("test", self.test_metrics)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, cast
 
@@ -14,9 +15,10 @@ from torchvision.transforms import v2
 
 from pytorch_intro.augment import AlternatingFlip, RandomHorizontalFlip
 from pytorch_intro.dataset import Batch, ImageDataset, LiveDataset, MappedDataset, Part, already_a_batch
-from pytorch_intro.decoder import Resize
+from pytorch_intro.decoder import Resize, border
 from pytorch_intro.errors import UserError
 from pytorch_intro.hardware import device_memory
+from pytorch_intro.inspection import spread
 from pytorch_intro.normalize import Normalize, kept_statistics
 from pytorch_intro.reading import Reader
 from pytorch_intro.sampler import EpochBatches
@@ -158,10 +160,26 @@ class DataModule(LightningDataModule):
             self.normalize = self.suitable_normalize()
             self.mix = mix(len(self.classes), self.mixup_alpha, self.cutmix_alpha)
             self.try_augment()
+            self.save_hyperparameters(self.inputs(), logger=False)  # into every checkpoint
             self.tell()
         if stage == "test" and self.test_set is None and (own_test := self.source.part("test")):
             check_classes(self.classes, own_test, "test")
             self.test_set = own_test
+
+    def inputs(self) -> dict[str, Any]:
+        """What images the network takes and what it tells of them, in plain values, for whoever has its weights alone.
+
+        border is how bright the images' borders are, from 0 to 1; the median of some training images.
+        """
+        images, _ = self.train_set.__getitems__(spread(len(self.train_set)))
+        return {
+            "classes": list(self.classes),
+            "image_shape": list(self.image_shape),
+            "resize": self.source.reader.resize,
+            "mean": list(self.mean or ()),
+            "std": list(self.std or ()),
+            "border": statistics.median(map(border, images.numpy())),
+        }
 
     @property
     def flips(self) -> bool:

@@ -44,10 +44,13 @@ class Decoder:
             if array.shape == (self.channels, *self.size):
                 return array
             image = as_picture(array)
+        return as_pixels(self.resized(self.upright(image)))
+
+    def upright(self, image: Image.Image) -> Image.Image:
+        """The picture as it is to be seen: turned as its EXIF says, RGB or gray, in a size from this one upwards."""
         longer = 2 * max(self.size)  # twice as many pixels as needed are enough to filter
         image.draft("RGB" if self.channels == 3 else "L", (longer, longer))
-        pixels = np.array(self.resized(self.converted(ImageOps.exif_transpose(image))))
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1)) if pixels.ndim == 3 else pixels[None]
+        return self.converted(ImageOps.exif_transpose(image))
 
     def converted(self, image: Image.Image) -> Image.Image:
         """RGB or gray of 8 bits, without transparency."""
@@ -98,10 +101,22 @@ def as_array(image: Any) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
+def border(pixels: np.ndarray) -> float:
+    """How bright the outermost pixels of an image (C, H, W) uint8 are on average, from 0 to 1."""
+    edges = (pixels[:, 0], pixels[:, -1], pixels[:, 1:-1, 0], pixels[:, 1:-1, -1])
+    return float(np.concatenate([edge.ravel() for edge in edges]).mean() / 255)
+
+
 def is_other_way_round(shape: tuple[int, ...], layout: str) -> bool:
     """Whether this looks like the layout of a tensor where an array's is expected, or the reverse."""
     channels, last = (shape[0], shape[-1]) if layout == "(C, H, W)" else (shape[-1], shape[0])
     return channels > 8 and last in (1, 3, 4)
+
+
+def as_pixels(picture: Image.Image) -> np.ndarray:
+    """A gray or RGB picture as an array (C, H, W) uint8."""
+    pixels = np.array(picture)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)) if pixels.ndim == 3 else pixels[None]
 
 
 def as_picture(array: np.ndarray) -> Image.Image:

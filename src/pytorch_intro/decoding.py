@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from pytorch_intro.decoder import Decoder, Resize
 from pytorch_intro.errors import UserError
-from pytorch_intro.image_files import ImageFiles
+from pytorch_intro.image_files import ImageFiles, UnlabelledImages
 
 DEFAULT_SIDE = 64  # pixels
 ALL_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -47,7 +47,8 @@ class Work(Dataset[Seen]):
     def __getitem__(self, index: int) -> Seen:
         try:
             image, label = self.samples[index]
-            with closing(image) if isinstance(self.samples, ImageFiles) else nullcontext():  # others may keep theirs
+            is_own = isinstance(self.samples, (ImageFiles, UnlabelledImages))  # others may keep theirs open
+            with closing(image) if is_own else nullcontext():
                 return Seen(self.function(image), as_label(label))
         except MemoryError:
             raise

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pytorch_intro.errors import UserError, explain, leave, one_line
 from pytorch_intro.faults import explain_fault
+from pytorch_intro.finished_run import recorded_run
 from pytorch_intro.flat_config import flatten
 from pytorch_intro.paths import CONFIG_DIR, PROJECT, job_dir, new_run_dir, new_sweep_dir
 from pytorch_intro.run_folder import RunFolder
@@ -88,11 +89,15 @@ def order_flags() -> None:
 
 
 def register_resolvers() -> None:
-    """Teach the configs ${project:PATH}, ${job_dir:…}, ${new_run_dir:…} and ${new_sweep_dir:…}; see paths.py."""
+    """Teach the configs ${project:PATH}, ${job_dir:…}, ${new_run_dir:…}, ${new_sweep_dir:…} and ${recorded_run:…}.
+
+    See paths.py and finished_run.py.
+    """
     OmegaConf.register_new_resolver("project", lambda path: str(PROJECT / path), replace=True)
     OmegaConf.register_new_resolver("job_dir", job_dir, replace=True)
     OmegaConf.register_new_resolver("new_run_dir", new_run_dir, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("new_sweep_dir", new_sweep_dir, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("recorded_run", recorded_run, use_cache=True, replace=True)
 
 
 def known_keys(config_name: str) -> list[str]:

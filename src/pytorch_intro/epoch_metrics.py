@@ -32,9 +32,9 @@ class EpochMetrics(Metric):
             logits: (N, num_classes).
             targets: (N,) int64.
         """
-        self.losses += loss * len(targets)
-        self.hits += (logits.argmax(dim=1) == targets).sum()
-        self.images += len(targets)
+        self.losses.add_(loss, alpha=len(targets))  # in place: torch's modules take their time to set an attribute
+        self.hits.add_((logits.argmax(dim=1) == targets).sum())
+        self.images.add_(len(targets))
 
     def compute(self) -> dict[str, Tensor]:
         """loss and accuracy, () float32 each; accuracy is a share of 1."""

@@ -16,6 +16,7 @@ DISK = {
 }
 
 CARRY_ON = "the same command carries on from the last checkpoint"
+ONCE_MORE = "start the same command once more"  # of one that has no checkpoints
 
 
 class RunError(Exception):
@@ -26,19 +27,21 @@ def explain_fault(error: BaseException, config: DictConfig) -> str | None:
     """The sentence for an error that ended a run; None for one that nothing is known of but its traceback."""
     if isinstance(error, RunError):
         return str(error)
+    then = CARRY_ON if "resume" in config else ONCE_MORE
     for cause in chain(error):
         if isinstance(cause, OSError) and cause.errno in DISK:
             where = f" ({cause.filename})" if cause.filename else ""
-            return f"{config.run_dir}: {DISK[cause.errno]}{where}, and {CARRY_ON}"
-    if "data" not in config:  # a benchmark that trains in processes of its own, which say what befell them
+            return f"{config.run_dir}: {DISK[cause.errno]}{where}, and {then}"
+    settings, prefix = (config.data, "data.") if "data" in config else (config, "")
+    if "batch_size" not in settings:  # a benchmark that trains in processes of its own, which say what befell them
         return None
     message = one_line(error) if isinstance(error, Exception) else ""
     if is_out_of_memory(error, message):
-        return out_of_memory(message, config)
+        return out_of_memory(message, f"{prefix}batch_size", settings.batch_size)
     if dead := re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", message):
         return (
-            f"data.num_workers={config.data.num_workers}: a process that fetches images (number {dead[1].strip()}) "
-            f"was killed or ended by itself, as the system has it when memory runs out; make some free, and {CARRY_ON}"
+            f"{prefix}num_workers={settings.num_workers}: a process that fetches images (number {dead[1].strip()}) "
+            f"was killed or ended by itself, as the system has it when memory runs out; make some free, and {then}"
         )
     return None
 
@@ -49,8 +52,7 @@ def is_out_of_memory(error: BaseException, message: str) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(re.search(words, message)))
 
 
-def out_of_memory(message: str, config: DictConfig) -> str:
-    size = config.data.batch_size
-    smaller = f"data.batch_size={size // 2}" if size > 1 else "smaller images (data.image_size) or a smaller network"
+def out_of_memory(message: str, key: str, size: int) -> str:
+    smaller = f"{key}={size // 2}" if size > 1 else "smaller images (data.image_size) or a smaller network"
     details = message.split(";")[0].split(". ")[0] or "MemoryError"
-    return f"data.batch_size={size}: out of memory ({details}); try {smaller}, which is a run with another name"
+    return f"{key}={size}: out of memory ({details}); try {smaller}, which is a run with another name"

@@ -1,5 +1,6 @@
 """What a config that others wrote may do: name parts of a training, and write into its own folder."""
 
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -10,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.errors import UserError
+from pytorch_intro.paths import PROJECT
 
 # Where classes of the kinds below make parts of a training; torch.utils.data's, for one, unpickle files.
 PACKAGES = ("torch.nn", "torch.optim", "torchvision", "lightning", "torchmetrics", "pytorch_intro")
@@ -40,6 +42,11 @@ def check_foreign(config: DictConfig, folder: Path, allowed: Sequence[str], sour
         if isinstance(value, str) and "${" in REFERENCE.sub("", value):
             raise UserError(f"{source}: {key}={value} is refused: it is a reference of a kind that could run code")
         if name == "_target_" and not (isinstance(value, str) and (is_within(value, allowed) or is_part(value))):
+            if isinstance(value, str) and is_known(value) and found_object(value) is None:
+                raise UserError(
+                    f"{source}: {key}={value}: the code has nothing of this name any more; use the code that the run "
+                    "was made with, or write the new name there"
+                )
             raise UserError(
                 f"{source}: {key}={value} is refused: a run's config may name parts of torch, torchvision, lightning, "
                 f"torchmetrics and this project alone; if you trust it, allow it by 'allow=[{value}]'"
@@ -69,16 +76,34 @@ def is_part(target: str) -> bool:
     Both by the name that is written and by the module that it turns out to be from: a module's name leads on to what it
     imports.
     """
-    if not is_within(target, PACKAGES):
-        return False
-    try:
-        found = pkgutil.resolve_name(target)
-    except (ImportError, AttributeError, ValueError):
-        return False
+    found = found_object(target) if is_known(target) else None
     module = getattr(found, "__module__", None) or ""
     if not inspect.isclass(found):
         return inspect.isfunction(found) and is_within(module, MODULES_OF_FUNCTIONS)
-    return is_within(module, PACKAGES) and (issubclass(found, kinds()) or is_dataset(found))
+    return is_known(module) and (issubclass(found, kinds()) or is_dataset(found))
+
+
+def is_known(target: str) -> bool:
+    """Whether it lies in a known package, or beside this project's in src/, where one's own classes are."""
+    return is_within(target, PACKAGES) or is_own(target)
+
+
+def is_own(target: str) -> bool:
+    """Whether it lies in a module in src/; nothing is imported to find out."""
+    try:
+        spec = importlib.util.find_spec(target.partition(".")[0])
+    except (ImportError, ValueError):
+        return False
+    places = [spec.origin, *(spec.submodule_search_locations or [])] if spec else []
+    return any(place and Path(place).is_relative_to(PROJECT / "src") for place in places)
+
+
+def found_object(target: str) -> Any:
+    """What the name stands for; None if there is no such thing."""
+    try:
+        return pkgutil.resolve_name(target)
+    except (ImportError, AttributeError, ValueError):
+        return None
 
 
 def kinds() -> tuple[type, ...]:
@@ -98,5 +123,5 @@ def kinds() -> tuple[type, ...]:
 def is_dataset(found: type) -> bool:
     from torch.utils.data import Dataset
 
-    is_known = is_within(found.__module__, DATASETS) and found.__name__ not in UNSAFE_DATASETS
-    return is_known and issubclass(found, Dataset)
+    is_safe = is_within(found.__module__, DATASETS) and found.__name__ not in UNSAFE_DATASETS
+    return (is_safe or is_own(found.__module__)) and issubclass(found, Dataset)

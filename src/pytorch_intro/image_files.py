@@ -1,6 +1,7 @@
 """One's own images: files below a folder, with labels by their subfolders or by a CSV file."""
 
 import csv
+import glob
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -123,6 +124,51 @@ class LabelledImages(ImageFiles):
         if len({bool(split) for _, split in found.values()}) > 1:
             raise UserError(f"data.labels={labels}: some lines have a split and some have none; give all or none")
         super().__init__(root, found, labels)
+
+
+class UnlabelledImages(Dataset[tuple[Image.Image, int]]):
+    """Image files of which nothing is known; `files[i]` is a PIL image and 0.
+
+    Args:
+        paths: From the working directory, or absolute.
+    """
+
+    def __init__(self, paths: list[str]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return Image.open(self.paths[index]), 0
+
+
+def found_files(images: str | None, lines: Iterable[str]) -> list[str]:
+    """The paths of the image files that are meant, sorted but for those that are given one by one.
+
+    Args:
+        images: A file; a folder, for all files below it but hidden ones; a glob; or - for the lines.
+        lines: A path each.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if not images:
+        raise UserError("images: give a file, a folder, a glob, or - for paths on stdin, as in images=photos")
+    if images == "-":
+        found = [line.rstrip("\r\n") for line in lines if line.strip()]
+        what = "stdin has no path"
+    elif (path := Path(images).expanduser()).is_dir():
+        found = sorted((str(path / file) for file in files_below(path)), key=lambda file: file.split(os.sep))
+        what = "there is no file in this folder"
+    elif path.exists():
+        return [str(path)]
+    else:
+        found = [file for file in sorted(glob.glob(str(path), recursive=True)) if Path(file).is_file()]  # noqa: PTH207
+        what = "no file matches" if glob.has_magic(images) else "there is no such file or folder"
+    if not found:
+        raise UserError(f"images={images}: {what}; give a file, a folder, a glob, or - for paths on stdin")
+    return found
 
 
 def sorted_classes(names: Iterable[str]) -> list[str]:

@@ -55,6 +55,11 @@ def checked_name(name: str) -> str:
     return name
 
 
+def is_searched_for_runs(path: Path) -> bool:
+    """Whether a folder, told from the outputs, may be a run's: no benchmark's, and none that was put aside."""
+    return path.parts[:1] != ("bench",) and not any(part.startswith(".") for part in path.parts)
+
+
 def fresh_dir(wanted: Path) -> Path:
     """Make the wanted folder, or wanted-2, wanted-3, … if it is there already."""
     attempt, path = 1, wanted

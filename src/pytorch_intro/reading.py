@@ -93,9 +93,10 @@ class Reader:
         return not dataset.transforms or not varies(dataset, self.decoder(dataset))
 
     def takes(self, ready: Images) -> bool:
-        """Whether these arrays have the size that is wanted."""
+        """Whether these arrays have the size and channels that are wanted."""
         size = self.image_size if isinstance(self.image_size, list) else [self.image_size] * 2
-        return not self.image_size or list(ready.image_shape[1:]) == size
+        has_channels = not self.channels or ready.image_shape[0] == self.channels
+        return has_channels and (not self.image_size or list(ready.image_shape[1:]) == size)
 
     def read_files(self, dataset: Any, made_by: str) -> tuple[Images, Tensor]:
         """Images that lie in files, decoded now or before."""

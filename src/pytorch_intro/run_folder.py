@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +26,11 @@ Result = dict[str, Any]
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 LOCK, HOLDER, REPLACED = ".lock", ".holder", ".replaced"
-WRITTEN = ("config.yaml", "result.json", "checkpoints", "tensorboard", "csv")  # by a run, besides its log
+# By a run and by what is done with it, besides logs.
+WRITTEN = (
+    "config.yaml", "result.json", "checkpoints", "tensorboard", "csv", "README.md", "eval.json", "confusion_matrix.png",
+    "predictions.csv", "predictions.png", "export",
+)  # fmt: skip
 PARTS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "classifier")  # of its config
 UNCOMPARED = ("overwrite", "resume", "outputs", "allow", "run_dir")  # of settings, what says nothing about a run
 
@@ -108,13 +112,25 @@ class RunFolder:
         others = [setting for setting in given if not setting.lstrip("+").startswith(own)]
         if others:
             raise UserError(f"resume={config.resume}: that run has its own config; leave out {' '.join(others)}")
+        now = {"resume": config.resume, "outputs": config.outputs, "overwrite": False, "allow": config.allow}
+        return self.trusted_config(now, config.allow)
+
+    def trusted_config(self, now: dict[str, Any], allow: Sequence[str]) -> DictConfig:
+        """The config that the run in this folder was started with, wherever the folder lies by now.
+
+        Args:
+            now: Settings that take the place of the recorded ones.
+            allow: Packages, modules or objects of the user's own that it may name.
+
+        Raises:
+            UserError: if there is no run here, or if its config names what it may not.
+        """
         recorded = load_config(self.config_file)
         for part in PARTS:
             if not isinstance(recorded.get(part), DictConfig):
                 raise UserError(f"{self.config_file}: {part} in it holds no settings; choose another folder")
-        now = {"resume": config.resume, "outputs": config.outputs, "overwrite": False, "allow": config.allow}
         merged = cast(DictConfig, OmegaConf.merge(recorded, now, {"run_dir": str(self.path)}))
-        check_foreign(merged, self.path, config.allow, str(self.config_file))
+        check_foreign(merged, self.path, allow, str(self.config_file))
         return merged
 
     def recorded_result(self, config: DictConfig) -> Result | None:
@@ -201,9 +217,10 @@ class RunFolder:
                 path.unlink()
             self.path.rmdir()
 
-    def finish(self, result: Result) -> None:
-        """Write the result, which says that the run is finished and needs no checkpoint to fall back to."""
+    def finish(self, result: Result, card: str) -> None:
+        """Write the model card, then the result: the run is finished and needs no checkpoint to fall back to."""
         if is_first_process():
+            write_atomically(self.path / "README.md", card)
             (self.checkpoints / PREVIOUS).unlink(missing_ok=True)
             write_atomically(self.result_file, json.dumps(result, indent=2) + "\n")
 

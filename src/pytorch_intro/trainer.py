@@ -2,10 +2,12 @@
 
 import logging
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from lightning import Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.profilers import PassThroughProfiler
 from omegaconf import DictConfig
 
 from pytorch_intro.build import build
@@ -38,11 +40,22 @@ def build_trainer(trainer: DictConfig, callbacks: DictConfig, logger: DictConfig
     unwanted = tuple(kinds[switch] for switch, on in switches.items() if not on)
     wanted = [StopAtDivergence(), *(c for c in made if not isinstance(c, unwanted)), Interruption()]
     fixed = {"callbacks": wanted, "logger": loggers, "plugins": [AtomicCheckpointIO()], **switches, **hardware}
+    if trainer.profiler is None:
+        fixed["profiler"] = NoProfiler()
     fixed["use_distributed_sampler"] = False  # each process takes its own share of the images; see sampler.py
     made_trainer: Trainer = build(trainer, "trainer", **fixed)
     # With max_steps, Lightning 2.6.6 ends an epoch a second time when a run is carried on from the end of it.
     made_trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
     return made_trainer
+
+
+class NoProfiler(PassThroughProfiler):
+    """Costs nothing. Lightning enters its profiler some 70 times a step, and its own idle one makes a generator each."""
+
+    nothing: AbstractContextManager[None] = nullcontext()
+
+    def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]
+        return self.nothing
 
 
 def check_monitors(trainer: Trainer, datamodule: DataModule) -> None:

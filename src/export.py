@@ -1,0 +1,36 @@
+"""Export a finished run as ONNX and as torch.export's .pt2: python src/export.py --help"""
+
+import os
+
+from omegaconf import DictConfig
+
+from pytorch_intro.entrypoint import entrypoint
+
+
+@entrypoint("export")
+def main(config: DictConfig) -> None:
+    from pydantic import PositiveInt
+
+    from pytorch_intro.check import check, check_value
+    from pytorch_intro.exporting import check_packages, compare, describe, save, write_together
+    from pytorch_intro.finished_run import FinishedRun, with_settings_given
+    from pytorch_intro.loading import Predictor, loaded
+    from pytorch_intro.scored_data import other_data, recorded_data, some_images
+
+    check_packages()
+    check_value("num_images", config.num_images, PositiveInt)
+    run = FinishedRun(config.run_dir, config.allow)
+    is_other = with_settings_given(run.config, config, ["data"])
+    check(run.config)
+    predictor = Predictor(loaded(run))
+    images = some_images(other_data(run) if is_other else recorded_data(run), config.num_images)
+
+    with write_together(run.path / "export") as folder:
+        save(predictor, images, folder)
+        compare(predictor, images, folder)
+        describe(run, folder)
+    print(f"written: {', '.join(map(os.path.relpath, sorted((run.path / 'export').iterdir())))}")
+
+
+if __name__ == "__main__":
+    main()

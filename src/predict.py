@@ -1,0 +1,35 @@
+"""Tell what is in pictures of one's own: python src/predict.py --help"""
+
+import sys
+
+from omegaconf import DictConfig
+
+from pytorch_intro.entrypoint import entrypoint
+
+
+@entrypoint("predict")
+def main(config: DictConfig) -> None:
+    from pytorch_intro.finished_run import FinishedRun
+    from pytorch_intro.hardware import choose_accelerator
+    from pytorch_intro.image_files import found_files
+    from pytorch_intro.loading import Predictor, loaded
+    from pytorch_intro.prediction_report import PredictionReport
+    from pytorch_intro.predicting import Look, check_settings, predictions
+
+    check_settings(config)
+    paths = found_files(config.images, sys.stdin)
+    run = FinishedRun(config.run_dir, config.allow)
+    predictor = Predictor(loaded(run)).to(choose_accelerator(config.trainer.accelerator))
+    look = Look(predictor.decoder, config.invert, run.inputs["border"])
+
+    with PredictionReport(run, config.top_k) as report:
+        for batch in predictions(predictor, paths, look, config.batch_size, config.num_workers):
+            report.add(batch)
+        report.close()
+    report.show()
+    if report.unread:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The README.md of a run's folder: what was trained, on what, how well it does, and how to use it."""
+
+import lightning
+import torch
+import torchvision
+import yaml
+from omegaconf import DictConfig
+
+from pytorch_intro.classifier import Classifier
+from pytorch_intro.datamodule import DataModule
+from pytorch_intro.run_folder import Result
+from pytorch_intro.scores import scores_of, worst_confusion
+
+USE = """\
+## Use it
+
+In the project that made it, with the path of this folder in the place of `DIR`:
+
+```bash
+python src/predict.py run=DIR images=PATH   # what is in a picture, a folder of them, a glob
+python src/eval.py run=DIR                  # every class's precision and recall, the confusion matrix
+python src/export.py run=DIR                # ONNX and .pt2, which need nothing of the project
+```
+
+```python
+from pytorch_intro import load_run
+
+network, classes, transforms = load_run("DIR")
+```
+"""
+
+
+def model_card(config: DictConfig, result: Result, classifier: Classifier, datamodule: DataModule) -> str:
+    """Markdown with a front matter as the Hugging Face Hub reads it, of a run whose test is done.
+
+    With several processes, all of them have to call it: they put together what each has seen of the test.
+    """
+    scores = scores_of(classifier.test_scores, datamodule.classes)
+    channels, height, width = datamodule.image_shape
+    kind = {1: "gray", 3: "RGB"}.get(channels, f"{channels}-channel")
+    network = config.model["_target_"].rpartition(".")[2]
+    parts = {"training": datamodule.train_set, "validation": datamodule.val_set, "test": datamodule.test_set}
+    data = ", ".join(f"{len(part):,} {name}" for name, part in parts.items() if part)
+    rows = {
+        "data": f"{datamodule.source.name}: {data} images",
+        "test accuracy": percent(result["test/accuracy"]),
+        "validation accuracy": percent(result["val/accuracy"]),
+        "expected calibration error": f"{scores['ece']:.4f}" if scores else "not measured",
+        "confusion": worst_confusion(scores) if scores else "not measured",
+        "trained": f"{result['epochs']} epochs, {result['train_seconds']:.0f} s on {result['device']}",
+        "weights": f"`checkpoints/best.ckpt`, of epoch {result['best_epoch']}",
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, lightning {lightning.__version__}"
+    return f"""\
+---
+{yaml.safe_dump(front_matter(result, datamodule.source.name), sort_keys=False).strip()}
+---
+
+# {result["name"]}
+
+A {network} of {result["parameters"]:,} parameters that tells {len(datamodule.classes)} classes apart in {kind} images of
+{height} x {width} pixels: {", ".join(datamodule.classes)}.
+
+| | |
+|---|---|
+{table}
+
+{USE}
+## How it was made
+
+```bash
+{result["command"]}
+```
+
+At commit {result["git_commit"] or "unknown"}, with {versions}. The whole config is in `config.yaml`.
+"""
+
+
+def percent(share: float | None) -> str:
+    return "not measured" if share is None else f"{share:.2%}"
+
+
+def front_matter(result: Result, dataset: str) -> dict[str, object]:
+    """The model's metadata, as huggingface.co/docs/hub/model-cards has it."""
+    about: dict[str, object] = {
+        "library_name": "pytorch",
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "pytorch", "lightning"],
+        "metrics": ["accuracy"],
+    }
+    if result["test/accuracy"] is not None:
+        score = {
+            "task": {"type": "image-classification"},
+            "dataset": {"name": dataset, "type": dataset, "split": "test"},
+            "metrics": [{"type": "accuracy", "value": result["test/accuracy"]}],
+        }
+        about["model-index"] = [{"name": result["name"], "results": [score]}]
+    return about

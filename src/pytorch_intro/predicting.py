@@ -1,0 +1,129 @@
+"""Pictures of one's own through a trained network, a batch at a time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from PIL import Image, ImageOps
+from pydantic import NonNegativeInt, PositiveInt
+
+from pytorch_intro.check import check_value
+from pytorch_intro.decoder import Decoder, as_pixels, border
+from pytorch_intro.decoding import ALL_CORES, seen
+from pytorch_intro.image_files import UnlabelledImages
+from pytorch_intro.loading import Predictor
+
+Invert = bool | Literal["auto"]
+
+DARK, LIGHT = 0.2, 0.8  # borders of training images, from 0 to 1, between which they say nothing
+
+
+def check_settings(config: DictConfig) -> None:
+    """Compare the settings of src/predict.py with what they may be.
+
+    Raises:
+        UserError: for the first that is wrong.
+    """
+    hints = {
+        "images": str | None,
+        "top_k": PositiveInt,
+        "invert": Invert,
+        "batch_size": PositiveInt,
+        "num_workers": NonNegativeInt | None,
+        "trainer.accelerator": str,
+        "allow": list[str],
+    }
+    for key, hint in hints.items():
+        node = config.trainer.accelerator if key == "trainer.accelerator" else config[key]
+        check_value(key, node, hint)
+
+
+@dataclass
+class Prediction:
+    """What the network makes of one picture.
+
+    Attributes:
+        path: The file.
+        probabilities: Of all classes, (num_classes,) float32; None if the file could not be read.
+        inverted: Whether the network was shown its negative.
+        error: Why it could not be read, or "".
+    """
+
+    path: str
+    probabilities: torch.Tensor | None
+    inverted: bool = False
+    error: str = ""
+
+
+@dataclass
+class Look:
+    """What the network is shown of a picture: decoded as in training, as a negative if that is what it has learnt on.
+
+    Args:
+        decoder: Of the run.
+        invert: Whether to show negatives; auto: where the training images had dark borders and the picture has a light
+            one, or the reverse.
+        trained_border: How bright the training images' borders were, from 0 to 1.
+    """
+
+    decoder: Decoder
+    invert: Invert
+    trained_border: float
+
+    def __call__(self, image: Image.Image) -> tuple[np.ndarray, bool]:
+        """A picture to (C, H, W) uint8, and whether that is its negative."""
+        picture = self.decoder.upright(image)
+        inverted = self.is_inverted(picture)
+        return as_pixels(self.decoder.resized(ImageOps.invert(picture) if inverted else picture)), inverted
+
+    def is_inverted(self, picture: Image.Image) -> bool:
+        if isinstance(self.invert, bool):
+            return self.invert
+        if DARK < self.trained_border < LIGHT:
+            return False
+        return (self.trained_border >= LIGHT) != (border(as_pixels(picture)) > 0.5)
+
+
+def predictions(
+    predictor: Predictor, paths: list[str], look: Look, batch_size: int, num_workers: int | None
+) -> Iterator[list[Prediction]]:
+    """What the network makes of these files, in their order, up to batch_size at a time; with a bar on a terminal.
+
+    Args:
+        num_workers: Processes that decode; None: one a core.
+    """
+    workers = ALL_CORES if num_workers is None else num_workers
+    rows = iter(paths)
+    for results in batched(seen(UnlabelledImages(paths), look, range(len(paths)), workers, "predicting"), batch_size):
+        shown = [result.value for result in results if not result.error]
+        probabilities = iter(probabilities_of(predictor, [pixels for pixels, _ in shown]))
+        yield [
+            Prediction(path, None, error=result.error)
+            if result.error
+            else Prediction(path, next(probabilities), inverted=result.value[1])
+            for result, path in zip(results, rows, strict=False)
+        ]
+
+
+def batched(chunks: Iterator[list], size: int) -> Iterator[list]:
+    """The same elements in lists of this size; the last may be shorter."""
+    left: list = []
+    for chunk in chunks:
+        left += chunk
+        while len(left) >= size:
+            yield left[:size]
+            left = left[size:]
+    if left:
+        yield left
+
+
+@torch.inference_mode()
+def probabilities_of(predictor: Predictor, images: list[np.ndarray]) -> torch.Tensor:
+    """Images (C, H, W) uint8 to (N, num_classes) float32, on the host."""
+    if not images:
+        return torch.empty(0)
+    device = next(predictor.parameters()).device
+    return predictor(torch.from_numpy(np.stack(images)).to(device)).cpu()

@@ -1,0 +1,153 @@
+"""src/eval.py scores a finished run by its folder alone."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Command, sample_datamodule, write_images
+from omegaconf import OmegaConf
+from PIL import Image
+
+from pytorch_intro.finished_run import recorded_run
+from pytorch_intro.errors import UserError
+from pytorch_intro.loading import load_run
+
+
+def evaluation(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "eval.json").read_text())
+
+
+def test_a_copied_run_is_scored_as_its_result_has_it_to_the_last_digit(script: Command, run_copy: Path) -> None:
+    answer = script("eval", f"run={run_copy}", "trainer.accelerator=cpu")
+    assert answer.code == 0, answer.err
+    scores, result = evaluation(run_copy), json.loads((run_copy / "result.json").read_text())
+    assert scores["test/accuracy"] == result["test/accuracy"]
+    assert scores["test/loss"] == result["test/loss"]
+    assert f"{result['test/accuracy']:.2%}" in answer.out
+    assert Image.open(run_copy / "confusion_matrix.png").size > (400, 400)
+
+
+def test_each_class_s_scores_are_those_of_its_row_and_column(script: Command, run_copy: Path) -> None:
+    """Precision, recall, F1 and support by their definitions; the network's labels counted one by one."""
+    assert script("eval", f"run={run_copy}", "trainer.accelerator=cpu", "trainer.precision=32-true").code == 0
+    scores = evaluation(run_copy)
+    network, classes, transforms = load_run(run_copy)
+    datamodule = sample_datamodule()
+    assert datamodule.test_set
+    images, targets = datamodule.test_set.__getitems__(range(len(datamodule.test_set)))
+    with torch.no_grad():
+        predicted = network(transforms.normalize(images)).argmax(dim=1)
+    matrix = [[int(((targets == row) & (predicted == column)).sum()) for column in range(10)] for row in range(10)]
+    assert scores["confusion_matrix"] == matrix
+    for number, name in enumerate(classes):
+        hits, row, column = matrix[number][number], sum(matrix[number]), sum(line[number] for line in matrix)
+        precision, recall = hits / max(column, 1), hits / row
+        f1 = 2 * precision * recall / (precision + recall) if hits else 0
+        expected = {"precision": precision, "recall": recall, "f1": f1, "support": row}
+        assert scores["classes"][name] == pytest.approx(expected)
+
+
+def test_the_calibration_error_is_that_of_its_definition(script: Command, run_copy: Path) -> None:
+    """Over 15 bins of equal width: the distance of accuracy and confidence, weighted by their images."""
+    assert script("eval", f"run={run_copy}", "trainer.accelerator=cpu", "trainer.precision=32-true").code == 0
+    network, _, transforms = load_run(run_copy)
+    datamodule = sample_datamodule()
+    assert datamodule.test_set
+    images, targets = datamodule.test_set.__getitems__(range(len(datamodule.test_set)))
+    with torch.no_grad():
+        confidence, predicted = network(transforms.normalize(images)).softmax(dim=1).max(dim=1)
+    bins = (confidence * 15).ceil().clamp(1, 15)
+    distances = [
+        (bins == bin_).float().mean() * ((predicted == targets).float() - confidence)[bins == bin_].mean().abs()
+        for bin_ in bins.unique()
+    ]
+    assert evaluation(run_copy)["ece"] == pytest.approx(float(sum(distances)), abs=1e-4)
+
+
+def test_other_images_of_the_same_classes_are_scored_by_name(script: Command, run_copy: Path, tmp_path: Path) -> None:
+    """A folder of RGB files of another size, with three of the ten classes; all of them, since it has no test."""
+    photos = tmp_path / "photos"
+    for name, count in (("Sneaker", 3), ("Bag", 2), ("Coat", 2)):
+        write_images(photos, *(f"{name}/{number}.png" for number in range(count)), size=(50, 40), mode="RGB")
+    answer = script("eval", f"run={run_copy}", "data=folder", f"data.root={photos}", "trainer.accelerator=cpu")
+    assert answer.code == 0, answer.err
+    scores = evaluation(run_copy)
+    support = {name: values["support"] for name, values in scores["classes"].items() if values["support"]}
+    assert support == {"Sneaker": 3, "Bag": 2, "Coat": 2}
+    assert scores["images"] == 7
+    assert "all its images" in answer.err
+
+
+def test_images_of_other_classes_are_refused(script: Command, run_copy: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "photos", "cat/1.png", "Bag/1.png")
+    answer = script("eval", f"run={run_copy}", "data=folder", f"data.root={tmp_path / 'photos'}")
+    assert answer.code == 2
+    assert "images of cat" in answer.err
+    assert answer.err.count("\n") == 1 or answer.err.splitlines()[-1].startswith("error: ")
+    assert not (run_copy / "eval.json").exists()
+
+
+def test_latest_is_the_run_that_was_finished_last_and_a_sweep_gives_its_best(run_copy: Path, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    for name, accuracy, finished in (("sweeps/rates/a", 0.5, 30), ("sweeps/rates/b", 0.9, 10), ("other", 0.7, 20)):
+        shutil.copytree(run_copy, outputs / name)
+        file = outputs / name / "result.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"val/accuracy": accuracy}))
+        os.utime(file, (finished, finished))
+    (outputs / "bench" / "x").mkdir(parents=True)
+    shutil.copy(run_copy / "result.json", outputs / "bench" / "x")  # the newest, and no run of the user's
+    assert recorded_run("latest", str(outputs)) == str(outputs / "sweeps" / "rates" / "a")
+    assert recorded_run(str(outputs / "sweeps" / "rates"), str(outputs)) == str(outputs / "sweeps" / "rates" / "b")
+    assert recorded_run("other", str(outputs)) == str(outputs / "other")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "told"),
+    [
+        (lambda run: (run / "result.json").unlink(), "not finished"),
+        (lambda run: (run / "config.yaml").unlink(), "no finished run"),
+        (lambda run: (run / "checkpoints" / "best.ckpt").unlink(), "best.ckpt: there is no such file"),
+        (lambda run: (run / "checkpoints" / "best.ckpt").write_bytes(b"PK broken"), "damaged"),
+        (lambda run: (run / "result.json").write_text("{"), "cannot be read"),
+        (lambda run: change(run, "model._target_", "pytorch_intro.networks.cnn.OldCNN"), "nothing of this name"),
+        (lambda run: change(run, "model.old_width", 3), "model.old_width"),
+        (lambda run: change(run, "model.width", 8), "do not fit the network"),
+        (lambda run: change(run, "model._target_", "os.mkdir"), "is refused"),
+    ],
+)
+def test_a_run_that_cannot_be_used_is_told_in_one_line(
+    script: Command, run_copy: Path, break_it: Any, told: str, tmp_path: Path
+) -> None:
+    break_it(run_copy)
+    for name, more in (("eval", []), ("predict", [f"images={tmp_path}"]), ("export", [])):
+        answer = script(name, f"run={run_copy}", *more)
+        assert answer.code == 2, answer.err
+        assert told in answer.err.splitlines()[-1], name
+        assert not list(run_copy.glob("*.json*"))[1:]
+
+
+def change(run: Path, key: str, value: object) -> None:
+    config = OmegaConf.load(run / "config.yaml")
+    OmegaConf.update(config, key, value, force_add=True)
+    (run / "config.yaml").write_text(OmegaConf.to_yaml(config))
+
+
+@pytest.mark.parametrize("run", ["nowhere", "latest", ""])
+def test_a_run_that_is_not_there_is_told_in_one_line(script: Command, tmp_path: Path, run: str) -> None:
+    answer = script("eval", f"run={run}", f"outputs={tmp_path}")
+    assert answer.code == 2
+    assert answer.err.startswith("error: run")
+    assert answer.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_best_of_runs_without_validation_is_not_guessed(run_copy: Path, tmp_path: Path) -> None:
+    shutil.copytree(run_copy, tmp_path / "sweep" / "a")
+    file = tmp_path / "sweep" / "a" / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"val/accuracy": None}))
+    with pytest.raises(UserError, match="no validation"):
+        recorded_run(str(tmp_path / "sweep"), str(tmp_path))
