@@ -23,9 +23,11 @@ def main(config: DictConfig) -> float:
 
     datamodule = other_data(run) if is_other else recorded_data(run)
     classifier = run.classifier()
-    one_device = {"devices": 1, "num_nodes": 1, "strategy": "auto", "limit_test_batches": run.config.trainer.limit_test_batches or 1.0}
+    settings = run.config.trainer
+    limit = settings.limit_test_batches or 1.0  # 0 spared the training its test
+    one_device = {"devices": 1, "num_nodes": 1, "strategy": "auto", "limit_test_batches": limit}
     bar = OmegaConf.create({"progress_bar": run.config.callbacks.get("progress_bar")})
-    trainer = build_trainer(run.config.trainer, bar, OmegaConf.create({}), hardware | one_device)
+    trainer = build_trainer(settings, bar, OmegaConf.create({}), hardware | one_device)
     trainer.test(classifier, datamodule, verbose=False)
 
     evaluation = evaluation_of(run, trainer, datamodule)

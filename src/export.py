@@ -11,7 +11,7 @@ from pytorch_intro.entrypoint import entrypoint
 def main(config: DictConfig) -> None:
     from pydantic import PositiveInt
 
-    from pytorch_intro.check import check, check_value
+    from pytorch_intro.check import check_value
     from pytorch_intro.exporting import check_packages, compare, describe, save, write_together
     from pytorch_intro.finished_run import FinishedRun, with_settings_given
     from pytorch_intro.loading import Predictor, loaded
@@ -21,7 +21,6 @@ def main(config: DictConfig) -> None:
     check_value("num_images", config.num_images, PositiveInt)
     run = FinishedRun(config.run_dir, config.allow)
     is_other = with_settings_given(run.config, config, ["data"])
-    check(run.config)
     predictor = Predictor(loaded(run))
     images = some_images(other_data(run) if is_other else recorded_data(run), config.num_images)
 

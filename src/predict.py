@@ -13,8 +13,8 @@ def main(config: DictConfig) -> None:
     from pytorch_intro.hardware import choose_accelerator
     from pytorch_intro.image_files import found_files
     from pytorch_intro.loading import Predictor, loaded
-    from pytorch_intro.prediction_report import PredictionReport
     from pytorch_intro.predicting import Look, check_settings, predictions
+    from pytorch_intro.prediction_report import PredictionReport
 
     check_settings(config)
     paths = found_files(config.images, sys.stdin)

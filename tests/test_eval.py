@@ -12,8 +12,8 @@ from conftest import Command, sample_datamodule, write_images
 from omegaconf import OmegaConf
 from PIL import Image
 
-from pytorch_intro.finished_run import recorded_run
 from pytorch_intro.errors import UserError
+from pytorch_intro.finished_run import recorded_run
 from pytorch_intro.loading import load_run
 
 
@@ -28,7 +28,8 @@ def test_a_copied_run_is_scored_as_its_result_has_it_to_the_last_digit(script: C
     assert scores["test/accuracy"] == result["test/accuracy"]
     assert scores["test/loss"] == result["test/loss"]
     assert f"{result['test/accuracy']:.2%}" in answer.out
-    assert Image.open(run_copy / "confusion_matrix.png").size > (400, 400)
+    with Image.open(run_copy / "confusion_matrix.png") as picture:
+        assert picture.size > (400, 400)
 
 
 def test_each_class_s_scores_are_those_of_its_row_and_column(script: Command, run_copy: Path) -> None:
@@ -79,7 +80,7 @@ def test_other_images_of_the_same_classes_are_scored_by_name(script: Command, ru
     support = {name: values["support"] for name, values in scores["classes"].items() if values["support"]}
     assert support == {"Sneaker": 3, "Bag": 2, "Coat": 2}
     assert scores["images"] == 7
-    assert "all its images" in answer.err
+    assert "all its images" in answer.out
 
 
 def test_images_of_other_classes_are_refused(script: Command, run_copy: Path, tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         capture_output=True, text=True, cwd=run.parent,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
-    assert re.search(r"model.onnx +agrees with PyTorch on 200 test images", process.stdout), process.stdout
-    assert re.search(r"model.pt2 +agrees with PyTorch on 200 test images", process.stdout)
+    assert re.search(r"model.onnx +agrees with PyTorch on 400 test images", process.stdout), process.stdout
+    assert re.search(r"model.pt2 +agrees with PyTorch on 400 test images", process.stdout)
     assert re.search(r"images/s on the CPU: PyTorch [\d,]+, model.onnx [\d,]+, model.pt2 [\d,]+", process.stdout)
     assert sorted(path.name for path in (run / "export").iterdir()) == ["labels.json", "model.onnx", "model.pt2"]
     assert not list(run.glob(".export*"))
@@ -77,7 +77,8 @@ def test_labels_json_tells_what_goes_in_and_comes_out(exported: Path) -> None:
 def test_the_consumer_of_the_readme_tells_what_predict_tells(exported: Path, script: Command, tmp_path: Path) -> None:
     """As printed there: it imports onnxruntime, numpy and Pillow alone."""
     (code,) = re.findall(r"```python\n(import json\n.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
-    assert set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE)) == {"json", "sys", "numpy", "onnxruntime", "PIL"}
+    imported = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE))
+    assert imported == {"json", "sys", "numpy", "onnxruntime", "PIL"}
     datamodule = sample_datamodule()
     assert datamodule.test_set
     picture = tmp_path / "picture.png"

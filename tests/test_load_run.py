@@ -28,7 +28,8 @@ def test_a_loaded_network_is_the_one_that_was_tested(run_copy: Path) -> None:
     with torch.no_grad():
         hits = network(transforms.normalize(images)).argmax(dim=1) == targets
     assert hits.float().mean().item() == pytest.approx(
-        json.loads((run_copy / "result.json").read_text())["test/accuracy"], abs=0.006  # bfloat16 there
+        json.loads((run_copy / "result.json").read_text())["test/accuracy"],
+        abs=0.006,  # bfloat16 there
     )
     picture = Image.fromarray(images[0, 0].numpy()).convert("RGB").resize((56, 56), Image.Resampling.NEAREST)
     assert transforms(picture).shape == (1, 28, 28)

@@ -28,7 +28,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def rows(run: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader((run / "predictions.csv").open(encoding="utf-8")))
+    return list(csv.DictReader(io.StringIO((run / "predictions.csv").read_text(encoding="utf-8"))))
 
 
 def test_files_are_told_as_the_network_tells_the_same_pixels(script: Command, run_copy: Path, pictures: Path) -> None:
@@ -79,7 +79,7 @@ def test_images_are_found_in_every_way(
 def test_pictures_of_any_kind_are_told_as_their_plain_gray_form(
     script: Command, run_copy: Path, tmp_path: Path
 ) -> None:
-    """JPEG turned by EXIF, palette, 16 bits, CMYK, alpha, RGB, 1 x 1 and 8000 x 8000."""
+    """JPEG turned by EXIF, palette, 16 bits, CMYK, alpha, RGB, 1 x 1 and 8008 x 8008."""
     folder = tmp_path / "kinds"
     folder.mkdir()
     datamodule = sample_datamodule()
@@ -94,7 +94,7 @@ def test_pictures_of_any_kind_are_told_as_their_plain_gray_form(
     exif = Image.Exif()
     exif[0x0112] = 6  # turned a quarter to the right when it is shown
     gray.rotate(90, expand=True).save(folder / "turned.jpg", exif=exif, quality=100)
-    gray.resize((8000, 8000), Image.Resampling.NEAREST).save(folder / "large.png")
+    gray.resize((8008, 8008), Image.Resampling.NEAREST).save(folder / "large.png")
     Image.new("L", (1, 1)).save(folder / "tiny.png")
     answer = script("predict", f"run={run_copy}", f"images={folder}", "invert=false")
     assert answer.code == 0, answer.err
@@ -155,7 +155,8 @@ def test_a_negative_of_a_training_image_is_turned_by_itself(script: Command, run
 def test_up_to_64_pictures_are_drawn_with_their_labels(script: Command, run_copy: Path, pictures: Path) -> None:
     """What is drawn is a picture of two rows."""
     assert script("predict", f"run={run_copy}", f"images={pictures}").code == 0
-    width, height = Image.open(run_copy / "predictions.png").size
+    with Image.open(run_copy / "predictions.png") as picture:
+        width, height = picture.size
     assert width > 1000
     assert 300 < height < 500
 
@@ -191,21 +192,25 @@ def test_a_run_on_rgb_photos_of_another_size_is_used_without_its_data(
 ) -> None:
     """Trained from a folder that is gone by then; the photos are of yet another size, and gray ones count as RGB."""
     generator = np.random.default_rng(0)
+
+    def photo(channel: int, height: int, width: int) -> Image.Image:
+        pixels = generator.integers(0, 60, (height, width, 3), dtype=np.uint8)
+        pixels[..., channel] += 150
+        return Image.fromarray(pixels)
+
     for name, channel in (("red", 0), ("blue", 2)):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for number in range(30):
-            pixels = generator.integers(0, 60, (40, 50, 3), dtype=np.uint8)
-            pixels[..., channel] += 150
-            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
-    trained = command("data=folder", f"data.root={tmp_path / 'photos'}", "trainer=cpu", "trainer.max_epochs=3",
+            photo(channel, 40, 50).save(tmp_path / "photos" / name / f"{number}.png")
+    trained = command("data=folder", f"data.root={tmp_path / 'photos'}", "trainer=cpu", "trainer.max_epochs=10",
                       "data.batch_size=8", "data.image_size=24", "model.width=8", "name=photos")  # fmt: skip
     assert trained.code == 0, trained.err
     (tmp_path / "photos").rename(tmp_path / "gone")
     run = tmp_path / "outputs" / "photos"
     new = tmp_path / "new"
     new.mkdir()
-    Image.new("RGB", (70, 30), (180, 30, 30)).save(new / "a.jpg")
-    Image.new("RGB", (30, 70), (30, 30, 180)).save(new / "b.png")
+    photo(0, 30, 70).save(new / "a.jpg", quality=95)
+    photo(2, 70, 30).save(new / "b.png")
     answer = script("predict", f"run={run}", f"images={new}")
     assert answer.code == 0, answer.err
     assert [row["label"] for row in rows(run)] == ["red", "blue"]

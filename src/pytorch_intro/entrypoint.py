@@ -29,6 +29,7 @@ Task = Callable[[DictConfig], object]
 SIGNALS = {signal.SIGTERM: 143}  # and their exit codes
 if sys.platform != "win32":
     SIGNALS[signal.SIGUSR1] = 143  # SLURM's, before it ends a job
+PATHS = ("images", "run")  # settings that hold nothing else
 TRACEBACK = "HYDRA_FULL_ERROR"
 LIGHTNING_MISTAKE = "MisconfigurationException"
 
@@ -46,6 +47,7 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
             if {"--help", "-h"} & set(sys.argv):
                 return print_help(config_name)
             order_flags()
+            quote_paths()
             register_resolvers()
             asked_for = os.environ.get(TRACEBACK, "0")
             failures: list[Exception] = []  # of the task itself, which no remedy is known for
@@ -86,6 +88,17 @@ def order_flags() -> None:
     parser = get_args_parser()
     parser.error = lambda message: leave(f"{message}; --help shows what can be said")  # type: ignore[method-assign]
     parser.parse_args()
+
+
+def quote_paths() -> None:
+    """Let paths be of any characters, as the shell hands them over; Hydra's grammar has its own ideas of some."""
+    if {"-m", "--multirun"} & set(sys.argv):  # where commas part one value from another
+        return
+    for number, argument in enumerate(sys.argv):
+        key, _, value = argument.partition("=")
+        if key in PATHS and value[:1] not in ("'", '"'):
+            escaped = value.replace("'", "\\'").replace("${", "\\${")
+            sys.argv[number] = f"{key}='{escaped}'"
 
 
 def register_resolvers() -> None:

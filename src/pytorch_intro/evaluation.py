@@ -55,8 +55,8 @@ def show(evaluation: Evaluation, run: FinishedRun) -> None:
     print(f"\n{evaluation['run']} on {evaluation['images']:,} images of {evaluation['data']}")
     print(f"  {'':<{width}}  precision  recall      f1  support")
     for name, scores in classes.items():
-        shares = "".join(f"{scores[score]:>{space}.2%}" for score, space in (("precision", 9), ("recall", 8), ("f1", 8)))
-        print(f"  {name:<{width}}  {shares}  {scores['support']:>7,}")
+        precision, recall, f1, support = (scores[score] for score in ("precision", "recall", "f1", "support"))
+        print(f"  {name:<{width}}  {precision:>9.2%}{recall:>8.2%}{f1:>8.2%}  {support:>7,}")
     print(f"\n  {'test/accuracy':<{width}}  {evaluation['test/accuracy']:.2%}")
     print(f"  {'test/loss':<{width}}  {evaluation['test/loss']:.4f}")
     print(f"  {'ece':<{width}}  {evaluation['ece']:.4f}  (how far probabilities are from what they promise)")

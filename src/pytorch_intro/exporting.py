@@ -73,7 +73,12 @@ def save(predictor: Predictor, images: Tensor, folder: Path) -> None:
             program = torch.export.export(predictor, (images[:2],), dynamic_shapes=shapes)
             torch.export.save(program, folder / PT2)
             onnx = torch.onnx.export(
-                program, input_names=["images"], output_names=["probabilities"], opset_version=OPSET, dynamo=True
+                program,
+                input_names=["images"],
+                output_names=["probabilities"],
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
             )
             assert onnx is not None
             onnx.save(folder / ONNX)
@@ -114,7 +119,8 @@ def compare(predictor: Predictor, images: Tensor, folder: Path) -> None:
                 f"{name}: it disagrees with PyTorch on {len(images):,} test images: probabilities by up to "
                 f"{difference:.1e}, {labels} labels; nothing was written"
             )
-        print(f"{name:<11} agrees with PyTorch on {len(images):,} test images: probabilities to {difference:.1e}, all labels")
+        what = f"{len(images):,} test images: probabilities to {difference:.1e}, all labels"
+        print(f"{name:<11} agrees with PyTorch on {what}")
     speeds = images_per_second(functions, images[: max(BATCHES)])
     print("images/s on the CPU: " + ", ".join(f"{name} {speed:,.0f}" for name, speed in speeds.items()))
 

@@ -121,7 +121,10 @@ class FinishedRun:
             UserError: if the code makes another network of this config by now.
         """
         from pytorch_intro.build import build
+        from pytorch_intro.check import check_nodes
 
+        for part in ("model", "classifier"):
+            check_nodes(self.config[part], part, {})
         checkpoint, inputs, config = self.checkpoint, self.inputs, self.config
         shape = {"image_shape": tuple(inputs["image_shape"]), "num_classes": len(inputs["classes"])}
         made = {

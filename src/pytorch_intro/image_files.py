@@ -159,7 +159,7 @@ def found_files(images: str | None, lines: Iterable[str]) -> list[str]:
         found = [line.rstrip("\r\n") for line in lines if line.strip()]
         what = "stdin has no path"
     elif (path := Path(images).expanduser()).is_dir():
-        found = sorted((str(path / file) for file in files_below(path)), key=lambda file: file.split(os.sep))
+        found = sorted((str(path / file) for file in files_below(path)), key=lambda file: Path(file).parts)
         what = "there is no file in this folder"
     elif path.exists():
         return [str(path)]

@@ -59,8 +59,8 @@ def model_card(config: DictConfig, result: Result, classifier: Classifier, datam
 
 # {result["name"]}
 
-A {network} of {result["parameters"]:,} parameters that tells {len(datamodule.classes)} classes apart in {kind} images of
-{height} x {width} pixels: {", ".join(datamodule.classes)}.
+A {network} of {result["parameters"]:,} parameters that tells apart, in {kind} images of {height} x {width} pixels:
+{", ".join(datamodule.classes)}.
 
 | | |
 |---|---|

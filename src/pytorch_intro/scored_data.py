@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pytorch_intro.build import build
+from pytorch_intro.check import check_nodes
 from pytorch_intro.datamodule import DataModule
 from pytorch_intro.errors import UserError
 from pytorch_intro.finished_run import FinishedRun
@@ -20,6 +21,7 @@ def recorded_data(run: FinishedRun) -> DataModule:
     Raises:
         UserError: if it cannot be had, or is not what it was.
     """
+    check_nodes(run.config.data, "data", {})
     inputs = run.inputs
     datamodule: DataModule = build(run.config.data, "data", mean=inputs["mean"], std=inputs["std"])
     datamodule.setup("fit")
@@ -41,6 +43,7 @@ def other_data(run: FinishedRun) -> DataModule:
     Raises:
         UserError: if they cannot be had, or are of other classes.
     """
+    check_nodes(run.config.data, "data", {})
     inputs = run.inputs
     channels, *size = inputs["image_shape"]
     same = {name: inputs[name] for name in ("mean", "std", "resize")} | {"image_size": size}

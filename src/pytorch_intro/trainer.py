@@ -50,7 +50,7 @@ def build_trainer(trainer: DictConfig, callbacks: DictConfig, logger: DictConfig
 
 
 class NoProfiler(PassThroughProfiler):
-    """Costs nothing. Lightning enters its profiler some 70 times a step, and its own idle one makes a generator each."""
+    """Costs nothing. Lightning enters its profiler some 70 times a step; its idle one makes a generator each time."""
 
     nothing: AbstractContextManager[None] = nullcontext()
 
