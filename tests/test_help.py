@@ -11,7 +11,7 @@ import yaml
 from pytorch_intro.paths import CONFIG_DIR, PROJECT
 
 HEAVY = ["torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "matplotlib", "numpy", "pydantic"]
-SCRIPTS = ["train", "bench"]
+SCRIPTS = ["train", "eval", "predict", "export", "bench"]
 RUN_AND_LIST_IMPORTS = """
 import atexit, os, runpy, sys
 atexit.register(lambda: print(*sys.modules, file=sys.stderr))

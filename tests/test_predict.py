@@ -94,14 +94,18 @@ def test_pictures_of_any_kind_are_told_as_their_plain_gray_form(
     exif = Image.Exif()
     exif[0x0112] = 6  # turned a quarter to the right when it is shown
     gray.rotate(90, expand=True).save(folder / "turned.jpg", exif=exif, quality=100)
+    gray.resize((56, 56), Image.Resampling.NEAREST).save(folder / "double.png")
     gray.resize((8008, 8008), Image.Resampling.NEAREST).save(folder / "large.png")
     Image.new("L", (1, 1)).save(folder / "tiny.png")
     answer = script("predict", f"run={run_copy}", f"images={folder}", "invert=false")
     assert answer.code == 0, answer.err
     told = {Path(row["path"]).stem: row for row in rows(run_copy)}
-    assert len(told) == 9
-    plain = told.pop("gray")
+    assert len(told) == 10
+    plain, double = told.pop("gray"), told.pop("double")  # which resizing smoothes, as it does the large one
     told.pop("tiny")
+    large = told.pop("large")
+    assert large["label"] == double["label"]
+    assert float(large["probability"]) == pytest.approx(float(double["probability"]), abs=0.02)
     for name, row in told.items():
         assert row["label"] == plain["label"], name
         assert float(row["probability"]) == pytest.approx(float(plain["probability"]), abs=0.02), name

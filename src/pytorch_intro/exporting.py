@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 ONNX, PT2, LABELS = "model.onnx", "model.pt2", "labels.json"
-OPSET = 21  # the newest that ONNX Runtime takes from 1.20 onwards
+OPSET = 23  # the newest that ONNX Runtime takes from 1.23 onwards
 TOLERANCE = 1e-4  # of probabilities
 BATCHES = (1, 7, 256)  # sizes that are compared in turn
 ROUNDS = 5  # of measuring speed

@@ -35,9 +35,10 @@ def next_commands(outputs: str) -> str:
     binaries = Path(sys.executable).parent
     activated = Path(shutil.which("python") or "").parent == binaries
     prefix = "" if activated else f"{os.path.relpath(binaries)}{os.sep}"
-    script = os.path.relpath(PROJECT / "src" / "train.py")
+    script, predict = (os.path.relpath(PROJECT / "src" / name) for name in ("train.py", "predict.py"))
     commands = {
         f"tensorboard --logdir {os.path.relpath(outputs)}": "the curves, at http://localhost:6006",
+        f"python {predict} images=PATH": "what is in your own images: a file, a folder, a glob",
         f"python {script} model=mlp": "another network; --help shows every choice",
         f"python {script} -m seed=0,1,2": "a sweep of three runs",
     }
