@@ -15,17 +15,17 @@ def main(config: DictConfig) -> None:
     from pytorch_intro.exporting import check_packages, compare, describe, save, write_together
     from pytorch_intro.finished_run import FinishedRun, with_settings_given
     from pytorch_intro.loading import Predictor, loaded
-    from pytorch_intro.scored_data import other_data, recorded_data, some_images
+    from pytorch_intro.scored_data import images_to_compare
 
     check_packages()
     check_value("num_images", config.num_images, PositiveInt)
-    run = FinishedRun(config.run_dir, config.allow)
-    is_other = with_settings_given(run.config, config, ["data"])
+    run = FinishedRun(config.run_dir, config.allow, ["model", "classifier", "data"])
+    given = with_settings_given(run.config, config, ["data"])
     predictor = Predictor(loaded(run))
-    images = some_images(other_data(run) if is_other else recorded_data(run), config.num_images)
+    images = images_to_compare(run, config.num_images, is_other="data" in given)
 
     with write_together(run.path / "export") as folder:
-        save(predictor, images, folder)
+        save(predictor, folder)
         compare(predictor, images, folder)
         describe(run, folder)
     print(f"written: {', '.join(map(os.path.relpath, sorted((run.path / 'export').iterdir())))}")

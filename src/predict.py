@@ -1,6 +1,7 @@
 """Tell what is in pictures of one's own: python src/predict.py --help"""
 
 import sys
+from io import TextIOWrapper
 
 from omegaconf import DictConfig
 
@@ -17,6 +18,9 @@ def main(config: DictConfig) -> None:
     from pytorch_intro.prediction_report import PredictionReport
 
     check_settings(config)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):  # names of files need not be text
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
     paths = found_files(config.images, sys.stdin)
     run = FinishedRun(config.run_dir, config.allow)
     predictor = Predictor(loaded(run)).to(choose_accelerator(config.trainer.accelerator))

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import signal
 import sys
 import threading
@@ -97,7 +98,8 @@ def quote_paths() -> None:
     for number, argument in enumerate(sys.argv):
         key, _, value = argument.partition("=")
         if key in PATHS and value[:1] not in ("'", '"'):
-            escaped = value.replace("'", "\\'").replace("${", "\\${")
+            # A backslash is doubled before a quotation mark alone, also before the one at the end.
+            escaped = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + (end[2] and "\\'"), value).replace("${", "\\${")
             sys.argv[number] = f"{key}='{escaped}'"
 
 

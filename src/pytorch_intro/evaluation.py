@@ -3,28 +3,47 @@
 import json
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning import Trainer
+from omegaconf import DictConfig, ListConfig
 
+from pytorch_intro.classifier import Classifier
 from pytorch_intro.datamodule import DataModule
+from pytorch_intro.errors import UserError
 from pytorch_intro.finished_run import FinishedRun
 from pytorch_intro.result import finite
 from pytorch_intro.run_folder import write_atomically
-from pytorch_intro.scores import scores_of, worst_confusion
+from pytorch_intro.scores import MOST_CLASSES, scores_of, worst_confusion
 
 Evaluation = dict[str, Any]
 
 
+def on_one_device(trainer: DictConfig, given: Sequence[str]) -> None:
+    """Let one device test, the first of those that trained: several would count some images twice.
+
+    Args:
+        trainer: The run's settings, which are changed.
+        given: Keys of what the command line says; the run's limit holds for its own images, unless that says otherwise.
+    """
+    devices = trainer.devices
+    trainer.devices = [devices[0]] if isinstance(devices, ListConfig) and devices else 1
+    trainer.num_nodes, trainer.strategy = 1, "auto"
+    if trainer.limit_test_batches == 0 or ("data" in given and "trainer.limit_test_batches" not in given):
+        trainer.limit_test_batches = 1.0
+
+
 def evaluation_of(run: FinishedRun, trainer: Trainer, datamodule: DataModule) -> Evaluation:
     """The content of eval.json, of a trainer that has tested the run's weights on the data's test images."""
-    classifier: Any = trainer.lightning_module
-    scores = scores_of(classifier.test_scores, datamodule.classes)
-    assert scores is not None
+    classifier = cast(Classifier, trainer.lightning_module)
+    if classifier.measured is None:
+        raise UserError(f"data: {len(datamodule.classes)} classes; up to {MOST_CLASSES} are scored one by one")
+    scores = scores_of(classifier.measured, datamodule.classes)
     metrics = {name: finite(value.item()) for name, value in trainer.callback_metrics.items()}
     return {
         "run": run.result["name"],
@@ -41,15 +60,17 @@ def evaluation_of(run: FinishedRun, trainer: Trainer, datamodule: DataModule) ->
 
 
 def record(evaluation: Evaluation, folder: Path) -> None:
-    """Write eval.json and confusion_matrix.png into the run's folder."""
+    """Write eval.json and confusion_matrix.png into the run's folder, and say so."""
     from pytorch_intro.pictures import draw_confusion_matrix
 
     draw_confusion_matrix(evaluation["confusion_matrix"], list(evaluation["classes"]), folder / "confusion_matrix.png")
     write_atomically(folder / "eval.json", json.dumps(evaluation, indent=2) + "\n")
+    written = os.path.relpath(folder)
+    print(f"\nwritten: {written}/eval.json, {written}/confusion_matrix.png")
 
 
-def show(evaluation: Evaluation, run: FinishedRun) -> None:
-    """Print the scores of each class and of all, and where they lie."""
+def show(evaluation: Evaluation) -> None:
+    """Print the scores of each class and of all."""
     classes = evaluation["classes"]
     width = max(map(len, (*classes, "test/accuracy")))
     print(f"\n{evaluation['run']} on {evaluation['images']:,} images of {evaluation['data']}")
@@ -58,8 +79,7 @@ def show(evaluation: Evaluation, run: FinishedRun) -> None:
         precision, recall, f1, support = (scores[score] for score in ("precision", "recall", "f1", "support"))
         print(f"  {name:<{width}}  {precision:>9.2%}{recall:>8.2%}{f1:>8.2%}  {support:>7,}")
     print(f"\n  {'test/accuracy':<{width}}  {evaluation['test/accuracy']:.2%}")
-    print(f"  {'test/loss':<{width}}  {evaluation['test/loss']:.4f}")
+    loss = evaluation["test/loss"]
+    print(f"  {'test/loss':<{width}}  {'infinite, or no number' if loss is None else f'{loss:.4f}'}")
     print(f"  {'ece':<{width}}  {evaluation['ece']:.4f}  (how far probabilities are from what they promise)")
     print(f"  {worst_confusion(evaluation)}")
-    folder = os.path.relpath(run.path)
-    print(f"\nwritten: {folder}/eval.json, {folder}/confusion_matrix.png")

@@ -45,32 +45,33 @@ def check_packages() -> None:
 def write_together(folder: Path) -> Iterator[Path]:
     """A folder beside this one that takes its place at the end, or is removed if anything fails."""
     temporary, earlier = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("tmp", "earlier"))
+    remove(temporary)
     temporary.mkdir()
     try:
         yield temporary
+        remove(earlier)
         if folder.exists():
             folder.rename(earlier)
         temporary.rename(folder)
+        remove(earlier)
     finally:
-        for left in (temporary, earlier):
-            remove(left)
+        remove(temporary)
 
 
-def save(predictor: Predictor, images: Tensor, folder: Path) -> None:
+def save(predictor: Predictor, folder: Path) -> None:
     """Write model.pt2 and model.onnx.
-
-    Args:
-        images: Some of those that it will be used on, (N, C, H, W) uint8, 2 or more.
 
     Raises:
         UserError: if the network cannot be exported.
     """
+    decoder = predictor.decoder
+    images = torch.zeros(2, decoder.channels, *decoder.size, dtype=torch.uint8)  # of one, it would make a constant
     shapes = {"images": {0: torch.export.Dim("N", min=1)}}
     network = type(predictor.network.network).__name__
     try:
         with warnings.catch_warnings(), quiet():
             warnings.simplefilter("ignore")  # of torch about its own parts
-            program = torch.export.export(predictor, (images[:2],), dynamic_shapes=shapes)
+            program = torch.export.export(predictor, (images,), dynamic_shapes=shapes)
             torch.export.save(program, folder / PT2)
             onnx = torch.onnx.export(
                 program,
@@ -83,7 +84,7 @@ def save(predictor: Predictor, images: Tensor, folder: Path) -> None:
             assert onnx is not None
             onnx.save(folder / ONNX)
     except (RuntimeError, torch.onnx.errors.OnnxExporterError, torch._dynamo.exc.TorchDynamoException) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(f"model: {network} cannot be exported ({reason}); choose a network without branches") from error
 
 

@@ -53,6 +53,7 @@ def is_out_of_memory(error: BaseException, message: str) -> bool:
 
 
 def out_of_memory(message: str, key: str, size: int) -> str:
-    smaller = f"{key}={size // 2}" if size > 1 else "smaller images (data.image_size) or a smaller network"
+    other = ", which is a run with another name" if key.startswith("data.") else ""
+    smaller = f"{key}={size // 2}{other}" if size > 1 else "smaller images (data.image_size) or a smaller network"
     details = message.split(";")[0].split(". ")[0] or "MemoryError"
-    return f"{key}={size}: out of memory ({details}); try {smaller}, which is a run with another name"
+    return f"{key}={size}: out of memory ({details}); try {smaller}"

@@ -28,23 +28,29 @@ def recorded_run(run: str | None, outputs: str) -> str:
     Raises:
         UserError: if there is none, or none that is finished.
     """
+    run = "" if run is None else str(run)
     if not run:
         raise UserError("run: give the folder of a finished run, as in run=outputs/first, or run=latest")
     if run == LATEST:
-        return str(newest(Path(outputs)))
-    folder = next((path for path in (Path(run), Path(outputs, run)) if path.is_dir()), None)
-    if folder is None:
+        return str(newest(Path(outputs)).resolve())
+    there = [path for path in (Path(run), Path(outputs, run)) if path.is_dir()]
+    if not there:
         raise UserError(f"run={run}: there is no such folder; run=latest takes the newest finished run in {outputs}")
-    if (folder / "config.yaml").exists():
-        if not (folder / "result.json").exists():
-            raise UserError(f"run={run}: it is not finished; carry it on by python src/train.py resume={folder}")
-        return str(folder)
-    return str(best_of_sweep(folder))
+    one = next((path for path in there if (path / "config.yaml").exists()), None)
+    return str((checked_finished(one) if one else best_of_sweep(there[0])).resolve())
+
+
+def checked_finished(folder: Path) -> Path:
+    """The folder, if the run in it is finished."""
+    if not (folder / "result.json").exists():
+        raise UserError(f"{folder}: the run is not finished; carry it on by python src/train.py resume={folder}")
+    return folder
 
 
 def newest(outputs: Path) -> Path:
     """The run that was finished last, those of sweeps included."""
-    finished = finished_runs(outputs)
+    files = sorted(outputs.rglob("result.json"))
+    finished = [file.parent for file in files if is_searched_for_runs(file.parent.relative_to(outputs))]
     if not finished:
         raise UserError(f"run=latest: there is no finished run in {outputs}; python src/train.py makes one")
     return max(finished, key=lambda folder: (folder / "result.json").stat().st_mtime)
@@ -52,7 +58,7 @@ def newest(outputs: Path) -> Path:
 
 def best_of_sweep(folder: Path) -> Path:
     """The run with the highest val/accuracy of those in a folder, the first of equals."""
-    finished = [path for path in finished_runs(folder) if path.parent == folder]
+    finished = [file.parent for file in sorted(folder.glob("*/result.json"))]
     if not finished:
         raise UserError(f"run={folder}: it holds no finished run, and is none; choose another folder, or run=latest")
     scores = {path: RunFolder(path).result()["val/accuracy"] for path in finished}
@@ -61,18 +67,13 @@ def best_of_sweep(folder: Path) -> Path:
     return max(finished, key=lambda path: scores[path])
 
 
-def finished_runs(folder: Path) -> list[Path]:
-    """Folders of finished runs in a folder and below, sorted."""
-    files = sorted(folder.rglob("result.json"))
-    return [file.parent for file in files if is_searched_for_runs(file.parent.relative_to(folder))]
-
-
 class FinishedRun:
     """What a run's folder tells when it is finished, wherever it lies now.
 
     Args:
         path: The folder.
         allow: Packages of one's own that its config may name, besides the known ones and what lies in src/.
+        parts: Of its config, what is to be used; the others may name what is not there any more.
 
     Attributes:
         config: As it was trained with.
@@ -82,12 +83,16 @@ class FinishedRun:
         UserError: if the folder holds no finished run, or its config names what it may not.
     """
 
-    def __init__(self, path: str | Path, allow: Sequence[str] = ()) -> None:
+    def __init__(
+        self, path: str | Path, allow: Sequence[str] = (), parts: Sequence[str] = ("model", "classifier")
+    ) -> None:
+        from pytorch_intro.check import check_value
+
+        check_value("allow", allow, Sequence[str])
         folder = RunFolder(path)
         self.path = folder.path
-        self.config = folder.trusted_config({"outputs": str(self.path.parent), "compile": False}, allow)
-        if not folder.result_file.exists():
-            raise UserError(f"{self.path}: it is not finished; carry it on by python src/train.py resume={self.path}")
+        self.config = folder.trusted_config({"outputs": str(self.path.parent)}, allow, parts)
+        checked_finished(self.path)
         self.result: Result = folder.result()
 
     @cached_property
@@ -114,8 +119,11 @@ class FinishedRun:
         """What images the network takes; see DataModule.inputs."""
         return self.checkpoint["datamodule_hyper_parameters"]
 
-    def classifier(self) -> "Classifier":
-        """The classifier with the weights that were tested, on the host, in eval mode.
+    def classifier(self, compiled: bool = False) -> "Classifier":
+        """The classifier with the weights that were tested, on the host, in eval mode; it cannot be trained.
+
+        Args:
+            compiled: Whether to compile its network if it was compiled for the training.
 
         Raises:
             UserError: if the code makes another network of this config by now.
@@ -130,10 +138,12 @@ class FinishedRun:
         made = {
             "network": build(config.model, "model", **shape),
             "num_classes": shape["num_classes"],
-            "optimizer": build(config.optimizer, "optimizer"),
-            "scheduler": build(config.scheduler, "scheduler"),
+            "optimizer": None,
+            "scheduler": None,
             "mirror": checkpoint["hyper_parameters"]["mirror"],
         }
+        if not compiled:
+            made["compile"] = False
         classifier: Classifier = build(config.classifier, "classifier", **made)
         try:
             classifier.load_state_dict(checkpoint["state_dict"])
@@ -147,7 +157,7 @@ class FinishedRun:
         return classifier.eval()
 
 
-def with_settings_given(recorded: DictConfig, config: DictConfig, parts: Sequence[str]) -> bool:
+def with_settings_given(recorded: DictConfig, config: DictConfig, parts: Sequence[str]) -> list[str]:
     """Take over what the command line says of these parts of a config: a choice as a whole, or single values.
 
     Args:
@@ -156,7 +166,7 @@ def with_settings_given(recorded: DictConfig, config: DictConfig, parts: Sequenc
         parts: As data and trainer.
 
     Returns:
-        Whether a whole part was chosen anew.
+        The keys that were given.
     """
     keys = [text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task]
     chosen = [key for key in keys if key in parts]
@@ -164,5 +174,5 @@ def with_settings_given(recorded: DictConfig, config: DictConfig, parts: Sequenc
         recorded[key] = config[key]
     for key in keys:
         if "." in key and key.partition(".")[0] in parts:
-            OmegaConf.update(recorded, key, OmegaConf.select(config, key), force_add=True)
-    return bool(chosen)
+            OmegaConf.update(recorded, key, OmegaConf.select(config, key), merge=False, force_add=True)
+    return keys

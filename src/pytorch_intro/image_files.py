@@ -158,13 +158,13 @@ def found_files(images: str | None, lines: Iterable[str]) -> list[str]:
     if images == "-":
         found = [line.rstrip("\r\n") for line in lines if line.strip()]
         what = "stdin has no path"
-    elif (path := Path(images).expanduser()).is_dir():
-        found = sorted((str(path / file) for file in files_below(path)), key=lambda file: Path(file).parts)
+    elif os.path.isdir(path := os.path.expanduser(images)):  # noqa: PTH111, PTH112, which never raise
+        found = sorted(os.path.join(path, file) for file in files_below(Path(path)))  # noqa: PTH118
         what = "there is no file in this folder"
-    elif path.exists():
-        return [str(path)]
+    elif os.path.exists(path):  # noqa: PTH110
+        return [path]
     else:
-        found = [file for file in sorted(glob.glob(str(path), recursive=True)) if Path(file).is_file()]  # noqa: PTH207
+        found = [file for file in sorted(glob.glob(path, recursive=True)) if os.path.isfile(file)]  # noqa: PTH113, PTH207
         what = "no file matches" if glob.has_magic(images) else "there is no such file or folder"
     if not found:
         raise UserError(f"images={images}: {what}; give a file, a folder, a glob, or - for paths on stdin")

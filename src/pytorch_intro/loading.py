@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from pytorch_intro.classifier import Classifier
@@ -35,6 +36,8 @@ class Transforms:
         Raises:
             ValueError, OSError: as Decoder.
         """
+        if isinstance(image, Image.Image):
+            image = image.copy()  # decoding may change one that is still to be read
         return self.normalize(torch.from_numpy(self.decoder(image))[None])[0]
 
 

@@ -31,11 +31,8 @@ network, classes, transforms = load_run("DIR")
 
 
 def model_card(config: DictConfig, result: Result, classifier: Classifier, datamodule: DataModule) -> str:
-    """Markdown with a front matter as the Hugging Face Hub reads it, of a run whose test is done.
-
-    With several processes, all of them have to call it: they put together what each has seen of the test.
-    """
-    scores = scores_of(classifier.test_scores, datamodule.classes)
+    """Markdown with a front matter as the Hugging Face Hub reads it, of a run whose test is done."""
+    scores = classifier.measured and scores_of(classifier.measured, datamodule.classes)
     channels, height, width = datamodule.image_shape
     kind = {1: "gray", 3: "RGB"}.get(channels, f"{channels}-channel")
     network = config.model["_target_"].rpartition(".")[2]
@@ -50,7 +47,9 @@ def model_card(config: DictConfig, result: Result, classifier: Classifier, datam
         "trained": f"{result['epochs']} epochs, {result['train_seconds']:.0f} s on {result['device']}",
         "weights": f"`checkpoints/best.ckpt`, of epoch {result['best_epoch']}",
     }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    if classifier.trainer.checkpoint_callback is None:
+        rows["weights"] = "not kept: the run was trained without checkpoints, and cannot be used"
+    table = "\n".join(f"| {name} | {in_cell(value)} |" for name, value in rows.items())
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, lightning {lightning.__version__}"
     return f"""\
 ---
@@ -60,7 +59,7 @@ def model_card(config: DictConfig, result: Result, classifier: Classifier, datam
 # {result["name"]}
 
 A {network} of {result["parameters"]:,} parameters that tells apart, in {kind} images of {height} x {width} pixels:
-{", ".join(datamodule.classes)}.
+{in_cell(", ".join(datamodule.classes))}.
 
 | | |
 |---|---|
@@ -75,6 +74,11 @@ A {network} of {result["parameters"]:,} parameters that tells apart, in {kind} i
 
 At commit {result["git_commit"] or "unknown"}, with {versions}. The whole config is in `config.yaml`.
 """
+
+
+def in_cell(text: str) -> str:
+    """A text with nothing in it that ends a cell of a Markdown table, or that UTF-8 does not know."""
+    return " ".join(text.split()).replace("|", "\\|").encode("utf-8", "replace").decode()
 
 
 def percent(share: float | None) -> str:

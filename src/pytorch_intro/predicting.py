@@ -6,13 +6,15 @@ from typing import Literal
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image, ImageOps
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import PositiveInt
 
 from pytorch_intro.check import check_value
+from pytorch_intro.datamodule import Workers
 from pytorch_intro.decoder import Decoder, as_pixels, border
 from pytorch_intro.decoding import ALL_CORES, seen
+from pytorch_intro.errors import UserError
 from pytorch_intro.image_files import UnlabelledImages
 from pytorch_intro.loading import Predictor
 
@@ -32,13 +34,12 @@ def check_settings(config: DictConfig) -> None:
         "top_k": PositiveInt,
         "invert": Invert,
         "batch_size": PositiveInt,
-        "num_workers": NonNegativeInt | None,
+        "num_workers": Workers | None,
         "trainer.accelerator": str,
         "allow": list[str],
     }
     for key, hint in hints.items():
-        node = config.trainer.accelerator if key == "trainer.accelerator" else config[key]
-        check_value(key, node, hint)
+        check_value(key, OmegaConf.select(config, key), hint)
 
 
 @dataclass
@@ -64,27 +65,36 @@ class Look:
 
     Args:
         decoder: Of the run.
-        invert: Whether to show negatives; auto: where the training images had dark borders and the picture has a light
+        invert: Whether to show negatives; auto: where gray training images had dark borders and the picture has a light
             one, or the reverse.
         trained_border: How bright the training images' borders were, from 0 to 1.
+
+    Raises:
+        UserError: if the network takes images that are no pictures.
     """
 
     decoder: Decoder
     invert: Invert
     trained_border: float
 
+    def __post_init__(self) -> None:
+        if self.decoder.channels not in (1, 3):
+            raise UserError(f"run: its network takes images of {self.decoder.channels} channels, which no picture has")
+
     def __call__(self, image: Image.Image) -> tuple[np.ndarray, bool]:
         """A picture to (C, H, W) uint8, and whether that is its negative."""
         picture = self.decoder.upright(image)
-        inverted = self.is_inverted(picture)
-        return as_pixels(self.decoder.resized(ImageOps.invert(picture) if inverted else picture)), inverted
+        pixels = as_pixels(self.decoder.resized(picture))
+        if not self.is_inverted(pixels):
+            return pixels, False
+        return as_pixels(self.decoder.resized(ImageOps.invert(picture))), True
 
-    def is_inverted(self, picture: Image.Image) -> bool:
+    def is_inverted(self, pixels: np.ndarray) -> bool:
         if isinstance(self.invert, bool):
             return self.invert
-        if DARK < self.trained_border < LIGHT:
+        if self.decoder.channels != 1 or DARK < self.trained_border < LIGHT:
             return False
-        return (self.trained_border >= LIGHT) != (border(as_pixels(picture)) > 0.5)
+        return (self.trained_border >= LIGHT) != (border(pixels) > 0.5)
 
 
 def predictions(

@@ -30,7 +30,7 @@ class PredictionReport:
         top_k: Labels an image.
 
     Attributes:
-        unread: Files that could not be read, and why.
+        unread: How many files could not be read; each is told at once.
 
     Raises:
         UserError: if there are fewer classes than labels are asked for.
@@ -43,7 +43,8 @@ class PredictionReport:
         self.run = run
         self.top_k = top_k
         self.shown: list[Prediction] = []
-        self.unread: list[Prediction] = []
+        self.unread = 0
+        self.thumbnails: list[Image.Image] = []
         self.counts: Counter[str] = Counter()
         self.inverted = 0
         self.files = ExitStack()
@@ -62,8 +63,13 @@ class PredictionReport:
     def add(self, predictions: list[Prediction]) -> None:
         """Take in some predictions, in order."""
         read = [prediction for prediction in predictions if not prediction.error]
-        self.unread += [prediction for prediction in predictions if prediction.error]
-        self.shown += read[: SHOWN - len(self.shown)]
+        for prediction in predictions:
+            if prediction.error:
+                self.unread += 1
+                print(f"not read: {prediction.path}: {prediction.error}", file=sys.stderr)
+        for prediction in read[: SHOWN - len(self.shown)]:
+            self.shown.append(prediction)
+            self.thumbnails.append(thumbnail(prediction.path))
         self.inverted += sum(prediction.inverted for prediction in read)
         lines = []
         for prediction in read:
@@ -84,29 +90,17 @@ class PredictionReport:
         self.file.write(text.getvalue().encode("utf-8", "surrogateescape"))
 
     def close(self) -> None:
-        """List what could not be read, and draw the contact sheet.
+        """Draw the contact sheet, after the last prediction.
 
         Raises:
             UserError: if nothing could be read.
         """
-        for prediction in self.unread:
-            print(f"not read: {prediction.path}: {prediction.error}", file=sys.stderr)
-        if not self.counts:
-            raise UserError("images: none of them could be read, and nothing was written; give others")
-        self.draw()
-
-    def draw(self) -> None:
         from pytorch_intro.pictures import draw_contact_sheet
 
-        thumbnail = Decoder((THUMBNAIL, THUMBNAIL), channels=3)
-        pictures = []
-        for prediction in self.shown:
-            with Image.open(prediction.path) as image:
-                picture = thumbnail.upright(image)
-            picture.thumbnail((THUMBNAIL, THUMBNAIL))
-            pictures.append(picture)
+        if not self.shown:
+            raise UserError("images: none of them could be read, and nothing was written; give others")
         captions = [f"{label}\n{share:.0%}" for label, share in (self.best(shown)[0] for shown in self.shown)]
-        draw_contact_sheet(pictures, captions, self.run.path / "predictions.png")
+        draw_contact_sheet(self.thumbnails, captions, self.run.path / "predictions.png")
 
     def show(self) -> None:
         """Print the first predictions, how often each class was seen, and where all lies."""
@@ -124,3 +118,15 @@ class PredictionReport:
             )
         folder = os.path.relpath(self.run.path)
         print(f"written: {folder}/predictions.csv, {folder}/predictions.png")
+
+
+def thumbnail(path: str) -> Image.Image:
+    """The picture in a file, RGB and as it is to be seen, small; a black one if it cannot be read any more."""
+    decoder = Decoder((THUMBNAIL, THUMBNAIL), channels=3)
+    try:
+        with Image.open(path) as image:
+            picture = decoder.upright(image)
+    except OSError:
+        return Image.new("RGB", (1, 1))
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    return picture

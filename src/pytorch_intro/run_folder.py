@@ -115,12 +115,15 @@ class RunFolder:
         now = {"resume": config.resume, "outputs": config.outputs, "overwrite": False, "allow": config.allow}
         return self.trusted_config(now, config.allow)
 
-    def trusted_config(self, now: dict[str, Any], allow: Sequence[str]) -> DictConfig:
+    def trusted_config(
+        self, now: dict[str, Any], allow: Sequence[str], parts: Sequence[str] | None = None
+    ) -> DictConfig:
         """The config that the run in this folder was started with, wherever the folder lies by now.
 
         Args:
             now: Settings that take the place of the recorded ones.
             allow: Packages, modules or objects of the user's own that it may name.
+            parts: Names those of its parts that are to be used, if not all are; the others are left out.
 
         Raises:
             UserError: if there is no run here, or if its config names what it may not.
@@ -130,6 +133,9 @@ class RunFolder:
             if not isinstance(recorded.get(part), DictConfig):
                 raise UserError(f"{self.config_file}: {part} in it holds no settings; choose another folder")
         merged = cast(DictConfig, OmegaConf.merge(recorded, now, {"run_dir": str(self.path)}))
+        unused = [name for name in merged if isinstance(merged.get(name), DictConfig) and name not in (parts or merged)]
+        for name in unused:
+            del merged[name]
         check_foreign(merged, self.path, allow, str(self.config_file))
         return merged
 
@@ -247,7 +253,7 @@ def load_config(file: Path) -> DictConfig:
 
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -26,11 +26,13 @@ def recorded_data(run: FinishedRun) -> DataModule:
     datamodule: DataModule = build(run.config.data, "data", mean=inputs["mean"], std=inputs["std"])
     datamodule.setup("fit")
     datamodule.setup("test")
-    for name, now in (("image_shape", list(datamodule.image_shape)), ("classes", datamodule.classes)):
-        if now != inputs[name]:
+    now = datamodule.inputs()
+    for name, what in (("image_shape", "shape"), ("classes", "classes"), ("trained_on", "training images")):
+        if now[name] != inputs[name]:
             raise UserError(
-                f"data: its {name} was {inputs[name]} when {run.path} was trained, and is {now} by now; give the data "
-                "of that time by data.root=DIR, or choose other data to score by data=…"
+                f"data: the {what} are not those that {run.path} was trained with ({now[name]}, {inputs[name]}), so "
+                "that its test images may not be either; give the data of that time by data.root=DIR, or score other "
+                "images by data=…"
             )
     if datamodule.test_set is None:
         raise UserError("data: the run kept no test images (data.test_fraction=0); choose others by data=…")
@@ -61,17 +63,29 @@ def other_data(run: FinishedRun) -> DataModule:
         )
     images.targets = torch.tensor([known.index(name) for name in images.classes])[images.targets]
     images.classes = known
-    which = "its test images" if source.has("test") else "all its images, for it has no test of its own"
-    log.info("data: %s, %s: %s", source.name, which, f"{len(part):,}")
+    which = "of its test" if source.has("test") else "for it has no test of its own"
+    log.info("data: %s, %s images, %s", source.name, f"{len(part):,}", which)
     datamodule.train_set = datamodule.test_set = part  # so that setup, which Lightning calls, finds all there
     datamodule.image_shape, datamodule.classes = images.image_shape, known
     datamodule.normalize = Normalize(inputs["mean"], inputs["std"])
     return datamodule
 
 
-def some_images(datamodule: DataModule, count: int) -> Tensor:
-    """Up to so many of the test images, evenly spread, (N, C, H, W) uint8."""
-    part = datamodule.test_set
-    assert part is not None
-    rows = torch.linspace(0, len(part) - 1, min(count, len(part))).long()
+def images_to_compare(run: FinishedRun, count: int, is_other: bool) -> Tensor:
+    """Up to so many test images, evenly spread, (N, C, H, W) uint8; random ones where the run's own are not at hand.
+
+    Args:
+        is_other: Whether other data than the run's was chosen, which has to be there.
+    """
+    try:
+        part = (other_data(run) if is_other else recorded_data(run)).test_set
+        assert part is not None
+    except UserError as error:
+        if is_other:
+            raise
+        log.warning("compared on random images, for the run's test images are not at hand: %s", error)
+        shape = (count, *run.inputs["image_shape"])
+        return torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    count = min(count, len(part))
+    rows = torch.arange(count) * (len(part) - 1) // max(1, count - 1)
     return part.__getitems__(rows)[0]

@@ -1,61 +1,105 @@
 """How a classifier fares on its test images, class by class."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
-from torchmetrics import MetricCollection
-from torchmetrics.classification import (
-    MulticlassCalibrationError,
-    MulticlassConfusionMatrix,
-    MulticlassF1Score,
-    MulticlassPrecision,
-    MulticlassRecall,
-)
+from torchmetrics import Metric
 
 BINS = 15  # of the calibration error, as in Guo et al. 2017
+MOST_CLASSES = 2000  # beyond, the matrix would take more memory than it is worth
+
+Scores = dict[str, Any]
 
 
-def class_scores(num_classes: int) -> MetricCollection:
-    """Gathers what scores_of tells, from probabilities (N, num_classes) and targets (N,)."""
-    each: dict[str, Any] = {"num_classes": num_classes, "average": None}
-    return MetricCollection(
-        {
-            "confusion_matrix": MulticlassConfusionMatrix(num_classes),
-            "precision": MulticlassPrecision(**each),
-            "recall": MulticlassRecall(**each),
-            "f1": MulticlassF1Score(**each),
-            "ece": MulticlassCalibrationError(num_classes, n_bins=BINS),
-        }
-    )
+class ClassScores(Metric):
+    """The confusion matrix and the expected calibration error of all images of a test, over all processes.
+
+    Sums on the device, whose size does not depend on the number of images. torchmetrics' own keep every probability,
+    and an element for each image and each pair of classes where the device is to be deterministic.
+    """
+
+    full_state_update = False
+    matrix: Tensor
+    images: Tensor
+    hits: Tensor
+    confidences: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.add_state("matrix", torch.zeros(num_classes**2, dtype=torch.int64), dist_reduce_fx="sum")
+        for name in ("images", "hits", "confidences"):
+            self.add_state(name, torch.zeros(BINS), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            logits: (N, num_classes).
+            targets: (N,) int64.
+        """
+        confidences, predicted = logits.float().softmax(dim=1).max(dim=1)
+        self.matrix.index_add_(0, targets * self.num_classes + predicted, torch.ones_like(targets))
+        bins = (confidences * BINS).ceil().long().clamp(1, BINS) - 1
+        for sums, values in (
+            (self.images, torch.ones_like(confidences)),
+            (self.hits, (predicted == targets).float()),
+            (self.confidences, confidences),
+        ):
+            sums.index_add_(0, bins, values)
+
+    def compute(self) -> dict[str, Tensor]:
+        """matrix: (num_classes, num_classes) int64, rows are true classes; ece: () float32."""
+        ece = (self.hits - self.confidences).abs().sum() / self.images.sum()
+        return {"matrix": self.matrix.view(self.num_classes, self.num_classes), "ece": ece}
 
 
-def scores_of(metrics: MetricCollection, classes: list[str]) -> dict[str, Any] | None:
-    """What a test tells of each class; None if there was none. With several processes, all of them have to call it.
+def scores_of(measured: dict[str, Tensor], classes: Sequence[str]) -> Scores:
+    """What a test tells of each class, in plain values.
+
+    Args:
+        measured: What ClassScores.compute gave.
 
     Returns:
         ece: The expected calibration error over 15 bins (Guo et al. 2017, arXiv:1706.04599).
-        classes: Of each class, by name: precision, recall, f1 (shares of 1) and support (images).
+        classes: Of each class, by name: precision, recall, f1 (shares of 1; 0 where there is nothing to share) and
+            support (images).
         confusion_matrix: Images by true class (rows) and predicted class (columns).
     """
-    if not metrics["confusion_matrix"].update_called:
-        return None
-    values: dict[str, Tensor] = metrics.compute()
-    matrix = values["confusion_matrix"].tolist()
-    each = {
-        name: {score: values[score][number].item() for score in ("precision", "recall", "f1")}
-        | {"support": sum(matrix[number])}
-        for number, name in enumerate(classes)
+    matrix = measured["matrix"].cpu().double()
+    hits, support, predicted = matrix.diagonal(), matrix.sum(dim=1), matrix.sum(dim=0)
+    precision, recall, f1 = (
+        hits / predicted.clamp(1),
+        hits / support.clamp(1),
+        2 * hits / (support + predicted).clamp(1),
+    )
+    columns = zip(precision.tolist(), recall.tolist(), f1.tolist(), support.long().tolist(), strict=True)
+    each = [dict(zip(("precision", "recall", "f1", "support"), values, strict=True)) for values in columns]
+    return {
+        "ece": measured["ece"].item(),
+        "classes": dict(zip(distinct(classes), each, strict=True)),
+        "confusion_matrix": matrix.long().tolist(),
     }
-    return {"ece": values["ece"].item(), "classes": each, "confusion_matrix": matrix}
 
 
-def worst_confusion(scores: dict[str, Any]) -> str:
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that were there before."""
+    counts: dict[str, int] = {}
+    told = []
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+        told.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
+    return told
+
+
+def worst_confusion(scores: Scores) -> str:
     """The most frequent mistake, in one line."""
-    names, matrix = list(scores["classes"]), scores["confusion_matrix"]
-    mistakes = {
-        (row, column): matrix[row][column] for row in range(len(names)) for column in range(len(names)) if row != column
-    }
-    (row, column), count = max(mistakes.items(), key=lambda item: item[1])
-    if not count:
+    names, matrix = list(scores["classes"]), torch.tensor(scores["confusion_matrix"])
+    support = matrix.sum(dim=1)
+    mistakes = matrix.fill_diagonal_(0)
+    row, column = divmod(int(mistakes.argmax()), len(names))
+    if not mistakes[row, column]:
         return "no image was mistaken for another class"
-    return f"most often, {names[row]} is taken for {names[column]}: {count:,} of {sum(matrix[row]):,}"
+    return f"most often, {names[row]} is taken for {names[column]}: {mistakes[row, column]:,} of {support[row]:,}"
