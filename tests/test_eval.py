@@ -11,6 +11,7 @@ import torch
 from conftest import Command, sample_datamodule, write_images
 from omegaconf import OmegaConf
 from PIL import Image
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from pytorch_intro.errors import UserError
 from pytorch_intro.finished_run import recorded_run
@@ -53,20 +54,42 @@ def test_each_class_s_scores_are_those_of_its_row_and_column(script: Command, ru
 
 
 def test_the_calibration_error_is_that_of_its_definition(script: Command, run_copy: Path) -> None:
-    """Over 15 bins of equal width: the distance of accuracy and confidence, weighted by their images."""
+    """Beside torchmetrics' own, of the same probabilities."""
     assert script("eval", f"run={run_copy}", "trainer.accelerator=cpu", "trainer.precision=32-true").code == 0
     network, _, transforms = load_run(run_copy)
     datamodule = sample_datamodule()
     assert datamodule.test_set
     images, targets = datamodule.test_set.__getitems__(range(len(datamodule.test_set)))
     with torch.no_grad():
-        confidence, predicted = network(transforms.normalize(images)).softmax(dim=1).max(dim=1)
-    bins = (confidence * 15).ceil().clamp(1, 15)
-    distances = [
-        (bins == bin_).float().mean() * ((predicted == targets).float() - confidence)[bins == bin_].mean().abs()
-        for bin_ in bins.unique()
-    ]
-    assert evaluation(run_copy)["ece"] == pytest.approx(float(sum(distances)), abs=1e-4)
+        probabilities = network(transforms.normalize(images)).softmax(dim=1)
+    expected = multiclass_calibration_error(probabilities, targets, num_classes=10, n_bins=15)
+    assert evaluation(run_copy)["ece"] == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_a_run_with_a_test_of_its_own_drawing_is_scored_on_that_alone_and_on_no_other(
+    script: Command, command: Command, tmp_path: Path
+) -> None:
+    """Another trainer is no other data; images that came later would draw another test, which is said."""
+    photos, run = tmp_path / "photos", tmp_path / "outputs" / "odd"
+    names = ("a|b", "$x$ of $y$", "c'd")
+    for name in names:
+        write_images(photos, *(f"{name}/{number}.png" for number in range(20)))
+    trained = command("data=folder", f"data.root={photos}", "trainer=cpu", "trainer.max_epochs=1", "data.batch_size=8",
+                      "data.image_size=16", "data.test_fraction=0.2", "name=odd")  # fmt: skip
+    assert trained.code == 0, trained.err
+    assert "a\\|b" in (run / "README.md").read_text()
+    answer = script("eval", f"run={run}", "trainer=cpu")
+    assert answer.code == 0, answer.err
+    assert evaluation(run)["images"] == 12
+    assert set(evaluation(run)["classes"]) == set(names)
+    assert evaluation(run)["test/loss"] == json.loads((run / "result.json").read_text())["test/loss"]
+    write_images(photos, "c'd/new.png")
+    answer = script("eval", f"run={run}")
+    assert answer.code == 2
+    assert "the training images are not those that" in answer.err
+    answer = script("export", f"run={run}")
+    assert answer.code == 0, answer.err
+    assert "compared on random images" in answer.out
 
 
 def test_other_images_of_the_same_classes_are_scored_by_name(script: Command, run_copy: Path, tmp_path: Path) -> None:
