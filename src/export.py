@@ -22,11 +22,11 @@ def main(config: DictConfig) -> None:
     run = FinishedRun(config.run_dir, config.allow, ["model", "classifier", "data"])
     given = with_settings_given(run.config, config, ["data"])
     predictor = Predictor(loaded(run))
-    images = images_to_compare(run, config.num_images, is_other="data" in given)
+    images, kind = images_to_compare(run, config.num_images, is_other="data" in given)
 
     with write_together(run.path / "export") as folder:
         save(predictor, folder)
-        compare(predictor, images, folder)
+        compare(predictor, images, kind, folder)
         describe(run, folder)
     print(f"written: {', '.join(map(os.path.relpath, sorted((run.path / 'export').iterdir())))}")
 

@@ -99,8 +99,12 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def compare(predictor: Predictor, images: Tensor, folder: Path) -> None:
-    """Compare what was written with PyTorch on real images, in batches of several sizes, and tell how fast they are.
+def compare(predictor: Predictor, images: Tensor, kind: str, folder: Path) -> None:
+    """Compare what was written with PyTorch, on images in batches of several sizes, and tell how fast they are.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        kind: What they are called.
 
     Raises:
         UserError: if a probability differs by more than 1e-4, or a label.
@@ -117,10 +121,10 @@ def compare(predictor: Predictor, images: Tensor, folder: Path) -> None:
         labels = (probabilities.argmax(dim=1) != expected.argmax(dim=1)).sum().item()
         if not difference <= TOLERANCE or labels:
             raise UserError(
-                f"{name}: it disagrees with PyTorch on {len(images):,} test images: probabilities by up to "
+                f"{name}: it disagrees with PyTorch on {len(images):,} {kind}: probabilities by up to "
                 f"{difference:.1e}, {labels} labels; nothing was written"
             )
-        what = f"{len(images):,} test images: probabilities to {difference:.1e}, all labels"
+        what = f"{len(images):,} {kind}: probabilities to {difference:.1e}, all labels"
         print(f"{name:<11} agrees with PyTorch on {what}")
     speeds = images_per_second(functions, images[: max(BATCHES)])
     print("images/s on the CPU: " + ", ".join(f"{name} {speed:,.0f}" for name, speed in speeds.items()))

@@ -1,5 +1,6 @@
 """Pictures of one's own through a trained network, a batch at a time."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,7 @@ from pytorch_intro.datamodule import Workers
 from pytorch_intro.decoder import Decoder, as_pixels, border
 from pytorch_intro.decoding import ALL_CORES, seen
 from pytorch_intro.errors import UserError
+from pytorch_intro.hardware import keep_freed_memory
 from pytorch_intro.image_files import UnlabelledImages
 from pytorch_intro.loading import Predictor
 
@@ -105,6 +107,9 @@ def predictions(
     Args:
         num_workers: Processes that decode; None: one a core.
     """
+    if next(predictor.parameters()).device.type == "cpu":
+        keep_freed_memory()
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # twice as large is refused by Pillow
     workers = ALL_CORES if num_workers is None else num_workers
     rows = iter(paths)
     for results in batched(seen(UnlabelledImages(paths), look, range(len(paths)), workers, "predicting"), batch_size):

@@ -113,9 +113,8 @@ class PredictionReport:
             print(f"  … and {total - len(self.shown):,} more")
             print("seen: " + ", ".join(f"{label} {count:,}" for label, count in self.counts.most_common()))
         if self.inverted:
-            print(
-                f"shown to the network as negatives: {self.inverted:,} of {total:,}; invert=false shows all as they are"
-            )
+            negatives = f"{self.inverted:,} of {total:,}"
+            print(f"shown to the network as negatives: {negatives}; invert=false shows all as they are")
         folder = os.path.relpath(self.run.path)
         print(f"written: {folder}/predictions.csv, {folder}/predictions.png")
 

@@ -71,11 +71,14 @@ def other_data(run: FinishedRun) -> DataModule:
     return datamodule
 
 
-def images_to_compare(run: FinishedRun, count: int, is_other: bool) -> Tensor:
-    """Up to so many test images, evenly spread, (N, C, H, W) uint8; random ones where the run's own are not at hand.
+def images_to_compare(run: FinishedRun, count: int, is_other: bool) -> tuple[Tensor, str]:
+    """Up to so many test images, evenly spread, or random ones where the run's own are not at hand; and which of these.
 
     Args:
         is_other: Whether other data than the run's was chosen, which has to be there.
+
+    Returns:
+        (N, C, H, W) uint8, and what they are called.
     """
     try:
         part = (other_data(run) if is_other else recorded_data(run)).test_set
@@ -85,7 +88,8 @@ def images_to_compare(run: FinishedRun, count: int, is_other: bool) -> Tensor:
             raise
         log.warning("compared on random images, for the run's test images are not at hand: %s", error)
         shape = (count, *run.inputs["image_shape"])
-        return torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(256, shape, dtype=torch.uint8, generator=generator), "random images"
     count = min(count, len(part))
     rows = torch.arange(count) * (len(part) - 1) // max(1, count - 1)
-    return part.__getitems__(rows)[0]
+    return part.__getitems__(rows)[0], "test images"
