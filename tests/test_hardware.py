@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import compose
 
 from pytorch_intro import hardware
 from pytorch_intro.errors import UserError
 from pytorch_intro.hardware import available, check_devices, choose_accelerator, choose_hardware, choose_precision
+from pytorch_intro.trainer import build_trainer
 
 
 @pytest.fixture
@@ -125,3 +127,12 @@ def test_a_precision_that_the_device_lacks_is_refused(
     with pytest.raises(UserError, match=f"trainer.precision={precision}: {accelerator} here does not"):
         choose_precision(precision, accelerator)
     assert choose_precision("32-true", accelerator) == "32-true"
+
+
+def test_on_the_cpu_numbers_that_are_next_to_nothing_count_as_zero() -> None:
+    """A filter that gets no gradients any more leaves such momenta, which took each step three times as long."""
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this CPU always computes with them")
+    config = compose("data=sample", "callbacks=none", "logger=none")
+    build_trainer(config.trainer, config.callbacks, config.logger, {"accelerator": "cpu", "precision": "32-true"})
+    assert (torch.tensor([1e-39]) * torch.tensor([0.5])).item() == 0
