@@ -13,13 +13,23 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from pytorch_intro.classifier import Classifier
 from pytorch_intro.errors import UserError
 from pytorch_intro.finished_run import recorded_run
-from pytorch_intro.loading import load_run
+from pytorch_intro.loading import Transforms, load_run
 
 
 def evaluation(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "eval.json").read_text())
+
+
+def logits_of_the_test(network: Classifier, transforms: Transforms) -> tuple[torch.Tensor, torch.Tensor]:
+    """The network's logits of the sample's test images, in float32, and the images' targets."""
+    datamodule = sample_datamodule()
+    assert datamodule.test_set
+    images, targets = datamodule.test_set.__getitems__(range(len(datamodule.test_set)))
+    with torch.no_grad():
+        return network(transforms.normalize(images)), targets
 
 
 def test_a_copied_run_is_scored_as_its_result_has_it_to_the_last_digit(script: Command, run_copy: Path) -> None:
@@ -38,11 +48,8 @@ def test_each_class_s_scores_are_those_of_its_row_and_column(script: Command, ru
     assert script("eval", f"run={run_copy}", "trainer.accelerator=cpu", "trainer.precision=32-true").code == 0
     scores = evaluation(run_copy)
     network, classes, transforms = load_run(run_copy)
-    datamodule = sample_datamodule()
-    assert datamodule.test_set
-    images, targets = datamodule.test_set.__getitems__(range(len(datamodule.test_set)))
-    with torch.no_grad():
-        predicted = network(transforms.normalize(images)).argmax(dim=1)
+    logits, targets = logits_of_the_test(network, transforms)
+    predicted = logits.argmax(dim=1)
     matrix = [[int(((targets == row) & (predicted == column)).sum()) for column in range(10)] for row in range(10)]
     assert scores["confusion_matrix"] == matrix
     for number, name in enumerate(classes):
@@ -57,11 +64,8 @@ def test_the_calibration_error_is_that_of_its_definition(script: Command, run_co
     """Beside torchmetrics' own, of the same probabilities."""
     assert script("eval", f"run={run_copy}", "trainer.accelerator=cpu", "trainer.precision=32-true").code == 0
     network, _, transforms = load_run(run_copy)
-    datamodule = sample_datamodule()
-    assert datamodule.test_set
-    images, targets = datamodule.test_set.__getitems__(range(len(datamodule.test_set)))
-    with torch.no_grad():
-        probabilities = network(transforms.normalize(images)).softmax(dim=1)
+    logits, targets = logits_of_the_test(network, transforms)
+    probabilities = logits.softmax(dim=1)
     expected = multiclass_calibration_error(probabilities, targets, num_classes=10, n_bins=15)
     assert evaluation(run_copy)["ece"] == pytest.approx(float(expected), abs=1e-5)
 
