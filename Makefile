@@ -54,9 +54,11 @@ define install
 endef
 
 lock:  ## resolve the requirements anew (needs uv); add ARGS=--upgrade for newer versions
-	@uv pip compile --quiet $(LOCK) pyproject.toml -o requirements.txt $(ARGS)
-	@uv pip compile --quiet $(LOCK) pyproject.toml --extra export -c requirements.txt -o requirements-export.txt $(ARGS)
-	@uv pip compile --quiet $(LOCK) pyproject.toml --extra export --group test -c requirements-export.txt \
-		-o requirements-test.txt $(ARGS)
+	@uv pip compile --quiet $(LOCK) pyproject.toml --all-extras --group test -o requirements-test.txt $(ARGS)
+	@uv pip compile --quiet $(LOCK) pyproject.toml -c requirements-test.txt -o requirements.txt
+	@for extra in export search scale; do \
+		uv pip compile --quiet $(LOCK) pyproject.toml --extra $$extra -c requirements-test.txt \
+			-o requirements-$$extra.txt || exit 1; \
+	done
 
 LOCK = --universal --python-version 3.10 --generate-hashes --no-annotate --custom-compile-command "make lock"

@@ -12,12 +12,13 @@ def main(config: DictConfig) -> None:
     from pydantic import PositiveInt
 
     from pytorch_intro.check import check_value
-    from pytorch_intro.exporting import check_packages, compare, describe, save, write_together
+    from pytorch_intro.exporting import PACKAGES, compare, describe, save, write_together
+    from pytorch_intro.extras import check_installed
     from pytorch_intro.finished_run import FinishedRun, with_settings_given
     from pytorch_intro.loading import Predictor, loaded
     from pytorch_intro.scored_data import images_to_compare
 
-    check_packages()
+    check_installed("exporting", PACKAGES, "export")
     check_value("num_images", config.num_images, PositiveInt)
     run = FinishedRun(config.run_dir, config.allow, ["model", "classifier", "data"])
     given = with_settings_given(run.config, config, ["data"])

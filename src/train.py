@@ -20,7 +20,7 @@ def train(config: DictConfig, run: RunFolder) -> float | None:
     started = time.perf_counter()
     if recorded := run.recorded_result(config):
         show(recorded, run, config.outputs, "finished before; this is the result that it recorded")
-        return recorded["val/accuracy"]
+        return recorded[config.sweep.objective]
 
     from lightning import seed_everything
 
@@ -30,20 +30,20 @@ def train(config: DictConfig, run: RunFolder) -> float | None:
     from pytorch_intro.model_card import model_card
     from pytorch_intro.result import result_of
     from pytorch_intro.resumption import checkpoint_to_resume
-    from pytorch_intro.trainer import build_trainer, check_monitors
+    from pytorch_intro.trainer import build_trainer, check_monitors, meet
 
     hardware = checked_hardware(config)
     seed_everything(config.seed, workers=True, verbose=False)
 
     trainer = build_trainer(config.trainer, config.callbacks, config.logger, hardware)
-    endless = config.trainer.max_epochs == config.trainer.max_steps == -1
-    optimization = build_optimization(config.optimizer, config.scheduler, endless)
+    optimization = build_optimization(config.optimizer, config.scheduler, config.trainer)
     datamodule = build(config.data, "data")
     datamodule.setup("fit")
     check_monitors(trainer, datamodule)
     classifier = build_classifier(config.classifier, config.model, datamodule, *optimization)
 
     run.begin(config)
+    meet(trainer)
     resumed = checkpoint_to_resume(run.path)
     fit_started = time.perf_counter()
     trainer.fit(classifier, datamodule, ckpt_path=resumed.path, weights_only=True)
@@ -53,7 +53,7 @@ def train(config: DictConfig, run: RunFolder) -> float | None:
     result = result_of(config, trainer, chosen, train_seconds, time.perf_counter() - started)
     run.finish(result, model_card(config, result, classifier, datamodule))
     show(result, run, config.outputs)
-    return result["val/accuracy"]
+    return result[config.sweep.objective]
 
 
 if __name__ == "__main__":

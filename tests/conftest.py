@@ -1,11 +1,14 @@
 """Set-up that the tests share. All of it is offline and uses no data but the sample that comes with the project."""
 
 import contextlib
+import csv
 import importlib
 import io
 import json
 import logging
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -137,6 +140,24 @@ def write_images(root: Path, *paths: str, size: tuple[int, int] = (12, 12), mode
         file.parent.mkdir(parents=True, exist_ok=True)
         level = (37 * number) % 256
         Image.new(mode, size, level if mode in ("L", "P") else (level, 255 - level, number % 256)).save(file)
+
+
+def wait_until(happened: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
+    """Wait for something that a process does, or for its end."""
+    while not happened() and process.poll() is None:
+        os.sched_yield()
+
+
+def epochs_trained(run: Path) -> int:
+    """How many epochs a run has told of in its log, whichever of its processes trained them."""
+    log = run / "train.log"
+    return sum(" INFO epoch " in line for line in log.read_text().splitlines()) if log.exists() else 0
+
+
+def read_summary(sweep: Path) -> list[dict[str, str]]:
+    """The lines of a sweep's summary.csv."""
+    with (sweep / "summary.csv").open() as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture

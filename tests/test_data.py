@@ -393,6 +393,13 @@ def test_fewer_images_than_processes_are_refused() -> None:
         datamodule.val_dataloader()
 
 
+def test_a_batch_that_processes_cannot_share_evenly_is_refused() -> None:
+    datamodule = sample_datamodule("data.batch_size=63")
+    datamodule.trainer = on_cpu(world_size=2)
+    with pytest.raises(UserError, match=r"data\.batch_size=63: 2 processes .* multiple of 2"):
+        datamodule.train_dataloader()
+
+
 @pytest.mark.parametrize(("there", "is_kept"), [(10**9, True), (10**6, False)])
 def test_images_are_kept_on_a_gpu_that_has_room(monkeypatch: pytest.MonkeyPatch, there: int, is_kept: bool) -> None:
     monkeypatch.setattr("pytorch_intro.datamodule.device_memory", lambda device: there)

@@ -118,6 +118,6 @@ def test_missing_packages_are_named(script: Command, run_copy: Path, monkeypatch
     answer = script("export", f"run={run_copy}")
     assert answer.code == 2
     assert answer.err == (
-        "error: no_such_package: not installed, and exporting takes it; pip install -r requirements-export.txt\n"
+        "error: exporting: no_such_package is not installed; pip install -r requirements-export.txt\n"
     )
     assert not (run_copy / "export").exists()

@@ -63,6 +63,7 @@ ALLOWED = {
     "hydra", "omegaconf", "antlr4", "pydantic", "pydantic_core", "annotated_types", "typing_inspection",
     "hydra_plugins", "tensorboard", "google", "absl", "attr", "filelock", "torch", "torchvision", "fsspec",
     "pytorch_intro",
+    "boto3", "botocore", "s3transfer", "jmespath", "certifi", "urllib3",  # by tensorboard, where Ray has brought them
 }  # fmt: skip
 LIST_AT_FIRST_STEP = """
 import os, runpy, sys

@@ -273,7 +273,7 @@ def test_what_cannot_be_divided_is_drawn_twice_for_training_and_counted_once_oth
     total: int, processes: int
 ) -> None:
     def shares(training: bool) -> list[list[int]]:
-        batches = [EpochBatches(total, 2, True, 0, processes, rank, training) for rank in range(processes)]
+        batches = [EpochBatches(total, 2 * processes, True, 0, processes, rank, training) for rank in range(processes)]
         rows = [torch.cat([torch.empty(0, dtype=torch.int64), *some]).tolist() for some in batches]
         assert [len(some) for some in batches] == [len(list(some)) for some in batches]
         return rows

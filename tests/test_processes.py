@@ -2,11 +2,18 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from subprocess import PIPE
+from typing import Any
 
+import pytest
 import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -62,3 +69,116 @@ def test_two_processes_share_every_epoch_and_write_one_result(tmp_path: Path) ->
     assert len(first) == 81
     assert shares[0][:41] != shares[0][41:]
     assert json.loads((tmp_path / "outputs" / "two" / "result.json").read_text())["epochs"] == 2
+
+
+class Losses(Callback):
+    """Writes the mean loss of each step, over all processes, into a file."""
+
+    def __init__(self, file: str) -> None:
+        self.file = Path(file)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss = trainer.strategy.reduce(outputs["loss"].detach().clone(), reduce_op="mean")
+        if trainer.is_global_zero:
+            with self.file.open("a") as file:
+                file.write(f"{float(loss)!r}\n")
+
+
+# Without what differs by process: batch norm's statistics, and what the augmentation draws.
+STEPS = [
+    "data=sample", "data/augment=[]", "data.batch_size=64", "model=mlp", "trainer.max_epochs=1",
+    "trainer.limit_train_batches=20", "trainer.precision=32-true", "+callbacks.losses._target_=test_processes.Losses",
+    "+callbacks.losses.file='${run_dir}/losses'",
+]  # fmt: skip
+TWO = ["trainer=ddp", "trainer.accelerator=cpu"]
+NODES = [*STEPS, *TWO, "trainer.devices=1", "trainer.num_nodes=2"]
+
+
+def started(tmp_path: Path, *arguments: str, launcher: Sequence[str] = (), **variables: str) -> subprocess.Popen[str]:
+    command = [sys.executable, *launcher, str(PROJECT / "src" / "train.py"), *arguments]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "tests"), "OMP_NUM_THREADS": "1"} | variables
+    outputs = f"outputs={tmp_path / 'outputs'}"
+    return subprocess.Popen([*command, outputs], env=environment, stdout=PIPE, stderr=PIPE, text=True)
+
+
+def output(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=150)
+    assert process.returncode == 0, err
+    return out
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run by one process."""
+    outputs = tmp_path_factory.mktemp("alone")
+    output(started(outputs, *STEPS, "trainer=cpu", "name=one"))
+    return outputs / "outputs" / "one"
+
+
+def assert_same(run: Path, alone: Path) -> None:
+    """The losses of 20 steps agree, and so does the test, which counts every image once; one process writes."""
+    losses = [[float(line) for line in (folder / "losses").read_text().split()] for folder in (run, alone)]
+    assert len(losses[1]) == 20
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    results = [json.loads((folder / "result.json").read_text()) for folder in (run, alone)]
+    assert results[0]["test/accuracy"] == pytest.approx(results[1]["test/accuracy"])
+    assert not list(run.glob("train_ddp*"))
+
+
+def test_two_processes_train_as_one_does_with_the_same_batches(tmp_path: Path, alone: Path) -> None:
+    """In a sweep, whose jobs have processes of their own each, and a folder each."""
+    out = output(started(tmp_path, "-m", *STEPS, *TWO, "trainer.devices=2", "seed=0,1", "name=s"))
+    assert_same(tmp_path / "outputs" / "sweeps" / "s" / "seed=0", alone)
+    assert out.count("batches: 64 images a step, 32 on each of 2 devices") == 2
+    assert out.count("data: ") == 2  # the second process repeats nothing
+    assert out.count("2 jobs: 2 finished") == 1
+    assert len(list((tmp_path / "outputs").rglob("config.yaml"))) == 2
+
+
+def test_torchrun_starts_them_on_two_nodes(tmp_path: Path, alone: Path) -> None:
+    launcher = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1"]
+    launcher.append(f"--master-port={free_port()}")
+    nodes = [
+        started(tmp_path, *NODES, "name=two", launcher=[*launcher, f"--node-rank={rank}"]) for rank in range(2)
+    ]  # fmt: skip
+    for node in nodes:
+        output(node)
+    assert_same(tmp_path / "outputs" / "two", alone)
+
+
+def test_slurm_starts_them_on_two_nodes(tmp_path: Path, alone: Path) -> None:
+    """By the variables that srun sets."""
+    job = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2", "SLURM_NNODES": "2"}
+    job |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_LOCALID": "0", "SLURM_NODELIST": "localhost"}
+    job |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    tasks = [
+        started(tmp_path, *NODES, "name=two", **job, SLURM_PROCID=str(rank), SLURM_NODEID=str(rank))
+        for rank in range(2)
+    ]  # fmt: skip
+    for task in tasks:
+        output(task)
+    assert_same(tmp_path / "outputs" / "two", alone)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "message"),
+    [
+        ([], {"WORLD_SIZE": "2", "RANK": "0"}, "name=NAME"),
+        (["-m", "seed=0,1", "name=s"], {"WORLD_SIZE": "2", "RANK": "0"}, "leave torchrun out"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_one_line(
+    tmp_path: Path, arguments: list[str], variables: dict[str, str], message: str
+) -> None:
+    process = started(tmp_path, "data=sample", *arguments, **variables)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 2
+    assert message in err

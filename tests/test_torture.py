@@ -3,7 +3,6 @@
 A few of them are in every `make test`; `python -m pytest -m torture` does all, which takes about ten minutes.
 """
 
-import os
 import random
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from conftest import Command, wait_until
 from test_resume import LONG, WholeRuns, assert_same_run, started, whole_runs  # noqa: F401
 
 from pytorch_intro.paths import PROJECT
@@ -24,25 +23,19 @@ TWO_PROCESSES = ["trainer.devices=2", "trainer.strategy=ddp"]
 Process = subprocess.Popen[str]
 
 
-def until(happened: Callable[[], bool], process: Process) -> None:
-    """Wait for something that a process does, or for its end."""
-    while not happened() and process.poll() is None:
-        os.sched_yield()
-
-
 def a_checkpoint_is_written(run: Path, process: Process, draw: random.Random) -> None:
     """The moment at which a temporary file is there: it lasts for a millisecond, and so is not met each time."""
-    until(lambda: any((run / "checkpoints").glob(".*.tmp")), process)
+    wait_until(lambda: any((run / "checkpoints").glob(".*.tmp")), process)
 
 
 def the_test_begins(run: Path, process: Process, draw: random.Random) -> None:
     """The moment at which the last epoch has been told."""
-    until(lambda: "epoch 10/10" in (run / "train.log").read_text(), process)
+    wait_until(lambda: "epoch 10/10" in (run / "train.log").read_text(), process)
 
 
 def at_random(run: Path, process: Process, draw: random.Random) -> None:
     end = time.monotonic() + draw.uniform(0, LONGEST)
-    until(lambda: time.monotonic() > end, process)
+    wait_until(lambda: time.monotonic() > end, process)
 
 
 MOMENTS = [a_checkpoint_is_written, the_test_begins, at_random]
@@ -80,7 +73,7 @@ def test_twenty_kills(tmp_path: Path, whole_runs: WholeRuns, turn: int) -> None:
     run = tmp_path / "outputs" / "killed"
     for kill in range(3):
         end_at(MOMENTS[(turn + kill) % 3], signal.SIGKILL, run, draw, *arguments)
-    end_at(lambda run, process, draw: until(lambda: False, process), 0, run, draw, *arguments)
+    end_at(lambda run, process, draw: wait_until(lambda: False, process), 0, run, draw, *arguments)
     assert_same_run(whole_runs(*arguments), run)
 
 
@@ -93,7 +86,7 @@ def test_ten_signals_of_a_scheduler(tmp_path: Path, whole_runs: WholeRuns, turn:
     code = end_at(at_random, signal.SIGTERM, run, draw, *LONG)
     is_done = (run / "result.json").exists()
     assert code in ((143, 0, -signal.SIGTERM) if is_done else (143,))  # Python hands signals back before it ends
-    end_at(lambda run, process, draw: until(lambda: False, process), 0, run, draw, *LONG)
+    end_at(lambda run, process, draw: wait_until(lambda: False, process), 0, run, draw, *LONG)
     assert_same_run(whole_runs(*LONG), run)
 
 
@@ -103,7 +96,7 @@ def test_two_processes_killed(tmp_path: Path, turn: int) -> None:
     """Both carry on, by the shares of the images that were theirs."""
     draw = random.Random(200 + turn)
     whole, run = (tmp_path / "outputs" / name for name in ("whole", "killed"))
-    wait = [lambda run, process, draw: until(lambda: False, process), 0]
+    wait = [lambda run, process, draw: wait_until(lambda: False, process), 0]
     end_at(*wait, whole, draw, *LONG, *TWO_PROCESSES)  # type: ignore[arg-type]
     end_at(at_random, signal.SIGTERM, run, draw, *LONG, *TWO_PROCESSES)
     end_at(*wait, run, draw, *LONG, *TWO_PROCESSES)  # type: ignore[arg-type]

@@ -35,16 +35,19 @@ def build(node: DictConfig, key: str, **values: Any) -> Any:
         raise cause from error
 
 
-def build_optimization(optimizer: DictConfig, scheduler: DictConfig, endless: bool = False) -> tuple[Any, Any]:
+def build_optimization(
+    optimizer: DictConfig, scheduler: DictConfig, trainer: DictConfig | None = None
+) -> tuple[Any, Any]:
     """The functions that make the optimizer and its schedule, tried on a stand-in: they refuse wrong values only then.
 
     Args:
-        endless: Whether the training has neither a last epoch nor a last step.
+        trainer: Tells whether the training has neither a last epoch nor a last step.
 
     Raises:
         UserError: if one of them refuses a value.
     """
     make_optimizer, make_scheduler = build(optimizer, "optimizer"), build(scheduler, "scheduler")
+    endless = trainer is not None and trainer.max_epochs == trainer.max_steps == -1
     key, node = "optimizer", optimizer
     try:
         stand_in = make_optimizer([torch.nn.Parameter(torch.zeros(1))])

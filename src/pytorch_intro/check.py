@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from pytorch_intro.errors import UserError, unknown_key
+from pytorch_intro.sweeps.objective import Objective
 
 AtLeastMinus1 = Annotated[int, Field(ge=-1)]
 
@@ -33,6 +34,8 @@ SETTINGS: dict[str, Any] = {
     "allow": list[str],
     "outputs": str,
     "run_dir": str,
+    "sweep.objective": Objective,
+    "sweep.fail_fast": bool,
     "trainer.num_nodes": PositiveInt,
     "trainer.max_epochs": AtLeastMinus1 | None,
     "trainer.max_steps": AtLeastMinus1,

@@ -63,7 +63,7 @@ class DataModule(LightningDataModule):
         augment: Named modules, applied in their order to training batches, (N, C, H, W) uint8 to the same.
         mixup_alpha, cutmix_alpha: Of the beta distributions of torchvision's MixUp and CutMix; 0 leaves one out, and of
             two one is drawn for each batch. The labels become shares of classes, (N, num_classes) float.
-        batch_size: Images a batch.
+        batch_size: Images a batch, which all devices share.
         shuffle: Draw the training images in a new order every epoch.
         num_workers: Processes that fetch batches; 0 fetches in the training process.
         on_device: Keep the images on the device that trains; None: if they are in memory, no workers fetch them, and
@@ -248,6 +248,13 @@ class DataModule(LightningDataModule):
                 f"trainer.devices: {world} processes cannot share {len(part)} images; take fewer, or change "
                 "data.val_fraction or data.test_fraction"
             )
+        if self.batch_size % world:
+            raise UserError(
+                f"data.batch_size={self.batch_size}: {world} processes cannot share a batch evenly; take a multiple of "
+                f"{world}"
+            )
+        if training and world > 1:
+            log.info(f"batches: {self.batch_size} images a step, {self.batch_size // world} on each of {world} devices")
         if device := self.resident_device(part):
             log.info("data: %s images are kept on %s", f"{len(part):,}", device)
             part = part.to(device)

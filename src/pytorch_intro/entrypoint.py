@@ -1,6 +1,7 @@
 """From the command line to an exit code: 0 done, 1 failed, 2 the user's mistake, 130 Ctrl-C, 143 SIGTERM."""
 
 import functools
+import logging
 import os
 import re
 import signal
@@ -15,15 +16,15 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from pytorch_intro.errors import UserError, explain, leave, one_line
-from pytorch_intro.faults import explain_fault
+from pytorch_intro.errors import explain, leave
+from pytorch_intro.faults import explain_failure
 from pytorch_intro.finished_run import recorded_run
 from pytorch_intro.flat_config import flatten
-from pytorch_intro.paths import CONFIG_DIR, PROJECT, job_dir, new_run_dir, new_sweep_dir
-from pytorch_intro.run_folder import RunFolder
+from pytorch_intro.paths import CONFIG_DIR, PROJECT, new_run_dir, new_sweep_dir
+from pytorch_intro.run_folder import RunFolder, is_first_process
 
 Task = Callable[[DictConfig], object]
 
@@ -32,7 +33,6 @@ if sys.platform != "win32":
     SIGNALS[signal.SIGUSR1] = 143  # SLURM's, before it ends a job
 PATHS = ("images", "run")  # settings that hold nothing else
 TRACEBACK = "HYDRA_FULL_ERROR"
-LIGHTNING_MISTAKE = "MisconfigurationException"
 
 
 def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
@@ -55,16 +55,24 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
             @functools.wraps(task)
             def job(config: DictConfig) -> object:
+                register_resolvers()  # a launcher may have started this process
                 end_by_signals()
+                if not is_first_process():
+                    logging.getLogger().setLevel(logging.WARNING)
                 try:
-                    with environment(TRACEBACK, asked_for), exit_codes(config):
-                        return task(config)
+                    with environment(TRACEBACK, asked_for), exit_codes_of_stops():
+                        if is_job(config):
+                            from pytorch_intro.sweeps.job import run_job
+
+                            return run_job(task, config)
+                        with exit_codes_of_errors(config):
+                            return task(config)
                 except Exception as error:
                     failures.append(error)
                     raise
 
             # Hydra then raises its errors, instead of printing them in its own form and leaving with exit code 1.
-            with environment(TRACEBACK, "1"):
+            with environment(TRACEBACK, "1"), exit_codes_of_stops():
                 try:
                     hydra.main(config_path=str(CONFIG_DIR), config_name=config_name, version_base="1.3")(job)()
                 except Exception as error:
@@ -104,12 +112,11 @@ def quote_paths() -> None:
 
 
 def register_resolvers() -> None:
-    """Teach the configs ${project:PATH}, ${job_dir:…}, ${new_run_dir:…}, ${new_sweep_dir:…} and ${recorded_run:…}.
+    """Teach the configs ${project:PATH}, ${new_run_dir:…}, ${new_sweep_dir:…} and ${recorded_run:…}.
 
     See paths.py and finished_run.py.
     """
     OmegaConf.register_new_resolver("project", lambda path: str(PROJECT / path), replace=True)
-    OmegaConf.register_new_resolver("job_dir", job_dir, replace=True)
     OmegaConf.register_new_resolver("new_run_dir", new_run_dir, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("new_sweep_dir", new_sweep_dir, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("recorded_run", recorded_run, use_cache=True, replace=True)
@@ -153,19 +160,31 @@ def leave_by_signal(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(SIGNALS[signal.Signals(number)])
 
 
+def is_job(config: DictConfig) -> bool:
+    """Whether this is a job of a sweep of trainings."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN and "sweep" in config
+
+
 @contextmanager
-def exit_codes(config: DictConfig) -> Iterator[None]:
-    """Turn errors, Ctrl-C and SIGTERM into their exit codes, before Hydra or Lightning make others of them."""
+def exit_codes_of_errors(config: DictConfig) -> Iterator[None]:
+    """Turn errors that there is a sentence for into that and an exit code."""
     try:
         yield
     except Exception as error:
-        # Lightning tells the user's mistakes by an exception of its own, which is not worth importing it for.
-        if not isinstance(error, (UserError, OmegaConfBaseException)) and type(error).__name__ != LIGHTNING_MISTAKE:
-            if fault := explain_fault(error, config):
-                leave(fault, traceback=os.environ[TRACEBACK] != "0", exit_code=1)
+        explained = explain_failure(error, config)
+        if explained is None:
             raise
-        RunFolder(HydraConfig.get().runtime.output_dir).discard_unless_begun()
-        leave(one_line(error), traceback=os.environ[TRACEBACK] != "0")
+        line, exit_code = explained
+        if exit_code == 2:
+            RunFolder(HydraConfig.get().runtime.output_dir).discard_unless_begun()
+        leave(line, traceback=os.environ[TRACEBACK] != "0", exit_code=exit_code)
+
+
+@contextmanager
+def exit_codes_of_stops() -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into their exit codes, before Hydra or Lightning make others of them."""
+    try:
+        yield
     except KeyboardInterrupt:
         sys.exit(130)
     except SystemExit as stop:

@@ -1,6 +1,5 @@
 """A trained network in files that need nothing of this project, and whether they agree with it."""
 
-import importlib.util
 import json
 import logging
 import os
@@ -30,15 +29,6 @@ BATCHES = (1, 7, 256)  # sizes that are compared in turn
 ROUNDS = 5  # of measuring speed
 
 Function = Callable[[Tensor], Tensor]
-
-
-def check_packages() -> None:
-    """Raise a UserError if the packages that exporting takes are not installed."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(
-            f"{', '.join(missing)}: not installed, and exporting takes it; pip install -r requirements-export.txt"
-        )
 
 
 @contextmanager

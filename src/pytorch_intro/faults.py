@@ -4,8 +4,9 @@ import errno
 import re
 
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
-from pytorch_intro.errors import chain, one_line
+from pytorch_intro.errors import UserError, chain, one_line
 
 DISK = {
     errno.ENOSPC: "the disk is full; make room",
@@ -19,8 +20,22 @@ CARRY_ON = "the same command carries on from the last checkpoint"
 ONCE_MORE = "start the same command once more"  # of one that has no checkpoints
 
 
+LIGHTNING_MISTAKE = "MisconfigurationException"  # an exception of its own, which is not worth importing it for
+
+
 class RunError(Exception):
     """A fault that was found by this project: one sentence, with what to try."""
+
+
+def explain_failure(error: Exception, config: DictConfig) -> tuple[str, int] | None:
+    """The sentence for what ended a run, and the exit code: 2 for the user's mistake, 1 for a fault.
+
+    None if no sentence is known.
+    """
+    if isinstance(error, (UserError, OmegaConfBaseException)) or type(error).__name__ == LIGHTNING_MISTAKE:
+        return one_line(error), 2
+    fault = explain_fault(error, config)
+    return None if fault is None else (fault, 1)
 
 
 def explain_fault(error: BaseException, config: DictConfig) -> str | None:

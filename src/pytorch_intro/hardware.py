@@ -105,6 +105,17 @@ def check_devices(accelerator: str, devices: Devices) -> None:
         )
 
 
+def number_of_processes(trainer: DictConfig) -> int:
+    """How many processes train together here, one for each device; more than 1 also where it is one on each machine."""
+    devices, accelerator = trainer.devices, trainer.accelerator
+    if isinstance(devices, str) and devices not in ("auto", "-1"):
+        devices = [number for number in devices.split(",") if number] if "," in devices else int(devices)
+    if devices in ("auto", "-1", -1):
+        chosen = available()[0] if accelerator in ("auto", "gpu") else accelerator
+        devices = torch.cuda.device_count() if chosen == "cuda" else 1
+    return trainer.num_nodes * (devices if isinstance(devices, int) else len(devices))
+
+
 def choose_precision(precision: str | int | None, accelerator: str) -> str | int | None:
     """bf16-mixed for auto where the hardware itself computes in bfloat16, else 32-true; anything else as it is.
 

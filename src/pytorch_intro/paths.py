@@ -1,5 +1,6 @@
 """Where things lie: the project's own folders, and the folder that a new run may call its own."""
 
+import os
 import re
 from datetime import datetime
 from pathlib import Path
@@ -18,8 +19,8 @@ def new_run_dir(outputs: str, name: str | int | None, resume: str | None = None)
     The fresh folder is made here and at once, since only the making tells two runs of the same second apart.
 
     Raises:
-        UserError: if the name would leave the outputs folder or take one that is used otherwise, or if there is no run
-            to carry on.
+        UserError: if the name would leave the outputs folder or take one that is used otherwise, if there is no run to
+            carry on, or if processes that were started from outside would make one each.
     """
     if resume is not None:
         if not (Path(resume) / "config.yaml").is_file():
@@ -27,6 +28,8 @@ def new_run_dir(outputs: str, name: str | int | None, resume: str | None = None)
         return str(resume)
     if name is not None:
         return str(Path(outputs) / checked_name(str(name)))
+    if is_one_of_several():
+        raise UserError("name: several processes train together, and need one folder; give it a name by name=NAME")
     return str(fresh_dir(Path(outputs) / datetime.now().strftime("%Y-%m-%d/%H-%M-%S")))
 
 
@@ -41,9 +44,9 @@ def new_sweep_dir(outputs: str, name: str | int | None) -> str:
     return str(fresh_dir(Path(outputs) / "sweeps" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")))
 
 
-def job_dir(overrides: str, number: int) -> str:
-    """The folder of a sweep's job, named by what is swept: one folder's name, whatever the values are."""
-    return re.sub(r"[^\w.=,+-]+", "-", overrides)[:100].strip("-.") or str(number)
+def is_one_of_several() -> bool:
+    """Whether torchrun, SLURM or, on several machines, the user has started this process beside others."""
+    return any(int(os.environ.get(name) or 1) > 1 for name in ("WORLD_SIZE", "SLURM_NTASKS"))
 
 
 def checked_name(name: str) -> str:

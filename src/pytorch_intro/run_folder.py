@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -29,10 +30,14 @@ LOCK, HOLDER, REPLACED = ".lock", ".holder", ".replaced"
 # By a run and by what is done with it, besides logs.
 WRITTEN = (
     "config.yaml", "result.json", "checkpoints", "tensorboard", "csv", "README.md", "eval.json", "confusion_matrix.png",
-    "predictions.csv", "predictions.png", "export",
+    "predictions.csv", "predictions.png", "export", "error.txt", "pruned.txt",
 )  # fmt: skip
 PARTS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "classifier")  # of its config
-UNCOMPARED = ("overwrite", "resume", "outputs", "allow", "run_dir")  # of settings, what says nothing about a run
+UNCOMPARED = ("overwrite", "resume", "outputs", "allow", "run_dir", "sweep")  # settings that say nothing about a run
+
+
+class OccupiedError(UserError):
+    """Another process is at work in a folder."""
 
 
 class RunFolder:
@@ -74,13 +79,13 @@ class RunFolder:
             return
         from filelock import FileLock, Timeout  # 50 ms, which --help need not wait for
 
-        holder, lock = self.path / HOLDER, FileLock(self.path / LOCK, timeout=0)
+        holder, lock = self.path / HOLDER, FileLock(self.path / LOCK, timeout=patience())
         try:
             lock.acquire()
             write_atomically(holder, f"process {os.getpid()} on {socket.gethostname()}")
         except Timeout:
             who = holder.read_text() if holder.exists() else "another process"
-            raise UserError(
+            raise OccupiedError(
                 f"{self.path}: {who} is training here; wait for it to end, or give this run another name"
             ) from None
         except OSError as error:
@@ -112,7 +117,8 @@ class RunFolder:
         others = [setting for setting in given if not setting.lstrip("+").startswith(own)]
         if others:
             raise UserError(f"resume={config.resume}: that run has its own config; leave out {' '.join(others)}")
-        now = {"resume": config.resume, "outputs": config.outputs, "overwrite": False, "allow": config.allow}
+        kept = ("resume", "outputs", "allow", "sweep")
+        now = {"overwrite": False, **{setting: config[setting] for setting in kept}}
         return self.trusted_config(now, config.allow)
 
     def trusted_config(
@@ -145,8 +151,10 @@ class RunFolder:
         Raises:
             UserError: if the folder belongs to a run with another config.
         """
-        if not self.config_file.exists() or config.overwrite or not is_first_process():
+        if not self.config_file.exists() or config.overwrite:
             return None
+        if not is_first_process():  # the first tells the difference to another config
+            return self.result() if self.result_file.exists() else None
         if differences := _differences(load_config(self.config_file), config):
             raise UserError(
                 f"{self.path} holds a run with another config ({'; '.join(differences)}); "
@@ -259,9 +267,18 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def patience() -> float:
+    """Seconds to wait for a folder that is another's: a process of a machine that was lost may live on for a while."""
+    return 20.0 if HydraConfig.get().mode == RunMode.MULTIRUN else 0.0
+
+
 def is_first_process() -> bool:
-    """Whether this is the only process of a run, or the first of several on as many devices, which writes for all."""
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+    """Whether this is the only process of a run, or the first of several on as many devices, which writes for all.
+
+    By what Lightning, torchrun or SLURM have set.
+    """
+    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -273,5 +290,6 @@ def write_atomically(path: Path, text: str) -> None:
 def _differences(recorded: Any, config: DictConfig) -> list[str]:
     """Dotted keys whose values differ, with both values; some say nothing about a run."""
     before, now = flatten(recorded), flatten(config)
-    keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and key not in UNCOMPARED]
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    keys = [key for key in changed if key.partition(".")[0] not in UNCOMPARED]
     return [f"{key}: {before.get(key, 'absent')} there, {now.get(key, 'absent')} here" for key in keys]

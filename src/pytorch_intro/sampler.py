@@ -8,14 +8,16 @@ from torch.utils.data import Sampler
 
 
 class EpochBatches(Sampler[Tensor]):
-    """The batch sampler of one process of several: its share of one common order, as numbers of images.
+    """The batch sampler of one process of several: its share of common batches, as numbers of images.
 
-    As torch's BatchSampler over a DistributedSampler, which make a Python object of each number. Lightning sets the
-    epoch; without it, each pass is the next epoch.
+    However many processes there are, a batch holds the same images; each process has every num_replicas-th of them.
+
+    Lightning sets the epoch; without it, each pass is the next epoch.
 
     Args:
         total: Number of images.
-        batch_size: Images a batch; the last one of an epoch may have fewer.
+        batch_size: Images a batch, of all processes together; the last one of an epoch may have fewer. A multiple of
+            num_replicas.
         shuffle: A new order every epoch, instead of that of the data set.
         seed: Of the orders; different seeds have no order in common within 65,536 epochs.
         num_replicas, rank: How many processes there are, and which of them this is.
@@ -45,35 +47,35 @@ class EpochBatches(Sampler[Tensor]):
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
-        self.share = range(rank, -(-total // num_replicas) * num_replicas if training else total, num_replicas)
-        self.is_one_over = training and len(self.share) > batch_size > 1 == len(self.share) % batch_size
+        self.num_replicas = num_replicas
+        self.rank = rank
+        self.drawn = -(-total // num_replicas) * num_replicas if training else total
+        self.is_one_over = training and self.drawn > batch_size > num_replicas == self.drawn % batch_size
         self.start = start
         self.device = device
         self.epoch = 0
         self.epoch_drawn = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
-        """Number of batches of a whole epoch."""
-        return -(-len(self.share) // self.batch_size) - self.is_one_over
+        """Number of batches of a whole epoch that have images for this process."""
+        return self.drawn // self.batch_size + (self.drawn % self.batch_size > self.rank) - self.is_one_over
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Batches of (up to batch_size,) int64."""
+        """Batches of (up to batch_size / num_replicas,) int64."""
         order = self.order().to(self.device)  # once an epoch: a batch of it is a view
         self.epoch_drawn.fill_(self.epoch)
         start, self.start = self.start, 0
         for number in range(start, len(self)):
             is_last = number == len(self) - 1
-            yield order[number * self.batch_size : None if is_last else (number + 1) * self.batch_size]
+            batch = order[number * self.batch_size : None if is_last else (number + 1) * self.batch_size]
+            yield batch[self.rank :: self.num_replicas]
         self.epoch += 1
 
     def order(self) -> Tensor:
-        """This process's share of the epoch's order, (N / num_replicas,) int64."""
+        """The epoch's order, (N,) int64, those that are drawn twice last."""
         generator = torch.Generator().manual_seed((self.seed << 16) + self.epoch)
         order = torch.randperm(self.total, generator=generator) if self.shuffle else torch.arange(self.total)
-        if self.share.step == 1:
-            return order
-        stop = max(self.share.start, self.share.stop)
-        return order[torch.arange(self.share.start, stop, self.share.step) % self.total]
+        return order if self.drawn == self.total else order.repeat(-(-self.drawn // self.total))[: self.drawn]
 
     @property
     def sampler(self) -> "EpochBatches":

@@ -5,23 +5,31 @@ import shutil
 import sys
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.run_folder import Result, RunFolder, is_first_process
 
 
 def show(result: Result, run: RunFolder, outputs: str, title: str = "finished") -> None:
-    """Print the result as a table, where it lies, and what one can do next."""
+    """Print the result as a table, where it lies, and what one can do next; of a sweep's run, one line."""
     if not is_first_process():
         return
-    folder = os.path.relpath(run.path)
     percent = {name: f"{result[name]:.2%}" for name in ("val/accuracy", "test/accuracy") if result[name] is not None}
+    seconds = result["total_seconds"]
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        figures = [f"{name} {share}" for name, share in percent.items()]
+        print(f"{title}: {', '.join([*figures, f'{seconds:.1f} s'])}")
+        return
+    folder = os.path.relpath(run.path)
     losses = {name: f"{result[name]:.4f}" for name in ("val/loss", "test/loss") if result[name] is not None}
     rows = {
         **percent,
         **losses,
         "best epoch": f"{result['best_epoch']} of {result['epochs']}",
         "parameters": f"{result['parameters']:,}",
-        "seconds": f"{result['train_seconds']:.1f} of training, {result['total_seconds']:.1f} in all",
+        "seconds": f"{result['train_seconds']:.1f} of training, {seconds:.1f} in all",
         "device": result["device"],
         "folder": folder,
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning import Trainer
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.profilers import PassThroughProfiler
 from omegaconf import DictConfig
@@ -52,6 +53,14 @@ def build_trainer(trainer: DictConfig, callbacks: DictConfig, logger: DictConfig
     return made_trainer
 
 
+def meet(trainer: Trainer) -> None:
+    """Let processes that torchrun or SLURM started wait for each other, so that the first can prepare the folder."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if environment is not None and not isinstance(environment, LightningEnvironment):
+        trainer.strategy.setup_environment()
+        trainer.strategy.barrier("meet")
+
+
 class NoProfiler(PassThroughProfiler):
     """Costs nothing. Lightning enters its profiler some 70 times a step; its idle one makes a generator each time."""
 
@@ -80,7 +89,8 @@ def check_monitors(trainer: Trainer, datamodule: DataModule) -> None:
 
 def be_quiet() -> None:
     """Leave out what this project says itself (devices, epochs) and advice that does not hold for it."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for part in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(part).setLevel(logging.WARNING)
     # A batch is one slice of a tensor: worker processes only add the cost of handing it over.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     # Only lr is logged by steps; the figures of a short epoch are not lost.

@@ -1,0 +1,38 @@
+"""hydra/launcher=ray: jobs in parallel, on this machine or on a Ray cluster."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+with suppress(ImportError):
+    import hydra_plugins.hydra_ray_launcher._config  # noqa: F401
+
+    # Hydra would take it for a schema of conf/hydra/launcher/ray.yaml, and warn of that.
+    ConfigStore.instance().repo["hydra"]["launcher"].pop("ray.yaml", None)
+
+
+class RayLauncher(Launcher):
+    """Hydra's own, but that each job's end is its own affair: see pytorch_intro.sweeps.ray_jobs.
+
+    Args:
+        ray: init, the arguments of ray.init; remote, those of ray.remote, for each job.
+    """
+
+    def __init__(self, ray: DictConfig) -> None:
+        self.settings = ray
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context = hydra_context
+        self.task_function = task_function
+        self.config = config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from pytorch_intro.sweeps.ray_jobs import launch_on_ray
+
+        context, task = self.hydra_context, self.task_function
+        return launch_on_ray(self.settings, context, task, self.config, job_overrides, initial_job_idx)

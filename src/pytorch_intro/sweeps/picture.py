@@ -1,0 +1,108 @@
+"""summary.png: the objective against what was swept."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pytorch_intro.pictures import save
+
+if TYPE_CHECKING:
+    from pytorch_intro.sweeps.summary import Group, Summary
+
+MOST_CELLS = 400  # of a heat map
+MOST_PANELS = 12
+
+
+def draw_summary(summary: "Summary", path: Path) -> None:
+    """A line over one key, a heat map over two, a panel for each of more; with standard deviations where there are."""
+    groups = [group for group in summary.groups if group.mean is not None]
+    axes = summary.axes
+    if len(axes) == 2 and is_grid(groups, axes):
+        figure = heat_map(groups, axes, summary.record.objective)
+    else:
+        figure = panels(groups, axes[:MOST_PANELS], summary.record.objective)
+    figure.suptitle(summary.folder.name, parse_math=False)
+    save(figure, path)
+
+
+def is_grid(groups: Sequence["Group"], keys: Sequence[str]) -> bool:
+    """Whether most combinations of two keys' values are there."""
+    cells = math.prod(len({group.values.get(key) for group in groups}) for key in keys)
+    return 0 < cells <= min(MOST_CELLS, 2 * len(groups))
+
+
+def heat_map(groups: Sequence["Group"], keys: Sequence[str], objective: str) -> Figure:
+    rows, columns = (ordered({group.values.get(key, "") for group in groups}) for key in keys)
+    means = np.full((len(rows), len(columns)), np.nan)
+    for group in groups:
+        place = rows.index(group.values.get(keys[0], "")), columns.index(group.values.get(keys[1], ""))
+        means[place] = group.mean
+    figure = Figure(figsize=(2.5 + 0.9 * len(columns), 2 + 0.6 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(keys[1], parse_math=False)
+    axes.set_ylabel(keys[0], parse_math=False)
+    image = axes.imshow(means, cmap="cividis", aspect="auto")
+    figure.colorbar(image, label=objective)
+    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right", parse_math=False)
+    axes.set_yticks(range(len(rows)), rows, parse_math=False)
+    middle = (np.nanmin(means) + np.nanmax(means)) / 2
+    for row, column in np.ndindex(means.shape):
+        if not np.isnan(means[row, column]):
+            colour = "black" if means[row, column] > middle else "white"
+            axes.text(column, row, f"{means[row, column]:.4g}", ha="center", va="center", color=colour, fontsize=8)
+    return figure
+
+
+def panels(groups: Sequence["Group"], keys: Sequence[str], objective: str) -> Figure:
+    """A panel for each key, or one with a point for each run where there is none."""
+    columns = min(3, max(1, len(keys)))
+    rows = max(1, math.ceil(len(keys) / columns))
+    figure = Figure(figsize=(max(5.0, 4 * columns), 3.5 * rows), layout="constrained")
+    for number in range(max(1, len(keys))):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        axes.grid(alpha=0.3)
+        if number % columns == 0:
+            axes.set_ylabel(objective)
+        if keys:
+            axes.set_xlabel(keys[number], parse_math=False)
+            draw_key(axes, groups, keys[number], joined=len(keys) == 1)
+        else:
+            scores = list(itertools.chain.from_iterable(group.scores for group in groups))
+            axes.set_xlabel("run")
+            axes.plot(range(1, len(scores) + 1), scores, "o", color="tab:blue")
+            axes.set_xticks(range(1, len(scores) + 1))
+    return figure
+
+
+def draw_key(axes: Axes, groups: Sequence["Group"], key: str, joined: bool) -> None:
+    """Each group's mean over its value of a key."""
+    names = ordered({group.values.get(key, "") for group in groups})
+    numbers = [number for name in names if (number := as_number(name)) is not None]
+    are_numbers = 0 < len(numbers) == len(names)
+    places = dict(zip(names, numbers if are_numbers else map(float, range(len(names))), strict=True))
+    if len(numbers) > 2 and are_numbers and 0 < 10 * numbers[0] <= numbers[-1]:
+        axes.set_xscale("log")
+    if not are_numbers:
+        axes.set_xticks(range(len(names)), names, rotation=20, ha="right", parse_math=False)
+    points = sorted((places[group.values.get(key, "")], group.mean or 0.0, group.std or 0.0) for group in groups)
+    x, means, stds = zip(*points, strict=True) if points else ((), (), ())
+    style = "o-" if joined and are_numbers else "o"
+    axes.errorbar(x, means, stds, fmt=style, color="tab:blue", capsize=3)
+
+
+def ordered(values: set[str]) -> list[str]:
+    """Numbers by size, other values by name."""
+    return sorted(values, key=lambda value: (as_number(value) is None, as_number(value) or 0.0, value))
+
+
+def as_number(value: str) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None

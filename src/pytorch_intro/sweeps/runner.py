@@ -1,0 +1,177 @@
+"""The jobs of a sweep: checked before the first begins, launched, and summed up."""
+
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
+from omegaconf import DictConfig, open_dict
+
+from pytorch_intro.check import check_value
+from pytorch_intro.entrypoint import environment
+from pytorch_intro.errors import UserError, leave, one_line
+from pytorch_intro.flat_config import flatten
+from pytorch_intro.hardware import checked_hardware
+from pytorch_intro.paths import PROJECT
+from pytorch_intro.run_folder import RunFolder, write_atomically
+from pytorch_intro.sweeps.objective import Objective
+from pytorch_intro.sweeps.plan import Job, Plan
+from pytorch_intro.sweeps.summary import shown, write_summary
+from pytorch_intro.sweeps.sweep_folder import ERROR, Record, SweepFolder
+
+
+def check_alone() -> None:
+    """Raise a UserError if this is one of several processes that torchrun started."""
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        raise UserError("-m: a sweep starts the processes of its jobs itself; leave torchrun out")
+
+
+class Runner:
+    """What the sweepers share.
+
+    Args:
+        context, config: Of Hydra, for the sweep as a whole.
+        launcher: Runs jobs, one after the other in this process or at once in others.
+
+    Attributes:
+        folder: The sweep's.
+        settings: The config's node sweep.
+        overwrite: Start anew, whatever is there.
+    """
+
+    def __init__(self, context: HydraContext, config: DictConfig, launcher: Launcher) -> None:
+        self.context = context
+        self.config = config
+        self.launcher = launcher
+        self.settings = config.sweep
+        self.overwrite: bool = config.overwrite
+        self.folder = SweepFolder(config.hydra.sweep.dir)
+        self.launched = 0
+        logging.getLogger("hydra").setLevel(logging.WARNING)  # each job says itself which it is
+        check_value("sweep.objective", self.settings.objective, Objective)
+        check_value("sweep.fail_fast", self.settings.fail_fast, bool)
+
+    def __enter__(self) -> "Runner":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Remove the folder, which Hydra has named by making it, if nothing has been put there."""
+        with suppress(OSError):
+            self.folder.path.rmdir()
+
+    def parse(self, arguments: Sequence[str]) -> list[Override]:
+        """Overrides as they were typed."""
+        parser = OverridesParser.create(config_loader=self.context.config_loader)
+        return parser.parse_overrides(list(arguments))
+
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """The config of a job with these overrides, without Hydra's own part."""
+        config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.pop("hydra")
+        return config
+
+    def record(self) -> Record | None:
+        """What the sweep recorded when it was run before, unless it is to start anew."""
+        return None if self.overwrite else self.folder.record()
+
+    def begin(self, plan: Plan, base: DictConfig) -> list[Job]:
+        """Check all jobs, then record them.
+
+        Args:
+            base: The config that they have in common.
+
+        Returns:
+            Those that are not finished.
+
+        Raises:
+            UserError: for the first whose config is wrong or differs from what its folder was begun with, or if what
+                they have in common differs from before.
+        """
+        flat = flatten(base)
+        if before := self.record():
+            self.folder.check_base(before, flat, plan.swept)
+        waiting = [job for job in plan.jobs if not self.is_finished(job, plan.base)]
+        self.folder.begin(plan, self.settings.objective, flat, self.overwrite)
+        return waiting
+
+    def is_finished(self, job: Job, base: Sequence[str]) -> bool:
+        """Whether a job, which is checked as it itself will do, has been run to its end; that is said."""
+        config = self.compose([*base, *job.overrides])
+        config.run_dir = "a folder that the job will have"
+        logging.disable(logging.INFO)  # each job will say itself what hardware it takes
+        try:
+            checked_hardware(config)
+            result = RunFolder(self.folder.path / job.name).recorded_result(config)
+        except UserError as error:
+            raise UserError(f"{error} (in the job {' '.join(job.overrides)}; no job was begun)") from error
+        finally:
+            logging.disable(logging.NOTSET)
+        if result:
+            objective = self.settings.objective
+            print(f"{job.name}: finished before, {objective} {shown(result[objective])}")
+        return result is not None
+
+    def launch(self, jobs: Sequence[Job], base: Sequence[str]) -> dict[str, str]:
+        """Run jobs; in this process one after the other, else all at once.
+
+        Returns:
+            Of those that failed, why.
+        """
+        failed: dict[str, str] = {}
+        size = 1 if isinstance(self.launcher, BasicLauncher) else max(1, len(jobs))
+        for first in range(0, len(jobs), size):
+            failed |= self.launch_batch(jobs[first : first + size], base)
+            if failed and self.settings.fail_fast:
+                break
+        return failed
+
+    def launch_batch(self, jobs: Sequence[Job], base: Sequence[str]) -> dict[str, str]:
+        given = [[*base, *job.overrides, *self.places(job)] for job in jobs]
+        first, self.launched = self.launched, self.launched + len(jobs)
+        path = os.pathsep.join(filter(None, [str(PROJECT / "src"), os.environ.get("PYTHONPATH")]))
+        try:
+            with environment("PYTHONPATH", path):  # for processes that a launcher starts
+                returns = self.launcher.launch(given, initial_job_idx=first)
+        except UserError:
+            raise
+        except Exception as error:  # of the launcher, which the jobs know nothing of
+            reason = f"the launcher lost it: {type(error).__name__}: {one_line(error)}"
+            return {job.name: reason for job in jobs if self.folder.outcome(job.name).status == "unfinished"}
+        ended = [(job.name, end) for job, end in zip(jobs, returns, strict=True) if end.status == JobStatus.FAILED]
+        return {name: str(end._return_value) for name, end in ended if self.folder.outcome(name).status != "pruned"}
+
+    def places(self, job: Job) -> list[str]:
+        """Hydra's settings of where a job writes: plain ones, for it may be in a process that knows no others."""
+        return [f"hydra.sweep.dir='{self.folder.path.absolute()}'", f"hydra.sweep.subdir='{job.name}'"]
+
+    def refused(self, job: Job, error: UserError) -> str:
+        """Record that a job cannot be run."""
+        folder = self.folder.path / job.name
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / ERROR, f"{error}\n")
+        return str(error)
+
+    def end(self, failed: dict[str, str]) -> None:
+        """Write the summary and print it; leave with exit code 1 if jobs have failed."""
+        try:
+            summary = write_summary(self.folder)
+        except OSError as error:
+            leave(
+                f"{self.folder.path}: the summary cannot be written ({error}); make room, and say the same", exit_code=1
+            )
+        assert summary is not None
+        print(f"\n{summary.as_text()}", flush=True)
+        if failed:
+            what = "the sweep was stopped at the first failure" if self.settings.fail_fast else "the others were run"
+            leave(
+                f"{len(failed)} of {len(summary.rows)} jobs failed, {what}: {'; '.join(failed)}; each has its {ERROR}; "
+                "the same command tries again",
+                exit_code=1,
+            )

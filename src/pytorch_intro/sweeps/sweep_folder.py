@@ -1,0 +1,143 @@
+"""The folder of a sweep: a record of what is swept, and one folder a job."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pytorch_intro.errors import UserError, one_line
+from pytorch_intro.run_folder import UNCOMPARED, Result, RunFolder, write_atomically
+from pytorch_intro.sweeps.plan import Job, Plan
+
+Status = Literal["finished", "failed", "pruned", "unfinished"]
+
+ERROR, PRUNED = "error.txt", "pruned.txt"  # in a job's folder; their first line says why
+
+
+class Record(NamedTuple):
+    """What sweep.json holds.
+
+    Attributes:
+        objective: The metric that jobs are ranked by.
+        given: What all jobs have in common, key=value each, as it was given.
+        base: The config that follows from it, {"data.batch_size": 256, …}.
+        swept: Keys that the jobs are told apart by.
+        jobs: By their folders' names, what they have of their own, key=value each.
+    """
+
+    objective: str
+    given: list[str]
+    base: dict[str, Any]
+    swept: list[str]
+    jobs: dict[str, list[str]]
+
+
+class Outcome(NamedTuple):
+    """How a job stands.
+
+    Attributes:
+        reason: Of a failure or of pruning, in one line.
+        result: What it recorded, if it is finished.
+    """
+
+    status: Status
+    reason: str
+    result: Result | None
+
+
+class SweepFolder:
+    """Paths in a sweep's folder, and its record."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.record_file = self.path / "sweep.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing the record or the summary meanwhile."""
+        from filelock import FileLock
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path / ".sweep.lock"):
+            yield
+
+    def record(self) -> Record | None:
+        """What was recorded; None for a sweep that begins.
+
+        Raises:
+            UserError: if it cannot be read.
+        """
+        if not self.record_file.exists():
+            return None
+        try:
+            return Record(**json.loads(self.record_file.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{self.record_file}: it cannot be read ({one_line(error)}); remove it, and the same command begins it "
+                "anew; finished runs are kept"
+            ) from error
+
+    def begin(self, plan: Plan, objective: str, base: dict[str, Any], overwrite: bool) -> None:
+        """Record a sweep, its jobs beside those that are there.
+
+        Args:
+            base: The config that the jobs have in common, flat.
+            overwrite: Forget what was recorded.
+
+        Raises:
+            UserError: if what they have in common differs from what was recorded.
+        """
+        with self.locked():
+            before = None if overwrite else self.record()
+            if before:
+                self.check_base(before, base, plan.swept)
+            swept = sorted({*plan.swept, *(before.swept if before else ())})
+            self.write(Record(objective, plan.base, base, swept, before.jobs if before else {}))
+        self.add_jobs(plan.jobs)
+
+    def add_jobs(self, jobs: Sequence[Job]) -> None:
+        """Record jobs beside those that are there."""
+        with self.locked():
+            record = self.record()
+            assert record is not None
+            self.write(record._replace(jobs=record.jobs | {job.name: job.overrides for job in jobs}))
+
+    def write(self, record: Record) -> None:
+        write_atomically(self.record_file, json.dumps(record._asdict(), indent=1) + "\n")
+
+    def check_base(self, before: Record, base: dict[str, Any], swept: Sequence[str]) -> None:
+        """Compare what the jobs have in common with what was recorded."""
+        differences = [
+            f"{key}: {before.base.get(key, 'absent')} there, {base.get(key, 'absent')} here"
+            for key in {**before.base, **base}
+            if before.base.get(key) != base.get(key) and not belongs_to(key, [*swept, *UNCOMPARED, "sweep", "name"])
+        ]
+        if differences:
+            raise UserError(
+                f"{self.path} holds a sweep with another config ({'; '.join(differences)}); give this one another "
+                "name, or overwrite=true to start anew"
+            )
+
+    def outcome(self, job: str) -> Outcome:
+        """How a job stands, by the files in its folder."""
+        folder = self.path / job
+        if (folder / PRUNED).exists():
+            return Outcome("pruned", first_line(folder / PRUNED), None)
+        if (folder / ERROR).exists():
+            return Outcome("failed", first_line(folder / ERROR), None)
+        if not (folder / "result.json").exists():
+            return Outcome("unfinished", "", None)
+        try:
+            return Outcome("finished", "", RunFolder(folder).result())
+        except UserError as error:
+            return Outcome("failed", str(error), None)
+
+
+def belongs_to(key: str, parts: Sequence[str]) -> bool:
+    """Whether a dotted key is one of these settings or in one of these groups, which overrides may write +group."""
+    return any(f"{key}.".startswith(f"{part.lstrip('+~').replace('/', '.')}.") for part in parts)
+
+
+def first_line(file: Path) -> str:
+    return next(iter(file.read_text(errors="replace").splitlines()), "")

@@ -1,0 +1,150 @@
+"""Searches by Optuna: seeded, kept on disk, carried on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from conftest import Command, epochs_trained, read_summary, wait_until
+from optuna.trial import TrialState
+
+from pytorch_intro import extras
+from pytorch_intro.paths import PROJECT
+
+SEARCH = ["-m", "hydra/sweeper=optuna", "data=sample", "trainer=cpu", "trainer.max_epochs=1", "name=s"]
+FEW = [*SEARCH, "trainer.limit_train_batches=2"]
+RATE = "optimizer.lr=tag(log,interval(0.01,0.5))"
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    return tmp_path / "outputs" / "sweeps" / "s"
+
+
+def trials(sweep: Path) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name="sweep", storage=f"sqlite:///{sweep / 'study.db'}").trials
+
+
+def test_a_search_is_kept_and_goes_on_to_more_trials(command: Command, sweep: Path) -> None:
+    """The first trial has the config's own values; the study holds what each run recorded."""
+    assert command(*FEW, RATE, "hydra.sweeper.n_trials=2").code == 0
+    before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
+    answer = command(*FEW, RATE, "hydra.sweeper.n_trials=4")
+    assert answer.code == 0
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    results = [json.loads((sweep / f"trial-{n:04d}" / "result.json").read_text()) for n in range(4)]
+    assert [trial.value for trial in trials(sweep)] == [result["val/accuracy"] for result in results]
+    default = (PROJECT / "conf" / "optimizer" / "muon.yaml").read_text()
+    assert f"lr: {trials(sweep)[0].params['optimizer.lr']}" in default
+    rows = read_summary(sweep)
+    assert len({row["optimizer.lr"] for row in rows}) == 4
+    assert all(0.01 <= float(row["optimizer.lr"]) <= 0.5 for row in rows)
+    assert "best run:" in answer.out
+
+
+def test_the_same_seed_draws_the_same_values_and_another_others(command: Command, tmp_path: Path) -> None:
+    drawn = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        options = [*FEW[:-2], f"name={name}", FEW[-1], RATE]
+        command(*options, "hydra.sweeper.n_trials=2", f"hydra.sweeper.seed={seed}")
+        drawn.append([trial.params for trial in trials(tmp_path / "outputs" / "sweeps" / name)])
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_trial_that_fails_is_recorded_passed_over_and_tried_again(command: Command, sweep: Path) -> None:
+    """Some values do not go together, and are found to be wrong before the training."""
+    space = ["data.batch_size=choice(64,-1,-2)", "hydra.sweeper.n_trials=3", "hydra.sweeper.seed=2"]
+    first = command(*FEW, *space)
+    assert first.code == 1
+    states = [(int(trial.params["data.batch_size"]), trial.state) for trial in trials(sweep)]
+    assert {state for _, state in states} == {TrialState.COMPLETE, TrialState.FAIL}
+    assert all((state == TrialState.COMPLETE) == (size > 0) for size, state in states)
+    assert {row["status"] for row in read_summary(sweep)} == {"finished", "failed"}
+    second = command(*FEW, *space)
+    assert second.code == 1
+    assert len(read_summary(sweep)) == 3  # in the same folders
+    assert [path.name for path in sorted(sweep.glob("trial-*"))] == ["trial-0000", "trial-0001", "trial-0002"]
+
+
+def test_a_search_that_is_killed_carries_its_trial_on(command: Command, tmp_path: Path, sweep: Path) -> None:
+    """By kill -9 of all its processes, in the third epoch of the second trial; nothing else is trained again."""
+    options = [option for option in SEARCH if "max_epochs" not in option]
+    arguments = [*options, "trainer.max_epochs=8", RATE, "hydra.sweeper.n_trials=3"]
+    killed = [sys.executable, str(PROJECT / "src" / "train.py"), *arguments, f"outputs={tmp_path / 'outputs'}"]
+    started: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    with subprocess.Popen(killed, **started) as process:
+        wait_until(lambda: epochs_trained(sweep / "trial-0001") >= 2, process)
+        os.killpg(process.pid, signal.SIGKILL)
+    values = [trial.params for trial in trials(sweep)]
+    assert command(*arguments).code == 0
+    assert [trial.state for trial in trials(sweep)] == [TrialState.COMPLETE] * 3
+    assert [trial.params for trial in trials(sweep)][: len(values)] == values
+    assert [epochs_trained(sweep / f"trial-000{number}") for number in (0, 2)] == [8, 8]
+    assert epochs_trained(sweep / "trial-0001") in (8, 9)
+
+
+def test_hopeless_trials_are_pruned(command: Command, sweep: Path) -> None:
+    """With a learning rate of almost nothing, a network stays below the median of the others."""
+    space = ["optimizer.lr=choice(0.05,0.06,0.07,0.08,1e-9)", "hydra.sweeper.n_trials=6", "hydra.sweeper.seed=1"]
+    options = [option for option in FEW if "max_epochs" not in option]
+    answer = command(*options, "trainer.max_epochs=4", *space, "hydra.sweeper.pruner=median")
+    assert answer.code == 0
+    pruned = [row for row in read_summary(sweep) if row["status"] == "pruned"]
+    assert pruned
+    assert all(epochs_trained(sweep / row["job"]) < 4 for row in pruned)
+    assert "worse than other trials" in pruned[0]["reason"]
+    states = [trial.state for trial in trials(sweep)]
+    assert states.count(TrialState.PRUNED) == len(pruned)
+    assert states.count(TrialState.COMPLETE) == 6 - len(pruned)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([RATE, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0"),
+        ([RATE, "hydra.sweeper.pruner=best"], "hydra.sweeper.pruner=best"),
+        ([RATE, "sweep.objective=val/f1"], "val/accuracy"),
+        (["optimizer.lr=interval(0.5,0.1)"], "optimizer.lr=interval(0.5,0.1)"),
+        (["optimizer.lr=interval(0.5)"], "interval"),
+        (["optimizer.lr=0.1"], "nothing to search"),
+        (["optimizer.lrr=interval(0.1,0.5)"], "optimizer.lrr"),
+    ],
+)
+def test_what_is_no_search_is_one_line(command: Command, sweep: Path, arguments: list[str], message: str) -> None:
+    answer = command(*FEW, *arguments)
+    assert answer.code == 2, answer
+    assert answer.err.count("\n") == 1
+    assert message in answer.err
+    assert not list(sweep.glob("*/config.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("module", "option", "extra"),
+    [
+        ("hydra_plugins.optuna_sweeper", "hydra/sweeper=optuna", "search"),
+        ("hydra_plugins.ray_launcher", "hydra/launcher=ray", "scale"),
+        ("hydra_plugins.hydra_submitit_launcher", "hydra/launcher=slurm", "scale"),
+    ],
+)
+def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(
+    command: Command, monkeypatch: pytest.MonkeyPatch, module: str, option: str, extra: str
+) -> None:
+    monkeypatch.setitem(extras.OF_PLUGINS, module, (option, ("no_such_package",), extra))
+    answer = command("-m", "data=sample", option, "seed=0,1")
+    assert answer.code == 2
+    assert f"{option}: no_such_package is not installed; pip install -r requirements-{extra}.txt" in answer.err
+
+
+def test_the_ready_space_holds_the_default_and_composes(command: Command, sweep: Path) -> None:
+    """search=cnn; its first trial is the default."""
+    answer = command(*FEW, "search=cnn", "hydra.sweeper.n_trials=1")
+    assert answer.code == 0, answer.err
+    (trial,) = trials(sweep)
+    assert trial.state == TrialState.COMPLETE
+    config = (sweep / "trial-0000" / "config.yaml").read_text()
+    assert f"lr: {trial.params['optimizer.lr']}" in config

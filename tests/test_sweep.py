@@ -1,0 +1,165 @@
+"""Sweeps as users run them: jobs that fail, that are interrupted, that were finished before; and their summary."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Command, epochs_trained, read_summary, wait_until
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from PIL import Image
+
+from pytorch_intro.paths import PROJECT
+
+FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "name=s"]
+BROKEN = "+callbacks.flaky._target_=test_sweep.Broken"
+
+
+class Broken(Callback):
+    """Fails at the beginning of a training, unless a file is there."""
+
+    def __init__(self, unless: str) -> None:
+        self.unless = Path(unless)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.unless.exists():
+            raise RuntimeError("it is broken")
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    return tmp_path / "outputs" / "sweeps" / "s"
+
+
+def test_a_sweep_ranks_settings_over_their_seeds(command: Command, sweep: Path) -> None:
+    """In summary.csv, .md and .png, and on the terminal: mean, standard deviation and n, and the best run's command."""
+    answer = command("-m", *FEW, "optimizer.lr=0.0001,0.05", "seed=0,1")
+    assert answer.code == 0
+    rows = read_summary(sweep)
+    assert [row["status"] for row in rows] == ["finished"] * 4
+    assert [row["rank"] for row in rows] == ["1", "1", "2", "2"]
+    assert {row["n"] for row in rows} == {"2"}
+    scores = [float(row["val/accuracy"]) for row in rows if row["rank"] == "1"]
+    assert float(rows[0]["mean"]) == pytest.approx(sum(scores) / 2)
+    assert float(rows[0]["std"]) == pytest.approx(abs(scores[0] - scores[1]) / 2**0.5)
+    result = json.loads((sweep / rows[0]["job"] / "result.json").read_text())
+    assert result["val/accuracy"] == float(rows[0]["val/accuracy"]) == max(float(row["val/accuracy"]) for row in rows)
+    text = (sweep / "summary.md").read_text()
+    assert f"Best run: `{rows[0]['job']}`" in text
+    repeated = f"python src/train.py {' '.join([*FEW[:-1], *rows[0]['job'].split(',')])}"
+    assert repeated in text
+    assert repeated in answer.out
+    picture = Image.open(sweep / "summary.png")
+    assert picture.width > 300
+    assert len(set(picture.convert("L").tobytes())) > 20
+
+
+def test_the_same_sweep_again_answers_at_once_and_more_values_are_more_jobs(command: Command, sweep: Path) -> None:
+    command("-m", *FEW, "seed=0,1")
+    before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
+    again = command("-m", *FEW, "seed=0,1")
+    assert again.out.count("finished before") == 2
+    assert command("-m", *FEW, "seed=2").code == 0
+    assert len(list(sweep.glob("*/result.json"))) == 3
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    assert [row["seed"] for row in sorted(read_summary(sweep), key=lambda row: row["seed"])] == ["0", "1", "2"]
+
+
+def test_a_job_that_fails_stops_no_other_and_is_tried_again(command: Command, sweep: Path, tmp_path: Path) -> None:
+    """One fails once, one each time: its learning rate makes the loss infinite."""
+    mended = tmp_path / "mended"
+    broken = [BROKEN, f"+callbacks.flaky.unless={mended}"]
+    first = command("-m", *FEW, *broken, "optimizer=sgd", "optimizer.lr=0.01,1e30")
+    assert first.code == 1
+    assert first.err.count("error:") == 3  # of each job, and of the sweep
+    assert "2 of 2 jobs failed" in first.err
+    assert (sweep / "optimizer.lr=0.01" / "error.txt").read_text().startswith("RuntimeError: it is broken\n\nTraceback")
+    mended.touch()
+    second = command("-m", *FEW, *broken, "optimizer=sgd", "optimizer.lr=0.01,1e30")
+    assert second.code == 1
+    assert "1 of 2 jobs failed" in second.err
+    rows = {row["optimizer.lr"]: row for row in read_summary(sweep)}
+    assert rows["0.01"]["status"] == "finished"
+    assert not (sweep / "optimizer.lr=0.01" / "error.txt").exists()
+    assert rows["1e+30"]["status"] == "failed"
+    assert "optimizer.lr" in rows["1e+30"]["reason"]
+    assert rows["1e+30"]["reason"] in (sweep / "summary.md").read_text()
+
+
+def test_fail_fast_begins_no_other_job(command: Command, sweep: Path, tmp_path: Path) -> None:
+    broken = [BROKEN, f"+callbacks.flaky.unless={tmp_path / 'never'}"]
+    answer = command("-m", *FEW, *broken, "seed=0,1", "sweep.fail_fast=true")
+    assert answer.code == 1
+    assert [row["status"] for row in read_summary(sweep)] == ["failed", "unfinished"]
+
+
+@pytest.mark.parametrize("changed", [["trainer.max_epochs=2"], ["model=mlp"]])
+def test_another_config_in_the_same_sweep_is_refused_with_the_difference(
+    command: Command, sweep: Path, changed: list[str]
+) -> None:
+    command("-m", *FEW, "seed=0,1")
+    record = (sweep / "sweep.json").read_text()
+    answer = command("-m", *FEW, *changed, "seed=2,3")
+    assert answer.code == 2
+    assert changed[0].partition("=")[0] in answer.err
+    assert "there" in answer.err
+    assert (sweep / "sweep.json").read_text() == record
+    assert len(list(sweep.glob("*/result.json"))) == 2
+
+
+def test_overwrite_starts_a_sweep_anew(command: Command, sweep: Path) -> None:
+    command("-m", *FEW, "seed=0")
+    assert command("-m", *FEW, "trainer.limit_train_batches=1", "seed=1", "overwrite=true").code == 0
+    assert [row["seed"] for row in read_summary(sweep)] == ["1"]
+
+
+def test_a_sweep_can_be_ranked_by_another_figure(command: Command, sweep: Path) -> None:
+    assert command("-m", *FEW, "seed=0,1", "sweep.objective=val/loss").code == 0
+    losses = [float(row["val/loss"]) for row in read_summary(sweep)]
+    assert losses == sorted(losses)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["seed=0,1", "sweep.objective=val/f1"], "val/accuracy"),
+        (["seed=0,1", "sweep.objective=test/accuracy"], "val/accuracy"),  # which would be chosen by the test
+        (["seed=range(0)"], "no values"),
+        (["optimizer.lr=interval(0.1,1)"], "hydra/sweeper=optuna"),
+        (["seed=choice()"], "seed=choice()"),
+        (["seed=0,1", "sweep.fail_fast=maybe"], "sweep.fail_fast"),
+    ],
+)
+def test_what_is_no_sweep_is_one_line_and_begins_no_job(
+    command: Command, sweep: Path, arguments: list[str], message: str
+) -> None:
+    answer = command("-m", *FEW, *arguments)
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert message in answer.err
+    assert not list(sweep.glob("*/config.yaml"))
+
+
+def test_a_sweep_that_is_killed_with_all_its_processes_redoes_only_what_was_not_finished(
+    command: Command, tmp_path: Path, sweep: Path
+) -> None:
+    """By kill -9 in the third epoch of the second job; of each job every epoch is then trained once."""
+    arguments = ["-m", "data=sample", "trainer=cpu", "trainer.max_epochs=8", "seed=0,1,2", "name=s"]
+    killed = [sys.executable, str(PROJECT / "src" / "train.py"), *arguments, f"outputs={tmp_path / 'outputs'}"]
+    started: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    with subprocess.Popen(killed, **started) as process:
+        wait_until(lambda: epochs_trained(sweep / "seed=1") >= 2, process)
+        os.killpg(process.pid, signal.SIGKILL)
+    again = command(*arguments)
+    assert again.code == 0
+    assert "seed=0: finished before" in again.out
+    assert [row["status"] for row in read_summary(sweep)] == ["finished"] * 3
+    assert "carried on after step" in (sweep / "seed=1" / "train.log").read_text()
+    # An epoch whose checkpoint was not written yet is trained again.
+    assert [epochs_trained(sweep / f"seed={seed}") for seed in (0, 2)] == [8, 8]
+    assert epochs_trained(sweep / "seed=1") in (8, 9)
