@@ -15,7 +15,7 @@ train: $(VENV)/installed $(DATA)  ## train with the defaults on real Fashion-MNI
 	@$(RUN) src/train.py
 
 test: $(VENV)/installed-test lint  ## ruff, mypy and pytest
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/installed-test  ## ruff and mypy
 	@$(RUN) -m ruff check .

@@ -6,7 +6,6 @@ import importlib
 import io
 import json
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -47,11 +46,18 @@ def _clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Hydra's and logging's global state as in a new process; no traceback asked for."""
     register_resolvers()
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    with logging_restored():
+        yield
+    GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None
+
+
+@contextlib.contextmanager
+def logging_restored() -> Iterator[None]:
+    """Close the log files that are opened meanwhile."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
-    GlobalHydra.instance().clear()
-    HydraConfig.instance().cfg = None
     for handler in set(root.handlers) - set(handlers):
         handler.close()
     root.handlers, root.level = handlers, level
@@ -103,12 +109,16 @@ def run_copy(finished_run: Path, tmp_path: Path) -> Path:
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one finished run on the sample; tests only read it."""
     outputs = tmp_path_factory.mktemp("outputs")
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
-        arguments = ["data=sample", "trainer=cpu", "trainer.max_epochs=2", "name=first", f"outputs={outputs}"]
+    train_here("data=sample", "trainer=cpu", "trainer.max_epochs=2", "name=first", f"outputs={outputs}")
+    return outputs / "first"
+
+
+def train_here(*arguments: str) -> None:
+    """`python src/train.py …` in this process, for fixtures of more than one test."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()), logging_restored():
         patch.setattr(sys, "argv", ["src/train.py", *arguments])
         register_resolvers()
         train.main()
-    return outputs / "first"
 
 
 @pytest.fixture(scope="session")
@@ -145,7 +155,8 @@ def write_images(root: Path, *paths: str, size: tuple[int, int] = (12, 12), mode
 def wait_until(happened: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
     """Wait for something that a process does, or for its end."""
     while not happened() and process.poll() is None:
-        os.sched_yield()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.01)
 
 
 def epochs_trained(run: Path) -> int:

@@ -1,23 +1,24 @@
-"""Parts of trainings that test_launchers.py has run in other processes."""
+"""A part of trainings that test_launchers.py has run in other processes."""
 
 import os
 import signal
 from pathlib import Path
 
+import ray
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 
 class Killer(Callback):
-    """Writes down how many threads compute, and kills its process if that is wanted."""
+    """Writes down how many threads compute and on which node; kills its process in the folder that is named."""
 
-    def __init__(self, file: str, fatal: bool) -> None:
-        self.file = Path(file)
+    def __init__(self, run_dir: str, fatal: str) -> None:
+        self.run_dir = Path(run_dir)
         self.fatal = fatal
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        with self.file.open("a") as file:
-            file.write(f"{torch.get_num_threads()}\n")
-        if self.fatal:
+        (self.run_dir / "threads").write_text(str(torch.get_num_threads()))
+        (self.run_dir / "node").write_text(ray.get_runtime_context().get_node_id())
+        if self.run_dir.name == self.fatal:
             os.kill(os.getpid(), signal.SIGKILL)

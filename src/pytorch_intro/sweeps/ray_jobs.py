@@ -1,6 +1,7 @@
 """Jobs on Ray: on this machine, or on a cluster by its address."""
 
 import logging
+import os
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -66,8 +67,10 @@ def start_ray(init: dict[str, Any]) -> None:
         init = {"include_dashboard": False, "object_store_memory": 80 * 2**20} | init  # jobs hand over nothing large
     elif address != "auto":
         check_answers(str(address))
+    variables: Any = {"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}}  # where one's own classes may be
+    defaults: dict[str, Any] = {"logging_level": logging.WARNING, "runtime_env": variables}
     try:
-        ray.init(**{"logging_level": logging.WARNING} | init)
+        ray.init(**defaults | init)
     except (ConnectionError, RuntimeError, ValueError, TypeError, TimeoutError) as error:
         raise UserError(f"{ADDRESS}={address}: Ray cannot be reached there ({one_line(error)})") from error
 
