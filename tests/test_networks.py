@@ -5,12 +5,14 @@ import math
 import pytest
 import torch
 from conftest import compose, sample_datamodule
+from scipy.fft import dctn
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytorch_intro.build import build
 from pytorch_intro.epoch_metrics import EpochMetrics
+from pytorch_intro.networks.cnn import CosineStem
 from pytorch_intro.networks.mlp import MLP
 from pytorch_intro.paths import CONFIG_DIR
 
@@ -51,6 +53,18 @@ def test_one_batch_is_learnt_by_heart(model: str) -> None:
         loss.backward()
         optimizer.step()
     assert (learner(images).argmax(1) == targets).all()
+
+
+def test_the_cosine_stem_gives_the_cosine_transform_of_patches_and_its_negative() -> None:
+    """Of each channel by itself, as SciPy computes it; before the norm has seen images, it changes nothing."""
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) - 0.5
+    components = CosineStem(3).eval()(images)
+    patch = images[1, 2, 3:7, 1:5].numpy()  # a pixel of padding lies before row 2 and column 1 of the patches
+    expected = torch.from_numpy(dctn(patch, norm="ortho")).flatten()
+    assert components.shape == (2, 96, 4, 4)
+    torch.testing.assert_close(components[1, 32:48, 2, 1], expected.relu(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(components[1, 80:96, 2, 1], (-expected).relu(), rtol=1e-4, atol=1e-4)
+    assert not list(CosineStem(3).parameters())
 
 
 def test_the_mlp_is_the_tutorial_s() -> None:

@@ -26,9 +26,11 @@ from pytorch_intro.classifier import Classifier
 from pytorch_intro.datamodule import DataModule
 from pytorch_intro.networks.cnn import CNN
 
+LEARNED = ("model.cosine_stem=false",)
 
-def fitted(*callbacks: Callback, overrides: tuple[str, ...] = (), steps: int = 1) -> tuple[Classifier, DataModule]:
-    """The default classifier after a few steps on the sample."""
+
+def fitted(*callbacks: Callback, overrides: tuple[str, ...] = LEARNED, steps: int = 1) -> tuple[Classifier, DataModule]:
+    """The default classifier, all of which is learned, after a few steps on the sample."""
     config = compose("data=sample", "trainer=cpu", *overrides)
     datamodule = sample_datamodule()
     optimization = build_optimization(config.optimizer, config.scheduler)
@@ -43,7 +45,8 @@ def fitted(*callbacks: Callback, overrides: tuple[str, ...] = (), steps: int = 1
 def test_whitening_makes_the_patches_components_uncorrelated_of_variance_1() -> None:
     """Those of components that vary at all; and the stem is not trained."""
     torch.manual_seed(0)
-    overrides = ("model._target_=pytorch_intro.benchmarks.tried.WhitenedCNN", "~model.poolings", "~model.residuals")
+    left_out = ("~model.poolings", "~model.residuals", "~model.cosine_stem")
+    overrides = ("model._target_=pytorch_intro.benchmarks.tried.WhitenedCNN", *left_out)
     classifier, datamodule = fitted(Whitening(images=1000), overrides=overrides)
     assert isinstance(classifier.network, WhitenedCNN)
     images = datamodule.normalize(datamodule.train_set.__getitems__(range(1000))[0])

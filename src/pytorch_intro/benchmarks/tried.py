@@ -26,7 +26,7 @@ def network_of(module: LightningModule) -> nn.Module:
 
 
 class WhitenedCNN(CNN):
-    """The default network, whose first convolution and pooling give way to a frozen whitening of patches.
+    """The CNN, whose first convolution and pooling give way to a frozen whitening of patches.
 
     A patch of 4 x 4 pixels, every 2 pixels, becomes its principal components scaled to variance 1, and the negatives of
     those, so that the ReLU behind them loses nothing (Jordan 2024, arXiv:2404.00498; there 2 x 2, every pixel).
@@ -82,7 +82,8 @@ class NormBiasRate(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         optimizer, schedule = trainer.optimizers[0], trainer.lr_scheduler_configs[0].scheduler
-        biases = [module.bias for module in network_of(pl_module).modules() if isinstance(module, nn.BatchNorm2d)]
+        norms = [module for module in network_of(pl_module).modules() if isinstance(module, nn.BatchNorm2d)]
+        biases = [norm.bias for norm in norms if norm.affine]
         numbers = {id(bias) for bias in biases}
         (group,) = [group for group in optimizer.param_groups if numbers & set(map(id, group["params"]))]
         group["params"] = [parameter for parameter in group["params"] if id(parameter) not in numbers]

@@ -1,7 +1,11 @@
 """A convolutional network."""
 
+import math
+
+import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
 
 class CNN(nn.Module):
@@ -17,6 +21,7 @@ class CNN(nn.Module):
         width: Channels of the first convolution.
         poolings: How often the resolution is halved; there is one convolution more.
         residuals: Residual convolutions after each of the last two poolings.
+        cosine_stem: Take CosineStem for the first convolution and pooling.
     """
 
     def __init__(
@@ -26,12 +31,17 @@ class CNN(nn.Module):
         width: PositiveInt = 16,
         poolings: PositiveInt = 3,
         residuals: NonNegativeInt = 0,
+        cosine_stem: bool = False,
     ) -> None:
         super().__init__()
-        in_channels, layers = image_shape[0], []
+        in_channels, layers = image_shape[0], list[nn.Module]()
         for pooling in range(poolings):
             channels = width * 2**pooling
-            layers += convolution(in_channels, channels, nn.MaxPool2d(2))
+            if cosine_stem and pooling == 0:
+                channels = CosineStem.components * in_channels
+                layers.append(CosineStem(in_channels))
+            else:
+                layers += convolution(in_channels, channels, nn.MaxPool2d(2))
             if pooling >= poolings - 2:
                 layers += [Residual(channels) for _ in range(residuals)]
             in_channels = channels
@@ -42,6 +52,32 @@ class CNN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) float to logits (N, num_classes)."""
         return self.layers(images)
+
+
+class CosineStem(nn.Module):
+    """Patches of 4 x 4 pixels, every 2 pixels, as components of the cosine transform and their negatives; ReLU.
+
+    Nothing in it is learned, so that the largest images need no backward pass. Airbench begins with a whitening of
+    patches by their principal components (Jordan 2024, arXiv:2404.00498), which need training images; those of
+    pictures are nearly the cosine transform's (Ahmed et al. 1974), and the norm gives them the same variance.
+    """
+
+    components = 32  # 16, and 16 negatives, a channel
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        place = torch.arange(4.0)
+        waves = torch.cos(math.pi / 4 * (place + 0.5) * place[:, None])
+        waves /= waves.norm(dim=1, keepdim=True)
+        filters = torch.einsum("ay,bx->abyx", waves, waves).reshape(16, 1, 4, 4)
+        self.register_buffer("filters", filters.repeat(in_channels, 1, 1, 1), persistent=False)
+        self.norm = nn.BatchNorm2d(16 * in_channels, affine=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, 32 C, H / 2, W / 2), both float."""
+        filters = self.get_buffer("filters")
+        x = self.norm(conv2d(images, filters, stride=2, padding=1, groups=images.shape[1]))
+        return torch.cat([x, -x], dim=1).relu()
 
 
 class Residual(nn.Module):

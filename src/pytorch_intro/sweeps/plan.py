@@ -82,7 +82,7 @@ def values_of(override: Override) -> list[str]:
 
 def job_name(overrides: Sequence[str]) -> str:
     """A folder's name for these overrides: they themselves, or their beginning and a digest where they are no name."""
-    text = ",".join(overrides)
+    text = ",".join(override.lstrip("+") for override in overrides)
     if re.fullmatch(r"\w[\w.=,+-]*", text, re.ASCII) and len(text) <= LONGEST_NAME:
         return text
     beginning = re.sub(r"[^\w.=,+-]+", "-", text, flags=re.ASCII)[: LONGEST_NAME - 9].strip("-.")

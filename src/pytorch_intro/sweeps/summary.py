@@ -126,7 +126,7 @@ class Summary:
         keys = [key for key in self.keys if key not in REPEATS]
         lines = []
         for rank, group in enumerate(self.groups, 1):
-            values = [group.values.get(key, "") for key in keys]
+            values = [shortened(group.values.get(key, "")) for key in keys]
             place = "" if group.mean is None else str(rank)
             lines.append([place, *values, shown(group.mean, group.std), str(len(group.scores)), f"{group.seconds:.0f}"])
         return ["rank", *keys, self.record.objective, "n", "seconds"], lines
@@ -196,6 +196,14 @@ def shown(mean: float | None, std: float | None = None) -> str:
         return "-"
     digits = 4 if abs(mean) < 10 else 1
     return f"{mean:,.{digits}f}" + ("" if std is None else f" ± {std:,.{digits}f}")
+
+
+def shortened(value: str) -> str:
+    """A number to four digits, as far as that is shorter; anything else as it is."""
+    try:
+        return min(value, f"{float(value):.4g}", key=len)
+    except ValueError:
+        return value
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
