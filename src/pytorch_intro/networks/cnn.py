@@ -18,7 +18,7 @@ class CNN(nn.Module):
     Args:
         image_shape: (C, H, W); H and W of 8 or more, or of as much as can be halved so often.
         num_classes: Number of logits.
-        width: Channels of the first convolution.
+        width: Channels of the first convolution; the next ones' follow from it, with the stem too.
         poolings: How often the resolution is halved; there is one convolution more.
         residuals: Residual convolutions after each of the last two poolings.
         cosine_stem: Take CosineStem for the first convolution and pooling.
