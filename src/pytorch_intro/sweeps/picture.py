@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST_CELLS = 400  # of a heat map
 MOST_PANELS = 12
+MOST_NAMES = 40  # on an axis; drawing them takes longer than all else
 
 
 def draw_summary(summary: "Summary", path: Path) -> None:
@@ -76,7 +77,6 @@ def panels(groups: Sequence["Group"], keys: Sequence[str], objective: str) -> Fi
             scores = list(itertools.chain.from_iterable(group.scores for group in groups))
             axes.set_xlabel("run")
             axes.plot(range(1, len(scores) + 1), scores, "o", color="tab:blue")
-            axes.set_xticks(range(1, len(scores) + 1))
     return figure
 
 
@@ -88,7 +88,7 @@ def draw_key(axes: Axes, groups: Sequence["Group"], key: str, joined: bool) -> N
     places = dict(zip(names, numbers if are_numbers else map(float, range(len(names))), strict=True))
     if len(numbers) > 2 and are_numbers and 0 < 10 * numbers[0] <= numbers[-1]:
         axes.set_xscale("log")
-    if not are_numbers:
+    if not are_numbers and len(names) <= MOST_NAMES:
         axes.set_xticks(range(len(names)), names, rotation=20, ha="right", parse_math=False)
     points = sorted((places[group.values.get(key, "")], group.mean or 0.0, group.std or 0.0) for group in groups)
     x, means, stds = zip(*points, strict=True) if points else ((), (), ())

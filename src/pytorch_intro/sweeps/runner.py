@@ -107,8 +107,9 @@ class Runner:
         config.run_dir = "a folder that the job will have"
         logging.disable(logging.INFO)  # each job will say itself what hardware it takes
         try:
-            checked_hardware(config)
             result = RunFolder(self.folder.path / job.name).recorded_result(config)
+            if result is None:
+                checked_hardware(config)
         except UserError as error:
             raise UserError(f"{error} (in the job {' '.join(job.overrides)}; no job was begun)") from error
         finally:
