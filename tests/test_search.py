@@ -71,6 +71,25 @@ def test_a_trial_that_fails_is_recorded_passed_over_and_tried_again(command: Com
     assert [path.name for path in sorted(sweep.glob("trial-*"))] == ["trial-0000", "trial-0001", "trial-0002"]
 
 
+def test_values_that_do_not_go_together_stop_no_search(command: Command, sweep: Path) -> None:
+    """model.width is no setting of the mlp; of its trials the reason is told."""
+    space = ["model=choice(cnn,mlp)", "model.width=choice(8,12)", "hydra.sweeper.n_trials=4"]
+    answer = command(*FEW, *space)
+    assert answer.code == 1
+    rows = {row["model"]: row for row in read_summary(sweep)}
+    assert rows["cnn"]["status"] == "finished"
+    assert rows["mlp"]["status"] == "failed"
+    assert "model=mlp" in rows["mlp"]["reason"]
+
+
+def test_the_last_of_several_values_counts(command: Command, sweep: Path) -> None:
+    """So that a ready space can be narrowed."""
+    assert command(*FEW, "search=cnn", "optimizer.lr=0.04", "hydra.sweeper.n_trials=1").code == 0
+    (trial,) = trials(sweep)
+    assert "optimizer.lr" not in trial.params
+    assert "lr: 0.04" in (sweep / "trial-0000" / "config.yaml").read_text()
+
+
 def test_a_search_that_is_killed_carries_its_trial_on(command: Command, tmp_path: Path, sweep: Path) -> None:
     """By kill -9 of all its processes, in the third epoch of the second trial; nothing else is trained again."""
     options = [option for option in SEARCH if "max_epochs" not in option]
@@ -88,19 +107,24 @@ def test_a_search_that_is_killed_carries_its_trial_on(command: Command, tmp_path
     assert epochs_trained(sweep / "trial-0001") in (8, 9)
 
 
-def test_hopeless_trials_are_pruned(command: Command, sweep: Path) -> None:
-    """With a learning rate of almost nothing, a network stays below the median of the others."""
-    space = ["optimizer.lr=choice(0.05,0.06,0.07,0.08,1e-9)", "hydra.sweeper.n_trials=6", "hydra.sweeper.seed=1"]
-    options = [option for option in FEW if "max_epochs" not in option]
-    answer = command(*options, "trainer.max_epochs=4", *space, "hydra.sweeper.pruner=median")
-    assert answer.code == 0
-    pruned = [row for row in read_summary(sweep) if row["status"] == "pruned"]
-    assert pruned
-    assert all(epochs_trained(sweep / row["job"]) < 4 for row in pruned)
-    assert "worse than other trials" in pruned[0]["reason"]
-    states = [trial.state for trial in trials(sweep)]
-    assert states.count(TrialState.PRUNED) == len(pruned)
-    assert states.count(TrialState.COMPLETE) == 6 - len(pruned)
+@pytest.mark.parametrize("objective", ["val/accuracy", "val/loss"])
+def test_hopeless_trials_are_pruned(command: Command, sweep: Path, objective: str) -> None:
+    """With a learning rate of almost nothing; as soon as there are four trials to compare with."""
+    space = ["optimizer.lr=choice(0.05,1e-9)", "hydra.sweeper.n_trials=6", "hydra.sweeper.seed=4"]
+    options = [*SEARCH[:-2], "trainer.max_epochs=3", SEARCH[-1], "data.batch_size=64", f"sweep.objective={objective}"]
+    assert command(*options, *space, "hydra.sweeper.pruner=median").code == 0
+    made = trials(sweep)
+    fourth = [trial.number for trial in made if trial.state == TrialState.COMPLETE][3]
+    hopeless = [trial for trial in made if trial.number > fourth and trial.params["optimizer.lr"] == "1e-9"]
+    assert hopeless
+    assert {trial.state for trial in hopeless} == {TrialState.PRUNED}
+    rows = {row["job"]: row for row in read_summary(sweep)}
+    for trial in hopeless:
+        row = rows[trial.user_attrs["folder"]]
+        assert row["status"] == "pruned"
+        assert "worse than other trials" in row["reason"]
+        assert epochs_trained(sweep / row["job"]) < 3
+    assert any(trial.state == TrialState.COMPLETE for trial in made if trial.params["optimizer.lr"] == "0.05")
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,46 @@ def test_overwrite_starts_a_sweep_anew(command: Command, sweep: Path) -> None:
     assert [row["seed"] for row in read_summary(sweep)] == ["1"]
 
 
+def test_a_key_that_is_swept_from_now_on_finds_the_runs_that_had_one_value_of_it(command: Command, sweep: Path) -> None:
+    """None is trained twice or counted twice, and each row's command still repeats it."""
+    command("-m", *FEW, "optimizer.lr=0.06", "seed=0,1")
+    before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
+    answer = command("-m", *FEW, "optimizer.lr=0.06,0.001", "seed=0,1")
+    assert answer.code == 0
+    assert answer.out.count("finished before") == 2
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    rows = read_summary(sweep)
+    assert sorted((row["optimizer.lr"], row["seed"], row["n"]) for row in rows) == [
+        ("0.001", "0", "2"), ("0.001", "1", "2"), ("0.06", "0", "2"), ("0.06", "1", "2"),
+    ]  # fmt: skip
+    assert f"optimizer.lr={rows[0]['optimizer.lr']} seed={rows[0]['seed']}" in answer.out
+
+
+def test_an_earlier_sweep_is_kept_until_the_new_one_is_done(
+    command: Command, sweep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("-m", *FEW, "seed=0,1")
+    broken = [BROKEN, f"+callbacks.flaky.unless={sweep / 'never'}", "overwrite=true", "sweep.fail_fast=true"]
+    assert command("-m", *FEW, *broken, "seed=0,1").code == 1
+    assert len(list((sweep / ".replaced").glob("*/result.json"))) == 2
+    assert not list(sweep.glob("*/result.json"))
+    assert command("-m", *FEW, "seed=0,1", "overwrite=true").code == 0
+    assert not (sweep / ".replaced").exists()
+
+
+def test_a_run_that_is_carried_on_by_itself_counts_as_finished(command: Command, sweep: Path, tmp_path: Path) -> None:
+    """Whatever its error.txt said before."""
+    mended = tmp_path / "mended"
+    command("-m", *FEW, BROKEN, f"+callbacks.flaky.unless={mended}", "seed=0,1")
+    (sweep / "seed=0" / "error.txt").write_text("it is broken\n")
+    mended.touch()
+    command("-m", *FEW, BROKEN, f"+callbacks.flaky.unless={mended}", "seed=0")
+    (sweep / "seed=0" / "error.txt").write_text("it is broken\n")
+    answer = command("-m", *FEW, BROKEN, f"+callbacks.flaky.unless={mended}", "seed=0,1")
+    assert answer.code == 0
+    assert [row["status"] for row in read_summary(sweep)] == ["finished", "finished"]
+
+
 def test_a_sweep_can_be_ranked_by_another_figure(command: Command, sweep: Path) -> None:
     assert command("-m", *FEW, "seed=0,1", "sweep.objective=val/loss").code == 0
     losses = [float(row["val/loss"]) for row in read_summary(sweep)]
@@ -133,6 +173,8 @@ def test_a_sweep_can_be_ranked_by_another_figure(command: Command, sweep: Path) 
         (["optimizer.lr=interval(0.1,1)"], "hydra/sweeper=optuna"),
         (["seed=choice()"], "seed=choice()"),
         (["seed=0,1", "sweep.fail_fast=maybe"], "sweep.fail_fast"),
+        (["model=cnn,mlp", "model.width=16,32"], "in the job model=mlp model.width=16"),
+        (["seed=0,1", "trainer.num_nodes=2"], "trainer.num_nodes"),
     ],
 )
 def test_what_is_no_sweep_is_one_line_and_begins_no_job(

@@ -106,9 +106,14 @@ def quote_paths() -> None:
     for number, argument in enumerate(sys.argv):
         key, _, value = argument.partition("=")
         if key in PATHS and value[:1] not in ("'", '"'):
-            # A backslash is doubled before a quotation mark alone, also before the one at the end.
-            escaped = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + (end[2] and "\\'"), value).replace("${", "\\${")
-            sys.argv[number] = f"{key}='{escaped}'"
+            sys.argv[number] = f"{key}={quoted(value)}"
+
+
+def quoted(text: str) -> str:
+    """A text of any characters as a value in Hydra's grammar."""
+    # A backslash is doubled before a quotation mark alone, also before the one at the end.
+    escaped = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + (end[2] and "\\'"), text).replace("${", "\\${")
+    return f"'{escaped}'"
 
 
 def register_resolvers() -> None:

@@ -33,7 +33,15 @@ WRITTEN = (
     "predictions.csv", "predictions.png", "export", "error.txt", "pruned.txt",
 )  # fmt: skip
 PARTS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "classifier")  # of its config
-UNCOMPARED = ("overwrite", "resume", "outputs", "allow", "run_dir", "sweep")  # settings that say nothing about a run
+UNCOMPARED = (
+    "overwrite",
+    "resume",
+    "outputs",
+    "allow",
+    "run_dir",
+    "sweep",
+    "name",
+)  # settings that say nothing about a run
 
 
 class OccupiedError(UserError):
@@ -277,7 +285,7 @@ def is_first_process() -> bool:
 
     By what Lightning, torchrun or SLURM have set.
     """
-    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    ranks = ("RANK",) if "RANK" in os.environ else ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
     return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 

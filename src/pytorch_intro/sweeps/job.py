@@ -10,11 +10,12 @@ from contextlib import suppress
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from pytorch_intro.entrypoint import quoted
 from pytorch_intro.errors import one_line
 from pytorch_intro.faults import explain_failure
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.run_folder import OccupiedError, RunFolder, remove, write_atomically
-from pytorch_intro.sweeps.sweep_folder import ERROR, PRUNED, SweepFolder
+from pytorch_intro.sweeps.sweep_folder import ERROR, PRUNED, SweepFolder, first_line
 
 STOPPED = (130, 143)  # exit codes of what was ended from outside
 
@@ -45,19 +46,19 @@ def run_job(task: Callable[[DictConfig], object], config: DictConfig) -> object:
             remove(run.path / left)
         several = number_of_processes(config.trainer) > 1
         return run_in_own_processes(run, config.sweep.objective) if several else task(config)
+    except PrunedError as error:
+        print(f"pruned: {error}", flush=True)
+        return None
     except Exception as error:
-        raise JobError(recorded_reason(error, config, run)) from None
+        reason = recorded_reason(error, config, run)
     finally:
         with suppress(OSError):  # a full disk, for one: the sweep tells it at its end
             write_summary(sweep)
+    raise JobError(reason)  # here, where it does not lead to the other error and to all that was at work then
 
 
 def recorded_reason(error: Exception, config: DictConfig, run: RunFolder) -> str:
     """Say why a job ends here, and write it into its folder, with the traceback where nothing more is known."""
-    if isinstance(error, PrunedError):
-        print(f"pruned: {error}", flush=True)
-        write_atomically(run.path / PRUNED, f"{error}\n")
-        return str(error)
     explained = explain_failure(error, config)
     line = " ".join((explained[0] if explained else f"{type(error).__name__}: {one_line(error)}").split())
     print(f"error: {line}", file=sys.stderr, flush=True)
@@ -75,21 +76,27 @@ def run_in_own_processes(run: RunFolder, objective: str) -> float | None:
     Returns:
         The objective.
     """
+    with run.claimed():
+        pass  # else it is another's, and nothing is to be written there
     given = HydraConfig.get().overrides.task
-    command = [sys.executable, str(PROJECT / "src" / "train.py"), *given, f"hydra.run.dir='{run.path}'"]
+    command = [sys.executable, str(PROJECT / "src" / "train.py"), *given, f"hydra.run.dir={quoted(str(run.path))}"]
     said = ""
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", env=clean(os.environ)) as own:
         assert own.stderr is not None
         try:
             for line in own.stderr:
                 print(line, end="", file=sys.stderr)
-                said = line.removeprefix("error: ").strip() or said
+                said = line.removeprefix("error: ").strip() if line.startswith("error: ") else said
             code = own.wait()
-        except BaseException:
-            own.terminate()
+        except BaseException as stop:
+            if not isinstance(stop, KeyboardInterrupt):  # which the terminal has told to it too
+                own.terminate()
+            own.communicate()  # while it finishes its step and saves
             raise
     if code in STOPPED:
         sys.exit(code)
+    if (run.path / PRUNED).exists():
+        raise PrunedError(first_line(run.path / PRUNED))
     if code:
         raise JobError(said or f"it ended with exit code {code}")
     return run.result()[objective]

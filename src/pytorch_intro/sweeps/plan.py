@@ -56,7 +56,7 @@ def plan_grid(overrides: Sequence[Override], swept_before: Collection[str] = ())
         raise UserError(f"{shared[0]}: all jobs of a sweep have it in common; give one value")
     swept = sorted(key for key in keys if key in several or key in swept_before) or sorted(keys)
     base = [value for key in values if key not in swept for value in values[key]]
-    combinations = itertools.product(*(values[key] for key in swept))
+    combinations = itertools.product(*(dict.fromkeys(values[key]) for key in swept))
     return Plan(base, swept, [Job(job_name(combination), list(combination)) for combination in combinations])
 
 

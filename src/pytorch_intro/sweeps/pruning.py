@@ -6,10 +6,13 @@ import optuna
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
+from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
+from pytorch_intro.run_folder import write_atomically
 from pytorch_intro.sweeps.job import PrunedError
-from pytorch_intro.sweeps.search import FOLDER, STUDY, made_pruner, storage_url
+from pytorch_intro.sweeps.search import FOLDER, made_pruner, storage_url
+from pytorch_intro.sweeps.sweep_folder import PRUNED, STUDY
 
 
 class Pruning(Callback):
@@ -20,7 +23,7 @@ class Pruning(Callback):
     Args:
         run_dir: The run's folder.
         pruner: median or asha.
-        monitor: The validation's metric.
+        monitor: The validation's metric, the higher the better.
 
     Raises:
         PrunedError: in place of the next epoch.
@@ -52,10 +55,12 @@ class Pruning(Callback):
         """Why the run is to be given up; empty if it is not."""
         if self.trial is None:
             return ""
-        epoch, score = trainer.current_epoch, trainer.callback_metrics[self.monitor].item()
-        reported = self.trial.study.trials[self.trial.number].intermediate_values
-        if epoch not in reported:
-            self.trial.report(score, epoch)
+        study, epoch, score = self.trial.study, trainer.current_epoch, trainer.callback_metrics[self.monitor].item()
+        if epoch not in study.trials[self.trial.number].intermediate_values:
+            sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1  # of the objective, not of the monitor
+            self.trial.report(sign * score, epoch)
         if not self.trial.should_prune():
             return ""
-        return f"after epoch {epoch + 1} with {self.monitor} {score:.4f}, worse than other trials by then"
+        reason = f"after epoch {epoch + 1} with {self.monitor} {score:.4f}, worse than other trials by then"
+        write_atomically(self.run_dir / PRUNED, f"{reason}\n")
+        return reason

@@ -14,6 +14,7 @@ from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray
 from omegaconf import DictConfig, OmegaConf, open_dict
 from ray.exceptions import RayError
 
+from pytorch_intro.entrypoint import end_by_signals
 from pytorch_intro.errors import UserError, one_line
 from pytorch_intro.sweeps.job import JobError
 
@@ -73,6 +74,7 @@ def start_ray(init: dict[str, Any]) -> None:
         ray.init(**defaults | init)
     except (ConnectionError, RuntimeError, ValueError, TypeError, TimeoutError) as error:
         raise UserError(f"{ADDRESS}={address}: Ray cannot be reached there ({one_line(error)})") from error
+    end_by_signals()  # in the place of Ray's own handlers
 
 
 def check_answers(address: str) -> None:

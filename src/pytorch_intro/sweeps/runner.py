@@ -9,17 +9,19 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobStatus
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from pytorch_intro.check import check_value
-from pytorch_intro.entrypoint import environment
+from pytorch_intro.entrypoint import environment, quoted
 from pytorch_intro.errors import UserError, leave, one_line
 from pytorch_intro.flat_config import flatten
 from pytorch_intro.hardware import checked_hardware
 from pytorch_intro.paths import PROJECT
-from pytorch_intro.run_folder import RunFolder, write_atomically
+from pytorch_intro.run_folder import UNCOMPARED, RunFolder, remove, write_atomically
 from pytorch_intro.sweeps.objective import Objective
 from pytorch_intro.sweeps.plan import Job, Plan
 from pytorch_intro.sweeps.summary import shown, write_summary
@@ -27,9 +29,14 @@ from pytorch_intro.sweeps.sweep_folder import ERROR, Record, SweepFolder
 
 
 def check_alone() -> None:
-    """Raise a UserError if this is one of several processes that torchrun started."""
-    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
-        raise UserError("-m: a sweep starts the processes of its jobs itself; leave torchrun out")
+    """Raise a UserError if this is one of several processes that torchrun or srun started."""
+    if any(int(os.environ.get(name) or 1) > 1 for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")):
+        raise UserError("-m: a sweep starts the processes of its jobs itself; leave torchrun or srun out")
+
+
+def comparable(config: DictConfig) -> str:
+    """What tells a run's config from another one."""
+    return repr(sorted(item for item in flatten(config).items() if item[0].partition(".")[0] not in UNCOMPARED))
 
 
 class Runner:
@@ -68,7 +75,8 @@ class Runner:
     def parse(self, arguments: Sequence[str]) -> list[Override]:
         """Overrides as they were typed."""
         parser = OverridesParser.create(config_loader=self.context.config_loader)
-        return parser.parse_overrides(list(arguments))
+        parsed = parser.parse_overrides(list(arguments))
+        return list({override.get_key_element(): override for override in parsed}.values())  # the last of each key
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """The config of a job with these overrides, without Hydra's own part."""
@@ -97,16 +105,46 @@ class Runner:
         flat = flatten(base)
         if before := self.record():
             self.folder.check_base(before, flat, plan.swept)
+            plan = self.with_folders_of(before, plan)
         waiting = [job for job in plan.jobs if not self.is_finished(job, plan.base)]
-        self.folder.begin(plan, self.settings.objective, flat, self.overwrite)
+        if self.overwrite and self.folder.path.exists():
+            self.folder.put_aside()
+        self.folder.begin(plan, self.settings.objective, flat)
         return waiting
+
+    def with_folders_of(self, before: Record, plan: Plan) -> Plan:
+        """Give jobs that were recorded by other names, as when a key was not swept yet, the folders that they have."""
+        names = {job.name for job in plan.jobs}
+        others = {}
+        for name, given in before.jobs.items():
+            if name not in names:
+                with suppress(UserError):  # of an older version's settings
+                    others[comparable(self.config_of(Job(name, given["swept"]), given["given"]))] = name
+        if not others:
+            return plan
+        known = {job.name: others.get(comparable(self.config_of(job, plan.base)), job.name) for job in plan.jobs}
+        return plan._replace(jobs=[Job(known[job.name], job.overrides) for job in plan.jobs])
+
+    def config_of(self, job: Job, base: Sequence[str]) -> DictConfig:
+        """The job's config.
+
+        Raises:
+            UserError: if Hydra refuses it.
+        """
+        try:
+            return self.compose([*base, *job.overrides])
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(f"{one_line(error)} (in the job {' '.join(job.overrides)}; it cannot be run)") from error
 
     def is_finished(self, job: Job, base: Sequence[str]) -> bool:
         """Whether a job, which is checked as it itself will do, has been run to its end; that is said."""
-        config = self.compose([*base, *job.overrides])
+        config = self.config_of(job, base)
         config.run_dir = "a folder that the job will have"
+        config.overwrite = self.overwrite
         logging.disable(logging.INFO)  # each job will say itself what hardware it takes
         try:
+            if config.trainer.num_nodes != 1:
+                raise UserError("trainer.num_nodes: a sweep starts its jobs on one machine each; leave it at 1")
             result = RunFolder(self.folder.path / job.name).recorded_result(config)
             if result is None:
                 checked_hardware(config)
@@ -134,7 +172,9 @@ class Runner:
         return failed
 
     def launch_batch(self, jobs: Sequence[Job], base: Sequence[str]) -> dict[str, str]:
-        given = [[*base, *job.overrides, *self.places(job)] for job in jobs]
+        # What is begun anew has been put aside: a job that is started twice carries on.
+        common = [value for value in base if not value.startswith("overwrite=")]
+        given = [[*common, *job.overrides, *self.places(job)] for job in jobs]
         first, self.launched = self.launched, self.launched + len(jobs)
         path = os.pathsep.join(filter(None, [str(PROJECT / "src"), os.environ.get("PYTHONPATH")]))
         try:
@@ -145,12 +185,12 @@ class Runner:
         except Exception as error:  # of the launcher, which the jobs know nothing of
             reason = f"the launcher lost it: {type(error).__name__}: {one_line(error)}"
             return {job.name: reason for job in jobs if self.folder.outcome(job.name).status == "unfinished"}
-        ended = [(job.name, end) for job, end in zip(jobs, returns, strict=True) if end.status == JobStatus.FAILED]
-        return {name: str(end._return_value) for name, end in ended if self.folder.outcome(name).status != "pruned"}
+        ended = zip(jobs, returns, strict=True)
+        return {job.name: str(end._return_value) for job, end in ended if end.status == JobStatus.FAILED}
 
     def places(self, job: Job) -> list[str]:
         """Hydra's settings of where a job writes: plain ones, for it may be in a process that knows no others."""
-        return [f"hydra.sweep.dir='{self.folder.path.absolute()}'", f"hydra.sweep.subdir='{job.name}'"]
+        return [f"hydra.sweep.dir={quoted(str(self.folder.path.absolute()))}", f"hydra.sweep.subdir='{job.name}'"]
 
     def refused(self, job: Job, error: UserError) -> str:
         """Record that a job cannot be run."""
@@ -170,9 +210,15 @@ class Runner:
         assert summary is not None
         print(f"\n{summary.as_text()}", flush=True)
         if failed:
+            told = [
+                name if (self.folder.path / name / ERROR).exists() else f"{name} ({why})"
+                for name, why in failed.items()
+            ]
             what = "the sweep was stopped at the first failure" if self.settings.fail_fast else "the others were run"
             leave(
-                f"{len(failed)} of {len(summary.rows)} jobs failed, {what}: {'; '.join(failed)}; each has its {ERROR}; "
-                "the same command tries again",
+                f"{len(failed)} of {len(summary.rows)} jobs failed, {what}: {'; '.join(told)}; see {ERROR} in their "
+                "folders; the same command tries again",
                 exit_code=1,
             )
+        if not summary.count("unfinished"):
+            remove(self.folder.replaced)

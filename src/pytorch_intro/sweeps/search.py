@@ -1,17 +1,21 @@
 """A search: trials that Optuna proposes, kept in study.db in the sweep's folder, until there are n_trials."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import NonNegativeInt, PositiveInt
+from sqlalchemy.exc import SQLAlchemyError
 
 from pytorch_intro.check import check_value
 from pytorch_intro.errors import UserError, one_line
@@ -19,8 +23,8 @@ from pytorch_intro.sweeps.objective import is_maximized
 from pytorch_intro.sweeps.plan import Job, Plan, is_common, values_of
 from pytorch_intro.sweeps.runner import Runner
 from pytorch_intro.sweeps.search_space import Space, as_overrides, search_space, some_value
+from pytorch_intro.sweeps.sweep_folder import STUDY, SweepFolder
 
-STUDY = "study.db"
 FOLDER = "folder"  # the name of a trial's attribute that holds its folder's
 PRUNING = "pytorch_intro.sweeps.pruning.Pruning"
 
@@ -47,30 +51,45 @@ def search(
         base = given + [f"+callbacks.pruning.{key}={value}" for key, value in node.items()]
     common = runner.compose(base)
     runner.compose([*base, *as_overrides({key: some_value(of_key) for key, of_key in space.items()})])
-    runner.begin(Plan(given, sorted(space), []), common)
-    study = open_study(runner, seed, made_pruner(pruner))
-    tell_of_earlier(runner, study)
-    if not study.trials:
-        enqueue_default(study, space, common, runner)
-    failed: dict[str, str] = {}
-    again = to_run_again(study)
-    while trials := next_trials(study, space, again, n_trials, n_jobs):
-        failed |= run_trials(runner, study, trials, base)
-        if failed and runner.settings.fail_fast:
-            break
-    runner.end(failed)
+    with alone(runner.folder):
+        runner.begin(Plan(given, sorted(space), []), common)
+        study = open_study(runner, seed, made_pruner(pruner))
+        tell_of_earlier(runner, study)
+        if not study.trials:
+            enqueue_default(study, space, common, runner)
+        failed: dict[str, str] = {}
+        again = to_run_again(study)
+        while trials := next_trials(study, space, again, n_trials, n_jobs):
+            failed |= run_trials(runner, study, trials, base, given)
+            if failed and runner.settings.fail_fast:
+                break
+        runner.end(failed)
+
+
+@contextmanager
+def alone(folder: SweepFolder) -> Iterator[None]:
+    """Keep another process from the same search, which would take its trials for interrupted ones."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder.path / ".search.lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"{folder.path}: another process searches here; wait for it, or take another name") from None
 
 
 def open_study(runner: Runner, seed: int | None, pruner: BasePruner) -> Study:
     """The study in the sweep's folder, as it is or a new one."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     file = runner.folder.path / STUDY
-    if runner.overwrite:
-        file.unlink(missing_ok=True)
     direction: Literal["maximize", "minimize"] = "maximize" if is_maximized(runner.settings.objective) else "minimize"
-    study = optuna.create_study(
-        storage=storage_url(file), study_name="sweep", direction=direction, pruner=pruner, load_if_exists=True
-    )
+    try:
+        study = optuna.create_study(
+            storage=storage_url(file), study_name="sweep", direction=direction, pruner=pruner, load_if_exists=True
+        )
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise UserError(
+            f"{file}: it cannot be read ({one_line(error)}); put it elsewhere, or overwrite=true"
+        ) from error
     if study.direction.name.lower() != direction:
         raise UserError(f"sweep.objective={runner.settings.objective}: {file} holds a search for another one")
     # Draws are not to begin anew, with what is known already, when the search is carried on.
@@ -107,7 +126,8 @@ def default_of(key: str, distribution: BaseDistribution, config: DictConfig, cho
     """A key's value in the config, as the distribution has it; None if it is not in there."""
     value = choices.get(key) if key in choices else OmegaConf.select(config, key.lstrip("+"))
     if isinstance(distribution, CategoricalDistribution):
-        return next((choice for choice in distribution.choices if choice == str(value)), None)
+        text = "null" if value is None else str(value).replace("'", "").replace(", ", ",")
+        return next((choice for choice in distribution.choices if choice == text), None)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
     return value if distribution._contains(distribution.to_internal_repr(value)) else None
@@ -151,14 +171,16 @@ def next_trials(study: Study, space: Space, again: list[FrozenTrial], n_trials: 
     return trials
 
 
-def run_trials(runner: Runner, study: Study, trials: Sequence[FrozenTrial], base: Sequence[str]) -> dict[str, str]:
+def run_trials(
+    runner: Runner, study: Study, trials: Sequence[FrozenTrial], base: Sequence[str], given: Sequence[str]
+) -> dict[str, str]:
     """Run trials and tell the study what came of them; of those that failed, why."""
     jobs = [Job(trial.user_attrs[FOLDER], as_overrides(trial.params)) for trial in trials]
     failed = {}
     to_run = []
     for job in jobs:
         try:
-            runner.folder.add_jobs([job])
+            runner.folder.add_jobs([job], given)
             to_run += [] if runner.is_finished(job, base) else [job]
         except UserError as error:  # values that do not go together, of which the space holds some
             failed[job.name] = runner.refused(job, error)

@@ -69,7 +69,7 @@ class Summary:
         self.folder = folder
         self.record = record
         self.sign = 1 if is_maximized(record.objective) else -1
-        self.rows = [self.row(job, overrides, outcomes[job]) for job, overrides in record.jobs.items()]
+        self.rows = [self.row(job, given["swept"], outcomes[job]) for job, given in record.jobs.items()]
         self.keys = list(dict.fromkeys(key for row in self.rows for key in row.values))
         self.groups = sorted(self.grouped(), key=lambda group: self.worse(group.mean))
 
@@ -111,10 +111,9 @@ class Summary:
 
     def command(self, row: Row) -> str:
         """Repeats a job by itself, in a folder of its own."""
-        given = [
-            value for value in self.record.given if value.partition("=")[0] not in ("name", "outputs", "overwrite")
-        ]
-        return shlex.join(["python", "src/train.py", *given, *self.record.jobs[row.job]])
+        job = self.record.jobs[row.job]
+        given = [value for value in job["given"] if value.partition("=")[0] not in ("name", "outputs", "overwrite")]
+        return shlex.join(["python", "src/train.py", *given, *job["swept"]])
 
     def progress(self) -> str:
         """12 jobs: 10 finished, 1 failed, 1 unfinished"""

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pytorch_intro.errors import UserError, one_line
-from pytorch_intro.run_folder import UNCOMPARED, Result, RunFolder, write_atomically
+from pytorch_intro.run_folder import REPLACED, UNCOMPARED, Result, RunFolder, remove, write_atomically
 from pytorch_intro.sweeps.plan import Job, Plan
 
 Status = Literal["finished", "failed", "pruned", "unfinished"]
 
 ERROR, PRUNED = "error.txt", "pruned.txt"  # in a job's folder; their first line says why
+STUDY = "study.db"  # of a search
 
 
 class Record(NamedTuple):
@@ -20,17 +21,16 @@ class Record(NamedTuple):
 
     Attributes:
         objective: The metric that jobs are ranked by.
-        given: What all jobs have in common, key=value each, as it was given.
-        base: The config that follows from it, {"data.batch_size": 256, …}.
+        base: The config that the jobs have in common, {"data.batch_size": 256, …}.
         swept: Keys that the jobs are told apart by.
-        jobs: By their folders' names, what they have of their own, key=value each.
+        jobs: By their folders' names, all that was given for each, key=value each; first what is swept, "swept", then
+            what it has in common with others, "given".
     """
 
     objective: str
-    given: list[str]
     base: dict[str, Any]
     swept: list[str]
-    jobs: dict[str, list[str]]
+    jobs: dict[str, dict[str, list[str]]]
 
 
 class Outcome(NamedTuple):
@@ -52,6 +52,7 @@ class SweepFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.record_file = self.path / "sweep.json"
+        self.replaced = self.path / REPLACED
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -78,40 +79,41 @@ class SweepFolder:
                 "anew; finished runs are kept"
             ) from error
 
-    def begin(self, plan: Plan, objective: str, base: dict[str, Any], overwrite: bool) -> None:
+    def begin(self, plan: Plan, objective: str, base: dict[str, Any]) -> None:
         """Record a sweep, its jobs beside those that are there.
 
         Args:
             base: The config that the jobs have in common, flat.
-            overwrite: Forget what was recorded.
 
         Raises:
             UserError: if what they have in common differs from what was recorded.
         """
         with self.locked():
-            before = None if overwrite else self.record()
+            before = self.record()
             if before:
                 self.check_base(before, base, plan.swept)
             swept = sorted({*plan.swept, *(before.swept if before else ())})
-            self.write(Record(objective, plan.base, base, swept, before.jobs if before else {}))
-        self.add_jobs(plan.jobs)
+            self.write(Record(objective, base, swept, before.jobs if before else {}))
+        self.add_jobs(plan.jobs, plan.base)
 
-    def add_jobs(self, jobs: Sequence[Job]) -> None:
-        """Record jobs beside those that are there."""
+    def add_jobs(self, jobs: Sequence[Job], given: Sequence[str]) -> None:
+        """Record jobs beside those that are there, with what was given for all of them."""
         with self.locked():
             record = self.record()
             assert record is not None
-            self.write(record._replace(jobs=record.jobs | {job.name: job.overrides for job in jobs}))
+            added = {job.name: {"swept": list(job.overrides), "given": list(given)} for job in jobs}
+            self.write(record._replace(jobs=record.jobs | added))
 
     def write(self, record: Record) -> None:
         write_atomically(self.record_file, json.dumps(record._asdict(), indent=1) + "\n")
 
     def check_base(self, before: Record, base: dict[str, Any], swept: Sequence[str]) -> None:
-        """Compare what the jobs have in common with what was recorded."""
+        """Compare what the jobs have in common with what was recorded, but for keys that are swept from now on."""
+        swept = [key for key in swept if key not in before.swept]
         differences = [
             f"{key}: {before.base.get(key, 'absent')} there, {base.get(key, 'absent')} here"
             for key in {**before.base, **base}
-            if before.base.get(key) != base.get(key) and not belongs_to(key, [*swept, *UNCOMPARED, "sweep", "name"])
+            if before.base.get(key) != base.get(key) and not belongs_to(key, [*swept, *UNCOMPARED])
         ]
         if differences:
             raise UserError(
@@ -122,16 +124,25 @@ class SweepFolder:
     def outcome(self, job: str) -> Outcome:
         """How a job stands, by the files in its folder."""
         folder = self.path / job
+        if (folder / "result.json").exists():  # whatever was tried before
+            try:
+                return Outcome("finished", "", RunFolder(folder).result())
+            except UserError as error:
+                return Outcome("failed", str(error), None)
         if (folder / PRUNED).exists():
             return Outcome("pruned", first_line(folder / PRUNED), None)
         if (folder / ERROR).exists():
             return Outcome("failed", first_line(folder / ERROR), None)
-        if not (folder / "result.json").exists():
-            return Outcome("unfinished", "", None)
-        try:
-            return Outcome("finished", "", RunFolder(folder).result())
-        except UserError as error:
-            return Outcome("failed", str(error), None)
+        return Outcome("unfinished", "", None)
+
+    def put_aside(self) -> None:
+        """Move the jobs of a sweep that is begun anew, and its study, out of the way."""
+        record = self.record()
+        remove(self.replaced)
+        self.replaced.mkdir(parents=True)
+        for name in [*(record.jobs if record else ()), STUDY, self.record_file.name]:
+            if (self.path / name).exists():
+                (self.path / name).rename(self.replaced / name)
 
 
 def belongs_to(key: str, parts: Sequence[str]) -> bool:
