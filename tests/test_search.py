@@ -115,7 +115,7 @@ def test_hopeless_trials_are_pruned(command: Command, sweep: Path, objective: st
     assert command(*options, *space, "hydra.sweeper.pruner=median").code == 0
     made = trials(sweep)
     fourth = [trial.number for trial in made if trial.state == TrialState.COMPLETE][3]
-    hopeless = [trial for trial in made if trial.number > fourth and trial.params["optimizer.lr"] == "1e-9"]
+    hopeless = [trial for trial in made if trial.number > fourth and float(trial.params["optimizer.lr"]) < 1e-6]
     assert hopeless
     assert {trial.state for trial in hopeless} == {TrialState.PRUNED}
     rows = {row["job"]: row for row in read_summary(sweep)}
@@ -124,7 +124,7 @@ def test_hopeless_trials_are_pruned(command: Command, sweep: Path, objective: st
         assert row["status"] == "pruned"
         assert "worse than other trials" in row["reason"]
         assert epochs_trained(sweep / row["job"]) < 3
-    assert any(trial.state == TrialState.COMPLETE for trial in made if trial.params["optimizer.lr"] == "0.05")
+    assert any(trial.state == TrialState.COMPLETE for trial in made if float(trial.params["optimizer.lr"]) > 1e-6)
 
 
 @pytest.mark.parametrize(
