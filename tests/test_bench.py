@@ -63,7 +63,7 @@ def test_the_torchvision_side_reads_the_same_images() -> None:
 
 def test_bench_startup_measures_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Real processes, which leave nothing behind."""
-    small = ["bench.rounds=1", "bench.arguments=['data=sample']", f"outputs={tmp_path}"]
+    small = ["bench.rounds=1", "+bench.warm_up=0", "bench.arguments=['data=sample']", f"outputs={tmp_path}"]
     monkeypatch.setattr(sys, "argv", ["src/bench.py", "bench=startup", *small])
     bench.main()
     figures = json.loads(next((tmp_path / "bench").glob("*.json")).read_text())

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import NoReturn
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -72,7 +73,7 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
                     raise
 
             # Hydra then raises its errors, instead of printing them in its own form and leaving with exit code 1.
-            with environment(TRACEBACK, "1"), exit_codes_of_stops():
+            with environment(TRACEBACK, "1"), exit_codes_of_stops(), composed_once():
                 try:
                     hydra.main(config_path=str(CONFIG_DIR), config_name=config_name, version_base="1.3")(job)()
                 except Exception as error:
@@ -138,6 +139,18 @@ def known_keys(config_name: str) -> list[str]:
         except Exception:  # a choice that is wrong or swept: the defaults know most keys
             config = hydra.compose(config_name)
     return [*flatten(config), *map(str, config)]
+
+
+@contextmanager
+def composed_once() -> Iterator[None]:
+    """Keep Hydra from composing the config once more to look for hydra.mode, which none here sets: 0.1 s."""
+    get_mode = Hydra.get_mode
+    if not any(argument.lstrip("+").startswith("hydra.mode=") for argument in sys.argv):
+        Hydra.get_mode = lambda *_, **__: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Hydra.get_mode = get_mode  # type: ignore[method-assign]
 
 
 @contextmanager

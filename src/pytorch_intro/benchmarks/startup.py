@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from tqdm import tqdm
 
 from pytorch_intro.benchmarks.workbench import Figures, Workbench, compared, run_process
@@ -22,12 +22,14 @@ class StartupBenchmark:
     That one and the training leave without Python's tidying up, which is no part of starting.
 
     Args:
-        rounds: Of all commands, in turn, after one round that is not counted.
+        rounds: Of all commands, in turn.
+        warm_up: Rounds before, which are not counted.
         arguments: Of the training.
     """
 
-    def __init__(self, rounds: PositiveInt, arguments: Sequence[str] = ()) -> None:
+    def __init__(self, rounds: PositiveInt, warm_up: NonNegativeInt = 1, arguments: Sequence[str] = ()) -> None:
         self.rounds = rounds
+        self.warm_up = warm_up
         self.arguments = arguments
 
     def __call__(self, workbench: Workbench) -> Figures:
@@ -43,10 +45,10 @@ class StartupBenchmark:
                 "--help": [*train, "--help"],
             }
             seconds: dict[str, list[float]] = {name: [] for name in commands}
-            for turn in tqdm(range(self.rounds + 1), "rounds", leave=False):
+            for turn in tqdm(range(-self.warm_up, self.rounds), "rounds", leave=False):
                 for name, command in commands.items():
                     taken = run_process(command).seconds
-                    seconds[name] += [taken] if turn else []
+                    seconds[name] += [taken] if turn >= 0 else []
         print("from the shell")
         return compared("seconds", "s", **seconds)
 
