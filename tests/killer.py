@@ -19,6 +19,7 @@ class Killer(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         (self.run_dir / "threads").write_text(str(torch.get_num_threads()))
-        (self.run_dir / "node").write_text(ray.get_runtime_context().get_node_id())
+        if ray.is_initialized():
+            (self.run_dir / "node").write_text(ray.get_runtime_context().get_node_id())
         if self.run_dir.name == self.fatal:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -21,11 +21,6 @@ def sweep(tmp_path: Path) -> Path:
     return tmp_path / "outputs" / "sweeps" / "s"
 
 
-def finished(command: list[str], tmp_path: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    outputs = f"outputs={tmp_path / 'outputs'}"
-    return subprocess.run([*command, outputs], capture_output=True, text=True, timeout=200, **options)
-
-
 @pytest.fixture
 def cluster() -> Iterator[Any]:
     """A Ray of two nodes with one core each, as if they were two machines that share a folder."""
@@ -90,9 +85,23 @@ def test_a_cluster_that_does_not_answer_is_one_line(command: Command, sweep: Pat
     assert answer.err.count("\n") == 1
 
 
-def test_jobs_by_submitit_are_processes_of_their_own_and_summed_up(tmp_path: Path, sweep: Path) -> None:
-    """Its local executor, which starts what SLURM would; the configuration of SLURM takes the same settings."""
-    arguments = ["hydra/launcher=submitit_local", "trainer.max_epochs=1", "seed=0,1"]
-    done = finished([*TRAIN, *arguments], tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert [row["status"] for row in read_summary(sweep)] == ["finished"] * 2
+def test_slurm_s_jobs_are_waited_for_one_by_one(tmp_path: Path, sweep: Path) -> None:
+    """By submitit's local executor, which starts what SLURM would; one job kills its process, and the other is run."""
+    arguments = [
+        "hydra/launcher=slurm", "hydra.launcher.cluster=local", "trainer.max_epochs=1", "seed=0,1",
+        "+callbacks.killer._target_=killer.Killer", "+callbacks.killer.run_dir='${run_dir}'",
+        "+callbacks.killer.fatal='seed=0'", f"outputs={tmp_path / 'outputs'}",
+    ]  # fmt: skip
+    path = os.environ | {"PYTHONPATH": str(PROJECT / "tests")}
+    done = subprocess.run([*TRAIN, *arguments], env=path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1, done.stderr
+    assert {row["seed"]: row["status"] for row in read_summary(sweep)} == {"0": "unfinished", "1": "finished"}
+    assert "1 of 2 jobs failed, the others were run: seed=0 (its job" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error:")
+
+
+def test_slurm_that_is_not_there_is_one_line(command: Command, sweep: Path) -> None:
+    answer = command(*SWEEP, "hydra/launcher=slurm", "seed=0,1")
+    assert answer.code == 2
+    assert answer.err.startswith("error: hydra/launcher=slurm: ")
+    assert answer.err.count("\n") == 1

@@ -152,7 +152,7 @@ def test_what_is_no_search_is_one_line(command: Command, sweep: Path, arguments:
     [
         ("hydra_plugins.optuna_sweeper", "hydra/sweeper=optuna", "search"),
         ("hydra_plugins.ray_launcher", "hydra/launcher=ray", "scale"),
-        ("hydra_plugins.hydra_submitit_launcher", "hydra/launcher=slurm", "scale"),
+        ("hydra_plugins.slurm_launcher", "hydra/launcher=slurm", "scale"),
     ],
 )
 def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(

@@ -9,7 +9,7 @@ from pytorch_intro.errors import UserError
 OF_PLUGINS = {
     "hydra_plugins.optuna_sweeper": ("hydra/sweeper=optuna", ("optuna",), "search"),
     "hydra_plugins.ray_launcher": ("hydra/launcher=ray", ("ray", "hydra_plugins.hydra_ray_launcher"), "scale"),
-    "hydra_plugins.hydra_submitit_launcher": (
+    "hydra_plugins.slurm_launcher": (
         "hydra/launcher=slurm", ("submitit", "hydra_plugins.hydra_submitit_launcher"), "scale",
     ),
 }  # fmt: skip
