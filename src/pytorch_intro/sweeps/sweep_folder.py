@@ -136,13 +136,21 @@ class SweepFolder:
         return Outcome("unfinished", "", None)
 
     def put_aside(self) -> None:
-        """Move the jobs of a sweep that is begun anew, and its study, out of the way."""
+        """Move the jobs of a sweep that is begun anew, and its study, out of the way.
+
+        One that has no result is not worth that, if an earlier one is still kept.
+        """
         record = self.record()
+        jobs = list(record.jobs) if record else []
+        there = [self.path / name for name in [*jobs, STUDY, self.record_file.name] if (self.path / name).exists()]
+        if self.replaced.exists() and not any((self.path / name / "result.json").exists() for name in jobs):
+            for path in there:
+                remove(path)
+            return
         remove(self.replaced)
-        self.replaced.mkdir(parents=True)
-        for name in [*(record.jobs if record else ()), STUDY, self.record_file.name]:
-            if (self.path / name).exists():
-                (self.path / name).rename(self.replaced / name)
+        self.replaced.mkdir()
+        for path in there:
+            path.rename(self.replaced / path.name)
 
 
 def belongs_to(key: str, parts: Sequence[str]) -> bool:
