@@ -33,15 +33,8 @@ WRITTEN = (
     "predictions.csv", "predictions.png", "export", "error.txt", "pruned.txt",
 )  # fmt: skip
 PARTS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "classifier")  # of its config
-UNCOMPARED = (
-    "overwrite",
-    "resume",
-    "outputs",
-    "allow",
-    "run_dir",
-    "sweep",
-    "name",
-)  # settings that say nothing about a run
+# Settings that say nothing about a run.
+UNCOMPARED = ("overwrite", "resume", "outputs", "allow", "run_dir", "sweep", "name")
 
 
 class OccupiedError(UserError):
