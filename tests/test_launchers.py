@@ -68,7 +68,8 @@ def test_ray_does_jobs_of_a_lost_node_again_and_tells_of_one_that_kills_its_proc
     assert process.returncode == 1, out
     assert "1 of 3 jobs failed, the others were run: seed=2" in out
     rows = {row["seed"]: row for row in read_summary(sweep)}
-    assert [rows[seed]["status"] for seed in "012"] == ["finished", "finished", "unfinished"]
+    assert [rows[seed]["status"] for seed in "012"] == ["finished", "finished", "failed"]
+    assert rows["2"]["reason"].startswith("its process was lost: ")
     assert {rows[seed]["epochs"] for seed in "01"} == {"15"}
     carried_on = [seed for seed in range(2) if "carried on" in (sweep / f"seed={seed}" / "train.log").read_text()]
     assert len(carried_on) == 1
@@ -95,8 +96,10 @@ def test_slurm_s_jobs_are_waited_for_one_by_one(tmp_path: Path, sweep: Path) -> 
     path = os.environ | {"PYTHONPATH": str(PROJECT / "tests")}
     done = subprocess.run([*TRAIN, *arguments], env=path, capture_output=True, text=True, timeout=200)
     assert done.returncode == 1, done.stderr
-    assert {row["seed"]: row["status"] for row in read_summary(sweep)} == {"0": "unfinished", "1": "finished"}
-    assert "1 of 2 jobs failed, the others were run: seed=0 (its job" in done.stderr
+    rows = {row["seed"]: row for row in read_summary(sweep)}
+    assert {seed: row["status"] for seed, row in rows.items()} == {"0": "failed", "1": "finished"}
+    assert rows["0"]["reason"].startswith("its job ")
+    assert "1 of 2 jobs failed, the others were run: seed=0; see error.txt" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error:")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from subprocess import PIPE
 from typing import Any
 
 import pytest
-from conftest import train_here
+from conftest import epochs_trained, train_here, wait_until
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
@@ -43,11 +44,15 @@ TWO = ["trainer=ddp", "trainer.accelerator=cpu"]
 NODES = [*STEPS, *TWO, "trainer.devices=1", "trainer.num_nodes=2"]
 
 
-def started(tmp_path: Path, *arguments: str, launcher: Sequence[str] = (), **variables: str) -> subprocess.Popen[str]:
+def started(
+    tmp_path: Path, *arguments: str, launcher: Sequence[str] = (), start_new_session: bool = False, **variables: str
+) -> subprocess.Popen[str]:
     command = [sys.executable, *launcher, str(PROJECT / "src" / "train.py"), *arguments]
     environment = os.environ | {"PYTHONPATH": str(PROJECT / "tests"), "OMP_NUM_THREADS": "1"} | variables
     outputs = f"outputs={tmp_path / 'outputs'}"
-    return subprocess.Popen([*command, outputs], env=environment, stdout=PIPE, stderr=PIPE, text=True)
+    return subprocess.Popen(
+        [*command, outputs], env=environment, stdout=PIPE, stderr=PIPE, text=True, start_new_session=start_new_session
+    )
 
 
 def output(process: subprocess.Popen[str]) -> str:
@@ -92,6 +97,22 @@ def test_two_processes_train_as_one_does_with_the_same_batches(tmp_path: Path, a
     assert out.count("data: ") == 2  # the second process repeats nothing
     assert out.count("2 jobs: 2 finished") == 1
     assert len(list((tmp_path / "outputs").rglob("config.yaml"))) == 2
+
+
+def test_ctrl_c_ends_a_sweep_and_all_its_processes_after_the_step(tmp_path: Path) -> None:
+    """As the terminal does it, to the whole group; what was trained is saved, and no other job is begun."""
+    arguments = ["-m", "data=sample", "model=mlp", *TWO, "trainer.devices=2", "trainer.max_epochs=500", "seed=0,1"]
+    sweep = tmp_path / "outputs" / "sweeps" / "s"
+    process = started(tmp_path, *arguments, "name=s", start_new_session=True)
+    wait_until(lambda: epochs_trained(sweep / "seed=0") >= 2, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 130, err
+    assert (sweep / "seed=0" / "checkpoints" / "last.ckpt").exists()
+    assert not (sweep / "seed=0" / "error.txt").exists()
+    assert not (sweep / "seed=1").exists()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
 
 
 def test_torchrun_starts_them_on_two_nodes(tmp_path: Path, alone: Path) -> None:

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
 from pytorch_intro.paths import PROJECT
+from pytorch_intro.sweeps.sweep_folder import SweepFolder
 
 FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "name=s"]
 BROKEN = "+callbacks.flaky._target_=test_sweep.Broken"
@@ -110,6 +111,17 @@ def test_another_config_in_the_same_sweep_is_refused_with_the_difference(
     assert "there" in answer.err
     assert (sweep / "sweep.json").read_text() == record
     assert len(list(sweep.glob("*/result.json"))) == 2
+
+
+def test_a_sweep_that_another_process_is_running_is_refused(command: Command, sweep: Path) -> None:
+    """At once, and nothing is left of the attempt; else each would take the other's jobs for interrupted ones."""
+    with SweepFolder(sweep).claimed():
+        answer = command("-m", *FEW, "seed=0,1")
+    assert answer.code == 2
+    assert answer.err == (
+        f"error: {sweep}: another process is running this sweep; wait for it to end, or give this one another name\n"
+    )
+    assert not sweep.exists()
 
 
 def test_overwrite_starts_a_sweep_anew(command: Command, sweep: Path) -> None:

@@ -37,12 +37,14 @@ class GridSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         from pytorch_intro.sweeps.runner import Runner
+        from pytorch_intro.sweeps.sweep_folder import SweepFolder
 
         params = [f"{key}={value}" for key, value in self.params.items()]
         assert self.hydra_context is not None
         assert self.config is not None
-        with Runner(self.hydra_context, self.config, self.launcher) as runner:
-            self.run(runner, [*params, *arguments])
+        folder = SweepFolder(self.config.hydra.sweep.dir)
+        with folder.claimed():
+            self.run(Runner(folder, self.hydra_context, self.config, self.launcher), [*params, *arguments])
 
     def run(self, runner: "Runner", arguments: list[str]) -> None:
         from pytorch_intro.sweeps.grid import sweep_grid

@@ -5,9 +5,9 @@ from contextlib import suppress
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+from hydra_plugins.parallel_launcher import ParallelLauncher
 
 with suppress(ImportError):
     import hydra_plugins.hydra_ray_launcher._config  # noqa: F401
@@ -16,7 +16,7 @@ with suppress(ImportError):
     ConfigStore.instance().repo["hydra"]["launcher"].pop("ray.yaml", None)
 
 
-class RayLauncher(Launcher):
+class RayLauncher(ParallelLauncher):
     """Hydra's own, but that each job's end is its own affair: see pytorch_intro.sweeps.ray_jobs.
 
     Args:
@@ -25,11 +25,6 @@ class RayLauncher(Launcher):
 
     def __init__(self, ray: DictConfig) -> None:
         self.settings = ray
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context = hydra_context
-        self.task_function = task_function
-        self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from pytorch_intro.sweeps.ray_jobs import launch_on_ray

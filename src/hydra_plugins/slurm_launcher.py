@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+
+from hydra_plugins.parallel_launcher import ParallelLauncher
 
 
-class SlurmLauncher(Launcher):
+class SlurmLauncher(ParallelLauncher):
     """Hydra's own, but that each job's end is its own affair: see pytorch_intro.sweeps.slurm_jobs.
 
     Args:
@@ -20,11 +19,6 @@ class SlurmLauncher(Launcher):
     def __init__(self, cluster: str, **parameters: Any) -> None:
         self.cluster = cluster
         self.parameters = parameters
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context = hydra_context
-        self.task_function = task_function
-        self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from pytorch_intro.sweeps.slurm_jobs import launch_by_submitit

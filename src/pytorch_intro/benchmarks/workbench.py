@@ -54,9 +54,15 @@ def compared(quantity: str, unit: str, **values: list[float]) -> Figures:
     first = next(iter(medians.values()))
     width = max(map(len, values))
     for way, some in values.items():
-        spread = f"{min(some):.3g} to {max(some):.3g}, n={len(some)}"
-        print(f"  {way:<{width}}  {medians[way]:8.3g} {unit} ({spread})   {medians[way] / first:.3g} x", flush=True)
+        spread = f"{shown(min(some))} to {shown(max(some))}, n={len(some)}"
+        ratio = medians[way] / first
+        print(f"  {way:<{width}}  {shown(medians[way]):>8} {unit} ({spread})   {ratio:.3g} x", flush=True)
     return {quantity: values, "medians": medians, "ratios": {w: m / first for w, m in medians.items()}}
+
+
+def shown(value: float) -> str:
+    """A figure to three digits, or to the whole where it has more."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 @contextlib.contextmanager

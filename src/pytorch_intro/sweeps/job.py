@@ -14,7 +14,7 @@ from pytorch_intro.entrypoint import quoted
 from pytorch_intro.errors import one_line
 from pytorch_intro.faults import explain_failure
 from pytorch_intro.paths import PROJECT
-from pytorch_intro.run_folder import OccupiedError, RunFolder, remove, write_atomically
+from pytorch_intro.run_folder import OccupiedError, RunFolder, remove
 from pytorch_intro.sweeps.sweep_folder import ERROR, PRUNED, SweepFolder, first_line
 
 STOPPED = (130, 143)  # exit codes of what was ended from outside
@@ -22,6 +22,10 @@ STOPPED = (130, 143)  # exit codes of what was ended from outside
 
 class JobError(Exception):
     """Why a job has no result, in one line; it survives the way from another process."""
+
+
+class LostError(JobError):
+    """Why a job has no result, where its process could not say so itself."""
 
 
 class PrunedError(Exception):
@@ -65,8 +69,7 @@ def recorded_reason(error: Exception, config: DictConfig, run: RunFolder) -> str
     if isinstance(error, OccupiedError):  # the folder is another's
         return line
     details = "" if explained or isinstance(error, JobError) else "\n" + "".join(traceback.format_exception(error))
-    with suppress(OSError):  # a full disk, for one, which has been said
-        write_atomically(run.path / ERROR, f"{line}\n{details}")
+    SweepFolder(run.path.parent).record_failure(run.path.name, line, details)
     return line
 
 

@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 
 from pytorch_intro.entrypoint import end_by_signals
 from pytorch_intro.errors import UserError, one_line
-from pytorch_intro.sweeps.job import JobError
+from pytorch_intro.sweeps.job import LostError
 
 PATIENCE = 30.0  # seconds for a cluster to answer
 ADDRESS = "hydra.launcher.ray.init.address"
@@ -94,8 +94,5 @@ def returned(job: Any) -> JobReturn:
     try:
         return ray.get(job)
     except RayError as error:
-        return failed(JobError(f"its process was lost: {one_line(error)}"))
-
-
-def failed(error: Exception) -> JobReturn:
-    return JobReturn(status=JobStatus.FAILED, _return_value=error)
+        lost = LostError(f"its process was lost: {one_line(error)}")
+        return JobReturn(status=JobStatus.FAILED, _return_value=lost)

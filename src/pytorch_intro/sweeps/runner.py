@@ -8,7 +8,7 @@ from contextlib import suppress
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import JobStatus
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
@@ -21,7 +21,8 @@ from pytorch_intro.errors import UserError, leave, one_line
 from pytorch_intro.flat_config import flatten
 from pytorch_intro.hardware import checked_hardware
 from pytorch_intro.paths import PROJECT
-from pytorch_intro.run_folder import UNCOMPARED, RunFolder, remove, write_atomically
+from pytorch_intro.run_folder import UNCOMPARED, RunFolder, remove
+from pytorch_intro.sweeps.job import LostError
 from pytorch_intro.sweeps.objective import Objective
 from pytorch_intro.sweeps.plan import Job, Plan
 from pytorch_intro.sweeps.summary import shown, write_summary
@@ -43,34 +44,26 @@ class Runner:
     """What the sweepers share.
 
     Args:
+        folder: The sweep's.
         context, config: Of Hydra, for the sweep as a whole.
         launcher: Runs jobs, one after the other in this process or at once in others.
 
     Attributes:
-        folder: The sweep's.
         settings: The config's node sweep.
         overwrite: Start anew, whatever is there.
     """
 
-    def __init__(self, context: HydraContext, config: DictConfig, launcher: Launcher) -> None:
+    def __init__(self, folder: SweepFolder, context: HydraContext, config: DictConfig, launcher: Launcher) -> None:
+        self.folder = folder
         self.context = context
         self.config = config
         self.launcher = launcher
         self.settings = config.sweep
         self.overwrite: bool = config.overwrite
-        self.folder = SweepFolder(config.hydra.sweep.dir)
         self.launched = 0
         logging.getLogger("hydra").setLevel(logging.WARNING)  # each job says itself which it is
         check_value("sweep.objective", self.settings.objective, Objective)
         check_value("sweep.fail_fast", self.settings.fail_fast, bool)
-
-    def __enter__(self) -> "Runner":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Remove the folder, which Hydra has named by making it, if nothing has been put there."""
-        with suppress(OSError):
-            self.folder.path.rmdir()
 
     def parse(self, arguments: Sequence[str]) -> list[Override]:
         """Overrides as they were typed."""
@@ -183,21 +176,21 @@ class Runner:
         except UserError:
             raise
         except Exception as error:  # of the launcher, which the jobs know nothing of
-            reason = f"the launcher lost it: {type(error).__name__}: {one_line(error)}"
-            return {job.name: reason for job in jobs if self.folder.outcome(job.name).status == "unfinished"}
-        ended = zip(jobs, returns, strict=True)
-        return {job.name: str(end._return_value) for job, end in ended if end.status == JobStatus.FAILED}
+            lost = LostError(f"the launcher lost it: {type(error).__name__}: {one_line(error)}")
+            returns = [JobReturn(status=JobStatus.FAILED, _return_value=lost)] * len(jobs)
+        failed: dict[str, str] = {}
+        for job, end in zip(jobs, returns, strict=True):
+            status = self.folder.outcome(job.name).status
+            if end.status != JobStatus.FAILED or status in ("finished", "pruned"):
+                continue
+            reason = failed[job.name] = str(end._return_value)
+            if isinstance(end._return_value, LostError) and status == "unfinished":
+                self.folder.record_failure(job.name, reason)
+        return failed
 
     def places(self, job: Job) -> list[str]:
         """Hydra's settings of where a job writes: plain ones, for it may be in a process that knows no others."""
         return [f"hydra.sweep.dir={quoted(str(self.folder.path.absolute()))}", f"hydra.sweep.subdir='{job.name}'"]
-
-    def refused(self, job: Job, error: UserError) -> str:
-        """Record that a job cannot be run."""
-        folder = self.folder.path / job.name
-        folder.mkdir(exist_ok=True)
-        write_atomically(folder / ERROR, f"{error}\n")
-        return str(error)
 
     def end(self, failed: dict[str, str]) -> None:
         """Write the summary and print it; leave with exit code 1 if jobs have failed."""

@@ -1,12 +1,10 @@
 """A search: trials that Optuna proposes, kept in study.db in the sweep's folder, until there are n_trials."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import StorageInternalError
@@ -23,7 +21,7 @@ from pytorch_intro.sweeps.objective import is_maximized
 from pytorch_intro.sweeps.plan import Job, Plan, is_common, values_of
 from pytorch_intro.sweeps.runner import Runner
 from pytorch_intro.sweeps.search_space import Space, as_overrides, search_space, some_value
-from pytorch_intro.sweeps.sweep_folder import STUDY, SweepFolder
+from pytorch_intro.sweeps.sweep_folder import STUDY
 
 FOLDER = "folder"  # the name of a trial's attribute that holds its folder's
 PRUNING = "pytorch_intro.sweeps.pruning.Pruning"
@@ -51,30 +49,18 @@ def search(
         base = given + [f"+callbacks.pruning.{key}={value}" for key, value in node.items()]
     common = runner.compose(base)
     runner.compose([*base, *as_overrides({key: some_value(of_key) for key, of_key in space.items()})])
-    with alone(runner.folder):
-        runner.begin(Plan(given, sorted(space), []), common)
-        study = open_study(runner, seed, made_pruner(pruner))
-        tell_of_earlier(runner, study)
-        if not study.trials:
-            enqueue_default(study, space, common, runner)
-        failed: dict[str, str] = {}
-        again = to_run_again(study)
-        while trials := next_trials(study, space, again, n_trials, n_jobs):
-            failed |= run_trials(runner, study, trials, base, given)
-            if failed and runner.settings.fail_fast:
-                break
-        runner.end(failed)
-
-
-@contextmanager
-def alone(folder: SweepFolder) -> Iterator[None]:
-    """Keep another process from the same search, which would take its trials for interrupted ones."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder.path / ".search.lock", timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"{folder.path}: another process searches here; wait for it, or take another name") from None
+    runner.begin(Plan(given, sorted(space), []), common)
+    study = open_study(runner, seed, made_pruner(pruner))
+    tell_of_earlier(runner, study)
+    if not study.trials:
+        enqueue_default(study, space, common, runner)
+    failed: dict[str, str] = {}
+    again = to_run_again(study)
+    while trials := next_trials(study, space, again, n_trials, n_jobs):
+        failed |= run_trials(runner, study, trials, base, given)
+        if failed and runner.settings.fail_fast:
+            break
+    runner.end(failed)
 
 
 def open_study(runner: Runner, seed: int | None, pruner: BasePruner) -> Study:
@@ -183,7 +169,8 @@ def run_trials(
             runner.folder.add_jobs([job], given)
             to_run += [] if runner.is_finished(job, base) else [job]
         except UserError as error:  # values that do not go together, of which the space holds some
-            failed[job.name] = runner.refused(job, error)
+            runner.folder.record_failure(job.name, str(error))
+            failed[job.name] = str(error)
     failed |= runner.launch(to_run, base)
     for trial, job in zip(trials, jobs, strict=True):
         settle(runner, study, trial.number, job.name, failed)

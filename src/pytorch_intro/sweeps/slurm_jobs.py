@@ -12,7 +12,7 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLaunche
 from omegaconf import OmegaConf
 
 from pytorch_intro.errors import UserError, one_line
-from pytorch_intro.sweeps.job import JobError
+from pytorch_intro.sweeps.job import LostError
 
 LAUNCHERS = {"slurm": SlurmLauncher, "local": LocalLauncher}
 OF_EXECUTOR = ("submitit_folder", "max_num_timeout")
@@ -62,5 +62,5 @@ def returned(job: submitit.Job[JobReturn]) -> JobReturn:
     try:
         return job.result()
     except Exception as error:  # of any kind: a process that was lost, one that timed out
-        reason = JobError(f"its job {job.job_id} was lost: {one_line(error)}")
-        return JobReturn(status=JobStatus.FAILED, _return_value=reason)
+        lost = LostError(f"its job {job.job_id} was lost: {one_line(error)}")
+        return JobReturn(status=JobStatus.FAILED, _return_value=lost)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +14,7 @@ Status = Literal["finished", "failed", "pruned", "unfinished"]
 
 ERROR, PRUNED = "error.txt", "pruned.txt"  # in a job's folder; their first line says why
 STUDY = "study.db"  # of a search
+RUNNING, WRITING = ".running.lock", ".sweep.lock"
 
 
 class Record(NamedTuple):
@@ -55,12 +56,42 @@ class SweepFolder:
         self.replaced = self.path / REPLACED
 
     @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other sweeps out, which would take the jobs of this one for interrupted ones.
+
+        The folder, which Hydra has named by making it, is removed if nothing has been put there.
+
+        Raises:
+            UserError: if another process runs a sweep here, or if nothing can be written.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / RUNNING, timeout=0)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"{self.path}: another process is running this sweep; wait for it to end, or give this one another name"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: nothing can be written there ({error.strerror}); choose another place by outputs=DIR"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+            if {path.name for path in self.path.iterdir()} <= {RUNNING, WRITING}:
+                remove(self.path)
+
+    @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from writing the record or the summary meanwhile."""
         from filelock import FileLock
 
         self.path.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path / ".sweep.lock"):
+        with FileLock(self.path / WRITING):
             yield
 
     def record(self) -> Record | None:
@@ -134,6 +165,18 @@ class SweepFolder:
         if (folder / ERROR).exists():
             return Outcome("failed", first_line(folder / ERROR), None)
         return Outcome("unfinished", "", None)
+
+    def record_failure(self, job: str, reason: str, details: str = "") -> None:
+        """Write into a job's folder why it has no result.
+
+        Args:
+            reason: One line.
+            details: What is below it, as a traceback.
+        """
+        folder = self.path / job
+        with suppress(OSError):  # a full disk, for one, which is said elsewhere
+            folder.mkdir(exist_ok=True)
+            write_atomically(folder / ERROR, f"{reason}\n{details}")
 
     def put_aside(self) -> None:
         """Move the jobs of a sweep that is begun anew, and its study, out of the way.
