@@ -44,14 +44,12 @@ TWO = ["trainer=ddp", "trainer.accelerator=cpu"]
 NODES = [*STEPS, *TWO, "trainer.devices=1", "trainer.num_nodes=2"]
 
 
-def started(
-    tmp_path: Path, *arguments: str, launcher: Sequence[str] = (), start_new_session: bool = False, **variables: str
-) -> subprocess.Popen[str]:
+def started(tmp_path: Path, *arguments: str, launcher: Sequence[str] = (), **variables: str) -> subprocess.Popen[str]:
     command = [sys.executable, *launcher, str(PROJECT / "src" / "train.py"), *arguments]
     environment = os.environ | {"PYTHONPATH": str(PROJECT / "tests"), "OMP_NUM_THREADS": "1"} | variables
     outputs = f"outputs={tmp_path / 'outputs'}"
     return subprocess.Popen(
-        [*command, outputs], env=environment, stdout=PIPE, stderr=PIPE, text=True, start_new_session=start_new_session
+        [*command, outputs], env=environment, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True
     )
 
 
@@ -103,7 +101,7 @@ def test_ctrl_c_ends_a_sweep_and_all_its_processes_after_the_step(tmp_path: Path
     """As the terminal does it, to the whole group; what was trained is saved, and no other job is begun."""
     arguments = ["-m", "data=sample", "model=mlp", *TWO, "trainer.devices=2", "trainer.max_epochs=500", "seed=0,1"]
     sweep = tmp_path / "outputs" / "sweeps" / "s"
-    process = started(tmp_path, *arguments, "name=s", start_new_session=True)
+    process = started(tmp_path, *arguments, "name=s")
     wait_until(lambda: epochs_trained(sweep / "seed=0") >= 2, process)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=100)  # until none of them has stderr open any more

@@ -1,6 +1,7 @@
 """From the command line to an exit code: 0 done, 1 failed, 2 the user's mistake, 130 Ctrl-C, 143 SIGTERM."""
 
 import functools
+import gc
 import logging
 import os
 import re
@@ -73,7 +74,7 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
                     raise
 
             # Hydra then raises its errors, instead of printing them in its own form and leaving with exit code 1.
-            with environment(TRACEBACK, "1"), exit_codes_of_stops(), composed_once():
+            with environment(TRACEBACK, "1"), exit_codes_of_stops(), composed_once(), seldom_collecting():
                 try:
                     hydra.main(config_path=str(CONFIG_DIR), config_name=config_name, version_base="1.3")(job)()
                 except Exception as error:
@@ -151,6 +152,17 @@ def composed_once() -> Iterator[None]:
         yield
     finally:
         Hydra.get_mode = get_mode  # type: ignore[method-assign]
+
+
+@contextmanager
+def seldom_collecting() -> Iterator[None]:
+    """Look for garbage seldom: importing torch and Lightning makes 700,000 objects, and all of them stay; 0.3 s."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(50_000, 5, 5)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import re
 import tempfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tarfile import TarError
@@ -138,6 +139,11 @@ class Source:
             return self.make(**options)
         except UserError:
             raise
+        except ModuleNotFoundError as error:
+            package = str(error.name).partition(".")[0]
+            raise UserError(
+                f"data.dataset: {self.name} takes {package}, which is not installed; pip install {package}"
+            ) from error
         except Exception as error:  # of any kind: it may be the user's own class
             kind = type(error).__name__
             raise UserError(f"data.dataset: {self.name} cannot be opened: {kind}: {one_line(error)}") from error
@@ -150,7 +156,8 @@ class Source:
         root = Path(self.options["root"])
         try:
             with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as folder:
-                self.make(**self.options | switch | {"download": True, "root": folder})
+                with suppress(ModuleNotFoundError):  # which opening the files, once they are there, tells
+                    self.make(**self.options | switch | {"download": True, "root": folder})
                 for file in [path for path in Path(folder).rglob("*") if path.is_file()]:
                     place = root / file.relative_to(folder)
                     place.parent.mkdir(parents=True, exist_ok=True)
