@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from pytorch_intro.errors import explain, leave
+from pytorch_intro.errors import PrunedError, explain, leave
 from pytorch_intro.faults import explain_failure
 from pytorch_intro.finished_run import recorded_run
 from pytorch_intro.flat_config import flatten
@@ -200,6 +200,8 @@ def exit_codes_of_errors(config: DictConfig) -> Iterator[None]:
     """Turn errors that there is a sentence for into that and an exit code."""
     try:
         yield
+    except PrunedError:  # of a training in processes of its own; the first has written it into the run's folder
+        sys.exit(0)
     except Exception as error:
         explained = explain_failure(error, config)
         if explained is None:

@@ -17,6 +17,10 @@ class UserError(Exception):
     """A mistake that the user can mend: one sentence that names the key or file, and a remedy."""
 
 
+class PrunedError(Exception):
+    """No mistake: a job of a search is given up, for it does worse than others did by then."""
+
+
 def leave(line: str, traceback: bool = False, exit_code: int = 2) -> NoReturn:
     """End the program with one line about what went wrong, below the current exception's traceback if wanted."""
     if traceback:

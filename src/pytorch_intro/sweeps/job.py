@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pytorch_intro.entrypoint import quoted
-from pytorch_intro.errors import one_line
+from pytorch_intro.errors import PrunedError, one_line
 from pytorch_intro.faults import explain_failure
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.run_folder import OccupiedError, RunFolder, remove
@@ -26,10 +26,6 @@ class JobError(Exception):
 
 class LostError(JobError):
     """Why a job has no result, where its process could not say so itself."""
-
-
-class PrunedError(Exception):
-    """A job that was given up since it does worse than others did by then."""
 
 
 def run_job(task: Callable[[DictConfig], object], config: DictConfig) -> object:
