@@ -52,7 +52,7 @@ def train(config: DictConfig, run: RunFolder) -> float | None:
     trainer.test(classifier, datamodule, ckpt_path=chosen.path, weights_only=True, verbose=False)
     result = result_of(config, trainer, chosen, train_seconds, time.perf_counter() - started)
     run.finish(result, model_card(config, result, classifier, datamodule))
-    show(result, run, config.outputs)
+    show(result, run, config.outputs, confused=classifier.confused(datamodule.classes))
     return result[config.sweep.objective]
 
 

@@ -21,12 +21,19 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
 
 import train
+from pytorch_intro import pictures
 from pytorch_intro.build import build
 from pytorch_intro.datamodule import DataModule
 from pytorch_intro.entrypoint import register_resolvers
 from pytorch_intro.paths import CONFIG_DIR, PROJECT
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: at the end, no process then waits for another's."""
+    items.sort(key=lambda item: item.path.stem not in ("test_launchers", "test_processes", "test_tensorboard"))
 
 
 @dataclass
@@ -50,6 +57,14 @@ def _clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
+
+
+@pytest.fixture(autouse=True)
+def _not_rendered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matplotlib's figures are made but not rendered, which takes most of the time, except in tests of pictures."""
+    if not request.node.get_closest_marker("pictures"):
+        monkeypatch.setattr(pictures, "as_image", lambda figure: Image.new("RGB", (8, 8)))
+        monkeypatch.setattr(SummaryWriter, "add_embedding", lambda *_, **__: None)
 
 
 @contextlib.contextmanager

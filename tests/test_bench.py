@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import sample_datamodule
+from conftest import sample_datamodule, train_here
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 import bench
 from pytorch_intro.benchmarks import quickstart
 from pytorch_intro.benchmarks.data import torchvision_dataset
+from pytorch_intro.benchmarks.workbench import Process
 
 
 def test_bench_loop_measures_every_epoch_of_both_ways(
@@ -125,6 +128,34 @@ def test_bench_checkpoints_measures_epochs_with_and_without(
     assert "a checkpoint" in capsys.readouterr().out
 
 
+def test_bench_pictures_clocks_what_is_drawn_and_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside runs with none of it; here within this process, for the starts of four would take their time."""
+    commands: list[list[str]] = []
+
+    def run_here(command: list[str]) -> Process:
+        commands.append(command)
+        config = HydraConfig.instance().cfg
+        GlobalHydra.instance().clear()
+        train_here(*command[2:])
+        HydraConfig.instance().cfg = config
+        return Process(1.0, 0, "")
+
+    monkeypatch.setattr("pytorch_intro.benchmarks.pictures.run_process", run_here)
+    small = "bench.arguments=['data=sample','trainer.max_epochs=1','trainer.limit_train_batches=2']"
+    monkeypatch.setattr(sys, "argv", ["src/bench.py", "bench=pictures", "bench.rounds=1", small, f"outputs={tmp_path}"])
+    bench.main()
+    figures = json.loads(next((tmp_path / "bench").glob("*.json")).read_text())
+    (clocked,) = figures["clocked"]
+    assert list(clocked) == ["HParams", "Report", "TensorBoardPages", "TensorBoardLogger"]
+    assert all(seconds > 0 for seconds in clocked.values())
+    assert figures["share"] == pytest.approx(sum(clocked.values()))
+    assert "logger=none" in commands[0]
+    assert "logger=none" not in commands[1]
+    assert "by the clock" in capsys.readouterr().out
+
+
 def test_the_tutorial_is_the_tutorial() -> None:
     """Its network has its 669,706 parameters; trained and tested as it is written, on a few images."""
     network = quickstart.NeuralNetwork()
@@ -139,7 +170,7 @@ def test_the_tutorial_is_the_tutorial() -> None:
 
 def test_all_benchmarks_are_kept_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = "bench.benchmarks.loop=['data=sample','bench.rounds=1','bench.epochs=1','trainer=cpu']"
-    others = [f"~bench.benchmarks.{name}" for name in ("startup", "data", "checkpoints", "accuracy")]
+    others = [f"~bench.benchmarks.{name}" for name in ("startup", "data", "checkpoints", "pictures", "accuracy")]
     monkeypatch.setattr(sys, "argv", ["src/bench.py", "bench=all", small, *others, f"outputs={tmp_path}"])
     bench.main()
     (file,) = (tmp_path / "bench").glob("*.json")

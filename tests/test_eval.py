@@ -32,6 +32,7 @@ def logits_of_the_test(network: Classifier, transforms: Transforms) -> tuple[tor
         return network(transforms.normalize(images)), targets
 
 
+@pytest.mark.pictures
 def test_a_copied_run_is_scored_as_its_result_has_it_to_the_last_digit(script: Command, run_copy: Path) -> None:
     answer = script("eval", f"run={run_copy}", "trainer.accelerator=cpu")
     assert answer.code == 0, answer.err

@@ -84,12 +84,13 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every point of every curve that does not measure time; none is hidden because a later one takes its place."""
+    """Every point of every curve that does not measure time, none hidden by a later one; and when there were pictures."""
     events = EventAccumulator(str(run / "tensorboard"), purge_orphaned_data=False).Reload()
     timed = ("epoch_seconds", "images_per_second")
     # Sorted, for the names of files that were begun within the same second do not tell their order.
     tags = events.Tags()["scalars"]
     points = {tag: sorted((event.step, event.value) for event in events.Scalars(tag)) for tag in tags}
+    points |= {tag: sorted((event.step, 0.0) for event in events.Images(tag)) for tag in events.Tags()["images"]}
     return {tag: [(step, 0.0) for step, _ in some] if tag in timed else some for tag, some in points.items()}
 
 

@@ -37,6 +37,7 @@ def sweep(tmp_path: Path) -> Path:
     return tmp_path / "outputs" / "sweeps" / "s"
 
 
+@pytest.mark.pictures
 def test_a_sweep_ranks_settings_over_their_seeds(command: Command, sweep: Path) -> None:
     """In summary.csv, .md and .png, and on the terminal: mean, standard deviation and n, and the best run's command."""
     answer = command("-m", *FEW, "optimizer.lr=0.0001,0.05", "seed=0,1")

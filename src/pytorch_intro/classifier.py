@@ -1,6 +1,6 @@
 """The LightningModule: a network, its loss, its metrics, its optimizer."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -13,7 +13,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pytorch_intro.dataset import Batch
 from pytorch_intro.epoch_metrics import EpochMetrics
-from pytorch_intro.scores import MOST_CLASSES, ClassScores
+from pytorch_intro.mistakes import ConfidentMistakes
+from pytorch_intro.scores import MOST_CLASSES, ClassScores, confused_pairs, scores_of
 
 
 class Classifier(LightningModule):
@@ -61,7 +62,10 @@ class Classifier(LightningModule):
         self.test_metrics = EpochMetrics()
         self.one_view_metrics = EpochMetrics()
         self.class_scores = ClassScores(num_classes) if num_classes <= MOST_CLASSES else None
-        self.measured: dict[str, Tensor] | None = None  # by the last test, of each class; see scores.py
+        self.mistakes = ConfidentMistakes()
+        # Of each class and of mistakes, by the last validation or test; see scores.py and mistakes.py.
+        self.measured: dict[str, Tensor] | None = None
+        self.mistaken: dict[str, Tensor] | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) float to logits (N, num_classes)."""
@@ -94,10 +98,14 @@ class Classifier(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         images, targets = batch
-        add(self.val_metrics, self(images), targets)
+        logits = self(images)
+        add(self.val_metrics, logits, targets)
+        if self.class_scores:
+            self.class_scores.update(logits, targets)
 
     def on_validation_epoch_end(self) -> None:
         self.log_epoch("val", self.val_metrics)
+        self.measure()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         images, targets = batch
@@ -107,15 +115,26 @@ class Classifier(LightningModule):
         add(self.one_view_metrics, views[0], targets)
         if self.class_scores:
             self.class_scores.update(logits, targets)
+        self.mistakes.update(images, logits, targets)
 
     def on_test_epoch_end(self) -> None:
         self.log_epoch("test", self.test_metrics)
         if self.mirror or self.shift:
             self.log("test/accuracy_one_view", self.one_view_metrics.compute()["accuracy"], sync_dist=True)
         self.one_view_metrics.reset()
+        self.measure()
+        self.mistaken = self.mistakes.compute()
+        self.mistakes.reset()
+
+    def measure(self) -> None:
+        """Sum up the class scores, where all processes and their devices are still at hand."""
         if self.class_scores:
-            self.measured = self.class_scores.compute()  # here, where all processes and their devices are still at hand
+            self.measured = self.class_scores.compute()
             self.class_scores.reset()
+
+    def confused(self, classes: Sequence[str]) -> list[str]:
+        """The three pairs of classes that the last test mixed up most often, a line each."""
+        return confused_pairs(scores_of(self.measured, classes), 3) if self.measured else []
 
     def log_epoch(self, stage: str, metrics: EpochMetrics) -> None:
         """Log <stage>/loss and <stage>/accuracy of the epoch, and begin anew. EpochLog hands train/… to the loggers."""

@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.errors import PrunedError, explain, leave
-from pytorch_intro.faults import explain_failure
+from pytorch_intro.faults import explain_failure, told_once
 from pytorch_intro.finished_run import recorded_run
 from pytorch_intro.flat_config import flatten
 from pytorch_intro.paths import CONFIG_DIR, PROJECT, new_run_dir, new_sweep_dir
@@ -74,7 +74,7 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
                     raise
 
             # Hydra then raises its errors, instead of printing them in its own form and leaving with exit code 1.
-            with environment(TRACEBACK, "1"), exit_codes_of_stops(), composed_once(), seldom_collecting():
+            with environment(TRACEBACK, "1"), exit_codes_of_stops(), composed_once(), seldom_collecting(), told_once():
                 try:
                     hydra.main(config_path=str(CONFIG_DIR), config_name=config_name, version_base="1.3")(job)()
                 except Exception as error:

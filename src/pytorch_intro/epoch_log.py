@@ -19,16 +19,21 @@ class EpochLog(Callback):
 
     epoch_seconds is the time of the training batches alone, without validation and checkpoints; images_per_second
     counts the images of all devices.
+
+    Attributes:
+        history: Of each epoch, counted from 1, its figures by name; those that were measured in it.
     """
 
     def __init__(self) -> None:
+        self.history: dict[int, dict[str, float]] = {}
         self.images = 0
         self.seconds = 0.0
         self.complete = self.validated = False
         self.clock = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"images": self.images, "seconds": self.seconds, "validated": self.validated}
+        state = {"images": self.images, "seconds": self.seconds, "validated": self.validated}
+        return state | {"history": self.history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         vars(self).update(state_dict)
@@ -65,20 +70,21 @@ class EpochLog(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         times = {"epoch_seconds": self.seconds, "images_per_second": self.images / self.seconds}
         pl_module.log_dict(times, rank_zero_only=True, logger=False)
-        metrics = trainer.callback_metrics.items() if self.complete else ()  # else those of the epoch before
-        trained = {name: value.item() for name, value in metrics if name.startswith("train/")}
+        done = {"train": self.complete, "val": self.validated}  # else the figures are those of an epoch before
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        measured = {name: value for name, value in metrics.items() if done.get(name.partition("/")[0])}
+        trained = {name: value for name, value in measured.items() if name.startswith("train/")}
+        self.history[trainer.current_epoch + 1] = measured | times
         for logger in trainer.loggers:
             logger.log_metrics({**trained, **times}, step=trainer.global_step - 1)  # as Lightning counts
         if trainer.is_global_zero:
-            stages = [stage for stage, done in (("train", self.complete), ("val", self.validated)) if done]
-            log.info(epoch_line(trainer, stages, times))
+            log.info(epoch_line(trainer, measured, times))
 
 
-def epoch_line(trainer: Trainer, stages: list[str], times: dict[str, float]) -> str:
+def epoch_line(trainer: Trainer, measured: dict[str, float], times: dict[str, float]) -> str:
     """epoch 3/5: train/loss 0.6012, …, val/accuracy 0.9204, 8.1 s, 6,700 images/s"""
-    names = [f"{stage}/{metric}" for stage in stages for metric in ("loss", "accuracy")]
-    metrics = trainer.callback_metrics
-    figures = [f"{name} {metrics[name].item():.4f}" for name in names if name in metrics]
+    names = [f"{stage}/{metric}" for stage in ("train", "val") for metric in ("loss", "accuracy")]
+    figures = [f"{name} {measured[name]:.4f}" for name in names if name in measured]
     speed = f"{times['epoch_seconds']:.1f} s, {times['images_per_second']:,.0f} images/s"
     epochs = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
     return f"epoch {trainer.current_epoch + 1}{epochs}: {', '.join([*figures, speed])}"

@@ -2,6 +2,9 @@
 
 import errno
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -21,6 +24,22 @@ ONCE_MORE = "start the same command once more"  # of one that has no checkpoints
 
 
 LIGHTNING_MISTAKE = "MisconfigurationException"  # an exception of its own, which is not worth importing it for
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Let the thread that writes TensorBoard's files fail in silence: the main thread gets its error, and tells it."""
+    tell = threading.excepthook
+
+    def tell_others(failure: threading.ExceptHookArgs) -> None:
+        if type(failure.thread).__name__ != "_AsyncWriterThread":
+            tell(failure)
+
+    threading.excepthook = tell_others
+    try:
+        yield
+    finally:
+        threading.excepthook = tell
 
 
 class RunError(Exception):

@@ -1,10 +1,12 @@
 """TensorBoard's HPARAMS page: the settings of each run beside what came of them."""
 
 from pathlib import Path
+from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import DictConfig
 from torch.utils.tensorboard.summary import hparams
 
 from pytorch_intro.checkpoint import BestAndLast
@@ -13,10 +15,12 @@ from pytorch_intro.run_folder import RunFolder, load_config
 
 # Settings that say where and how, not what is trained.
 LEFT_OUT = ("name", "outputs", "run_dir", "overwrite", "resume", "allow", "sweep", "callbacks", "logger")
+ALWAYS_SO = ("classifier._target_", "data._target_", "trainer._target_")
+TARGET = "._target_"
 
 
 class HParams(Callback):
-    """Writes a run's settings at its end, and the best validation as best/val/accuracy.
+    """Writes a run's settings at its end, and the best validation as val/best_accuracy.
 
     Lightning would write them at the beginning, with a column hp_metric of -1. The page takes the last value of each
     metric: test/accuracy, which is of the chosen weights, and val/accuracy of the last epoch.
@@ -32,17 +36,26 @@ class HParams(Callback):
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if not trainer.is_global_zero or not loggers:
             return
-        settings = {key: value for key, value in flatten(load_config(self.config_file)).items() if is_shown(key, value)}
+        settings = shown_settings(load_config(self.config_file))
         _, start, end = hparams(settings, {})  # without the first: the page then finds out itself what there is
         checkpoint = trainer.checkpoint_callback
         for logger in loggers:
             for summary in (start, end):
                 logger.experiment.file_writer.add_summary(summary)
             if isinstance(checkpoint, BestAndLast) and checkpoint.best_model_score is not None:
-                logger.log_metrics({f"best/{checkpoint.monitor}": checkpoint.best_model_score}, trainer.global_step)
+                stage, _, metric = checkpoint.monitor.rpartition("/")
+                logger.log_metrics({f"{stage}/best_{metric}": checkpoint.best_model_score}, trainer.global_step)
+
+
+def shown_settings(config: DictConfig) -> dict[str, Any]:
+    """Plain values that may tell one run from another; of a choice the name: model: CNN."""
+    shown = {key: value for key, value in flatten(config).items() if is_shown(key, value)}
+    names = {key: str(value).rpartition(".")[2] for key, value in shown.items() if key.endswith(TARGET)}
+    return {key.removesuffix(TARGET): names.get(key, value) for key, value in shown.items()}
 
 
 def is_shown(key: str, value: object) -> bool:
     """Whether a setting is a plain value that may tell one run from another."""
-    is_reference = isinstance(value, str) and "${" in value
-    return isinstance(value, (bool, int, float, str)) and not is_reference and key.partition(".")[0] not in LEFT_OUT
+    if key in ALWAYS_SO or key.endswith("._partial_") or key.partition(".")[0] in LEFT_OUT:
+        return False
+    return isinstance(value, (bool, int, float, str)) and "${" not in str(value)

@@ -123,9 +123,9 @@ def heads(dataset: Any) -> Iterator[Seen]:
         yield from (Work(dataset, shape_of)[row] for row in spread(len(dataset)))
 
 
-def spread(total: int) -> list[int]:
-    """Up to 64 numbers from 0 to total - 1, the first and the last among them."""
-    return sorted({round(step * (total - 1) / 63) for step in range(64)})
+def spread(total: int, count: int = 64) -> list[int]:
+    """Up to so many numbers from 0 to total - 1, evenly spread, the first and the last among them."""
+    return sorted({round(step * (total - 1) / max(1, count - 1)) for step in range(count)})
 
 
 def without_addresses(text: str) -> str:

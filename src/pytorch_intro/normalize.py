@@ -37,6 +37,11 @@ class Normalize(nn.Module):
             self.to(images.device)  # once, with the first batch
         return images.float().mul_(self.scale).add_(self.offset)
 
+    def undone(self, images: Tensor) -> Tensor:
+        """What was normalised, (N, C, H, W) float, as uint8 again."""
+        scale, offset = self.scale.to(images.device), self.offset.to(images.device)
+        return ((images.float() - offset) / scale).round().clamp(0, 255).to(torch.uint8)
+
 
 def kept_statistics(images: Part) -> tuple[list[float], list[float]]:
     """channel_statistics, kept beside decoded images if there is a folder of them, and read there the next time.

@@ -39,8 +39,13 @@ def result_of(
         "torch": torch.__version__,
         "lightning": lightning.__version__,
         "git_commit": git_commit(),
-        "command": shlex.join(["python", "src/train.py", *HydraConfig.get().overrides.task]),
+        "command": command(),
     }
+
+
+def command() -> str:
+    """The command that repeats this run."""
+    return shlex.join(["python", "src/train.py", *HydraConfig.get().overrides.task])
 
 
 def finite(value: float | None) -> float | None:

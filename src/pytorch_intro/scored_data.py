@@ -10,6 +10,7 @@ from pytorch_intro.check import check_nodes
 from pytorch_intro.datamodule import DataModule
 from pytorch_intro.errors import UserError
 from pytorch_intro.finished_run import FinishedRun
+from pytorch_intro.inspection import spread
 from pytorch_intro.normalize import Normalize
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,4 @@ def images_to_compare(run: FinishedRun, count: int, is_other: bool) -> tuple[Ten
         shape = (count, *run.inputs["image_shape"])
         generator = torch.Generator().manual_seed(0)
         return torch.randint(256, shape, dtype=torch.uint8, generator=generator), "random images"
-    count = min(count, len(part))
-    rows = torch.arange(count) * (len(part) - 1) // max(1, count - 1)
-    return part.__getitems__(rows)[0], "test images"
+    return part.__getitems__(spread(len(part), count))[0], "test images"

@@ -8,13 +8,14 @@ from torch import Tensor
 from torchmetrics import Metric
 
 BINS = 15  # of the calibration error, as in Guo et al. 2017
+THRESHOLDS = 127  # of precision and recall, from 0 to 1; as many as TensorBoard draws
 MOST_CLASSES = 2000  # beyond, the matrix would take more memory than it is worth
 
 Scores = dict[str, Any]
 
 
 class ClassScores(Metric):
-    """The confusion matrix and the expected calibration error of all images of a test, over all processes.
+    """The confusion matrix, the calibration error and precision-recall curves of all images, over all processes.
 
     Sums on the device, whose size does not depend on the number of images. torchmetrics' own keep every probability,
     and an element for each image and each pair of classes where the device is to be deterministic.
@@ -25,6 +26,7 @@ class ClassScores(Metric):
     images: Tensor
     hits: Tensor
     confidences: Tensor
+    histograms: Tensor
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -32,6 +34,8 @@ class ClassScores(Metric):
         self.add_state("matrix", torch.zeros(num_classes**2, dtype=torch.int64), dist_reduce_fx="sum")
         for name in ("images", "hits", "confidences"):
             self.add_state(name, torch.zeros(BINS), dist_reduce_fx="sum")
+        empty = torch.zeros(2 * num_classes * THRESHOLDS, dtype=torch.int64)
+        self.add_state("histograms", empty, dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Add a batch.
@@ -40,7 +44,8 @@ class ClassScores(Metric):
             logits: (N, num_classes).
             targets: (N,) int64.
         """
-        confidences, predicted = logits.float().softmax(dim=1).max(dim=1)
+        probabilities = logits.float().softmax(dim=1)
+        confidences, predicted = probabilities.max(dim=1)
         self.matrix.index_add_(0, targets * self.num_classes + predicted, torch.ones_like(targets))
         bins = (confidences * BINS).ceil().long().clamp(1, BINS) - 1
         for sums, values in (
@@ -49,11 +54,27 @@ class ClassScores(Metric):
             (self.confidences, confidences),
         ):
             sums.index_add_(0, bins, values)
+        classes = torch.arange(self.num_classes, device=targets.device)
+        rows = 2 * classes + (classes == targets[:, None]).long()
+        bins = (probabilities * (THRESHOLDS - 1)).long().clamp(0, THRESHOLDS - 1)  # clamp: of NaN it is anything
+        places = (rows * THRESHOLDS + bins).flatten()
+        self.histograms.index_add_(0, places, torch.ones_like(places))
 
     def compute(self) -> dict[str, Tensor]:
-        """matrix: (num_classes, num_classes) int64, rows are true classes; ece: () float32."""
+        """What was gathered.
+
+        Returns:
+            matrix: (num_classes, num_classes) int64, rows are true classes.
+            ece: () float32, the expected calibration error.
+            histograms: (num_classes, 2, THRESHOLDS) int64, how often a class was given which probability: images of
+                other classes (0) and of its own (1), from probability 0 to 1.
+        """
         ece = (self.hits - self.confidences).abs().sum() / self.images.sum()
-        return {"matrix": self.matrix.view(self.num_classes, self.num_classes), "ece": ece}
+        return {
+            "matrix": self.matrix.view(self.num_classes, self.num_classes),
+            "ece": ece,
+            "histograms": self.histograms.view(self.num_classes, 2, THRESHOLDS),
+        }
 
 
 def scores_of(measured: dict[str, Tensor], classes: Sequence[str]) -> Scores:
@@ -92,6 +113,21 @@ def distinct(names: Sequence[str]) -> list[str]:
         counts[name] = counts.get(name, 0) + 1
         told.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
     return told
+
+
+def confused_pairs(scores: Scores, count: int) -> list[str]:
+    """The pairs of classes that are taken for each other most often, a line each."""
+    names, mistakes = list(scores["classes"]), torch.tensor(scores["confusion_matrix"]).fill_diagonal_(0)
+    support = torch.tensor(scores["confusion_matrix"]).sum(dim=1)
+    both = (mistakes + mistakes.T).triu()
+    pairs = [
+        divmod(place, len(names)) for place in both.flatten().argsort(descending=True, stable=True)[:count].tolist()
+    ]
+    return [
+        f"{names[row]} and {names[column]}: {both[row, column]:,} of {support[row] + support[column]:,}"
+        for row, column in pairs
+        if both[row, column]
+    ]
 
 
 def worst_confusion(scores: Scores) -> str:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -11,9 +12,15 @@ from hydra.types import RunMode
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.run_folder import Result, RunFolder, is_first_process
 
+FILES = ("curves.png", "confusion_matrix.png", "mistakes.png", "checkpoints/best.ckpt", "README.md")  # to look at
 
-def show(result: Result, run: RunFolder, outputs: str, title: str = "finished") -> None:
-    """Print the result as a table, where it lies, and what one can do next; of a sweep's run, one line."""
+
+def show(result: Result, run: RunFolder, outputs: str, title: str = "finished", confused: Sequence[str] = ()) -> None:
+    """Print the result as a table, where it lies, and what one can do next; of a sweep's run, one line.
+
+    Args:
+        confused: What is said of the classes that were mistaken for each other.
+    """
     if not is_first_process():
         return
     percent = {name: f"{result[name]:.2%}" for name in ("val/accuracy", "test/accuracy") if result[name] is not None}
@@ -31,10 +38,14 @@ def show(result: Result, run: RunFolder, outputs: str, title: str = "finished") 
         "parameters": f"{result['parameters']:,}",
         "seconds": f"{result['train_seconds']:.1f} of training, {seconds:.1f} in all",
         "device": result["device"],
+        "confused": "\n".join(confused),
         "folder": folder,
+        "in it": ", ".join(name for name in FILES if (run.path / name).exists()),
     }
     width = max(map(len, rows))
-    table = "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
+    below = "\n" + " " * (width + 4)
+    lines = {name: value.replace("\n", below) for name, value in rows.items() if value}
+    table = "\n".join(f"  {name:<{width}}  {value}" for name, value in lines.items())
     print(f"\n{title}: {result['name']}\n{table}\n\nnext:\n{next_commands(outputs)}")
 
 

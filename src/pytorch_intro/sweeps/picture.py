@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pytorch_intro.pictures import save
+from pytorch_intro import pictures
 
 if TYPE_CHECKING:
     from pytorch_intro.sweeps.summary import Group, Summary
@@ -29,7 +29,7 @@ def draw_summary(summary: "Summary", path: Path) -> None:
     else:
         figure = panels(groups, axes[:MOST_PANELS], summary.record.objective)
     figure.suptitle(summary.folder.name, parse_math=False)
-    save(figure, path)
+    pictures.save(pictures.as_image(figure), path)
 
 
 def is_grid(groups: Sequence["Group"], keys: Sequence[str]) -> bool:
