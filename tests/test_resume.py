@@ -84,7 +84,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every point of every curve that does not measure time, none hidden by a later one; and when there were pictures."""
+    """Every point of every curve that measures no time, none hidden by a later one; and the steps of all pictures."""
     events = EventAccumulator(str(run / "tensorboard"), purge_orphaned_data=False).Reload()
     timed = ("epoch_seconds", "images_per_second")
     # Sorted, for the names of files that were begun within the same second do not tell their order.
