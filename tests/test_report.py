@@ -15,11 +15,11 @@ from pytorch_intro import pictures
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.mistakes import KEPT, ConfidentMistakes
 from pytorch_intro.normalize import Normalize
+from pytorch_intro.run_folder import REPORT
 from pytorch_intro.scores import THRESHOLDS, ClassScores, confused_pairs, scores_of
 from pytorch_intro.summaries import positives
 
 FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=2", "trainer.limit_train_batches=2"]
-REPORT = ("curves.png", "confusion_matrix.png", "mistakes.png")
 
 
 def is_drawn(file: Path) -> bool:
@@ -30,7 +30,7 @@ def is_drawn(file: Path) -> bool:
 
 @pytest.mark.pictures
 def test_a_run_leaves_a_report_and_tells_of_it(command: Command, tmp_path: Path) -> None:
-    """Three pictures; on the terminal the pairs of classes that are mixed up, and where all lies."""
+    """Three pictures, also in the model card; on the terminal the classes that are mixed up, and where all lies."""
     answer = command(*FEW, "name=first")
     assert answer.code == 0, answer.err
     run = tmp_path / "outputs" / "first"
@@ -38,6 +38,7 @@ def test_a_run_leaves_a_report_and_tells_of_it(command: Command, tmp_path: Path)
     assert ", ".join(REPORT) in answer.out
     (confused,) = [number for number, line in enumerate(answer.out.splitlines()) if line.startswith("  confused ")]
     assert all(" and " in line and " of 80" in line for line in answer.out.splitlines()[confused : confused + 3])
+    assert all(f"({name})" in (run / "README.md").read_text() for name in REPORT)
     again = command(*FEW, "name=first")
     assert ", ".join(REPORT) in again.out
 

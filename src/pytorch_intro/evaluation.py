@@ -18,7 +18,7 @@ from pytorch_intro.datamodule import DataModule
 from pytorch_intro.errors import UserError
 from pytorch_intro.finished_run import FinishedRun
 from pytorch_intro.result import finite
-from pytorch_intro.run_folder import write_atomically
+from pytorch_intro.run_folder import CONFUSION, write_atomically
 from pytorch_intro.scores import MOST_CLASSES, scores_of, worst_confusion
 
 Evaluation = dict[str, Any]
@@ -65,10 +65,10 @@ def record(evaluation: Evaluation, folder: Path) -> None:
 
     title = f"{evaluation['images']:,} images of {evaluation['data']}: {evaluation['test/accuracy']:.2%} right"
     figure = draw_confusion_matrix(evaluation["confusion_matrix"], list(evaluation["classes"]), title)
-    save(figure, folder / "confusion_matrix.png")
+    save(figure, folder / CONFUSION)
     write_atomically(folder / "eval.json", json.dumps(evaluation, indent=2) + "\n")
     written = os.path.relpath(folder)
-    print(f"\nwritten: {written}/eval.json, {written}/confusion_matrix.png")
+    print(f"\nwritten: {written}/eval.json, {written}/{CONFUSION}")
 
 
 def show(evaluation: Evaluation) -> None:

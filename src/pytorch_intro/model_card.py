@@ -1,5 +1,7 @@
 """The README.md of a run's folder: what was trained, on what, how well it does, and how to use it."""
 
+from pathlib import Path
+
 import lightning
 import torch
 import torchvision
@@ -8,7 +10,7 @@ from omegaconf import DictConfig
 
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.datamodule import DataModule
-from pytorch_intro.run_folder import Result
+from pytorch_intro.run_folder import REPORT, Result
 from pytorch_intro.scores import scores_of, worst_confusion
 
 USE = """\
@@ -50,6 +52,8 @@ def model_card(config: DictConfig, result: Result, classifier: Classifier, datam
     if classifier.trainer.checkpoint_callback is None:
         rows["weights"] = "not kept: the run was trained without checkpoints, and cannot be used"
     table = "\n".join(f"| {name} | {in_cell(value)} |" for name, value in rows.items())
+    there = [name for name in REPORT if Path(config.run_dir, name).exists()]
+    pictures = "".join(f"![{Path(name).stem.replace('_', ' ')}]({name})\n\n" for name in there)
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, lightning {lightning.__version__}"
     return f"""\
 ---
@@ -65,7 +69,7 @@ A {network} of {result["parameters"]:,} parameters that tells apart, in {kind} i
 |---|---|
 {table}
 
-{USE}
+{pictures}{USE}
 ## How it was made
 
 ```bash

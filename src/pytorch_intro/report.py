@@ -12,6 +12,7 @@ from pytorch_intro.checkpoint import BestAndLast
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.datamodule import DataModule
 from pytorch_intro.epoch_log import EpochLog
+from pytorch_intro.run_folder import CONFUSION, CURVES, MISTAKES
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,7 +39,7 @@ class Report(Callback):
             return
         from pytorch_intro.pictures import draw_curves, save
 
-        save(draw_curves(history, self.folder.name, best_epoch(trainer, history)), self.folder / "curves.png")
+        save(draw_curves(history, self.folder.name, best_epoch(trainer, history)), self.folder / CURVES)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -49,9 +50,9 @@ class Report(Callback):
         assert isinstance(classifier, Classifier)
         if classifier.measured:
             figure = confusion_of(classifier.measured["matrix"], data.classes, f"{self.folder.name}, test")
-            save(figure, self.folder / "confusion_matrix.png")
+            save(figure, self.folder / CONFUSION)
         if classifier.mistaken:
-            save(mistakes_of(classifier.mistaken, data), self.folder / "mistakes.png")
+            save(mistakes_of(classifier.mistaken, data), self.folder / MISTAKES)
 
 
 def best_epoch(trainer: Trainer, history: dict[int, dict[str, float]]) -> int | None:

@@ -27,10 +27,11 @@ Result = dict[str, Any]
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 LOCK, HOLDER, REPLACED = ".lock", ".holder", ".replaced"
+REPORT = (CURVES, CONFUSION, MISTAKES) = ("curves.png", "confusion_matrix.png", "mistakes.png")
 # By a run and by what is done with it, besides logs.
 WRITTEN = (
-    "config.yaml", "result.json", "checkpoints", "tensorboard", "csv", "README.md", "eval.json", "curves.png",
-    "confusion_matrix.png", "mistakes.png", "predictions.csv", "predictions.png", "export", "error.txt", "pruned.txt",
+    "config.yaml", "result.json", "checkpoints", "tensorboard", "csv", "README.md", "eval.json", *REPORT,
+    "predictions.csv", "predictions.png", "export", "error.txt", "pruned.txt",
 )  # fmt: skip
 PARTS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "classifier")  # of its config
 # Settings that say nothing about a run.

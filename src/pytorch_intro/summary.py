@@ -10,9 +10,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from pytorch_intro.paths import PROJECT
-from pytorch_intro.run_folder import Result, RunFolder, is_first_process
+from pytorch_intro.run_folder import REPORT, Result, RunFolder, is_first_process
 
-FILES = ("curves.png", "confusion_matrix.png", "mistakes.png", "checkpoints/best.ckpt", "README.md")  # to look at
+FILES = (*REPORT, "checkpoints/best.ckpt", "README.md")  # to look at
 
 
 def show(result: Result, run: RunFolder, outputs: str, title: str = "finished", confused: Sequence[str] = ()) -> None:
