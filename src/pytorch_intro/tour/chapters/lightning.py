@@ -1,0 +1,64 @@
+"""The same by Lightning.
+
+Lightning's documentation: "Lightning in 15 minutes".
+"""
+
+# %%
+# What surrounds such steps is the same in each project: loops over epochs and batches, devices, checkpoints, logs.
+# Lightning has it: a LightningModule says what a step is, a Trainer takes the steps.
+import torch
+from lightning import LightningModule, Trainer
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Learner(LightningModule):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def training_step(self, batch, batch_idx):
+        features, targets = batch
+        return cross_entropy(self.network(features), targets)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.network.parameters(), lr=0.1)
+
+
+torch.manual_seed(0)
+network = nn.Linear(2, 3)
+features, targets = torch.randn(4, 2), torch.tensor([0, 1, 2, 1])
+start = {name: parameter.clone() for name, parameter in network.state_dict().items()}
+assert issubclass(LightningModule, nn.Module)
+type(Learner(network)).__mro__[1].__name__
+# At work: src/pytorch_intro/classifier.py: Classifier
+
+# %%
+# One step by hand, and one by the Trainer.
+loss = cross_entropy(network(features), targets)
+loss.backward()
+by_hand = {
+    name: parameter.detach() - 0.1 * parameter.grad
+    for name, parameter in network.named_parameters()
+}
+
+from pytorch_intro.trainer import be_quiet
+
+be_quiet()  # what Lightning would say about itself
+network.load_state_dict(start)
+quiet = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+trainer = Trainer(accelerator="cpu", devices=1, max_steps=1, **quiet)
+trainer.fit(Learner(network), DataLoader(TensorDataset(features, targets), batch_size=4))
+assert trainer.global_step == 1
+assert all(
+    torch.equal(network.state_dict()[name], weights) for name, weights in by_hand.items()
+)
+"the same parameters, to the last bit"
+# At work: src/pytorch_intro/trainer.py: build_trainer
+# At work: src/train.py: train

@@ -1,0 +1,127 @@
+"""Walks through the tour: says, shows the code, runs it, shows what came of it, and where the idea is at work."""
+
+import ast
+import builtins
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from pytorch_intro.errors import UserError, leave
+from pytorch_intro.tour import CHAPTERS
+from pytorch_intro.tour.chapter import Cell, Chapter, read_chapter
+
+WIDTH = 96
+BOLD, DIM, GREEN, PLAIN = "\033[1m", "\033[2m", "\033[32m", "\033[0m"
+USAGE = """\
+The notes of PyTorch Intro, live: each sentence with code that runs, its result, and where this project uses it.
+
+  python src/tour.py         all of it, in less than 20 seconds
+  python src/tour.py 5       one chapter, or several: 3 5
+"""
+
+
+class Tour:
+    """Runs chapters as they are asked for: on the command line, or cell by cell in a notebook.
+
+    Args:
+        name: __name__ of the script; what another process imports it as, to fetch data for it, runs nothing.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.is_running = name == "__main__"
+        self.is_notebook = hasattr(builtins, "__IPYTHON__")  # whose arguments are not ours
+        arguments = [] if self.is_notebook or not self.is_running else sys.argv[1:]
+        if {"-h", "--help"} & set(arguments):
+            print(f"{USAGE}\n{contents()}")
+            self.is_running = False
+        try:
+            self.chosen = chosen_chapters(arguments if self.is_running else [])
+        except UserError as error:
+            leave(str(error))
+
+    def chapter(self, number: int) -> None:
+        """Run a chapter, if it is chosen."""
+        if not self.is_running or number not in self.chosen:
+            return
+        if self.is_notebook:
+            walk(read_chapter(number))
+            return
+        try:
+            walk(read_chapter(number))
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except BrokenPipeError:  # | head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+
+
+def chosen_chapters(arguments: Sequence[str]) -> set[int]:
+    """The numbers that are asked for, all if none is.
+
+    Raises:
+        UserError: if there is no such chapter.
+    """
+    known = {str(number): number for number in range(1, len(CHAPTERS) + 1)}
+    for argument in arguments:
+        if argument not in known:
+            raise UserError(f"{argument}: there is no such chapter; give a number from 1 to {len(CHAPTERS)}, or none")
+    return {known[argument] for argument in arguments or known}
+
+
+def contents() -> str:
+    """All chapters, a line each."""
+    chapters = [read_chapter(number) for number in range(1, len(CHAPTERS) + 1)]
+    return "\n".join(f"  {chapter.number:>2}  {chapter.title}" for chapter in chapters)
+
+
+def walk(chapter: Chapter) -> None:
+    """Run a chapter's cells, one after the other, in a namespace of their own."""
+    print(f"\n{styled(BOLD, f'{chapter.number}. {chapter.title}')}")
+    print(f"{styled(DIM, said(f'To read on: {chapter.further}'))}\n")
+    namespace: dict[str, Any] = {"__name__": f"pytorch_intro.tour.chapters.{chapter.path.stem}"}
+    for cell in chapter.cells:
+        step(cell, chapter, namespace)
+
+
+def step(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> None:
+    """Say what a cell is about, show its code, run it, show its result and where the idea is at work."""
+    for sentence in cell.sentences:
+        print(styled(BOLD, said(f"The notes: {sentence}")))
+    for paragraph in cell.prose:
+        print(said(paragraph))
+    print(styled(DIM, textwrap.indent(f"\n{cell.code.strip()}\n", "    ")), flush=True)
+    result = run(cell, chapter, namespace)
+    if result is not None:
+        print(styled(GREEN, f"  = {shown(result)}"))
+    for file, name in cell.at_work:
+        print(f"  at work in {file}: {name}")
+    print()
+
+
+def run(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> Any:
+    """Run a cell's code; what it ends with is its result, as in a notebook."""
+    tree = ast.parse(cell.code)
+    ast.increment_lineno(tree, cell.line - 1)
+    file = str(chapter.path)
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, file, "exec"), namespace)
+    return eval(compile(ast.Expression(last.value), file, "eval"), namespace) if isinstance(last, ast.Expr) else None
+
+
+def shown(result: Any) -> str:
+    """A result as text, its lines after the first indented by four, none of them too long."""
+    lines = (result if isinstance(result, str) else repr(result)).splitlines()
+    wrapped = [part for line in lines for part in textwrap.wrap(line, WIDTH - 4, drop_whitespace=False) or [""]]
+    return "\n    ".join(part.rstrip() for part in wrapped)
+
+
+def said(text: str) -> str:
+    return textwrap.fill(text, WIDTH)
+
+
+def styled(style: str, text: str) -> str:
+    """The text in a style where there is a terminal that is not asked to be plain."""
+    return f"{style}{text}{PLAIN}" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text

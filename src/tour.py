@@ -1,0 +1,54 @@
+# %%
+"""The notes of PyTorch Intro, live: python src/tour.py --help. In an editor that knows cells, run them one by one."""
+
+from pytorch_intro.tour.guide import Tour
+
+tour = Tour(__name__)
+
+# %% 1. Data sets
+tour.chapter(1)
+
+# %% 2. Devices
+tour.chapter(2)
+
+# %% 3. Moving to a device
+tour.chapter(3)
+
+# %% 4. Tensors and arrays
+tour.chapter(4)
+
+# %% 5. Where the numbers lie
+tour.chapter(5)
+
+# %% 6. A data set and a loader
+tour.chapter(6)
+
+# %% 7. What a data set can be told
+tour.chapter(7)
+
+# %% 8. A data set of your own
+tour.chapter(8)
+
+# %% 9. Batches
+tour.chapter(9)
+
+# %% 10. Transforms
+tour.chapter(10)
+
+# %% 11. Networks of modules
+tour.chapter(11)
+
+# %% 12. Learning, step by step
+tour.chapter(12)
+
+# %% 13. The same by Lightning
+tour.chapter(13)
+
+# %% 14. Saving and loading
+tour.chapter(14)
+
+# %% 15. The environment
+tour.chapter(15)
+
+# %% 16. A network that is trained, and what it sees
+tour.chapter(16)
