@@ -183,7 +183,8 @@ TERMS = {
     "parameters": 3, "neural network": 3, "tensor": 4, "channel": 4, "NumPy": 4, "Allocated": 5, "sample": 6,
     "iterable": 6, "epoch": 9, "overfits": 9, "Workers": 9, "Features": 9, "one-hot": 10, "augmentation": 10,
     "layer": 11, "ReLU": 11, "logits": 11, "softmax": 11, "loss": 12, "gradient": 12, "learning rate": 12,
-    "cross-entropy": 12, "optimizer": 12, "SGD": 12, "LightningModule": 13, "Trainer": 13, "state_dict": 14, "pickle": 14, "venv": 15,
+    "cross-entropy": 12, "optimizer": 12, "SGD": 12, "LightningModule": 13, "Trainer": 13, "state_dict": 14,
+    "pickle": 14, "venv": 15,
 }  # fmt: skip
 
 
