@@ -36,6 +36,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem not in ("test_launchers", "test_processes", "test_tensorboard"))
 
 
+# For runs in other processes, where _not_drawn does not reach.
+NO_PICTURES = ["callbacks.report=null", "callbacks.tensorboard=null"]
+
+
 @dataclass
 class Answer:
     """What a command left behind."""
@@ -60,10 +64,11 @@ def _clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _not_rendered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Matplotlib's figures are made but not rendered, which takes most of the time, except in tests of pictures."""
+def _not_drawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are blank except in tests of pictures: to draw those of a run takes as long as the run."""
     if not request.node.get_closest_marker("pictures"):
-        monkeypatch.setattr(pictures, "as_image", lambda figure: Image.new("RGB", (8, 8)))
+        for name in ("draw_curves", "draw_confusion_matrix", "draw_contact_sheet", "as_image"):
+            monkeypatch.setattr(pictures, name, lambda *_, **__: Image.new("RGB", (8, 8)))
         monkeypatch.setattr(SummaryWriter, "add_embedding", lambda *_, **__: None)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Command, compose
-from test_resume import SMALL, WholeRuns, assert_same_run, whole_runs  # noqa: F401
+from test_resume import PICTURED, SMALL, WholeRuns, assert_same_run, whole_runs  # noqa: F401
 from torch.utils.data import Dataset, get_worker_info
 
 from pytorch_intro.divergence import StopAtDivergence
@@ -35,7 +35,7 @@ def test_a_full_disk_ends_in_one_line_and_the_run_carries_on(
     whole_runs: WholeRuns,  # noqa: F811
 ) -> None:
     """Where the checkpoint of the second epoch finds no room: the one before stays, to the bit."""
-    few = [*(argument for argument in SMALL if "every_n_minutes" not in argument), "callbacks.tensorboard=null"]
+    few = [argument for argument in SMALL if "every_n_minutes" not in argument]
     run = tmp_path / "outputs" / "full"
     outputs = f"outputs={tmp_path / 'outputs'}"
     whole = whole_runs(*few)
@@ -54,7 +54,7 @@ def test_a_full_disk_ends_in_one_line_and_the_run_carries_on(
 
 def test_no_room_for_the_curves_ends_in_one_line_too(tmp_path: Path) -> None:
     """Which another thread than the main one finds out."""
-    failed = limited(200_000, *SMALL, "name=full", f"outputs={tmp_path / 'outputs'}")
+    failed = limited(200_000, *PICTURED, "name=full", f"outputs={tmp_path / 'outputs'}")
     assert failed.returncode == 1
     assert failed.stderr.count("\n") == 1, failed.stderr
     assert "larger than the system allows" in failed.stderr
@@ -70,7 +70,7 @@ def test_a_small_file_system_that_fills_up_is_carried_on_with_more_room(
     whole_runs: WholeRuns,  # noqa: F811
 ) -> None:
     """A real one, where mounting is allowed: it holds one checkpoint, and the second finds no room."""
-    few = [*(argument for argument in SMALL if "every_n_minutes" not in argument), "callbacks.tensorboard=null"]
+    few = [argument for argument in SMALL if "every_n_minutes" not in argument]
     whole = whole_runs(*few)
     outputs = tmp_path / "outputs"
     outputs.mkdir()

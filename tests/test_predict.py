@@ -156,6 +156,7 @@ def test_a_negative_of_a_training_image_is_turned_by_itself(script: Command, run
     assert [row["label"] for row in rows(run_copy)] == expected
 
 
+@pytest.mark.pictures
 def test_up_to_64_pictures_are_drawn_with_their_labels(script: Command, run_copy: Path, pictures: Path) -> None:
     """What is drawn is a picture of two rows."""
     assert script("predict", f"run={run_copy}", f"images={pictures}").code == 0

@@ -12,7 +12,7 @@ from subprocess import PIPE
 from typing import Any
 
 import pytest
-from conftest import epochs_trained, train_here, wait_until
+from conftest import NO_PICTURES, epochs_trained, train_here, wait_until
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
@@ -39,6 +39,7 @@ STEPS = [
     "data=sample", "data.val_fraction=0.1606", "data/augment=[]", "data.batch_size=64", "model=mlp",
     "trainer.max_epochs=1", "trainer.limit_train_batches=20", "trainer.precision=32-true",
     "+callbacks.losses._target_=test_processes.Losses", "+callbacks.losses.file='${run_dir}/losses'",
+    *NO_PICTURES,
 ]  # fmt: skip
 TWO = ["trainer=ddp", "trainer.accelerator=cpu"]
 NODES = [*STEPS, *TWO, "trainer.devices=1", "trainer.num_nodes=2"]
@@ -99,9 +100,18 @@ def test_two_processes_train_as_one_does_with_the_same_batches(tmp_path: Path, a
 
 def test_ctrl_c_ends_a_sweep_and_all_its_processes_after_the_step(tmp_path: Path) -> None:
     """As the terminal does it, to the whole group; what was trained is saved, and no other job is begun."""
-    arguments = ["-m", "data=sample", "model=mlp", *TWO, "trainer.devices=2", "trainer.max_epochs=500", "seed=0,1"]
+    arguments = [
+        "-m",
+        "data=sample",
+        "model=mlp",
+        *TWO,
+        "trainer.devices=2",
+        "trainer.max_epochs=500",
+        "seed=0,1",
+        *NO_PICTURES,
+    ]
     sweep = tmp_path / "outputs" / "sweeps" / "s"
-    process = started(tmp_path, *arguments, "name=s")
+    process = started(tmp_path, *arguments, "trainer.max_epochs=500", "name=s")
     wait_until(lambda: epochs_trained(sweep / "seed=0") >= 2, process)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=100)  # until none of them has stderr open any more

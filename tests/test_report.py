@@ -85,6 +85,7 @@ def test_any_number_of_classes_can_be_drawn(classes: Sequence[str]) -> None:
     assert picture.getcolors(maxcolors=2) is None, "it is not blank"
 
 
+@pytest.mark.pictures
 def test_a_contact_sheet_shows_pictures_of_any_size_and_cuts_long_captions() -> None:
     """None grows into its neighbour."""
     shapes = [(1, 1), (28, 28), (3000, 10), (10, 3000)]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Command
+from conftest import NO_PICTURES, Command
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import Dataset
 
@@ -39,7 +39,9 @@ SMALL = [
     "data/augment=[flip,crop,erasing]",
     "data.mixup_alpha=0.2",
     "callbacks.checkpoint.every_n_minutes=1e-9",  # after every step
+    *NO_PICTURES,
 ]
+PICTURED = [argument for argument in SMALL if argument not in NO_PICTURES]
 
 
 AVERAGED = ["+callbacks.average._target_=lightning.pytorch.callbacks.EMAWeightAveraging"]
@@ -134,6 +136,23 @@ def test_a_run_that_was_killed_carries_on_to_the_same_bits(
         answer = command(*SMALL, *arguments, f"name=killed-{batch}")
         assert answer.code == 0, answer.err
         assert_same_run(whole, tmp_path / "outputs" / f"killed-{batch}")
+
+
+@pytest.mark.parametrize("batch", [0, 9])
+def test_pictures_are_carried_on_with_as_well(
+    command: Command, tmp_path: Path, whole_runs: WholeRuns, batch: int
+) -> None:
+    """TensorBoard has each once, and the weights are those of a run that drew none."""
+    with killed_at(batch):
+        command(*PICTURED, "name=killed")
+    assert command(*PICTURED, "name=killed").code == 0
+    assert_same_run(whole_runs(*PICTURED), tmp_path / "outputs" / "killed")
+    assert whole_runs(*PICTURED).joinpath("mistakes.png").exists()
+    weights = [
+        torch.load(whole_runs(*arguments) / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for arguments in (SMALL, PICTURED)
+    ]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
 def test_a_run_killed_while_it_was_tested_is_tested_again(

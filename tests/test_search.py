@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
-from conftest import Command, epochs_trained, read_summary, wait_until
+from conftest import NO_PICTURES, Command, epochs_trained, read_summary, wait_until
 from optuna.trial import TrialState
 
 from pytorch_intro import extras
@@ -93,7 +93,7 @@ def test_the_last_of_several_values_counts(command: Command, sweep: Path) -> Non
 def test_a_search_that_is_killed_carries_its_trial_on(command: Command, tmp_path: Path, sweep: Path) -> None:
     """By kill -9 of all its processes, in the third epoch of the second trial; nothing else is trained again."""
     options = [option for option in SEARCH if "max_epochs" not in option]
-    arguments = [*options, "trainer.max_epochs=6", RATE, "hydra.sweeper.n_trials=3"]
+    arguments = [*options, "trainer.max_epochs=6", *NO_PICTURES, RATE, "hydra.sweeper.n_trials=3"]
     killed = [sys.executable, str(PROJECT / "src" / "train.py"), *arguments, f"outputs={tmp_path / 'outputs'}"]
     started: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     with subprocess.Popen(killed, **started) as process:

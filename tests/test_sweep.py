@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Command, epochs_trained, read_summary, wait_until
+from conftest import NO_PICTURES, Command, epochs_trained, read_summary, wait_until
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
@@ -205,7 +205,7 @@ def test_a_sweep_that_is_killed_with_all_its_processes_redoes_only_what_was_not_
     command: Command, tmp_path: Path, sweep: Path
 ) -> None:
     """By kill -9 in the third epoch of the second job; of each job every epoch is then trained once."""
-    arguments = ["-m", "data=sample", "trainer=cpu", "trainer.max_epochs=6", "seed=0,1,2", "name=s"]
+    arguments = ["-m", "data=sample", "trainer=cpu", "trainer.max_epochs=6", "seed=0,1,2", "name=s", *NO_PICTURES]
     killed = [sys.executable, str(PROJECT / "src" / "train.py"), *arguments, f"outputs={tmp_path / 'outputs'}"]
     started: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     with subprocess.Popen(killed, **started) as process:

@@ -88,6 +88,7 @@ def test_the_whole_tour_runs_as_a_script_from_anywhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", range(1, len(CHAPTERS) + 1))
+@pytest.mark.pictures
 def test_every_chapter_runs_by_itself_as_cells(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As an editor runs them: one after the other in one namespace, without what this project adds to them."""
     monkeypatch.chdir(FOLDER)
