@@ -7,10 +7,12 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Answer, Command
 from PIL import Image
 
 import tour
@@ -49,9 +51,20 @@ def unasserted(notes: str, cells: list[Cell]) -> list[str]:
     return [sentence for sentence in facts if asserted.count(sentence) != 1]
 
 
-def run_script(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, **options)
+@pytest.fixture
+def tour_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`python src/tour.py …` in this process."""
+
+    def run(*arguments: str) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["src/tour.py", *arguments])
+        code: Any = 0
+        try:
+            exec(compile(SCRIPT.read_text(), str(SCRIPT), "exec"), {"__name__": "__main__"})
+        except SystemExit as stop:
+            code = stop.code
+        return Answer(code, *capsys.readouterr())
+
+    return run
 
 
 def test_every_factual_sentence_of_the_notes_is_asserted_once() -> None:
@@ -71,14 +84,18 @@ def test_every_factual_sentence_of_the_notes_is_asserted_once() -> None:
 def test_the_whole_tour_runs_as_a_script_from_anywhere(tmp_path: Path) -> None:
     """It ends with a network that tells more than three quarters of the pictures right, and a picture of it."""
     picture = PROJECT / "outputs" / "tour" / "what_it_sees.png"
-    picture.unlink(missing_ok=True)
-    done = run_script(cwd=tmp_path, env=os.environ | {"PYTHONWARNINGS": "error::FutureWarning", "OMP_NUM_THREADS": "1"})
+    started = time.time_ns()
+    environment = os.environ | {"PYTHONWARNINGS": "error::FutureWarning", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT)], capture_output=True, text=True, timeout=100, cwd=tmp_path, env=environment
+    )
     assert (done.returncode, done.stderr) == (0, "")
     for chapter in chapters():
         assert f"\n{chapter.number}. {chapter.title}\n" in done.stdout
     told = re.search(r"= ([\d.]+)% of 400 pictures are told right", done.stdout)
     assert told
     assert float(told[1]) > 75
+    assert picture.stat().st_mtime_ns > started
     with Image.open(picture) as image:
         assert image.size > (1000, 500)
         assert image.convert("L").getextrema() == (0, 255)
@@ -99,42 +116,28 @@ def test_every_chapter_runs_by_itself_as_cells(number: int, monkeypatch: pytest.
             exec(compile(cell, str(path), "exec"), namespace)
 
 
-def test_one_chapter_is_run_by_its_number(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["src/tour.py", "4"])
-    runpy_as_main()
-    out = capsys.readouterr().out
-    assert "4. Tensors and arrays" in out
-    assert "The notes: Tensors are the PyTorch analog of ND arrays." in out
-    assert "= tensor([[ 5., 14.]," in out
-    assert "at work in src/pytorch_intro/dataset.py: ImageDataset" in out
-    assert "5. Where the numbers lie" not in out
+def test_one_chapter_is_run_by_its_number(tour_here: Command) -> None:
+    answer = tour_here("4")
+    assert answer.code == 0
+    assert "4. Tensors and arrays" in answer.out
+    assert "The notes: Tensors are the PyTorch analog of ND arrays." in answer.out
+    assert "= tensor([[ 5., 14.]," in answer.out
+    assert "at work in src/pytorch_intro/dataset.py: ImageDataset" in answer.out
+    assert "5. Where the numbers lie" not in answer.out
 
 
-def runpy_as_main() -> None:
-    """src/tour.py as a script, within this process."""
-    exec(compile(SCRIPT.read_text(), str(SCRIPT), "exec"), {"__name__": "__main__"})
-
-
-def test_help_lists_the_chapters(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["src/tour.py", "--help"])
-    runpy_as_main()
-    out = capsys.readouterr().out
+def test_help_lists_the_chapters(tour_here: Command) -> None:
+    out = tour_here("--help").out
     assert "python src/tour.py 5" in out
     assert "16  A network that is trained, and what it sees" in out
     assert "The notes:" not in out
 
 
 @pytest.mark.parametrize("argument", ["0", "17", "x", "1.5", "--fast"])
-def test_what_is_no_chapter_is_one_line(
-    argument: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["src/tour.py", argument])
-    with pytest.raises(SystemExit) as stop:
-        runpy_as_main()
-    assert stop.value.code == 2
-    assert capsys.readouterr().err == (
-        f"error: {argument}: there is no such chapter; give a number from 1 to 16, or none\n"
-    )
+def test_what_is_no_chapter_is_one_line(tour_here: Command, argument: str) -> None:
+    answer = tour_here(argument)
+    assert answer.code == 2
+    assert answer.err == f"error: {argument}: there is no such chapter; give a number from 1 to 16, or none\n"
 
 
 def test_imported_by_another_process_it_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,7 @@ pictures = FashionMNIST(
     target_transform=lambda label: one_hot(torch.tensor(label), num_classes=10),
 )
 features, target = pictures[0]
-assert features.mean() != picture.getextrema()[0]
+assert torch.equal(features, ready)
 assert target.tolist() == [float(number == pictures.targets[0]) for number in range(10)]
 target
 # At work: src/pytorch_intro/relabel.py: relabel
