@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,9 +17,12 @@ from conftest import Command, train_here
 from playwright.sync_api import Page, expect, sync_playwright
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
 
+from pytorch_intro import summaries
 from pytorch_intro.network_graph import network_graph
 from pytorch_intro.networks.cnn import CNN
+from pytorch_intro.scores import THRESHOLDS
 
 FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=3", "trainer.limit_train_batches=2"]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -39,7 +43,9 @@ def serve() -> Iterator[Serve]:
         assert server.stderr is not None
         address = next(found[0] for line in server.stderr if (found := re.search(r"http://localhost:\d+/", line)))
         plugins: dict[str, Any] = {}
+        deadline = time.monotonic() + 60
         while not all(plugins.get(name, {}).get("enabled") for name in ("scalars", "hparams")):
+            assert time.monotonic() < deadline, plugins
             with urllib.request.urlopen(f"{address}data/plugins_listing", timeout=30) as answer:
                 plugins = json.load(answer)
         return address
@@ -147,7 +153,9 @@ def test_the_page_shows_what_was_swept_beside_what_came_of_it(command: Command, 
     headers = {"Content-Type": "application/json"}
     posted = urllib.request.Request(f"{address}data/plugin/hparams/session_groups", body, headers)
     groups: list[Any] = []
+    deadline = time.monotonic() + 60
     while not (len(groups) == 2 and all("hparams" in group for group in groups)):  # it reads in a thread of its own
+        assert time.monotonic() < deadline, groups
         with urllib.request.urlopen(posted, timeout=30) as answer:
             groups = json.load(answer).get("sessionGroups", [])
     for group in groups:
@@ -167,6 +175,21 @@ def test_confusion_matrices_are_drawn_about_four_times(run: Path, command: Comma
     assert command(*FEW, "name=own", "trainer.max_epochs=5", "trainer.limit_train_batches=1", often).code == 0
     steps = [steps_of("val/confusion", path) for path in (run, *map((tmp_path / "outputs").joinpath, ("nine", "own")))]
     assert steps == [[1, 3, 5], [2, 5, 8], [3, 4]]
+
+
+def test_of_too_many_classes_none_has_a_chart(tmp_path: Path) -> None:
+    """Up to 100 have one each."""
+    tags = {}
+    for count in (100, 101):
+        classes = [f"class {number}" for number in range(count)]
+        with SummaryWriter(str(tmp_path / str(count))) as writer:
+            summaries.add_layout(writer, classes)
+            summaries.add_accuracies(writer, torch.eye(count, dtype=torch.int64), classes, 0)
+            summaries.add_pr_curves(writer, torch.ones(count, 2, THRESHOLDS, dtype=torch.int64), classes, 0)
+        tags[count] = EventAccumulator(str(tmp_path / str(count))).Reload().Tags()
+    assert (len(tags[100]["scalars"]), tags[101]["scalars"]) == (100, [])
+    assert sum("test_pr/" in tag for tag in tags[100]["tensors"]) == 100
+    assert not any("test_pr/" in tag for tag in tags[101]["tensors"])
 
 
 def steps_of(tag: str, run: Path) -> list[int]:

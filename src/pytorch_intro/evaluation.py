@@ -61,11 +61,11 @@ def evaluation_of(run: FinishedRun, trainer: Trainer, datamodule: DataModule) ->
 
 def record(evaluation: Evaluation, folder: Path) -> None:
     """Write eval.json and confusion_matrix.png into the run's folder, and say so."""
-    from pytorch_intro.pictures import draw_confusion_matrix, save
+    from pytorch_intro.pictures import save
+    from pytorch_intro.report import confusion_of
 
-    title = f"{evaluation['images']:,} images of {evaluation['data']}: {evaluation['test/accuracy']:.2%} right"
-    figure = draw_confusion_matrix(evaluation["confusion_matrix"], list(evaluation["classes"]), title)
-    save(figure, folder / CONFUSION)
+    matrix = torch.tensor(evaluation["confusion_matrix"])
+    save(confusion_of(matrix, list(evaluation["classes"]), evaluation["data"]), folder / CONFUSION)
     write_atomically(folder / "eval.json", json.dumps(evaluation, indent=2) + "\n")
     written = os.path.relpath(folder)
     print(f"\nwritten: {written}/eval.json, {written}/{CONFUSION}")

@@ -17,7 +17,7 @@ from pytorch_intro.run_folder import CONFUSION, CURVES, MISTAKES
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Matplotlib is imported when there is something to draw: it takes as long as some hundred training steps.
+# Matplotlib is imported when there is something to draw: that takes a quarter of a second.
 
 
 class Report(Callback):

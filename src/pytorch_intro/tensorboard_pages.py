@@ -38,7 +38,7 @@ class TensorBoardPages(Callback):
         run_dir: The run's folder.
         confusion_every_n_epochs: How often the confusion matrix is drawn, besides the last epoch's; None: so that there
             are four, or for every tenth epoch where the training has no end.
-        embeddings: How many test images are points, at most.
+        embeddings: How many test images are points, at most; none of a network without a linear layer.
     """
 
     def __init__(
@@ -108,28 +108,33 @@ class TensorBoardPages(Callback):
                 writer.add_embedding(**embeddings, tag="test", global_step=step)
 
     def embedded(self, trainer: Trainer, classifier: Classifier) -> dict[str, Any]:
-        """Test images, evenly spread, as the last linear layer gets them; what SummaryWriter.add_embedding takes."""
+        """Test images, evenly spread, as the last linear layer gets them; what SummaryWriter.add_embedding takes.
+
+        A batch at a time, as many as one device gets in a step. Empty where there is no linear layer.
+        """
         data, layers = data_of(trainer), classifier.network.modules()
         last = [layer for layer in layers if isinstance(layer, nn.Linear)][-1:]
         if not (self.embeddings and data.test_set and last and has_all_of_network(trainer)):
             return {}
-        images, targets = data.test_set.__getitems__(spread(len(data.test_set), self.embeddings))
-        batch = images.to(trainer.strategy.root_device), targets
         features: list[Tensor] = []
-        hook = last[0].register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+        sprites: list[Tensor] = []
+        told: list[tuple[str, str, str]] = []
+        rows = torch.tensor(spread(len(data.test_set), self.embeddings))
+        hook = last[0].register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].float().cpu().flatten(1)))
         with hook, torch.no_grad(), trainer.precision_plugin.forward_context():
-            # Not by a call, which would compile a compiled network once more, and call no hooks in it.
-            logits = classifier.network.forward(data.on_after_batch_transfer(batch, 0)[0])
-        predicted = logits.argmax(dim=1)
-        told = [
-            (data.classes[true], data.classes[guess])
-            for true, guess in zip(targets.tolist(), predicted.tolist(), strict=True)
-        ]
+            for some in rows.split(max(1, data.batch_size // trainer.world_size)):
+                images, targets = data.test_set.__getitems__(some)
+                batch = data.on_after_batch_transfer((images.to(trainer.strategy.root_device), targets), 0)
+                # Not by a call, which would compile a compiled network once more, and call no hooks in it.
+                predicted = classifier.network.forward(batch[0]).argmax(dim=1)
+                for true, guess in zip(targets.tolist(), predicted.tolist(), strict=True):
+                    told.append((data.classes[true], data.classes[guess], "right" if true == guess else "wrong"))
+                sprites.append(summaries.as_sprites(images.cpu()))
         return {
-            "mat": features[0].float().cpu().flatten(1),
-            "metadata": [(true, guess, "right" if true == guess else "wrong") for true, guess in told],
+            "mat": torch.cat(features),
+            "metadata": told,
             "metadata_header": ["true class", "predicted class", "right or wrong"],
-            "label_img": summaries.as_sprites(images.cpu()),
+            "label_img": torch.cat(sprites),
         }
 
 
