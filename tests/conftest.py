@@ -6,10 +6,15 @@ import importlib
 import io
 import json
 import logging
+import multiprocessing
+import os
+import resource
+import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,9 +177,60 @@ def write_images(root: Path, *paths: str, size: tuple[int, int] = (12, 12), mode
         Image.new(mode, size, level if mode in ("L", "P") else (level, 255 - level, number % 256)).save(file)
 
 
-def wait_until(happened: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
+class Process:
+    """A real `python src/train.py …`, in a session of its own.
+
+    It is forked from a process that has imported torch and Lightning and has done nothing else: each start would take
+    seconds for that.
+
+    Args:
+        variables: Of the environment, besides those of this process.
+        largest_file: In bytes, that it may write.
+    """
+
+    def __init__(self, *arguments: str, variables: dict[str, str] | None = None, largest_file: int = -1) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.out, self.err = (Path(self.folder.name, name) for name in ("out", "err"))
+        self.process = FORKS.Process(
+            target=run_script, args=(arguments, self.out, self.err, variables or {}, largest_file)
+        )
+        self.process.start()
+        self.pid = self.process.pid or 0
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.exitcode
+
+    def wait(self, seconds: float) -> int | None:
+        self.process.join(seconds)
+        return self.returncode
+
+    def communicate(self, timeout: float = 100) -> tuple[str, str]:
+        """What it has written to stdout and stderr until its end."""
+        assert self.wait(timeout) is not None, self.err.read_text()
+        with self.folder:
+            return self.out.read_text(), self.err.read_text()
+
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["lightning", "hydra", "torch.utils.tensorboard"])
+
+
+def run_script(arguments: Sequence[str], out: Path, err: Path, variables: dict[str, str], largest_file: int) -> None:
+    """src/train.py as a script, by a process that has nothing else to do."""
+    os.setsid()
+    for number, file in enumerate((out, err), 1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+    os.environ.update(variables)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    script = str(PROJECT / "src" / "train.py")
+    sys.argv = [script, *arguments]
+    runpy.run_path(script, run_name="__main__")
+
+
+def wait_until(happened: Callable[[], bool], process: Process | subprocess.Popen[str]) -> None:
     """Wait for something that a process does, or for its end."""
-    while not happened() and process.poll() is None:
+    while not happened() and process.returncode is None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.01)
 

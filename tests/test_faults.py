@@ -1,32 +1,19 @@
 """What ends a run through no mistake in its settings: one line, exit code 1, and the run can be carried on."""
 
 import os
-import resource
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import Command, compose
+from conftest import Command, Process, compose
 from test_resume import PICTURED, SMALL, WholeRuns, assert_same_run, whole_runs  # noqa: F401
 from torch.utils.data import Dataset, get_worker_info
 
 from pytorch_intro.divergence import StopAtDivergence
 from pytorch_intro.faults import explain_fault
-from pytorch_intro.paths import PROJECT
-
-
-def limited(size: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A real `python src/train.py …` whose files cannot become larger than so many bytes."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-    command = [sys.executable, str(PROJECT / "src" / "train.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, preexec_fn=limit)
 
 
 def test_a_full_disk_ends_in_one_line_and_the_run_carries_on(
@@ -40,11 +27,12 @@ def test_a_full_disk_ends_in_one_line_and_the_run_carries_on(
     outputs = f"outputs={tmp_path / 'outputs'}"
     whole = whole_runs(*few)
     size = (whole / "checkpoints" / "last.ckpt").stat().st_size
-    failed = limited(size - 20_000, *few, "name=full", outputs)
-    assert failed.returncode == 1
-    assert failed.stderr.count("\n") == 1
-    assert failed.stderr.startswith("error: ")
-    assert "larger than the system allows" in failed.stderr
+    process = Process(*few, "name=full", outputs, largest_file=size - 20_000)
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+    assert "larger than the system allows" in err
     assert not (run / "result.json").exists()
     assert not list((run / "checkpoints").glob(".*")), "nothing half-written is left"
     answer = command(*few, "name=full")
@@ -54,10 +42,11 @@ def test_a_full_disk_ends_in_one_line_and_the_run_carries_on(
 
 def test_no_room_for_the_curves_ends_in_one_line_too(tmp_path: Path) -> None:
     """Which another thread than the main one finds out."""
-    failed = limited(200_000, *PICTURED, "name=full", f"outputs={tmp_path / 'outputs'}")
-    assert failed.returncode == 1
-    assert failed.stderr.count("\n") == 1, failed.stderr
-    assert "larger than the system allows" in failed.stderr
+    process = Process(*PICTURED, "name=full", f"outputs={tmp_path / 'outputs'}", largest_file=200_000)
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert err.count("\n") == 1, err
+    assert "larger than the system allows" in err
 
 
 def mount(*options: str) -> None:

@@ -12,7 +12,7 @@ from subprocess import PIPE
 from typing import Any
 
 import pytest
-from conftest import NO_PICTURES, epochs_trained, train_here, wait_until
+from conftest import NO_PICTURES, Process, epochs_trained, train_here, wait_until
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
@@ -45,9 +45,9 @@ TWO = ["trainer=ddp", "trainer.accelerator=cpu"]
 NODES = [*STEPS, *TWO, "trainer.devices=1", "trainer.num_nodes=2"]
 
 
-def started(tmp_path: Path, *arguments: str, launcher: Sequence[str] = (), **variables: str) -> subprocess.Popen[str]:
+def started(tmp_path: Path, *arguments: str, launcher: Sequence[str] = ()) -> subprocess.Popen[str]:
     command = [sys.executable, *launcher, str(PROJECT / "src" / "train.py"), *arguments]
-    environment = os.environ | {"PYTHONPATH": str(PROJECT / "tests"), "OMP_NUM_THREADS": "1"} | variables
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "tests"), "OMP_NUM_THREADS": "1"}
     outputs = f"outputs={tmp_path / 'outputs'}"
     return subprocess.Popen(
         [*command, outputs], env=environment, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True
@@ -138,11 +138,15 @@ def test_slurm_starts_them_on_two_nodes(tmp_path: Path, alone: Path) -> None:
     job |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_LOCALID": "0", "SLURM_NODELIST": "localhost"}
     job |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     tasks = [
-        started(tmp_path, *NODES, "name=two", **job, SLURM_PROCID=str(rank), SLURM_NODEID=str(rank))
+        Process(
+            *NODES, "name=two", f"outputs={tmp_path / 'outputs'}",
+            variables=job | {"SLURM_PROCID": str(rank), "SLURM_NODEID": str(rank)},
+        )
         for rank in range(2)
     ]  # fmt: skip
     for task in tasks:
-        output(task)
+        _, err = task.communicate()
+        assert task.returncode == 0, err
     assert_same(tmp_path / "outputs" / "two", alone)
 
 
@@ -156,7 +160,7 @@ def test_slurm_starts_them_on_two_nodes(tmp_path: Path, alone: Path) -> None:
 def test_what_several_processes_cannot_do_is_one_line(
     tmp_path: Path, arguments: list[str], variables: dict[str, str], message: str
 ) -> None:
-    process = started(tmp_path, "data=sample", *arguments, **variables)
-    _, err = process.communicate(timeout=100)
+    process = Process("data=sample", *arguments, f"outputs={tmp_path / 'outputs'}", variables=variables)
+    _, err = process.communicate()
     assert process.returncode == 2
     assert message in err

@@ -8,7 +8,6 @@ import pickle
 import random
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,14 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import NO_PICTURES, Command
+from conftest import NO_PICTURES, Command, Process, wait_until
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import Dataset
 
 import train
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.interruption import Interruption
-from pytorch_intro.paths import PROJECT
 from pytorch_intro.run_folder import RunFolder
 
 SMALL = [
@@ -278,13 +276,10 @@ def test_a_hostile_checkpoint_is_refused_and_nothing_in_it_runs(
     assert not (tmp_path / "sprung").exists()
 
 
-def started(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
-    """A real `python src/train.py …`, once it has saved its first checkpoint."""
-    command = [sys.executable, str(PROJECT / "src" / "train.py"), *arguments, f"outputs={tmp_path / 'outputs'}"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    name = next(argument for argument in arguments if argument.startswith("name=")).removeprefix("name=")
-    while not (tmp_path / "outputs" / name / "checkpoints" / "last.ckpt").exists() and process.poll() is None:
-        os.sched_yield()
+def started(run: Path, *arguments: str) -> Process:
+    """A run of this folder, once it has saved its first checkpoint."""
+    process = Process(*arguments, f"name={run.name}", f"outputs={run.parent}")
+    wait_until((run / "checkpoints" / "last.ckpt").exists, process)
     return process
 
 
@@ -312,10 +307,10 @@ def test_a_signal_ends_a_run_that_then_carries_on(
     command: Command, tmp_path: Path, whole_runs: WholeRuns, number: signal.Signals, exit_code: int
 ) -> None:
     """A real process: it saves and says where, unless it is killed; a second one in its folder is refused meanwhile."""
-    process = started(tmp_path, *LONG, "name=stopped")
+    process = started(tmp_path / "outputs" / "stopped", *LONG)
     refused = command(*LONG, "name=stopped")
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    os.kill(process.pid, number)
+    out, err = process.communicate()
     assert process.returncode == exit_code, err
     assert not (tmp_path / "outputs" / "stopped" / "result.json").exists()
     assert (refused.code, f"process {process.pid} on" in refused.err) == (2, True), refused.err

@@ -3,14 +3,11 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
-from conftest import NO_PICTURES, Command, epochs_trained, read_summary, wait_until
+from conftest import NO_PICTURES, Command, Process, epochs_trained, read_summary, wait_until
 from optuna.trial import TrialState
 
 from pytorch_intro import extras
@@ -93,12 +90,11 @@ def test_the_last_of_several_values_counts(command: Command, sweep: Path) -> Non
 def test_a_search_that_is_killed_carries_its_trial_on(command: Command, tmp_path: Path, sweep: Path) -> None:
     """By kill -9 of all its processes, in the third epoch of the second trial; nothing else is trained again."""
     options = [option for option in SEARCH if "max_epochs" not in option]
-    arguments = [*options, "trainer.max_epochs=6", *NO_PICTURES, RATE, "hydra.sweeper.n_trials=3"]
-    killed = [sys.executable, str(PROJECT / "src" / "train.py"), *arguments, f"outputs={tmp_path / 'outputs'}"]
-    started: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    with subprocess.Popen(killed, **started) as process:
-        wait_until(lambda: epochs_trained(sweep / "trial-0001") >= 2, process)
-        os.killpg(process.pid, signal.SIGKILL)
+    arguments = [*options, "model=mlp", "trainer.max_epochs=6", *NO_PICTURES, RATE, "hydra.sweeper.n_trials=3"]
+    process = Process(*arguments, f"outputs={tmp_path / 'outputs'}")
+    wait_until(lambda: epochs_trained(sweep / "trial-0001") >= 2, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
     values = [trial.params for trial in trials(sweep)]
     assert command(*arguments).code == 0
     assert [trial.state for trial in trials(sweep)] == [TrialState.COMPLETE] * 3

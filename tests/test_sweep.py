@@ -3,18 +3,14 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import NO_PICTURES, Command, epochs_trained, read_summary, wait_until
+from conftest import NO_PICTURES, Command, Process, epochs_trained, read_summary, wait_until
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
-from pytorch_intro.paths import PROJECT
 from pytorch_intro.sweeps.sweep_folder import SweepFolder
 
 FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "name=s"]
@@ -205,12 +201,12 @@ def test_a_sweep_that_is_killed_with_all_its_processes_redoes_only_what_was_not_
     command: Command, tmp_path: Path, sweep: Path
 ) -> None:
     """By kill -9 in the third epoch of the second job; of each job every epoch is then trained once."""
-    arguments = ["-m", "data=sample", "trainer=cpu", "trainer.max_epochs=6", "seed=0,1,2", "name=s", *NO_PICTURES]
-    killed = [sys.executable, str(PROJECT / "src" / "train.py"), *arguments, f"outputs={tmp_path / 'outputs'}"]
-    started: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    with subprocess.Popen(killed, **started) as process:
-        wait_until(lambda: epochs_trained(sweep / "seed=1") >= 2, process)
-        os.killpg(process.pid, signal.SIGKILL)
+    few = ["data=sample", "model=mlp", "trainer=cpu", "trainer.max_epochs=6", *NO_PICTURES]
+    arguments = ["-m", *few, "seed=0,1,2", "name=s"]
+    process = Process(*arguments, f"outputs={tmp_path / 'outputs'}")
+    wait_until(lambda: epochs_trained(sweep / "seed=1") >= 2, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
     again = command(*arguments)
     assert again.code == 0
     assert "seed=0: finished before" in again.out

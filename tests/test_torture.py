@@ -3,6 +3,7 @@
 A few of them are in every `make test`; `python -m pytest -m torture` does all, which takes about ten minutes.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Command, wait_until
+from conftest import Command, Process, wait_until
 from test_resume import LONG, WholeRuns, assert_same_run, started, whole_runs  # noqa: F401
 
 from pytorch_intro.paths import PROJECT
@@ -21,12 +22,10 @@ from pytorch_intro.paths import PROJECT
 LONGEST = 3.0  # seconds after the first checkpoint; the run is over sooner
 TWO_PROCESSES = ["trainer.devices=2", "trainer.strategy=ddp"]
 
-Process = subprocess.Popen[str]
-
 
 def a_checkpoint_is_written(run: Path, process: Process, draw: random.Random) -> None:
     """The moment at which a temporary file is there: it lasts for a millisecond, and so is not met each time."""
-    while not any((run / "checkpoints").glob(".*.tmp")) and process.poll() is None:
+    while not any((run / "checkpoints").glob(".*.tmp")) and process.returncode is None:
         os.sched_yield()
 
 
@@ -43,12 +42,13 @@ def at_random(run: Path, process: Process, draw: random.Random) -> None:
 MOMENTS = [a_checkpoint_is_written, the_test_begins, at_random]
 
 
-def end_at(moment: Callable[..., None], number: int, run: Path, draw: random.Random, *arguments: str) -> int:
+def end_at(moment: Callable[..., None], number: int, run: Path, draw: random.Random, *arguments: str) -> int | None:
     """Start a run, or carry it on, and send a signal at some moment; its exit code."""
-    process = started(run.parent.parent, *arguments, f"name={run.name}")
+    process = started(run, *arguments)
     moment(run, process, draw)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=100)
+    with contextlib.suppress(ProcessLookupError):  # it is done already
+        os.kill(process.pid, number)
+    _, err = process.communicate()
     assert "Traceback" not in err, err
     return process.returncode
 
