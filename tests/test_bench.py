@@ -19,6 +19,24 @@ from pytorch_intro.benchmarks.data import torchvision_dataset
 from pytorch_intro.benchmarks.workbench import Process
 
 
+@pytest.fixture
+def processes_here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that benchmarks start as processes are run within this one; each start would take seconds."""
+    commands: list[list[str]] = []
+
+    def run_here(command: list[str]) -> Process:
+        commands.append(command)
+        config = HydraConfig.instance().cfg
+        GlobalHydra.instance().clear()
+        train_here(*command[2:])
+        HydraConfig.instance().cfg = config
+        return Process(1.0, 0, "")
+
+    for benchmark in ("pictures", "accuracy"):
+        monkeypatch.setattr(f"pytorch_intro.benchmarks.{benchmark}.run_process", run_here)
+    return commands
+
+
 def test_bench_loop_measures_every_epoch_of_both_ways(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +115,7 @@ def test_bench_accuracy_runs_every_recipe_and_the_tutorial(
         assert picture.size == (1500, 600)
 
 
+@pytest.mark.usefixtures("processes_here")
 def test_bench_ablation_compares_variants_on_the_validation_images_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,20 +148,12 @@ def test_bench_checkpoints_measures_epochs_with_and_without(
 
 
 def test_bench_pictures_clocks_what_is_drawn_and_logged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    processes_here: list[list[str]],
 ) -> None:
-    """Beside runs with none of it; here within this process, for the starts of four would take their time."""
-    commands: list[list[str]] = []
-
-    def run_here(command: list[str]) -> Process:
-        commands.append(command)
-        config = HydraConfig.instance().cfg
-        GlobalHydra.instance().clear()
-        train_here(*command[2:])
-        HydraConfig.instance().cfg = config
-        return Process(1.0, 0, "")
-
-    monkeypatch.setattr("pytorch_intro.benchmarks.pictures.run_process", run_here)
+    """Beside runs with none of it."""
     small = "bench.arguments=['data=sample','trainer.max_epochs=1','trainer.limit_train_batches=2']"
     monkeypatch.setattr(sys, "argv", ["src/bench.py", "bench=pictures", "bench.rounds=1", small, f"outputs={tmp_path}"])
     bench.main()
@@ -151,8 +162,8 @@ def test_bench_pictures_clocks_what_is_drawn_and_logged(
     assert list(clocked) == ["HParams", "Report", "TensorBoardPages", "TensorBoardLogger"]
     assert all(seconds > 0 for seconds in clocked.values())
     assert figures["share"] == pytest.approx(sum(clocked.values()))
-    assert "logger=none" in commands[0]
-    assert "logger=none" not in commands[1]
+    assert "logger=none" in processes_here[0]
+    assert "logger=none" not in processes_here[1]
     assert "by the clock" in capsys.readouterr().out
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from conftest import Command, compose
 from omegaconf import OmegaConf
-from test_resume import SMALL
 
 from pytorch_intro.errors import UserError
 from pytorch_intro.foreign_config import check_foreign, is_part, values_in
@@ -77,11 +76,10 @@ def test_what_the_user_allows_may_be_named() -> None:
     ],
 )
 def test_a_hostile_config_of_a_run_s_folder_is_refused_and_calls_nothing(
-    command: Command, tmp_path: Path, change: dict[str, object]
+    command: Command, run_copy: Path, tmp_path: Path, change: dict[str, object]
 ) -> None:
     """However deep, by reference, or with an allowance that it gives itself."""
-    assert command(*SMALL, "trainer.max_epochs=1", "name=first").code == 0
-    run = tmp_path / "outputs" / "first"
+    run = run_copy
     (run / "result.json").unlink()
     config = OmegaConf.load(run / "config.yaml")
     trap = tmp_path / "sprung"

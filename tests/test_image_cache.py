@@ -4,18 +4,16 @@ import errno
 import os
 import pickle
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import write_images
+from conftest import FORKS, write_images
 from filelock import FileLock
 
 from pytorch_intro import image_cache
@@ -23,7 +21,6 @@ from pytorch_intro.dataset import MappedDataset
 from pytorch_intro.decoder import Decoder
 from pytorch_intro.errors import UserError
 from pytorch_intro.image_files import ImageFolder
-from pytorch_intro.paths import PROJECT
 from pytorch_intro.reading import Reader
 
 
@@ -243,30 +240,28 @@ def test_what_the_system_cannot_read_is_no_broken_image(folder: Path) -> None:
         read(folder, skip_broken=True)
 
 
-SCRIPT = """
-import sys, time, pathlib
-sys.path.insert(0, {source!r})
-from pytorch_intro import image_cache
-from pytorch_intro.decoder import Decoder
-from pytorch_intro.image_files import ImageFolder
-from pytorch_intro.reading import Reader
-original, seen = Decoder.__call__, pathlib.Path({seen!r})
-def slow(self, image):
-    with seen.open("a") as file:
-        file.write("x")
-    time.sleep({pause})
-    return original(self, image)
-Decoder.__call__ = slow
-image_cache.SAVE_EVERY = 0
-images, rows = Reader(None, "crop", None, None, skip_broken=False, num_workers=0).read(ImageFolder({folder!r}))
-print(int(images.images.sum()), len(rows))
-"""
+def decode_slowly(folder: Path, seen: Path, pause: float, told: Path) -> None:
+    """Decode a folder, each picture in so many seconds; tell the sum of all dots and the number of pictures."""
+    original = Decoder.__call__
+
+    def slow(self: Decoder, image: Any) -> Any:
+        with seen.open("a") as file:
+            file.write("x")
+        time.sleep(pause)
+        return original(self, image)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Decoder, "__call__", slow)
+        patch.setattr(image_cache, "SAVE_EVERY", 0)
+        images, rows = read(folder)
+    told.write_text(f"{int(images.images.sum())} {len(rows)}")
 
 
-def started(folder: Path, seen: Path, pause: float) -> subprocess.Popen:
-    """A real process that decodes the folder, each picture in that many seconds."""
-    script = SCRIPT.format(source=str(PROJECT / "src"), folder=str(folder), seen=str(seen), pause=pause)
-    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+def started(*arguments: Any) -> BaseProcess:
+    """decode_slowly by a process of its own."""
+    process = FORKS.Process(target=decode_slowly, args=arguments)
+    process.start()
+    return process
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -278,31 +273,32 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 def test_a_killed_process_leaves_what_the_next_one_carries_on(tmp_path: Path) -> None:
     """kill -9 after some of 64 pictures, 32 of which arrive at a time."""
-    folder, seen = tmp_path / "images", tmp_path / "seen"
+    folder, seen, told = (tmp_path / name for name in ("images", "seen", "told"))
     write_images(folder, *(f"{number % 2}/{number}.png" for number in range(64)))
     seen.touch()
-    process = started(folder, seen, pause=0.02)
+    process = started(folder, seen, 0.02, told)
     wait_for(lambda: seen.stat().st_size > 40)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert process.stdout
-    process.stdout.close()
+    process.kill()
+    process.join()
     (partial,) = (folder / ".cache").glob("*.partial")
     assert not [path for path in (folder / ".cache").iterdir() if path.suffix == ""]
     seen.write_text("")
-    output, _ = started(folder, seen, pause=0).communicate(timeout=60)
+    started(folder, seen, 0, told).join(60)
     assert seen.stat().st_size == 32
-    assert output.split()[1] == "64"
+    total, count = told.read_text().split()
+    assert count == "64"
     assert not partial.exists()
-    assert read(folder, cache_dir=str(tmp_path / "fresh"))[0].images.sum() == int(output.split()[0])
+    assert read(folder, cache_dir=str(tmp_path / "fresh"))[0].images.sum() == int(total)
 
 
 def test_two_processes_at_once_decode_once_and_read_the_same(tmp_path: Path) -> None:
     folder, seen = tmp_path / "images", tmp_path / "seen"
     write_images(folder, *(f"{number % 2}/{number}.png" for number in range(64)))
-    both = [started(folder, seen, pause=0.01) for _ in range(2)]
-    outputs = {process.communicate(timeout=60)[0] for process in both}
-    assert len(outputs) == 1
+    told = [tmp_path / "first", tmp_path / "second"]
+    both = [started(folder, seen, 0.01, file) for file in told]
+    for process in both:
+        process.join(60)
+    assert told[0].read_text() == told[1].read_text() != ""
     assert seen.stat().st_size == 64
 
 

@@ -4,11 +4,9 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -45,19 +43,24 @@ TWO = ["trainer=ddp", "trainer.accelerator=cpu"]
 NODES = [*STEPS, *TWO, "trainer.devices=1", "trainer.num_nodes=2"]
 
 
-def started(tmp_path: Path, *arguments: str, launcher: Sequence[str] = ()) -> subprocess.Popen[str]:
-    command = [sys.executable, *launcher, str(PROJECT / "src" / "train.py"), *arguments]
-    environment = os.environ | {"PYTHONPATH": str(PROJECT / "tests"), "OMP_NUM_THREADS": "1"}
-    outputs = f"outputs={tmp_path / 'outputs'}"
-    return subprocess.Popen(
-        [*command, outputs], env=environment, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True
-    )
+def started(tmp_path: Path, *arguments: str, launcher: Sequence[str] = (), **variables: str) -> Process:
+    path = {"PYTHONPATH": str(PROJECT / "tests"), "OMP_NUM_THREADS": "1"}
+    return Process(*arguments, f"outputs={tmp_path / 'outputs'}", launcher=launcher, variables=path | variables)
 
 
-def output(process: subprocess.Popen[str]) -> str:
+def output(process: Process) -> str:
     out, err = process.communicate(timeout=150)
     assert process.returncode == 0, err
     return out
+
+
+def is_group(number: int) -> bool:
+    """Whether any process is left of the group."""
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def free_port() -> str:
@@ -100,29 +103,24 @@ def test_two_processes_train_as_one_does_with_the_same_batches(tmp_path: Path, a
 
 def test_ctrl_c_ends_a_sweep_and_all_its_processes_after_the_step(tmp_path: Path) -> None:
     """As the terminal does it, to the whole group; what was trained is saved, and no other job is begun."""
-    arguments = [
-        "-m",
-        "data=sample",
-        "model=mlp",
-        *TWO,
-        "trainer.devices=2",
-        "trainer.max_epochs=500",
-        "seed=0,1",
-        *NO_PICTURES,
-    ]
+    few = ["data=sample", "model=mlp", *TWO, "trainer.devices=2", "trainer.max_epochs=500", *NO_PICTURES]
     sweep = tmp_path / "outputs" / "sweeps" / "s"
-    process = started(tmp_path, *arguments, "trainer.max_epochs=500", "name=s")
+    process = started(tmp_path, "-m", *few, "seed=0,1", "name=s")
     wait_until(lambda: epochs_trained(sweep / "seed=0") >= 2, process)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=100)  # until none of them has stderr open any more
+    _, err = process.communicate()
     assert process.returncode == 130, err
+    deadline = time.monotonic() + 30
+    while is_group(process.pid) and time.monotonic() < deadline:
+        os.sched_yield()
+    assert not is_group(process.pid)
     assert (sweep / "seed=0" / "checkpoints" / "last.ckpt").exists()
     assert not (sweep / "seed=0" / "error.txt").exists()
     assert not (sweep / "seed=1").exists()
 
 
 def test_torchrun_starts_them_on_two_nodes(tmp_path: Path, alone: Path) -> None:
-    launcher = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1"]
+    launcher = ["torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1"]
     launcher.append(f"--master-port={free_port()}")
     nodes = [
         started(tmp_path, *NODES, "name=two", launcher=[*launcher, f"--node-rank={rank}"]) for rank in range(2)
@@ -138,15 +136,11 @@ def test_slurm_starts_them_on_two_nodes(tmp_path: Path, alone: Path) -> None:
     job |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_LOCALID": "0", "SLURM_NODELIST": "localhost"}
     job |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     tasks = [
-        Process(
-            *NODES, "name=two", f"outputs={tmp_path / 'outputs'}",
-            variables=job | {"SLURM_PROCID": str(rank), "SLURM_NODEID": str(rank)},
-        )
+        started(tmp_path, *NODES, "name=two", **job, SLURM_PROCID=str(rank), SLURM_NODEID=str(rank))
         for rank in range(2)
-    ]  # fmt: skip
+    ]
     for task in tasks:
-        _, err = task.communicate()
-        assert task.returncode == 0, err
+        output(task)
     assert_same(tmp_path / "outputs" / "two", alone)
 
 
@@ -160,7 +154,7 @@ def test_slurm_starts_them_on_two_nodes(tmp_path: Path, alone: Path) -> None:
 def test_what_several_processes_cannot_do_is_one_line(
     tmp_path: Path, arguments: list[str], variables: dict[str, str], message: str
 ) -> None:
-    process = Process("data=sample", *arguments, f"outputs={tmp_path / 'outputs'}", variables=variables)
+    process = started(tmp_path, "data=sample", *arguments, **variables)
     _, err = process.communicate()
     assert process.returncode == 2
     assert message in err
