@@ -1,4 +1,8 @@
-"""Set-up that the tests share. All of it is offline and uses no data but the sample that comes with the project."""
+"""Set-up that the tests share. All of it is offline and uses no data but the sample that comes with the project.
+
+What takes seconds to import, torch above all, is imported where it is used: the process that hands out the tests to
+others needs none of it.
+"""
 
 import contextlib
 import csv
@@ -17,24 +21,24 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 import pytest
-import torch
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from PIL import Image
-from torch.utils.tensorboard import SummaryWriter
 
 import train
-from pytorch_intro import pictures
-from pytorch_intro.build import build
-from pytorch_intro.datamodule import DataModule
 from pytorch_intro.entrypoint import register_resolvers
 from pytorch_intro.paths import CONFIG_DIR, PROJECT
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pytorch_intro.datamodule import DataModule
 
 yaml.SafeLoader = yaml.CSafeLoader  # the same, by libyaml: a fifth of the time that Hydra takes
 
@@ -74,6 +78,10 @@ def _clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _not_drawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures are blank except in tests of pictures: to draw those of a run takes as long as the run."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    from pytorch_intro import pictures
+
     if not request.node.get_closest_marker("pictures"):
         for name in ("draw_curves", "draw_confusion_matrix", "draw_contact_sheet", "as_image"):
             monkeypatch.setattr(pictures, name, lambda *_, **__: Image.new("RGB", (8, 8)))
@@ -163,8 +171,10 @@ def compose(*overrides: str, run_dir: Path = PROJECT / "outputs" / "never") -> D
         return hydra.compose("train", [f"run_dir={run_dir}", *overrides])
 
 
-def sample_datamodule(*overrides: str) -> DataModule:
+def sample_datamodule(*overrides: str) -> "DataModule":
     """The DataModule of data=sample, set up for training and for testing."""
+    from pytorch_intro.build import build
+
     datamodule: DataModule = build(compose("data=sample", *overrides).data, "data")
     datamodule.setup("fit")
     datamodule.setup("test")
@@ -262,6 +272,8 @@ def read_summary(sweep: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture
-def images() -> torch.Tensor:
+def images() -> "Tensor":
     """8 random gray images, (8, 1, 28, 28) uint8."""
+    import torch
+
     return torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
