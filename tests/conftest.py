@@ -44,8 +44,9 @@ yaml.SafeLoader = yaml.CSafeLoader  # the same, by libyaml: a fifth of the time 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: at the end, no process then waits for another's."""
-    items.sort(key=lambda item: item.path.stem not in ("test_launchers", "test_processes", "test_tensorboard"))
+    """The longest tests first: at the end, no process then waits for another's."""
+    first = ("test_launchers", "test_processes", "test_tour", "test_export", "test_bench", "test_tensorboard")
+    items.sort(key=lambda item: item.path.stem not in first)
 
 
 # For runs in other processes, where _not_drawn does not reach.
@@ -151,10 +152,17 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train_here(*arguments: str) -> None:
     """`python src/train.py …` in this process, for fixtures of more than one test."""
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()), logging_restored():
-        patch.setattr(sys, "argv", ["src/train.py", *arguments])
+    run_here("train", *arguments)
+
+
+def run_here(name: str, *arguments: str) -> str:
+    """`python src/<name>.py …` in this process; what it wrote to stdout."""
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), logging_restored():
+        patch.setattr(sys, "argv", [f"src/{name}.py", *arguments])
         register_resolvers()
-        train.main()
+        importlib.import_module(name).main()
+    return out.getvalue()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from conftest import Command, sample_datamodule
+from conftest import Command, run_here, sample_datamodule
 from PIL import Image
 
 from pytorch_intro import exporting
@@ -21,17 +22,13 @@ from pytorch_intro.paths import PROJECT
 
 @pytest.fixture(scope="module")
 def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run, copied elsewhere and exported by a real process."""
+    """The folder of a run, copied elsewhere and exported."""
     run = tmp_path_factory.mktemp("exported") / "run"
-    subprocess.run(["cp", "-r", str(finished_run), str(run)], check=True)
-    process = subprocess.run(
-        [sys.executable, str(PROJECT / "src" / "export.py"), f"run={run}"],
-        capture_output=True, text=True, cwd=run.parent,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
-    assert re.search(r"model.onnx +agrees with PyTorch on 400 test images", process.stdout), process.stdout
-    assert re.search(r"model.pt2 +agrees with PyTorch on 400 test images", process.stdout)
-    assert re.search(r"images/s on the CPU: PyTorch [\d,]+, model.onnx [\d,]+, model.pt2 [\d,]+", process.stdout)
+    shutil.copytree(finished_run, run)
+    told = run_here("export", f"run={run}")
+    assert re.search(r"model.onnx +agrees with PyTorch on 400 test images", told), told
+    assert re.search(r"model.pt2 +agrees with PyTorch on 400 test images", told)
+    assert re.search(r"images/s on the CPU: PyTorch [\d,]+, model.onnx [\d,]+, model.pt2 [\d,]+", told)
     assert sorted(path.name for path in (run / "export").iterdir()) == ["labels.json", "model.onnx", "model.pt2"]
     assert not list(run.glob(".export*"))
     return run
