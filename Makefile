@@ -1,4 +1,4 @@
-# make train: set up, see that real data is at hand, train.   make test: set up, lint, check types, test.
+# make help lists what there is to say.
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
@@ -6,13 +6,19 @@ DATA   := data/FashionMNIST/raw/t10k-labels-idx1-ubyte
 SHELL  := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint tensorboard lock
+.PHONY: help train tensorboard tour test lint format torture lock
 
 help:  ## show this
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 22
 
 train: $(VENV)/installed $(DATA)  ## train with the defaults on real Fashion-MNIST
 	@$(RUN) src/train.py
+
+tensorboard: $(VENV)/installed  ## the curves of all runs, at http://localhost:6006
+	@$(RUN) -m tensorboard.main --logdir outputs
+
+tour: $(VENV)/installed  ## the notes, live
+	@$(RUN) src/tour.py
 
 test: $(VENV)/installed-test lint  ## ruff, mypy and pytest
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal
@@ -22,8 +28,12 @@ lint: $(VENV)/installed-test  ## ruff and mypy
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
-tensorboard: $(VENV)/installed  ## the curves of all runs, at http://localhost:6006
-	@$(RUN) -m tensorboard.main --logdir outputs
+format: $(VENV)/installed-test  ## what ruff mends by itself
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+torture: $(VENV)/installed-test  ## ten minutes of runs ended at random moments
+	@$(RUN) -m pytest -m torture
 
 # Where neither the system nor the mirror has the data, the system's package manager may.
 $(DATA): | $(VENV)/installed
