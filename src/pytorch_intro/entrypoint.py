@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from pytorch_intro.errors import PrunedError, explain, leave
+from pytorch_intro.errors import PrunedError, ended_by_closed_pipe, explain, leave
 from pytorch_intro.faults import explain_failure, told_once
 from pytorch_intro.finished_run import recorded_run
 from pytorch_intro.flat_config import flatten
@@ -89,8 +89,21 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
 
 def print_help(config_name: str) -> None:
-    """Hydra's --help, without its search through all groups, which takes half a second."""
-    print(OmegaConf.load(CONFIG_DIR / "hydra" / "help" / f"{config_name}.yaml").template)
+    """Hydra's --help, without its search through all groups, which takes half a second.
+
+    Choices that the text does not name, such as files of one's own in conf/, are added to their group's paragraph.
+    """
+    template = OmegaConf.load(CONFIG_DIR / f"{config_name}.yaml").hydra.help.template
+    text = re.sub(r"^  ([a-z/]+)\b.*(?:\n {5,}\S.*)*", with_other_choices, template, flags=re.MULTILINE)
+    with ended_by_closed_pipe():
+        print(text, flush=True)
+
+
+def with_other_choices(paragraph: re.Match[str]) -> str:
+    """The paragraph that begins with a group's name, and the choices of that group that it does not name."""
+    choices = sorted(path.stem for path in (CONFIG_DIR / paragraph[1]).glob("*.yaml"))
+    others = [choice for choice in choices if not re.search(rf"\b{choice}\b", paragraph[0])]
+    return "; ".join([paragraph[0], *others])
 
 
 def order_flags() -> None:

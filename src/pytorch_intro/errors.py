@@ -1,8 +1,10 @@
 """The user's mistakes, and how Hydra's way of telling them becomes one line with a remedy."""
 
+import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from traceback import print_exc
 from typing import NoReturn
@@ -30,6 +32,16 @@ def leave(line: str, traceback: bool = False, exit_code: int = 2) -> NoReturn:
         line = f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
     print("error:", line, file=sys.stderr)
     sys.exit(exit_code)
+
+
+@contextmanager
+def ended_by_closed_pipe() -> Iterator[None]:
+    """End the program without a word where nobody reads any more what it says, as in `… --help | head`."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
 
 
 def explain(error: Exception, known_keys: Callable[[], list[str]]) -> str | None:

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from pytorch_intro.errors import UserError, leave
+from pytorch_intro.errors import UserError, ended_by_closed_pipe, leave
 from pytorch_intro.tour import CHAPTERS
 from pytorch_intro.tour.chapter import Cell, Chapter, read_chapter
 
@@ -49,13 +49,11 @@ class Tour:
             walk(read_chapter(number))
             return
         try:
-            walk(read_chapter(number))
-            sys.stdout.flush()
+            with ended_by_closed_pipe():
+                walk(read_chapter(number))
+                sys.stdout.flush()
         except KeyboardInterrupt:
             sys.exit(130)
-        except BrokenPipeError:  # | head
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
 
 
 def chosen_chapters(arguments: Sequence[str]) -> set[int]:
