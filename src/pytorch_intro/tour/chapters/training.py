@@ -4,8 +4,8 @@ This project's README: "From clone to curves" and "Use it".
 """
 
 # %%
-# Everything together, with this project's own parts: the data set, the network, the optimizer, one step after the
-# other. It takes some seconds.
+# Everything together: this project's data set and network, one step after the other, in some seconds. AdamW is an
+# optimizer that finds for each parameter how far its steps go; the schedule lets the learning rate rise and then fall.
 import torch
 from torch.nn.functional import cross_entropy
 
