@@ -48,44 +48,61 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
         @functools.wraps(task)
         def command() -> None:
             if {"--help", "-h"} & set(sys.argv):
-                return print_help(config_name)
-            order_flags()
-            quote_paths()
-            register_resolvers()
-            asked_for = os.environ.get(TRACEBACK, "0")
-            failures: list[Exception] = []  # of the task itself, which no remedy is known for
-
-            @functools.wraps(task)
-            def job(config: DictConfig) -> object:
-                register_resolvers()  # a launcher may have started this process
-                end_by_signals()
-                if not is_first_process():
-                    logging.getLogger().setLevel(logging.WARNING)
-                try:
-                    with environment(TRACEBACK, asked_for), exit_codes_of_stops():
-                        if is_job(config):
-                            from pytorch_intro.sweeps.job import run_job
-
-                            return run_job(task, config)
-                        with exit_codes_of_errors(config):
-                            return task(config)
-                except Exception as error:
-                    failures.append(error)
-                    raise
-
-            # Hydra then raises its errors, instead of printing them in its own form and leaving with exit code 1.
-            with environment(TRACEBACK, "1"), exit_codes_of_stops(), composed_once(), seldom_collecting(), told_once():
-                try:
-                    hydra.main(config_path=str(CONFIG_DIR), config_name=config_name, version_base="1.3")(job)()
-                except Exception as error:
-                    line = None if error in failures else explain(error, lambda: known_keys(config_name))
-                    if line is None:
-                        raise
-                    leave(line, traceback=asked_for != "0")
+                print_help(config_name)
+            else:
+                run(task, config_name)
 
         return command
 
     return decorate
+
+
+def run(task: Task, config_name: str) -> None:
+    """What a command does: compose the config that its arguments ask for, and do the task."""
+    order_flags()
+    quote_paths()
+    register_resolvers()
+    traceback = os.environ.get(TRACEBACK, "0")
+    failures: list[Exception] = []
+    job = as_job(task, traceback, failures)
+    # Hydra then raises its errors, instead of printing them in its own form and leaving with exit code 1.
+    with environment(TRACEBACK, "1"), exit_codes_of_stops(), composed_once(), seldom_collecting(), told_once():
+        try:
+            hydra.main(config_path=str(CONFIG_DIR), config_name=config_name, version_base="1.3")(job)()
+        except Exception as error:
+            line = None if error in failures else explain(error, lambda: known_keys(config_name))
+            if line is None:
+                raise
+            leave(line, traceback=traceback != "0")
+
+
+def as_job(task: Task, traceback: str, failures: list[Exception]) -> Task:
+    """The task as Hydra is to call it, in this process or, in a sweep, in others that have composed nothing.
+
+    Args:
+        traceback: HYDRA_FULL_ERROR as the user has set it.
+        failures: Gets errors of the task itself, which no remedy is known for.
+    """
+
+    @functools.wraps(task)
+    def job(config: DictConfig) -> object:
+        register_resolvers()
+        end_by_signals()
+        if not is_first_process():
+            logging.getLogger().setLevel(logging.WARNING)
+        try:
+            with environment(TRACEBACK, traceback), exit_codes_of_stops():
+                if is_job(config):
+                    from pytorch_intro.sweeps.job import run_job
+
+                    return run_job(task, config)
+                with exit_codes_of_errors(config):
+                    return task(config)
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    return job
 
 
 def print_help(config_name: str) -> None:

@@ -34,23 +34,10 @@ network, classes, transforms = load_run("DIR")
 
 def model_card(config: DictConfig, result: Result, classifier: Classifier, datamodule: DataModule) -> str:
     """Markdown with a front matter as the Hugging Face Hub reads it, of a run whose test is done."""
-    scores = classifier.measured and scores_of(classifier.measured, datamodule.classes)
     channels, height, width = datamodule.image_shape
     kind = {1: "gray", 3: "RGB"}.get(channels, f"{channels}-channel")
     network = config.model["_target_"].rpartition(".")[2]
-    parts = {"training": datamodule.train_set, "validation": datamodule.val_set, "test": datamodule.test_set}
-    data = ", ".join(f"{len(part):,} {name}" for name, part in parts.items() if part)
-    rows = {
-        "data": f"{datamodule.source.name}: {data} images",
-        "test accuracy": percent(result["test/accuracy"]),
-        "validation accuracy": percent(result["val/accuracy"]),
-        "expected calibration error": f"{scores['ece']:.4f}" if scores else "not measured",
-        "confusion": worst_confusion(scores) if scores else "not measured",
-        "trained": f"{result['epochs']} epochs, {result['train_seconds']:.0f} s on {result['device']}",
-        "weights": f"`checkpoints/best.ckpt`, of epoch {result['best_epoch']}",
-    }
-    if classifier.trainer.checkpoint_callback is None:
-        rows["weights"] = "not kept: the run was trained without checkpoints, and cannot be used"
+    rows = facts(result, classifier, datamodule)
     table = "\n".join(f"| {name} | {in_cell(value)} |" for name, value in rows.items())
     there = [name for name in REPORT if Path(config.run_dir, name).exists()]
     pictures = "".join(f"![{Path(name).stem.replace('_', ' ')}]({name})\n\n" for name in there)
@@ -87,6 +74,26 @@ def in_cell(text: str) -> str:
 
 def percent(share: float | None) -> str:
     return "not measured" if share is None else f"{share:.2%}"
+
+
+def facts(result: Result, classifier: Classifier, datamodule: DataModule) -> dict[str, str]:
+    """What the table tells, row by row."""
+    scores = classifier.measured and scores_of(classifier.measured, datamodule.classes)
+    parts = {"training": datamodule.train_set, "validation": datamodule.val_set, "test": datamodule.test_set}
+    data = ", ".join(f"{len(part):,} {name}" for name, part in parts.items() if part)
+    epochs = f"{result['epochs']} epoch{'s' * (result['epochs'] != 1)}"
+    weights = f"`checkpoints/best.ckpt`, of epoch {result['best_epoch']}"
+    if classifier.trainer.checkpoint_callback is None:
+        weights = "not kept: the run was trained without checkpoints, and cannot be used"
+    return {
+        "data": f"{datamodule.source.name}: {data} images",
+        "test accuracy": percent(result["test/accuracy"]),
+        "validation accuracy": percent(result["val/accuracy"]),
+        "expected calibration error": f"{scores['ece']:.4f}" if scores else "not measured",
+        "confusion": worst_confusion(scores) if scores else "not measured",
+        "trained": f"{epochs}, {result['train_seconds']:.0f} s on {result['device']}",
+        "weights": weights,
+    }
 
 
 def front_matter(result: Result, dataset: str) -> dict[str, object]:
