@@ -1,19 +1,23 @@
 """The networks learn, know nothing of the data but its shape, and make their tensors where their input is."""
 
 import math
+import re
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import compose, sample_datamodule
+from conftest import Command, compose, sample_datamodule
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pytorch_intro import entrypoint
 from pytorch_intro.build import build
 from pytorch_intro.epoch_metrics import EpochMetrics
 from pytorch_intro.networks.cnn import CosineStem
 from pytorch_intro.networks.mlp import MLP
-from pytorch_intro.paths import CONFIG_DIR
+from pytorch_intro.paths import CONFIG_DIR, PROJECT
 
 MODELS = sorted(path.stem for path in (CONFIG_DIR / "model").glob("*.yaml"))
 
@@ -52,6 +56,26 @@ def test_one_batch_is_learnt_by_heart(model: str) -> None:
         loss.backward()
         optimizer.step()
     assert (learner(images).argmax(1) == targets).all()
+
+
+def test_the_readme_s_network_works_as_printed(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class in src/, a file in conf/model, and the command below them."""
+    readme = (PROJECT / "README.md").read_text()
+    chapter = readme[readme.index("## Your own network") :]
+    blocks = [re.search(rf"```{kind}\n(.*?)```", chapter, re.DOTALL) for kind in ("python", "yaml", "bash")]
+    code, config, line = [block[1] for block in blocks if block]
+    (tmp_path / "tiny.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    conf = Path(shutil.copytree(CONFIG_DIR, tmp_path / "conf"))
+    (conf / "model" / "tiny.yaml").write_text(config)
+    monkeypatch.setattr(entrypoint, "CONFIG_DIR", conf)
+    answer = command(*line.split()[2:], "trainer.max_epochs=1", "name=tiny")
+    assert answer.code == 0, answer.err
+    assert "width: 32" in (tmp_path / "outputs" / "tiny" / "config.yaml").read_text()
+    wrong = command(*line.split()[2:], "model.width=wide")
+    assert (wrong.code, wrong.err) == (2, "error: model.width=wide: input should be a valid integer\n")
 
 
 def test_the_cosine_stem_gives_the_cosine_transform_of_patches_and_its_negative() -> None:
