@@ -1,18 +1,18 @@
 """Jobs on other machines: a real Ray of two nodes on this one, and SLURM's stand-in by submitit."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
 import submitit
-from conftest import NO_PICTURES, Command, epochs_trained, read_summary
+from conftest import NO_PICTURES, Command, Process, epochs_trained, read_summary, wait_until
 
 from pytorch_intro.paths import PROJECT
 
 SWEEP = ["-m", "data=sample", "trainer=cpu", "name=s", *NO_PICTURES]
+
+PATH = f"{PROJECT / 'src'}:{PROJECT / 'tests'}"
 
 
 @pytest.fixture
@@ -23,7 +23,6 @@ def sweep(tmp_path: Path) -> Path:
 @pytest.fixture
 def cluster() -> Iterator[Any]:
     """A Ray of two nodes with one core each, as if they were two machines that share a folder."""
-    import ray
     from ray.cluster_utils import Cluster
 
     # Else it takes half a minute until a node is known to be lost.
@@ -34,7 +33,6 @@ def cluster() -> Iterator[Any]:
     cluster.add_node(**node)
     cluster.wait_for_nodes()
     yield cluster
-    ray.shutdown()
     cluster.shutdown()
 
 
@@ -43,35 +41,25 @@ def is_under_way(file: Path, node: str) -> bool:
     return file.read_text() == node and epochs_trained(file.parent) >= 2
 
 
-def test_ray_does_jobs_of_a_lost_node_again_and_tells_of_one_that_kills_its_process(
-    command: Command, cluster: Any, sweep: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ray_does_jobs_of_a_lost_node_again_and_tells_of_one_that_kills_its_process(cluster: Any, sweep: Path) -> None:
     """seed=2 is killed each time it is tried; a node is killed when another is in the midst of its training there.
 
-    Each job computes with as many threads as it has been given cores.
+    Each job computes with as many threads as it has been given cores. In a process of its own: one that has been
+    connected to Ray cannot be relied on to fork any more.
     """
-    monkeypatch.setenv("PYTHONPATH", f"{PROJECT / 'src'}:{PROJECT / 'tests'}")
     (node,) = cluster.worker_nodes
-    is_over = Event()
-
-    def lose_node() -> None:
-        while not is_over.wait(0.01):
-            if any(is_under_way(file, node.node_id) for file in sweep.glob("seed=*/node")):
-                cluster.remove_node(node, allow_graceful=False)
-                return
-
-    with ThreadPoolExecutor() as threads:
-        lost = threads.submit(lose_node)
-        answer = command(
-            *SWEEP, "hydra/launcher=ray", f"hydra.launcher.ray.init.address={cluster.address}", "model=mlp",
-            "trainer.max_epochs=4", "hydra.launcher.ray.remote.max_retries=1", "seed=2,0,1",
-            "+callbacks.killer._target_=killer.Killer", "+callbacks.killer.run_dir='${run_dir}'",
-            "+callbacks.killer.fatal='seed=2'", f"+callbacks.killer.doomed={node.node_id}",
-        )  # fmt: skip
-        is_over.set()
-        lost.result()
-    assert answer.code == 1, answer.err
-    assert "1 of 3 jobs failed, the others were run: seed=2" in answer.err
+    process = Process(
+        *SWEEP, "hydra/launcher=ray", f"hydra.launcher.ray.init.address={cluster.address}", "model=mlp",
+        "trainer.max_epochs=4", "hydra.launcher.ray.remote.max_retries=1", "seed=2,0,1",
+        "+callbacks.killer._target_=killer.Killer", "+callbacks.killer.run_dir='${run_dir}'",
+        "+callbacks.killer.fatal='seed=2'", f"+callbacks.killer.doomed={node.node_id}",
+        f"outputs={sweep.parents[1]}", variables={"PYTHONPATH": PATH},
+    )  # fmt: skip
+    wait_until(lambda: any(is_under_way(file, node.node_id) for file in sweep.glob("seed=*/node")), process)
+    cluster.remove_node(node, allow_graceful=False)
+    _, err = process.communicate()
+    assert process.returncode == 1, err
+    assert "1 of 3 jobs failed, the others were run: seed=2" in err
     rows = {row["seed"]: row for row in read_summary(sweep)}
     assert [rows[seed]["status"] for seed in "012"] == ["finished", "finished", "failed"]
     assert rows["2"]["reason"].startswith("its process was lost: ")
@@ -92,7 +80,7 @@ def test_a_cluster_that_does_not_answer_is_one_line(command: Command, sweep: Pat
 
 def test_slurm_s_jobs_are_waited_for_one_by_one(command: Command, sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By submitit's local executor, which starts what SLURM would; one job kills its process, and the other is run."""
-    monkeypatch.setenv("PYTHONPATH", f"{PROJECT / 'src'}:{PROJECT / 'tests'}")
+    monkeypatch.setenv("PYTHONPATH", PATH)
     monkeypatch.setattr(submitit.Job, "_results_timeout_s", 1)  # seconds for the file of a job that has ended
     answer = command(
         *SWEEP, "hydra/launcher=slurm", "hydra.launcher.cluster=local", "trainer.max_epochs=1", "seed=0,1",
