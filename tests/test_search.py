@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from pytorch_intro import extras
 from pytorch_intro.paths import PROJECT
+from pytorch_intro.sweeps.search import storage_of
 
 SEARCH = ["-m", "hydra/sweeper=optuna", "data=sample", "trainer=cpu", "trainer.max_epochs=1", "name=s"]
 FEW = [*SEARCH, "trainer.limit_train_batches=2"]
@@ -24,7 +25,7 @@ def sweep(tmp_path: Path) -> Path:
 
 
 def trials(sweep: Path) -> list[optuna.trial.FrozenTrial]:
-    return optuna.load_study(study_name="sweep", storage=f"sqlite:///{sweep / 'study.db'}").trials
+    return optuna.load_study(study_name="sweep", storage=storage_of(sweep / "study.db")).trials
 
 
 def test_a_search_is_kept_and_goes_on_to_more_trials(command: Command, sweep: Path) -> None:

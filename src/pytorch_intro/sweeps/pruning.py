@@ -11,7 +11,7 @@ from optuna.trial import Trial, TrialState
 
 from pytorch_intro.errors import PrunedError
 from pytorch_intro.run_folder import write_atomically
-from pytorch_intro.sweeps.search import FOLDER, made_pruner, storage_url
+from pytorch_intro.sweeps.search import FOLDER, made_pruner, storage_of
 from pytorch_intro.sweeps.sweep_folder import PRUNED, STUDY
 
 
@@ -39,7 +39,7 @@ class Pruning(Callback):
         file = self.run_dir.parent / STUDY
         if not trainer.is_global_zero or not file.exists():
             return
-        study = optuna.load_study(study_name="sweep", storage=storage_url(file), pruner=made_pruner(self.pruner))
+        study = optuna.load_study(study_name="sweep", storage=storage_of(file), pruner=made_pruner(self.pruner))
         trials = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
         mine = [trial for trial in trials if trial.user_attrs.get(FOLDER) == self.run_dir.name]
         self.trial = Trial(study, mine[-1]._trial_id) if mine else None

@@ -10,10 +10,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import TPESampler
+from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import NonNegativeInt, PositiveInt
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from pytorch_intro.check import check_value
 from pytorch_intro.errors import UserError, one_line
@@ -70,7 +72,7 @@ def open_study(runner: Runner, seed: int | None, pruner: BasePruner) -> Study:
     direction: Literal["maximize", "minimize"] = "maximize" if is_maximized(runner.settings.objective) else "minimize"
     try:
         study = optuna.create_study(
-            storage=storage_url(file), study_name="sweep", direction=direction, pruner=pruner, load_if_exists=True
+            storage=storage_of(file), study_name="sweep", direction=direction, pruner=pruner, load_if_exists=True
         )
     except (SQLAlchemyError, StorageInternalError) as error:
         raise UserError(
@@ -83,8 +85,9 @@ def open_study(runner: Runner, seed: int | None, pruner: BasePruner) -> Study:
     return study
 
 
-def storage_url(file: Path) -> str:
-    return f"sqlite:///{file.absolute()}"
+def storage_of(file: Path) -> RDBStorage:
+    """The studies in a file, which is opened for each access and closed again."""
+    return RDBStorage(f"sqlite:///{file.absolute()}", engine_kwargs={"poolclass": NullPool})
 
 
 def made_pruner(name: str | None) -> BasePruner:
