@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
@@ -157,7 +156,8 @@ class Runner:
             Of those that failed, why.
         """
         failed: dict[str, str] = {}
-        size = 1 if isinstance(self.launcher, BasicLauncher) else max(1, len(jobs))
+        # By its name: Hydra loads the modules of its launchers a second time when it looks for plugins.
+        size = 1 if type(self.launcher).__name__ == "BasicLauncher" else max(1, len(jobs))
         for first in range(0, len(jobs), size):
             failed |= self.launch_batch(jobs[first : first + size], base)
             if failed and self.settings.fail_fast:
