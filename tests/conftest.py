@@ -15,7 +15,6 @@ import os
 import resource
 import runpy
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -215,7 +214,7 @@ class Process:
         *arguments: str,
         launcher: Sequence[str] = (),
         variables: dict[str, str] | None = None,
-        largest_file: int = -1,
+        largest_file: int | None = None,
     ) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.out, self.err = (Path(self.folder.name, name) for name in ("out", "err"))
@@ -246,13 +245,14 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["lightning", "hydra", "torch.utils.tensorboard"])
 
 
-def run_command(command: list[str], out: Path, err: Path, variables: dict[str, str], largest_file: int) -> None:
+def run_command(command: list[str], out: Path, err: Path, variables: dict[str, str], largest_file: int | None) -> None:
     """A script, or a module, with its arguments, by a process that has nothing else to do."""
     os.setsid()
     for number, file in enumerate((out, err), 1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
     os.environ.update(variables)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     sys.argv = command
     if command[0] == TRAIN:
         runpy.run_path(TRAIN, run_name="__main__")
@@ -260,11 +260,10 @@ def run_command(command: list[str], out: Path, err: Path, variables: dict[str, s
         runpy.run_module(command[0], run_name="__main__", alter_sys=True)
 
 
-def wait_until(happened: Callable[[], bool], process: Process | subprocess.Popen[str]) -> None:
+def wait_until(happened: Callable[[], bool], process: Process) -> None:
     """Wait for something that a process does, or for its end."""
     while not happened() and process.returncode is None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.01)
+        process.wait(0.01)
 
 
 def epochs_trained(run: Path) -> int:
