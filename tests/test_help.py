@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import Command
 
 from pytorch_intro import entrypoint
@@ -35,6 +36,13 @@ def test_an_answer_about_the_command_imports_nothing_heavy(script: str, flags: l
     assert not set(HEAVY) & set(process.stderr.split())
     assert process.stdout
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_is_as_it_is_written(script: Command, name: str) -> None:
+    """It leaves none of the project's choices out, so that nothing is added to it."""
+    written = yaml.safe_load((CONFIG_DIR / f"{name}.yaml").read_text())["hydra"]["help"]["template"]
+    assert script(name, "--help").out == f"{written}\n"
 
 
 def test_help_names_every_choice_of_every_group_and_gives_five_examples(

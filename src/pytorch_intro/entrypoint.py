@@ -111,16 +111,19 @@ def print_help(config_name: str) -> None:
     Choices that the text does not name, such as files of one's own in conf/, are added to their group's paragraph.
     """
     template = OmegaConf.load(CONFIG_DIR / f"{config_name}.yaml").hydra.help.template
-    text = re.sub(r"^  ([a-z/]+)\b.*(?:\n {5,}\S.*)*", with_other_choices, template, flags=re.MULTILINE)
     with ended_by_closed_pipe():
-        print(text, flush=True)
+        print(re.sub(r"Choices .*?\n\n", with_other_choices, template, flags=re.DOTALL), flush=True)
 
 
-def with_other_choices(paragraph: re.Match[str]) -> str:
-    """The paragraph that begins with a group's name, and the choices of that group that it does not name."""
-    choices = sorted(path.stem for path in (CONFIG_DIR / paragraph[1]).glob("*.yaml"))
-    others = [choice for choice in choices if not re.search(rf"\b{choice}\b", paragraph[0])]
-    return "; ".join([paragraph[0], *others])
+def with_other_choices(text: re.Match[str]) -> str:
+    """Each paragraph that begins with a group's name, and the choices of that group that it does not name."""
+
+    def completed(paragraph: re.Match[str]) -> str:
+        choices = sorted(path.stem for path in (CONFIG_DIR / paragraph[1]).glob("*.yaml"))
+        others = [choice for choice in choices if not re.search(rf"\b{choice}\b", paragraph[0])]
+        return "; ".join([paragraph[0], *others])
+
+    return re.sub(r"^  ([a-z/]+)(?=\s).*(?:\n {5,}\S.*)*", completed, text[0], flags=re.MULTILINE)
 
 
 def order_flags() -> None:
