@@ -22,10 +22,12 @@ from pytorch_intro.paths import PROJECT
 
 @pytest.fixture(scope="module")
 def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run, copied elsewhere and exported."""
+    """The folder of a run, copied elsewhere and exported there."""
     run = tmp_path_factory.mktemp("exported") / "run"
     shutil.copytree(finished_run, run)
-    told = run_here("export", f"run={run}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.parent)
+        told = run_here("export", f"run={run}")
     assert re.search(r"model.onnx +agrees with PyTorch on 400 test images", told), told
     assert re.search(r"model.pt2 +agrees with PyTorch on 400 test images", told)
     assert re.search(r"images/s on the CPU: PyTorch [\d,]+, model.onnx [\d,]+, model.pt2 [\d,]+", told)

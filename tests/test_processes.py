@@ -114,6 +114,7 @@ def test_two_processes_train_as_one_does_with_the_same_batches(
     assert_same(folder / "trainer.max_epochs=1", alone)
     assert out.count("batches: 64 images a step, 32 on each of 2 devices") == 2
     assert out.count("data: ") == 2  # the second process repeats nothing
+    assert out.count("finished: ") == 1
     assert len(list(folder.parents[1].rglob("config.yaml"))) == 2
 
 
