@@ -52,13 +52,18 @@ $(VENV)/installed-test: requirements-test.txt
 	@$(call install,requirements-test.txt)
 	@touch $(VENV)/installed
 
+# Debian and Ubuntu keep what venv takes for its pip in a package of its own; pip itself can bring one there.
+HAS_PIP = $(RUN) -m pip --version >/dev/null 2>&1
+MAKE_VENV_WITHOUT_ENSUREPIP = { $(PYTHON) -m venv --without-pip $(VENV) && \
+	$(PYTHON) -m pip --python $(RUN) install --quiet --disable-pip-version-check pip; }
+
 define install
 	echo "installing $(1) into $(VENV), about 3 GB to download on Linux" && \
 	if command -v uv >/dev/null; then \
-		{ [ -x $(RUN) ] || uv venv --quiet --python $(PYTHON) $(VENV); } && \
+		{ [ -x $(RUN) ] || uv venv --quiet --seed --python $(PYTHON) $(VENV); } && \
 		uv pip install --quiet --compile-bytecode --python $(RUN) --require-hashes -r $(1); \
 	else \
-		{ [ -x $(RUN) ] || $(PYTHON) -m venv $(VENV); } && \
+		{ $(HAS_PIP) || $(PYTHON) -m venv $(VENV) >/dev/null || $(MAKE_VENV_WITHOUT_ENSUREPIP); } && \
 		$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1); \
 	fi && touch $@
 endef

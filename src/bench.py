@@ -14,12 +14,12 @@ def main(config: DictConfig) -> None:
     from lightning import Trainer, seed_everything
     from pydantic import PositiveInt
 
+    from pytorch_intro.atomic import write_atomically
     from pytorch_intro.benchmarks.workbench import Workbench, environment
     from pytorch_intro.build import build, build_classifier, build_optimization
     from pytorch_intro.classifier import Classifier
     from pytorch_intro.datamodule import DataModule
     from pytorch_intro.hardware import checked_hardware
-    from pytorch_intro.run_folder import write_atomically
     from pytorch_intro.trainer import build_trainer
 
     hardware = checked_hardware(config, {"seeds": PositiveInt})

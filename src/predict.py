@@ -10,9 +10,9 @@ from pytorch_intro.entrypoint import entrypoint
 
 @entrypoint("predict")
 def main(config: DictConfig) -> None:
+    from pytorch_intro.file_search import found_files
     from pytorch_intro.finished_run import FinishedRun
     from pytorch_intro.hardware import choose_accelerator
-    from pytorch_intro.image_files import found_files
     from pytorch_intro.loading import Predictor, loaded
     from pytorch_intro.predicting import Look, check_settings, predictions
     from pytorch_intro.prediction_report import PredictionReport

@@ -8,11 +8,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from pytorch_intro.atomic import write_atomically
 from pytorch_intro.checkpoint import AtomicCheckpointIO, give_second_name
 from pytorch_intro.errors import UserError
 from pytorch_intro.flat_config import flatten
 from pytorch_intro.paths import checked_name, new_run_dir
-from pytorch_intro.run_folder import RunFolder, write_atomically
+from pytorch_intro.run_folder import RunFolder
 
 
 def test_twenty_unnamed_runs_of_one_moment_have_twenty_folders(tmp_path: Path) -> None:

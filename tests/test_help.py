@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import Command
 
-from pytorch_intro import entrypoint
+from pytorch_intro import command_line
 from pytorch_intro.paths import CONFIG_DIR, PROJECT
 
 HEAVY = ["torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "matplotlib", "numpy", "pydantic"]
@@ -51,7 +51,7 @@ def test_help_names_every_choice_of_every_group_and_gives_five_examples(
     """Also those that are added to conf/, with no need to say so anywhere else."""
     conf = Path(shutil.copytree(CONFIG_DIR, tmp_path / "conf"))
     (conf / "optimizer" / "lion.yaml").write_text("_target_: lion.Lion\n")
-    monkeypatch.setattr(entrypoint, "CONFIG_DIR", conf)
+    monkeypatch.setattr(command_line, "CONFIG_DIR", conf)
     text = script("train", "--help").out
     named = dict(re.findall(r"^  ([a-z/]+)\s+(.*?)(?=^  \S|^$)", text, re.MULTILINE | re.DOTALL))
     for group in GROUPS:
@@ -70,7 +70,7 @@ def test_an_entrypoint_reads_at_a_glance(script: str) -> None:
 ALLOWED = {
     "hydra", "omegaconf", "antlr4", "pydantic", "pydantic_core", "annotated_types", "typing_inspection",
     "hydra_plugins", "tensorboard", "google", "absl", "attr", "filelock", "torch", "torchvision", "fsspec",
-    "pytorch_intro",
+    "numpy", "pytorch_intro",
     "boto3", "botocore", "s3transfer", "jmespath", "certifi", "urllib3",  # by tensorboard, where Ray has brought them
 }  # fmt: skip
 LIST_AT_FIRST_STEP = """

@@ -16,7 +16,7 @@ import torch
 from conftest import FORKS, write_images
 from filelock import FileLock
 
-from pytorch_intro import image_cache
+from pytorch_intro import image_cache, row_files
 from pytorch_intro.dataset import MappedDataset
 from pytorch_intro.decoder import Decoder
 from pytorch_intro.errors import UserError
@@ -252,7 +252,7 @@ def decode_slowly(folder: Path, seen: Path, pause: float, told: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Decoder, "__call__", slow)
-        patch.setattr(image_cache, "SAVE_EVERY", 0)
+        patch.setattr(row_files, "SAVE_EVERY", 0)
         images, rows = read(folder)
     told.write_text(f"{int(images.images.sum())} {len(rows)}")
 
@@ -368,15 +368,15 @@ def test_a_disk_that_is_too_full_is_told_before_anything_is_decoded(
 
 def test_a_disk_that_becomes_full_leaves_no_half_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor anything that keeps it full; afterwards, with room, all is well."""
-    original = image_cache.Rows.append
+    original = row_files.RowFiles.append
 
-    def full(self: image_cache.Rows, result: Any) -> None:
+    def full(self: row_files.RowFiles, result: Any) -> None:
         if self.done == 5:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         original(self, result)
 
     with monkeypatch.context() as patch:
-        patch.setattr(image_cache.Rows, "append", full)
+        patch.setattr(row_files.RowFiles, "append", full)
         with pytest.raises(UserError, match=r"data\.cache_dir: .*No space left.*data\.cache_dir=DIR"):
             read(folder)
     assert [path.suffix for path in (folder / ".cache").iterdir()] == [".lock"]

@@ -7,6 +7,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that it is there whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A file to write, beside its place; flushed to the disk and renamed at the end, or removed if anything fails."""

@@ -71,7 +71,7 @@ def build_classifier(
     try_network(network, datamodule.image_shape, num_classes)
     made = {"network": network, "num_classes": num_classes, "optimizer": optimizer, "scheduler": scheduler}
     if classifier.get("mirror") is None:
-        made["mirror"] = datamodule.flips
+        made["mirror"] = datamodule.augment.flips
     return build(classifier, "classifier", **made)
 
 

@@ -12,15 +12,14 @@ from lightning import LightningDataModule
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
 
-from pytorch_intro.augment import AlternatingFlip, RandomHorizontalFlip
+from pytorch_intro.augmentation import Augmentation, mix
 from pytorch_intro.dataset import Batch, ImageDataset, LiveDataset, MappedDataset, Part, already_a_batch
 from pytorch_intro.decoder import Resize, border
 from pytorch_intro.errors import UserError
 from pytorch_intro.hardware import device_memory
 from pytorch_intro.inspection import spread
-from pytorch_intro.normalize import Normalize, kept_statistics
+from pytorch_intro.normalize import Normalize, suitable_constants
 from pytorch_intro.reading import Reader
 from pytorch_intro.sampler import EpochBatches
 from pytorch_intro.seeding import seed_draws
@@ -120,7 +119,7 @@ class DataModule(LightningDataModule):
         self.splitting = Splitting(val_fraction, test_fraction, num_folds, fold, split_seed)
         self.mean = mean
         self.std = std
-        self.augment = nn.Sequential(*(augment or {}).values())
+        self.augment = Augmentation(augment or {})
         self.mixup_alpha = mixup_alpha
         self.cutmix_alpha = cutmix_alpha
         self.batch_size = batch_size
@@ -158,14 +157,23 @@ class DataModule(LightningDataModule):
             self.train_set = train
             self.val_set = val
             self.test_set = test
-            self.normalize = self.suitable_normalize()
+            self.mean, self.std = suitable_constants(train, self.mean, self.std)
+            self.normalize = Normalize(self.mean, self.std)
             self.mix = mix(len(self.classes), self.mixup_alpha, self.cutmix_alpha)
-            self.try_augment()
+            self.augment.try_on(self.image_shape)
             self.save_hyperparameters(self.inputs(), logger=False)  # into every checkpoint
             self.tell()
         if stage == "test" and self.test_set is None and (own_test := self.source.part("test")):
             check_classes(self.classes, own_test, "test")
             self.test_set = own_test
+
+    def serve(self, test_set: Part) -> None:
+        """Take these images for the test, in the place of setup; mean and std have to be given."""
+        assert self.mean is not None
+        assert self.std is not None
+        self.train_set = self.test_set = test_set  # so that setup, which Lightning calls, finds all there
+        self.image_shape, self.classes = test_set.dataset.image_shape, test_set.dataset.classes
+        self.normalize = Normalize(self.mean, self.std)
 
     def inputs(self) -> dict[str, Any]:
         """What images the network takes and what it tells of them, in plain values, for whoever has its weights alone.
@@ -185,14 +193,6 @@ class DataModule(LightningDataModule):
             "trained_on": hashlib.sha256(b"".join(part.tobytes() for part in rows)).hexdigest()[:16],
         }
 
-    @property
-    def flips(self) -> bool:
-        """Whether mirror images are images of the same class, as the augmentation has it."""
-        return any(
-            isinstance(module, AlternatingFlip) or (isinstance(module, RandomHorizontalFlip) and module.p > 0)
-            for module in self.augment
-        )
-
     def tell(self) -> None:
         """Say how many images there are, and for what."""
         channels, height, width = self.image_shape
@@ -203,32 +203,6 @@ class DataModule(LightningDataModule):
             f"data: {self.source.name}, {channels} x {height} x {width}, {len(self.classes)} classes; "
             f"training {len(self.train_set):,}, validation {val}, test {test}; {held}"
         )
-
-    def suitable_normalize(self) -> Normalize:
-        """With the constants given, or else those of the training images."""
-        if self.mean is None or self.std is None:
-            mean, std = kept_statistics(self.train_set)
-            self.mean = mean if self.mean is None else self.mean
-            self.std = std if self.std is None else self.std
-        channels = self.image_shape[0]
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) != channels:
-                raise UserError(
-                    f"data.{name}={list(values)}: the images have {channels} channel(s); give one value each, or null "
-                    "to have them computed"
-                )
-        return Normalize(self.mean, self.std)
-
-    def try_augment(self) -> None:
-        """Find out on black images, before the training, whether the augmentation goes with this shape."""
-        black = torch.zeros(2, *self.image_shape, dtype=torch.uint8)
-        with torch.random.fork_rng(devices=[]):
-            augmented = self.augment(black)
-        if augmented.shape != black.shape or augmented.dtype != black.dtype:
-            raise UserError(
-                f"data.augment: of images {tuple(black.shape)} {black.dtype} it makes {tuple(augmented.shape)} "
-                f"{augmented.dtype}; both have to be the same"
-            )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         is_one_batch = self.trainer is not None and self.trainer.overfit_batches  # type: ignore[attr-defined]
@@ -300,21 +274,9 @@ class DataModule(LightningDataModule):
         if self.trainer is None:
             return self.normalize(images), targets
         if self.trainer.training:
-            for module in self.augment:
-                if isinstance(module, AlternatingFlip):
-                    module.epoch = self.trainer.current_epoch
+            self.augment.set_epoch(self.trainer.current_epoch)
             images = self.augment(images)
         images = self.normalize(images)
         if self.trainer.training and self.mix:
             images, targets = self.mix(images, targets)
         return self.trainer.precision_plugin.convert_input(images), targets  # for 64-true, bf16-true and the like
-
-
-def mix(num_classes: int, mixup_alpha: float, cutmix_alpha: float) -> nn.Module | None:
-    """torchvision's MixUp (Zhang et al. 2018), CutMix (Yun et al. 2019), or one of them for each batch."""
-    chosen: list[nn.Module] = []
-    if mixup_alpha:
-        chosen.append(v2.MixUp(num_classes=num_classes, alpha=mixup_alpha))
-    if cutmix_alpha:
-        chosen.append(v2.CutMix(num_classes=num_classes, alpha=cutmix_alpha))
-    return v2.RandomChoice(chosen) if chosen else None

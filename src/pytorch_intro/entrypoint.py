@@ -1,40 +1,30 @@
-"""From the command line to an exit code: 0 done, 1 failed, 2 the user's mistake, 130 Ctrl-C, 143 SIGTERM."""
+"""What the scripts share: the config is composed, the task done, and an exit code told."""
 
 import functools
 import gc
 import logging
 import os
-import re
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import NoReturn
 
 import hydra
 from hydra._internal.hydra import Hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from pytorch_intro.errors import PrunedError, ended_by_closed_pipe, explain, leave
-from pytorch_intro.faults import explain_failure, told_once
+from pytorch_intro.claim import is_first_process
+from pytorch_intro.command_line import order_flags, print_help, quote_paths
+from pytorch_intro.errors import explain, leave
+from pytorch_intro.exit_codes import TRACEBACK, end_by_signals, exit_codes_of_errors, exit_codes_of_stops
+from pytorch_intro.faults import told_once
 from pytorch_intro.finished_run import recorded_run
 from pytorch_intro.flat_config import flatten
 from pytorch_intro.paths import CONFIG_DIR, PROJECT, new_run_dir, new_sweep_dir
-from pytorch_intro.run_folder import RunFolder, is_first_process
 
 Task = Callable[[DictConfig], object]
-
-SIGNALS = {signal.SIGTERM: 143}  # and their exit codes
-if sys.platform != "win32":
-    SIGNALS[signal.SIGUSR1] = 143  # SLURM's, before it ends a job
-PATHS = ("images", "run")  # settings that hold nothing else
-TRACEBACK = "HYDRA_FULL_ERROR"
 
 
 def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
@@ -105,52 +95,6 @@ def as_job(task: Task, traceback: str, failures: list[Exception]) -> Task:
     return job
 
 
-def print_help(config_name: str) -> None:
-    """Hydra's --help, without its search through all groups, which takes half a second.
-
-    Choices that the text does not name, such as files of one's own in conf/, are added to their group's paragraph.
-    """
-    template = OmegaConf.load(CONFIG_DIR / f"{config_name}.yaml").hydra.help.template
-    with ended_by_closed_pipe():
-        print(re.sub(r"Choices .*?\n\n", with_other_choices, template, flags=re.DOTALL), flush=True)
-
-
-def with_other_choices(text: re.Match[str]) -> str:
-    """Each paragraph that begins with a group's name, and the choices of that group that it does not name."""
-
-    def completed(paragraph: re.Match[str]) -> str:
-        choices = sorted(path.stem for path in (CONFIG_DIR / paragraph[1]).glob("*.yaml"))
-        others = [choice for choice in choices if not re.search(rf"\b{choice}\b", paragraph[0])]
-        return "; ".join([paragraph[0], *others])
-
-    return re.sub(r"^  ([a-z/]+)(?=\s).*(?:\n {5,}\S.*)*", completed, text[0], flags=re.MULTILINE)
-
-
-def order_flags() -> None:
-    """Let -m stand anywhere among the settings, and answer flags that Hydra does not have in one line."""
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
-    parser = get_args_parser()
-    parser.error = lambda message: leave(f"{message}; --help shows what can be said")  # type: ignore[method-assign]
-    parser.parse_args()
-
-
-def quote_paths() -> None:
-    """Let paths be of any characters, as the shell hands them over; Hydra's grammar has its own ideas of some."""
-    if {"-m", "--multirun"} & set(sys.argv):  # where commas part one value from another
-        return
-    for number, argument in enumerate(sys.argv):
-        key, _, value = argument.partition("=")
-        if key in PATHS and value[:1] not in ("'", '"'):
-            sys.argv[number] = f"{key}={quoted(value)}"
-
-
-def quoted(text: str) -> str:
-    """A text of any characters as a value in Hydra's grammar."""
-    # A backslash is doubled before a quotation mark alone, also before the one at the end.
-    escaped = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + (end[2] and "\\'"), text).replace("${", "\\${")
-    return f"'{escaped}'"
-
-
 def register_resolvers() -> None:
     """Teach the configs ${project:PATH}, ${new_run_dir:…}, ${new_sweep_dir:…} and ${recorded_run:…}.
 
@@ -211,51 +155,6 @@ def environment(variable: str, value: str) -> Iterator[None]:
             os.environ[variable] = before
 
 
-def end_by_signals() -> None:
-    """SIGTERM and SIGUSR1 end the program at once; in a training, Interruption lets it finish its step before."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for number in SIGNALS:
-        signal.signal(number, leave_by_signal)
-
-
-def leave_by_signal(number: int, frame: FrameType | None) -> NoReturn:
-    sys.exit(SIGNALS[signal.Signals(number)])
-
-
 def is_job(config: DictConfig) -> bool:
     """Whether this is a job of a sweep of trainings."""
     return HydraConfig.get().mode == RunMode.MULTIRUN and "sweep" in config
-
-
-@contextmanager
-def exit_codes_of_errors(config: DictConfig) -> Iterator[None]:
-    """Turn errors that there is a sentence for into that and an exit code."""
-    try:
-        yield
-    except PrunedError:  # of a training in processes of its own; the first has written it into the run's folder
-        sys.exit(0)
-    except Exception as error:
-        explained = explain_failure(error, config)
-        if explained is None:
-            raise
-        line, exit_code = explained
-        if exit_code == 2:
-            RunFolder(HydraConfig.get().runtime.output_dir).discard_unless_begun()
-        leave(line, traceback=os.environ[TRACEBACK] != "0", exit_code=exit_code)
-
-
-@contextmanager
-def exit_codes_of_stops() -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into their exit codes, before Hydra or Lightning make others of them."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except SystemExit as stop:
-        # Lightning answers Ctrl-C with exit code 1 and SIGTERM with a SystemExit of its own, whose code is 0.
-        if isinstance(stop.__context__, KeyboardInterrupt):
-            sys.exit(130)
-        if type(stop).__name__ == "SIGTERMException":
-            sys.exit(143)
-        raise

@@ -13,12 +13,13 @@ from hydra.core.hydra_config import HydraConfig
 from lightning import Trainer
 from omegaconf import DictConfig, ListConfig
 
+from pytorch_intro.atomic import write_atomically
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.datamodule import DataModule
 from pytorch_intro.errors import UserError
 from pytorch_intro.finished_run import FinishedRun
 from pytorch_intro.result import finite
-from pytorch_intro.run_folder import CONFUSION, write_atomically
+from pytorch_intro.run_folder import CONFUSION
 from pytorch_intro.scores import MOST_CLASSES, scores_of, worst_confusion
 
 Evaluation = dict[str, Any]

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.errors import UserError
 from pytorch_intro.paths import is_searched_for_runs
+from pytorch_intro.recorded_config import trusted_config
 from pytorch_intro.run_folder import BEST, Result, RunFolder
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class FinishedRun:
         check_value("allow", allow, Sequence[str])
         folder = RunFolder(path)
         self.path = folder.path
-        self.config = folder.trusted_config({"outputs": str(self.path.parent)}, allow, parts)
+        self.config = trusted_config(self.path, {"outputs": str(self.path.parent)}, allow, parts)
         checked_finished(self.path)
         self.result: Result = folder.result()
 

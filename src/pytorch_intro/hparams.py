@@ -11,7 +11,8 @@ from torch.utils.tensorboard.summary import hparams
 
 from pytorch_intro.checkpoint import BestAndLast
 from pytorch_intro.flat_config import flatten
-from pytorch_intro.run_folder import RunFolder, load_config
+from pytorch_intro.recorded_config import load_config
+from pytorch_intro.run_folder import RunFolder
 
 # Settings that say where and how, not what is trained.
 LEFT_OUT = ("name", "outputs", "run_dir", "overwrite", "resume", "allow", "sweep", "callbacks", "logger")

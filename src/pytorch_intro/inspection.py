@@ -15,7 +15,8 @@ from pytorch_intro.dataset import ImageDataset, Images
 from pytorch_intro.decoder import Decoder, as_array, shape_of
 from pytorch_intro.decoding import ALL_CORES, Seen, Work, as_label, seen
 from pytorch_intro.errors import UserError, one_line
-from pytorch_intro.image_files import ImageFiles, files_below
+from pytorch_intro.file_search import files_below
+from pytorch_intro.image_files import ImageFiles
 
 MOST_CLASSES = 1_000_000  # a label beyond is rather an identifier
 

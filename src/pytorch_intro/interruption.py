@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from torch import distributed
 
 from pytorch_intro.checkpoint import BestAndLast, can_be_saved
-from pytorch_intro.entrypoint import SIGNALS
+from pytorch_intro.exit_codes import SIGNALS
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +33,14 @@ class Interruption(Callback):
     def __init__(self) -> None:
         self.exit_code = 0
         self.earlier: dict[int, Any] = {}
+        self.processes: Any = None  # of this training, as a group that talks without the device
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the place of Lightning's handlers, which it removes itself after the training."""
         if threading.current_thread() is threading.main_thread():
             self.earlier = {number: signal.signal(number, self.on_signal) for number in EXIT_CODES}
+        if trainer.world_size > 1:
+            self.processes = distributed.new_group(backend="gloo")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         for number, handler in self.earlier.items():
@@ -52,22 +56,23 @@ class Interruption(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if can_be_saved(trainer, batch_idx) and self.is_over(trainer):
+        if can_be_saved(trainer, batch_idx) and self.is_over():
             if isinstance(trainer.checkpoint_callback, BestAndLast):
                 trainer.checkpoint_callback.save_last(trainer)
             self.stop(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.is_over(trainer):
+        if self.is_over():
             self.stop(trainer)
 
     on_train_end = on_train_epoch_start  # in both, the epoch before has been saved
 
-    def is_over(self, trainer: Trainer) -> bool:
+    def is_over(self) -> bool:
         """Whether a signal has come to this process, or to another one."""
-        if trainer.world_size > 1:
-            code = torch.tensor(self.exit_code, device=trainer.strategy.root_device)
-            self.exit_code = int(trainer.strategy.reduce(code, reduce_op="max"))
+        if self.processes:
+            code = torch.tensor(self.exit_code)  # on the host, which so need not wait for the device's step
+            distributed.all_reduce(code, distributed.ReduceOp.MAX, self.processes)
+            self.exit_code = int(code)
         return self.exit_code > 0
 
     def stop(self, trainer: Trainer) -> None:

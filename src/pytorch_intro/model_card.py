@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.datamodule import DataModule
+from pytorch_intro.markdown import in_cell, markdown_table
 from pytorch_intro.run_folder import REPORT, Result
 from pytorch_intro.scores import scores_of, worst_confusion
 
@@ -38,7 +39,7 @@ def model_card(config: DictConfig, result: Result, classifier: Classifier, datam
     kind = {1: "gray", 3: "RGB"}.get(channels, f"{channels}-channel")
     network = config.model["_target_"].rpartition(".")[2]
     rows = facts(result, classifier, datamodule)
-    table = "\n".join(f"| {name} | {in_cell(value)} |" for name, value in rows.items())
+    table = markdown_table(["", ""], rows.items())
     there = [name for name in REPORT if Path(config.run_dir, name).exists()]
     pictures = "".join(f"![{Path(name).stem.replace('_', ' ')}]({name})\n\n" for name in there)
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, lightning {lightning.__version__}"
@@ -52,8 +53,6 @@ def model_card(config: DictConfig, result: Result, classifier: Classifier, datam
 A {network} of {result["parameters"]:,} parameters that tells apart, in {kind} images of {height} x {width} pixels:
 {in_cell(", ".join(datamodule.classes))}.
 
-| | |
-|---|---|
 {table}
 
 {pictures}{USE}
@@ -65,11 +64,6 @@ A {network} of {result["parameters"]:,} parameters that tells apart, in {kind} i
 
 At commit {result["git_commit"] or "unknown"}, with {versions}. The whole config is in `config.yaml`.
 """
-
-
-def in_cell(text: str) -> str:
-    """A text with nothing in it that ends a cell of a Markdown table, or that UTF-8 does not know."""
-    return " ".join(text.split()).replace("|", "\\|").encode("utf-8", "replace").decode()
 
 
 def percent(share: float | None) -> str:

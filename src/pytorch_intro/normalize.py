@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pytorch_intro.atomic import atomic_write
 from pytorch_intro.dataset import LiveDataset, Part
+from pytorch_intro.errors import UserError
 
 CHUNK = 2**26  # bytes that are counted at a time
 ENOUGH = 10_000  # images, where each has to be made for it
@@ -41,6 +42,27 @@ class Normalize(nn.Module):
         """What was normalised, (N, C, H, W) float, as uint8 again."""
         scale, offset = self.scale.to(images.device), self.offset.to(images.device)
         return ((images.float() - offset) / scale).round().clamp(0, 255).to(torch.uint8)
+
+
+def suitable_constants(
+    images: Part, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation as they are given, or else those of the training images.
+
+    Raises:
+        UserError: if there is not one for each channel.
+    """
+    if mean is None or std is None:
+        own_mean, own_std = kept_statistics(images)
+        mean, std = own_mean if mean is None else mean, own_std if std is None else std
+    channels = images.dataset.image_shape[0]
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) != channels:
+            raise UserError(
+                f"data.{name}={list(values)}: the images have {channels} channel(s); give one value each, or null to "
+                "have them computed"
+            )
+    return mean, std
 
 
 def kept_statistics(images: Part) -> tuple[list[float], list[float]]:

@@ -15,9 +15,10 @@ from pytorch_intro.dataset import ImageDataset, Images, LiveDataset
 from pytorch_intro.decoder import Decoder, Resize
 from pytorch_intro.decoding import ALL_CORES, seen, suitable_decoder
 from pytorch_intro.errors import UserError
+from pytorch_intro.file_search import fingerprint, is_searched
 from pytorch_intro.hardware import memory
 from pytorch_intro.image_cache import ImageCache
-from pytorch_intro.image_files import ImageFiles, fingerprint, is_searched
+from pytorch_intro.image_files import ImageFiles
 from pytorch_intro.inspection import (
     class_names,
     files_of,

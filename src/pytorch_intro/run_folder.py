@@ -4,42 +4,33 @@ import json
 import logging
 import os
 import shutil
-import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from pytorch_intro.atomic import atomic_write
+from pytorch_intro.atomic import write_atomically
+from pytorch_intro.claim import HOLDER, LOCK, claimed, is_first_process
 from pytorch_intro.errors import UserError, one_line
-from pytorch_intro.flat_config import flatten
-from pytorch_intro.foreign_config import check_foreign
+from pytorch_intro.flat_config import differences, flatten
+from pytorch_intro.recorded_config import CONFIG, UNCOMPARED, load_config, trusted_config
 
 log = logging.getLogger(__name__)
 
 Result = dict[str, Any]
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
-LOCK, HOLDER, REPLACED = ".lock", ".holder", ".replaced"
+REPLACED = ".replaced"
 REPORT = (CURVES, CONFUSION, MISTAKES) = ("curves.png", "confusion_matrix.png", "mistakes.png")
 # By a run and by what is done with it, besides logs.
 WRITTEN = (
-    "config.yaml", "result.json", "checkpoints", "tensorboard", "csv", "README.md", "eval.json", *REPORT,
+    CONFIG, "result.json", "checkpoints", "tensorboard", "csv", "README.md", "eval.json", *REPORT,
     "predictions.csv", "predictions.png", "export", "error.txt", "pruned.txt",
 )  # fmt: skip
-PARTS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "classifier")  # of its config
-# Settings that say nothing about a run.
-UNCOMPARED = ("overwrite", "resume", "outputs", "allow", "run_dir", "sweep", "name")
-
-
-class OccupiedError(UserError):
-    """Another process is at work in a folder."""
 
 
 class RunFolder:
@@ -51,7 +42,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.config_file = self.path / "config.yaml"
+        self.config_file = self.path / CONFIG
         self.result_file = self.path / "result.json"
         self.checkpoints = self.path / "checkpoints"
         self.replaced = self.path / REPLACED
@@ -71,39 +62,17 @@ class RunFolder:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep other processes out; the system gives the folder free when this one ends, however it does.
-
-        Raises:
-            UserError: if another one is at work here, or if nothing can be written.
-        """
+        """Keep other processes out, as claim.py has it; leave the folder as it was if nothing comes of the run."""
         if not is_first_process():
             yield
             return
-        from filelock import FileLock, Timeout  # 50 ms, which --help need not wait for
-
-        holder, lock = self.path / HOLDER, FileLock(self.path / LOCK, timeout=patience())
-        try:
-            lock.acquire()
-            write_atomically(holder, f"process {os.getpid()} on {socket.gethostname()}")
-        except Timeout:
-            who = holder.read_text() if holder.exists() else "another process"
-            raise OccupiedError(
-                f"{self.path}: {who} is training here; wait for it to end, or give this run another name"
-            ) from None
-        except OSError as error:
-            if not self.result_file.exists():  # else it can be told all the same
-                raise UserError(
-                    f"{self.path}: nothing can be written there ({error.strerror}); choose another place by outputs=DIR"
-                ) from error
-        try:
-            yield
-        except Exception:
-            self.give_up_unless_saved()
-            raise
-        finally:
-            if lock.is_locked:
-                holder.unlink(missing_ok=True)
-                lock.release()
+        is_finished = self.result_file.exists()  # and can be told, if nothing else
+        with claimed(self.path, "run", patience(), is_read_only=is_finished):
+            try:
+                yield
+            except Exception:
+                self.give_up_unless_saved()
+                raise
 
     def recorded_config(self, config: DictConfig) -> DictConfig:
         """The config that the run in this folder was started with, if that is to be carried on: resume=DIR.
@@ -121,31 +90,7 @@ class RunFolder:
             raise UserError(f"resume={config.resume}: that run has its own config; leave out {' '.join(others)}")
         kept = ("resume", "outputs", "allow", "sweep")
         now = {"overwrite": False, **{setting: config[setting] for setting in kept}}
-        return self.trusted_config(now, config.allow)
-
-    def trusted_config(
-        self, now: dict[str, Any], allow: Sequence[str], parts: Sequence[str] | None = None
-    ) -> DictConfig:
-        """The config that the run in this folder was started with, wherever the folder lies by now.
-
-        Args:
-            now: Settings that take the place of the recorded ones.
-            allow: Packages, modules or objects of the user's own that it may name.
-            parts: Names those of its parts that are to be used, if not all are; the others are left out.
-
-        Raises:
-            UserError: if there is no run here, or if its config names what it may not.
-        """
-        recorded = load_config(self.config_file)
-        for part in PARTS:
-            if not isinstance(recorded.get(part), DictConfig):
-                raise UserError(f"{self.config_file}: {part} in it holds no settings; choose another folder")
-        merged = cast(DictConfig, OmegaConf.merge(recorded, now, {"run_dir": str(self.path)}))
-        unused = [name for name in merged if isinstance(merged.get(name), DictConfig) and name not in (parts or merged)]
-        for name in unused:
-            del merged[name]
-        check_foreign(merged, self.path, allow, str(self.config_file))
-        return merged
+        return trusted_config(self.path, now, config.allow)
 
     def recorded_result(self, config: DictConfig) -> Result | None:
         """The result, if this config has been run here to its end.
@@ -157,9 +102,9 @@ class RunFolder:
             return None
         if not is_first_process():  # the first tells the difference to another config
             return self.result() if self.result_file.exists() else None
-        if differences := _differences(load_config(self.config_file), config):
+        if different := differences(flatten(load_config(self.config_file)), flatten(config), UNCOMPARED):
             raise UserError(
-                f"{self.path} holds a run with another config ({'; '.join(differences)}); "
+                f"{self.path} holds a run with another config ({'; '.join(different)}); "
                 "give this one another name, or overwrite=true to start anew"
             )
         return self.result() if self.result_file.exists() else None
@@ -241,26 +186,6 @@ class RunFolder:
             write_atomically(self.result_file, json.dumps(result, indent=2) + "\n")
 
 
-def load_config(file: Path) -> DictConfig:
-    """The config that a run was started with.
-
-    Raises:
-        UserError: if there is none, or none that can be read.
-    """
-    try:
-        config = OmegaConf.load(file)
-        OmegaConf.to_container(config)
-    except FileNotFoundError:
-        raise UserError(
-            f"{file}: there is no such file, so {file.parent} holds no run; choose another folder"
-        ) from None
-    except (OSError, YAMLError, OmegaConfBaseException, RecursionError, ValueError) as error:
-        raise UserError(f"{file}: it cannot be read ({one_line(error)}); choose another folder") from error
-    if not isinstance(config, DictConfig) or "seed" not in config:
-        raise UserError(f"{file}: it is no config of a run; choose another folder")
-    return config
-
-
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
@@ -272,26 +197,3 @@ def remove(path: Path) -> None:
 def patience() -> float:
     """Seconds to wait for a folder that is another's: a process of a machine that was lost may live on for a while."""
     return 20.0 if HydraConfig.get().mode == RunMode.MULTIRUN else 0.0
-
-
-def is_first_process() -> bool:
-    """Whether this is the only process of a run, or the first of several on as many devices, which writes for all.
-
-    By what Lightning, torchrun or SLURM have set.
-    """
-    ranks = ("RANK",) if "RANK" in os.environ else ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
-    return all(os.environ.get(name, "0") == "0" for name in ranks)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that it is there whole or not at all."""
-    with atomic_write(path) as file:
-        file.write(text.encode())
-
-
-def _differences(recorded: Any, config: DictConfig) -> list[str]:
-    """Dotted keys whose values differ, with both values; some say nothing about a run."""
-    before, now = flatten(recorded), flatten(config)
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    keys = [key for key in changed if key.partition(".")[0] not in UNCOMPARED]
-    return [f"{key}: {before.get(key, 'absent')} there, {now.get(key, 'absent')} here" for key in keys]

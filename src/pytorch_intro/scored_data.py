@@ -1,6 +1,7 @@
 """The images that a finished run is scored on: its own test images, or others of the same classes."""
 
 import logging
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,6 @@ from pytorch_intro.datamodule import DataModule
 from pytorch_intro.errors import UserError
 from pytorch_intro.finished_run import FinishedRun
 from pytorch_intro.inspection import spread
-from pytorch_intro.normalize import Normalize
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +22,8 @@ def recorded_data(run: FinishedRun) -> DataModule:
     Raises:
         UserError: if it cannot be had, or is not what it was.
     """
-    check_nodes(run.config.data, "data", {})
     inputs = run.inputs
-    datamodule: DataModule = build(run.config.data, "data", mean=inputs["mean"], std=inputs["std"])
+    datamodule = built(run, mean=inputs["mean"], std=inputs["std"])
     datamodule.setup("fit")
     datamodule.setup("test")
     now = datamodule.inputs()
@@ -46,11 +45,9 @@ def other_data(run: FinishedRun) -> DataModule:
     Raises:
         UserError: if they cannot be had, or are of other classes.
     """
-    check_nodes(run.config.data, "data", {})
     inputs = run.inputs
     channels, *size = inputs["image_shape"]
-    same = {name: inputs[name] for name in ("mean", "std", "resize")} | {"image_size": size}
-    datamodule: DataModule = build(run.config.data, "data", **same)
+    datamodule = built(run, **{name: inputs[name] for name in ("mean", "std", "resize")}, image_size=size)
     source = datamodule.source
     source.reader.channels = channels
     part = source.part("test") if source.has("test") else source.part("train")
@@ -66,9 +63,14 @@ def other_data(run: FinishedRun) -> DataModule:
     images.classes = known
     which = "of its test" if source.has("test") else "for it has no test of its own"
     log.info("data: %s, %s images, %s", source.name, f"{len(part):,}", which)
-    datamodule.train_set = datamodule.test_set = part  # so that setup, which Lightning calls, finds all there
-    datamodule.image_shape, datamodule.classes = images.image_shape, known
-    datamodule.normalize = Normalize(inputs["mean"], inputs["std"])
+    datamodule.serve(part)
+    return datamodule
+
+
+def built(run: FinishedRun, **inputs: Any) -> DataModule:
+    """The run's data, with those values that the network was trained on in the place of its settings."""
+    check_nodes(run.config.data, "data", {})
+    datamodule: DataModule = build(run.config.data, "data", **inputs)
     return datamodule
 
 

@@ -17,7 +17,7 @@ from pytorch_intro.build import build, build_classifier, build_optimization
 from pytorch_intro.fashion_mnist import FashionMNIST
 from pytorch_intro.hardware import choose_hardware
 from pytorch_intro.paths import PROJECT
-from pytorch_intro.run_folder import load_config
+from pytorch_intro.recorded_config import load_config
 from pytorch_intro.trainer import build_trainer
 
 

@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import FashionMNIST
 
+from pytorch_intro.augmentation import mix
 from pytorch_intro.benchmarks.workbench import Figures, Workbench, compared
-from pytorch_intro.datamodule import DataModule, mix
+from pytorch_intro.datamodule import DataModule
 from pytorch_intro.dataset import Images, MappedDataset, already_a_batch
 from pytorch_intro.image_files import ImageFolder
 from pytorch_intro.reading import Reader

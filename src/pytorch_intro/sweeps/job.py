@@ -10,11 +10,12 @@ from contextlib import suppress
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pytorch_intro.entrypoint import quoted
+from pytorch_intro.claim import OccupiedError
+from pytorch_intro.command_line import quoted
 from pytorch_intro.errors import PrunedError, one_line
 from pytorch_intro.faults import explain_failure
 from pytorch_intro.paths import PROJECT
-from pytorch_intro.run_folder import OccupiedError, RunFolder, remove
+from pytorch_intro.run_folder import RunFolder, remove
 from pytorch_intro.sweeps.sweep_folder import ERROR, PRUNED, SweepFolder, first_line
 
 STOPPED = (130, 143)  # exit codes of what was ended from outside

@@ -9,8 +9,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
+from pytorch_intro.atomic import write_atomically
 from pytorch_intro.errors import PrunedError
-from pytorch_intro.run_folder import write_atomically
 from pytorch_intro.sweeps.search import FOLDER, made_pruner, storage_of
 from pytorch_intro.sweeps.sweep_folder import PRUNED, STUDY
 

@@ -14,8 +14,8 @@ from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray
 from omegaconf import DictConfig, OmegaConf, open_dict
 from ray.exceptions import RayError
 
-from pytorch_intro.entrypoint import end_by_signals
 from pytorch_intro.errors import UserError, one_line
+from pytorch_intro.exit_codes import end_by_signals
 from pytorch_intro.sweeps.job import LostError
 
 PATIENCE = 30.0  # seconds for a cluster to answer

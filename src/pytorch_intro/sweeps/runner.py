@@ -15,12 +15,14 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pytorch_intro.check import check_value
-from pytorch_intro.entrypoint import environment, quoted
+from pytorch_intro.command_line import quoted
+from pytorch_intro.entrypoint import environment
 from pytorch_intro.errors import UserError, leave, one_line
 from pytorch_intro.flat_config import flatten
 from pytorch_intro.hardware import checked_hardware
 from pytorch_intro.paths import PROJECT
-from pytorch_intro.run_folder import UNCOMPARED, RunFolder, remove
+from pytorch_intro.recorded_config import UNCOMPARED
+from pytorch_intro.run_folder import RunFolder, remove
 from pytorch_intro.sweeps.job import LostError
 from pytorch_intro.sweeps.objective import Objective
 from pytorch_intro.sweeps.plan import Job, Plan

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytorch_intro.run_folder import write_atomically
+from pytorch_intro.atomic import write_atomically
+from pytorch_intro.markdown import markdown_table
 from pytorch_intro.sweeps.objective import is_maximized
 from pytorch_intro.sweeps.sweep_folder import Outcome, Record, SweepFolder
 
@@ -208,8 +209,3 @@ def shortened(value: str) -> str:
 def aligned(lines: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  " + "  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-
-
-def markdown_table(names: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [names, ["---"] * len(names), *lines]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)

@@ -6,15 +6,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pytorch_intro.atomic import write_atomically
+from pytorch_intro.claim import LOCK, claimed
 from pytorch_intro.errors import UserError, one_line
-from pytorch_intro.run_folder import REPLACED, UNCOMPARED, Result, RunFolder, remove, write_atomically
+from pytorch_intro.flat_config import differences
+from pytorch_intro.recorded_config import UNCOMPARED
+from pytorch_intro.run_folder import REPLACED, Result, RunFolder, remove
 from pytorch_intro.sweeps.plan import Job, Plan
 
 Status = Literal["finished", "failed", "pruned", "unfinished"]
 
 ERROR, PRUNED = "error.txt", "pruned.txt"  # in a job's folder; their first line says why
 STUDY = "study.db"  # of a search
-RUNNING, WRITING = ".running.lock", ".sweep.lock"
+WRITING = ".sweep.lock"
 
 
 class Record(NamedTuple):
@@ -64,25 +68,11 @@ class SweepFolder:
         Raises:
             UserError: if another process runs a sweep here, or if nothing can be written.
         """
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.path / RUNNING, timeout=0)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise UserError(
-                f"{self.path}: another process is running this sweep; wait for it to end, or give this one another name"
-            ) from None
-        except OSError as error:
-            raise UserError(
-                f"{self.path}: nothing can be written there ({error.strerror}); choose another place by outputs=DIR"
-            ) from error
-        try:
-            yield
+            with claimed(self.path, "sweep"):
+                yield
         finally:
-            lock.release()
-            if {path.name for path in self.path.iterdir()} <= {RUNNING, WRITING}:
+            if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {LOCK, WRITING}:
                 remove(self.path)
 
     @contextmanager
@@ -141,14 +131,9 @@ class SweepFolder:
     def check_base(self, before: Record, base: dict[str, Any], swept: Sequence[str]) -> None:
         """Compare what the jobs have in common with what was recorded, but for keys that are swept from now on."""
         swept = [key for key in swept if key not in before.swept]
-        differences = [
-            f"{key}: {before.base.get(key, 'absent')} there, {base.get(key, 'absent')} here"
-            for key in {**before.base, **base}
-            if before.base.get(key) != base.get(key) and not belongs_to(key, [*swept, *UNCOMPARED])
-        ]
-        if differences:
+        if different := differences(before.base, base, [*swept, *UNCOMPARED]):
             raise UserError(
-                f"{self.path} holds a sweep with another config ({'; '.join(differences)}); give this one another "
+                f"{self.path} holds a sweep with another config ({'; '.join(different)}); give this one another "
                 "name, or overwrite=true to start anew"
             )
 
@@ -194,11 +179,6 @@ class SweepFolder:
         self.replaced.mkdir()
         for path in there:
             path.rename(self.replaced / path.name)
-
-
-def belongs_to(key: str, parts: Sequence[str]) -> bool:
-    """Whether a dotted key is one of these settings or in one of these groups, which overrides may write +group."""
-    return any(f"{key}.".startswith(f"{part.lstrip('+~').replace('/', '.')}.") for part in parts)
 
 
 def first_line(file: Path) -> str:
