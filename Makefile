@@ -52,21 +52,25 @@ $(VENV)/installed-test: requirements-test.txt
 	@$(call install,requirements-test.txt)
 	@touch $(VENV)/installed
 
-# Debian and Ubuntu keep what venv takes for its pip in a package of its own; pip itself can bring one there.
-HAS_PIP = $(RUN) -m pip --version >/dev/null 2>&1
-MAKE_VENV_WITHOUT_ENSUREPIP = { $(PYTHON) -m venv --without-pip $(VENV) && \
-	$(PYTHON) -m pip --python $(RUN) install --quiet --disable-pip-version-check pip; }
-
 define install
-	echo "installing $(1) into $(VENV), about 3 GB to download on Linux" && \
-	if command -v uv >/dev/null; then \
-		{ [ -x $(RUN) ] || uv venv --quiet --seed --python $(PYTHON) $(VENV); } && \
-		uv pip install --quiet --compile-bytecode --python $(RUN) --require-hashes -r $(1); \
-	else \
-		{ $(HAS_PIP) || $(PYTHON) -m venv $(VENV) >/dev/null || $(MAKE_VENV_WITHOUT_ENSUREPIP); } && \
-		$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1); \
-	fi && touch $@
+	{ $(ENVIRONMENT); } && echo "installing $(1) into $(VENV), about 3 GB to download on Linux" && \
+	$(INSTALL) --require-hashes -r $(1) && touch $@
 endef
+
+ifneq ($(shell command -v uv 2>/dev/null),)
+ENVIRONMENT = [ -x $(RUN) ] || uv venv --quiet --seed --python $(PYTHON) $(VENV)
+INSTALL     = uv pip install --quiet --compile-bytecode --python $(RUN)
+else
+ENVIRONMENT = $(RUN) -m pip --version >/dev/null 2>&1 || \
+	{ $(IS_NEW_ENOUGH) && { $(PYTHON) -m venv $(VENV) >/dev/null || $(WITHOUT_ENSUREPIP); }; }
+INSTALL     = $(RUN) -m pip install --quiet --disable-pip-version-check
+endif
+
+IS_NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.version_info < (3, 10) and sys.exit("error: $(PYTHON) is Python " + \
+	sys.version.split()[0] + ", and 3.10 or newer is needed; name one, as in PYTHON=python3.12")'
+# Debian and Ubuntu keep what venv takes for its pip in a package of its own; pip itself can bring one there.
+WITHOUT_ENSUREPIP = { $(PYTHON) -m venv --without-pip $(VENV) && \
+	$(PYTHON) -m pip --python $(RUN) install --quiet --disable-pip-version-check pip; }
 
 lock:  ## resolve the requirements anew (needs uv); add ARGS=--upgrade for newer versions
 	@uv pip compile --quiet $(LOCK) pyproject.toml --all-extras --group test -o requirements-test.txt $(ARGS)

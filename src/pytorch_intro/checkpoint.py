@@ -16,6 +16,7 @@ from pydantic import Field
 
 from pytorch_intro.atomic import atomic_write
 from pytorch_intro.errors import UserError
+from pytorch_intro.processes import highest
 from pytorch_intro.run_folder import BEST, LAST, PREVIOUS, REPLACED, remove
 
 
@@ -96,7 +97,7 @@ class BestAndLast(Checkpoint):
     ) -> None:
         if self.every_n_minutes is None or not can_be_saved(trainer, batch_idx):
             return
-        if trainer.strategy.broadcast(time.monotonic() - self.saved_at > 60 * self.every_n_minutes):
+        if highest(time.monotonic() - self.saved_at > 60 * self.every_n_minutes):
             self.save_last(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

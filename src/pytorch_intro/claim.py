@@ -1,4 +1,4 @@
-"""Who may write in a folder: one run or sweep at a time, and of its processes the first."""
+"""Who may write in a folder: one run or sweep at a time."""
 
 import os
 import socket
@@ -51,12 +51,3 @@ def claimed(folder: Path, what: str, patience: float = 0.0, is_read_only: bool =
         if lock.is_locked:
             holder.unlink(missing_ok=True)
             lock.release()
-
-
-def is_first_process() -> bool:
-    """Whether this is the only process of a run, or the first of several on as many devices, which writes for all.
-
-    By what Lightning, torchrun or SLURM have set.
-    """
-    ranks = ("RANK",) if "RANK" in os.environ else ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
-    return all(os.environ.get(name, "0") == "0" for name in ranks)

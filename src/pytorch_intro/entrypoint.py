@@ -15,7 +15,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from pytorch_intro.claim import is_first_process
 from pytorch_intro.command_line import order_flags, print_help, quote_paths
 from pytorch_intro.errors import explain, leave
 from pytorch_intro.exit_codes import TRACEBACK, end_by_signals, exit_codes_of_errors, exit_codes_of_stops
@@ -23,6 +22,7 @@ from pytorch_intro.faults import told_once
 from pytorch_intro.finished_run import recorded_run
 from pytorch_intro.flat_config import flatten
 from pytorch_intro.paths import CONFIG_DIR, PROJECT, new_run_dir, new_sweep_dir
+from pytorch_intro.processes import is_first_process
 
 Task = Callable[[DictConfig], object]
 

@@ -7,13 +7,12 @@ import threading
 from types import FrameType
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from torch import distributed
 
 from pytorch_intro.checkpoint import BestAndLast, can_be_saved
 from pytorch_intro.exit_codes import SIGNALS
+from pytorch_intro.processes import highest
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +32,11 @@ class Interruption(Callback):
     def __init__(self) -> None:
         self.exit_code = 0
         self.earlier: dict[int, Any] = {}
-        self.processes: Any = None  # of this training, as a group that talks without the device
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the place of Lightning's handlers, which it removes itself after the training."""
         if threading.current_thread() is threading.main_thread():
             self.earlier = {number: signal.signal(number, self.on_signal) for number in EXIT_CODES}
-        if trainer.world_size > 1:
-            self.processes = distributed.new_group(backend="gloo")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         for number, handler in self.earlier.items():
@@ -69,11 +65,9 @@ class Interruption(Callback):
 
     def is_over(self) -> bool:
         """Whether a signal has come to this process, or to another one."""
-        if self.processes:
-            code = torch.tensor(self.exit_code)  # on the host, which so need not wait for the device's step
-            distributed.all_reduce(code, distributed.ReduceOp.MAX, self.processes)
-            self.exit_code = int(code)
-        return self.exit_code > 0
+        if code := highest(self.exit_code):  # else nothing is set, for a signal may have come meanwhile
+            self.exit_code = code
+        return code > 0
 
     def stop(self, trainer: Trainer) -> None:
         where = "nothing is saved"

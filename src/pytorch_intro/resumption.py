@@ -11,8 +11,8 @@ import torch
 
 from pytorch_intro.atomic import atomic_write
 from pytorch_intro.checkpoint import is_log
-from pytorch_intro.claim import is_first_process
 from pytorch_intro.errors import UserError, one_line
+from pytorch_intro.processes import is_first_process
 from pytorch_intro.run_folder import BEST, LAST, PREVIOUS
 
 log = logging.getLogger(__name__)

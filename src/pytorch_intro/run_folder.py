@@ -14,9 +14,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.atomic import write_atomically
-from pytorch_intro.claim import HOLDER, LOCK, claimed, is_first_process
+from pytorch_intro.claim import HOLDER, LOCK, claimed
 from pytorch_intro.errors import UserError, one_line
 from pytorch_intro.flat_config import differences, flatten
+from pytorch_intro.processes import is_first_process
 from pytorch_intro.recorded_config import CONFIG, UNCOMPARED, load_config, trusted_config
 
 log = logging.getLogger(__name__)

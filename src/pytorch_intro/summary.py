@@ -9,8 +9,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from pytorch_intro.claim import is_first_process
 from pytorch_intro.paths import PROJECT
+from pytorch_intro.processes import is_first_process
 from pytorch_intro.run_folder import REPORT, Result, RunFolder
 
 FILES = (*REPORT, "checkpoints/best.ckpt", "README.md")  # to look at
