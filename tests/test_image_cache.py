@@ -379,7 +379,7 @@ def test_a_disk_that_becomes_full_leaves_no_half_cache(folder: Path, monkeypatch
         patch.setattr(row_files.RowFiles, "append", full)
         with pytest.raises(UserError, match=r"data\.cache_dir: .*No space left.*data\.cache_dir=DIR"):
             read(folder)
-    assert [path.suffix for path in (folder / ".cache").iterdir()] == [".lock"]
+    assert {path.suffix for path in (folder / ".cache").iterdir()} <= {".lock"}
     assert len(read(folder)[0]) == 12
 
 
