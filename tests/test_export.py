@@ -14,8 +14,10 @@ import pytest
 import torch
 from conftest import Command, run_here, sample_datamodule
 from PIL import Image
+from torch import Tensor, nn
 
 from pytorch_intro import exporting
+from pytorch_intro.errors import UserError
 from pytorch_intro.loading import Predictor, load_run
 from pytorch_intro.paths import PROJECT
 
@@ -110,6 +112,23 @@ def test_a_model_that_disagrees_is_not_written(
     assert re.search(r"error: model.onnx: it disagrees with PyTorch on \d+ test images", answer.err)
     assert [path.name for path in (run_copy / "export").iterdir()] == ["labels.json"]
     assert not list(run_copy.glob(".export*"))
+
+
+class Branching(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        logits = images.flatten(1)[:, :10]
+        return logits if logits.sum() > 0 else -logits
+
+
+def test_a_network_that_cannot_be_exported_is_told_with_the_reason_in_one_line(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    """Why, as torch found it, and not which of the exporter's steps that was."""
+    predictor = Predictor(load_run(finished_run))
+    predictor.network.network = Branching()
+    with pytest.raises(UserError, match=r"model: Branching cannot be exported \(.*data-dependent.*\); choose") as error:
+        exporting.save(predictor, tmp_path)
+    assert "\n" not in str(error.value)
 
 
 def test_missing_packages_are_named(script: Command, run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

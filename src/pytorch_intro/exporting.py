@@ -74,8 +74,13 @@ def save(predictor: Predictor, folder: Path) -> None:
             assert onnx is not None
             onnx.save(folder / ONNX)
     except (RuntimeError, torch.onnx.errors.OnnxExporterError, torch._dynamo.exc.TorchDynamoException) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(f"model: {network} cannot be exported ({reason}); choose a network without branches") from error
+        cause: BaseException = error
+        while cause.__cause__:  # the exporter's own message tells of its steps
+            cause = cause.__cause__
+        reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+        raise UserError(
+            f"model: {network} cannot be exported ({reason}); choose a network without branches, or a newer torch"
+        ) from error
 
 
 @contextmanager
