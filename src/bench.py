@@ -39,10 +39,10 @@ def main(config: DictConfig) -> None:
         return build_trainer(in_folder.trainer, in_folder.callbacks, in_folder.logger, hardware)
 
     parts = (make_datamodule, make_classifier, make_trainer)
-    figures = build(config.bench, "bench")(Workbench(hardware["accelerator"], config.outputs, *parts))
+    file = Path(config.run_dir) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.json"
+    figures = build(config.bench, "bench")(Workbench(hardware["accelerator"], file, *parts))
 
     figures |= environment(hardware["accelerator"]) | {"config": OmegaConf.to_container(config, resolve=True)}
-    file = Path(config.run_dir) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.json"
     write_atomically(file, json.dumps(figures, indent=2))
     print(f"figures: {file}")
 

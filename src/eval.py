@@ -28,7 +28,7 @@ def main(config: DictConfig) -> float | None:
 
     evaluation = evaluation_of(run, trainer, datamodule)
     show(evaluation)
-    record(evaluation, run.path)
+    record(evaluation, run.path, is_other="data" in given)
     return evaluation["test/accuracy"]
 
 

@@ -109,6 +109,7 @@ def test_other_images_of_the_same_classes_are_scored_by_name(script: Command, ru
     assert support == {"Sneaker": 3, "Bag": 2, "Coat": 2}
     assert scores["images"] == 7
     assert "7 images, for it has no test of its own" in answer.out
+    assert "confusion_matrix_of_others.png" in answer.out  # beside the one that the model card shows
 
 
 def test_images_of_other_classes_are_refused(script: Command, run_copy: Path, tmp_path: Path) -> None:

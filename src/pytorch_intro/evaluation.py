@@ -19,7 +19,7 @@ from pytorch_intro.datamodule import DataModule
 from pytorch_intro.errors import UserError
 from pytorch_intro.finished_run import FinishedRun
 from pytorch_intro.result import finite
-from pytorch_intro.run_folder import CONFUSION
+from pytorch_intro.run_folder import CONFUSION, CONFUSION_OF_OTHERS
 from pytorch_intro.scores import MOST_CLASSES, scores_of, worst_confusion
 
 Evaluation = dict[str, Any]
@@ -60,16 +60,21 @@ def evaluation_of(run: FinishedRun, trainer: Trainer, datamodule: DataModule) ->
     }
 
 
-def record(evaluation: Evaluation, folder: Path) -> None:
-    """Write eval.json and confusion_matrix.png into the run's folder, and say so."""
+def record(evaluation: Evaluation, folder: Path, is_other: bool) -> None:
+    """Write eval.json and the confusion matrix into the run's folder, and say so.
+
+    Args:
+        is_other: Whether other images than the run's own were scored, of which its model card shows the matrix.
+    """
     from pytorch_intro.pictures import save
     from pytorch_intro.report import confusion_of
 
     matrix = torch.tensor(evaluation["confusion_matrix"])
-    save(confusion_of(matrix, list(evaluation["classes"]), evaluation["data"]), folder / CONFUSION)
+    picture = CONFUSION_OF_OTHERS if is_other else CONFUSION
+    save(confusion_of(matrix, list(evaluation["classes"]), evaluation["data"]), folder / picture)
     write_atomically(folder / "eval.json", json.dumps(evaluation, indent=2) + "\n")
     written = os.path.relpath(folder)
-    print(f"\nwritten: {written}/eval.json, {written}/{CONFUSION}")
+    print(f"\nwritten: {written}/eval.json, {written}/{picture}")
 
 
 def show(evaluation: Evaluation) -> None:

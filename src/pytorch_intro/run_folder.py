@@ -27,10 +27,11 @@ Result = dict[str, Any]
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 REPLACED = ".replaced"
 REPORT = (CURVES, CONFUSION, MISTAKES) = ("curves.png", "confusion_matrix.png", "mistakes.png")
+CONFUSION_OF_OTHERS = "confusion_matrix_of_others.png"
 # By a run and by what is done with it, besides logs.
 WRITTEN = (
     CONFIG, "result.json", "checkpoints", "tensorboard", "csv", "README.md", "eval.json", *REPORT,
-    "predictions.csv", "predictions.png", "export", "error.txt", "pruned.txt",
+    CONFUSION_OF_OTHERS, "predictions.csv", "predictions.png", "export", "error.txt", "pruned.txt",
 )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,7 @@ class AccuracyBenchmark:
         seconds = {name: [run["seconds"] for run in some] for name, some in runs.items()}
         print("from the shell to the tested result")
         times = compared("seconds", "s", **seconds)
-        picture = Path(workbench.outputs) / "bench" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.png"
+        picture = workbench.file.with_suffix(".png")
         draw(runs, picture)
         print(f"picture: {picture}")
         return {"runs": runs, **times}

@@ -4,8 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from datetime import datetime
-from pathlib import Path
 
 from pytorch_intro.benchmarks.workbench import Figures, Workbench
 from pytorch_intro.errors import UserError
@@ -27,7 +25,7 @@ class AllBenchmarks:
         figures: Figures = {}
         for name, arguments in self.benchmarks.items():
             print(f"\nbench={name}", flush=True)
-            folder = Path(workbench.outputs) / "bench" / "all" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{name}"
+            folder = workbench.file.with_suffix("") / name
             device = f"trainer.accelerator={workbench.device}"
             command = [sys.executable, str(PROJECT / "src" / "bench.py"), f"bench={name}", device, *arguments]
             if subprocess.run([*command, f"outputs={folder}"]).returncode:

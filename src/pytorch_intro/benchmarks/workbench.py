@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import lightning
@@ -29,14 +30,14 @@ class Workbench:
 
     Attributes:
         device: cuda, mps or cpu.
-        outputs: The folder of the figures.
+        file: Will hold the figures; what else is kept has its name.
         make_datamodule: A new one, set up for training.
         make_classifier: A new one, untrained.
         make_trainer: A new one, that writes into a folder.
     """
 
     device: str
-    outputs: str
+    file: Path
     make_datamodule: Callable[[], DataModule]
     make_classifier: Callable[[DataModule], Classifier]
     make_trainer: Callable[[str], Trainer]
