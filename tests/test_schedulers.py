@@ -1,18 +1,21 @@
 """The learning rate's course over a training."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch.optim import SGD
+from torch.optim.lr_scheduler import LRScheduler
 
 from pytorch_intro.errors import UserError
-from pytorch_intro.schedulers import constant, one_cycle
+from pytorch_intro.schedulers import constant, linear, one_cycle
+
+Schedule = Callable[..., LRScheduler]
 
 
-def course(make: object, total_steps: float, **settings: float) -> list[float]:
+def course(make: Schedule, total_steps: float, **settings: float) -> list[float]:
     """The learning rate of each step, for a peak of 0.4."""
-    assert callable(make)
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
     scheduler = make(optimizer, total_steps, **settings)
     rates = []
@@ -49,11 +52,19 @@ def test_one_cycle_rises_to_the_optimizer_s_rate_and_falls_to_nearly_nothing() -
     assert rates[-1] < 0.001 * 0.4
 
 
+def test_linear_goes_up_and_down_straight() -> None:
+    rates = course(linear, 20, warmup_fraction=0.2)
+    assert rates[:5] == pytest.approx([0.4 * k / 5 for k in range(1, 6)])
+    assert rates[5:] == pytest.approx([0.4 * (1 - k / 16) for k in range(1, 16)])
+
+
 @pytest.mark.parametrize("total_steps", range(1, 10))
-def test_one_cycle_is_defined_for_the_shortest_trainings(total_steps: int) -> None:
-    assert all(0 < rate <= 0.4 for rate in course(one_cycle, total_steps, warmup_fraction=0.25))
+@pytest.mark.parametrize("schedule", [linear, one_cycle])
+def test_schedules_are_defined_for_the_shortest_trainings(schedule: Schedule, total_steps: int) -> None:
+    assert all(0 < rate <= 0.4 for rate in course(schedule, total_steps, warmup_fraction=0.25))
 
 
-def test_one_cycle_needs_an_end() -> None:
+@pytest.mark.parametrize("schedule", [linear, one_cycle])
+def test_a_schedule_needs_an_end(schedule: Schedule) -> None:
     with pytest.raises(UserError, match="max_epochs"):
-        course(one_cycle, math.inf)
+        course(schedule, math.inf)

@@ -19,7 +19,6 @@ from pytorch_intro.benchmarks.tried import (
     UnsureViews,
     WhitenedCNN,
     Whitening,
-    linear_decay,
 )
 from pytorch_intro.build import build_classifier, build_optimization
 from pytorch_intro.classifier import Classifier
@@ -149,15 +148,3 @@ def test_the_harder_part_of_a_batch_is_trained_on() -> None:
     loss = classifier.training_step(batch, 0)
     assert classifier.train_metrics.images == 10
     assert loss > losses.mean()
-
-
-def test_linear_decay_goes_up_and_down_straight() -> None:
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = linear_decay(optimizer, total_steps=20, warmup_fraction=0.2)
-    rates = []
-    for _ in range(20):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    assert rates[5:] == pytest.approx([1 - k / 16 for k in range(1, 16)])

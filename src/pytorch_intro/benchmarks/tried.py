@@ -10,8 +10,6 @@ from lightning.pytorch.callbacks import Callback
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, unfold
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.dataset import Batch
@@ -204,17 +202,3 @@ class UnsureViews(Classifier):
         unsure = best - second < self.margin
         logits[unsure] = (logits[unsure] + self.network(images[unsure].flip(-1)).float()) / 2
         return logits
-
-
-def linear_decay(
-    optimizer: Optimizer, total_steps: float, warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.25
-) -> LRScheduler:
-    """Straight up to the optimizer's learning rates, and straight down to nothing; arguments as of one_cycle."""
-    warmup_steps = warmup_fraction * total_steps
-
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / (warmup_steps + 1)
-        return (total_steps - step) / (total_steps - warmup_steps)
-
-    return LambdaLR(optimizer, factor)
