@@ -1,5 +1,7 @@
 """Every file in conf/ composes, fits the signatures that it is meant for, and becomes the object that it describes."""
 
+import re
+
 import pytest
 import torch
 from conftest import compose
@@ -48,13 +50,24 @@ def test_every_choice_fits_its_signature_and_becomes_an_object(group: str, choic
         assert build_classifier(config.classifier, config.model, datamodule, *optimization)
 
 
+@pytest.mark.parametrize("names", ["", "flip"])
+@pytest.mark.parametrize(("group", "choice"), [pair for pair in CHOICES if pair[0] in ("data", "experiment")])
+def test_every_data_set_and_recipe_takes_other_augmentations(group: str, choice: str, names: str) -> None:
+    """No setting is left of those that it would have by itself."""
+    choose = f"{group}={choice}"
+    config = compose(choose, *NEEDS.get(choose, []), f"data/augment=[{names}]")
+    check(OmegaConf.merge(config, {"trainer": ON_CPU}))
+    assert list(config.data.augment) == names.split()
+
+
 @pytest.mark.parametrize("names", [*([name] for name in AUGMENTATIONS), AUGMENTATIONS, []], ids=str)
 def test_augmentations_are_chosen_by_a_list_in_its_order(names: list[str], images: torch.Tensor) -> None:
     """Each alone, all and none; none changes shape, dtype or range of the images."""
     config = compose("data=sample", f"data/augment=[{','.join(names)}]")
     check(config.data)
     datamodule = build(config.data, "data")
-    assert list(config.data.augment) == names
-    assert len(datamodule.augment) == len(names)
+    keys = list(dict.fromkeys(re.sub(r"_\d+$", "", name) for name in names))  # crop_4 is a crop
+    assert list(config.data.augment) == keys
+    assert len(datamodule.augment) == len(keys)
     augmented = datamodule.augment(images)
     assert (augmented.shape, augmented.dtype) == (images.shape, images.dtype)

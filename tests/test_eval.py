@@ -17,6 +17,7 @@ from pytorch_intro.classifier import Classifier
 from pytorch_intro.errors import UserError
 from pytorch_intro.finished_run import recorded_run
 from pytorch_intro.loading import Transforms, load_run
+from pytorch_intro.sweeps.sweep_folder import Record, SweepFolder
 
 
 def evaluation(folder: Path) -> dict[str, Any]:
@@ -121,18 +122,46 @@ def test_images_of_other_classes_are_refused(script: Command, run_copy: Path, tm
     assert not (run_copy / "eval.json").exists()
 
 
+def test_more_classes_than_are_told_one_by_one_are_scored_as_a_whole(
+    script: Command, run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytorch_intro.classifier.MOST_CLASSES", 9)
+    answer = script("eval", f"run={run_copy}", "trainer.accelerator=cpu")
+    assert answer.code == 0, answer.err
+    result = json.loads((run_copy / "result.json").read_text())
+    assert evaluation(run_copy)["test/accuracy"] == result["test/accuracy"]
+    assert "classes" not in evaluation(run_copy)
+    assert f"{result['test/accuracy']:.2%}" in answer.out
+
+
+def test_what_a_run_recorded_is_not_taken_out(script: Command, run_copy: Path) -> None:
+    answer = script("eval", f"run={run_copy}", "~trainer.accelerator")
+    assert answer.code == 2
+    assert answer.err == "error: ~trainer.accelerator: what the run recorded cannot be taken out; set it to null\n"
+
+
+def change_result(run: Path, values: dict[str, float]) -> None:
+    file = run / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
 def test_latest_is_the_run_that_was_finished_last_and_a_sweep_gives_its_best(run_copy: Path, tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
     for name, accuracy, finished in (("sweeps/rates/a", 0.5, 30), ("sweeps/rates/b", 0.9, 10), ("other", 0.7, 20)):
         shutil.copytree(run_copy, outputs / name)
-        file = outputs / name / "result.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"val/accuracy": accuracy}))
-        os.utime(file, (finished, finished))
+        change_result(outputs / name, {"val/accuracy": accuracy})
+        os.utime(outputs / name / "result.json", (finished, finished))
+    shutil.copytree(run_copy, outputs / "tried")  # the newest, by trainer.fast_dev_run: it has no weights
+    (outputs / "tried" / "checkpoints" / "best.ckpt").unlink()
     (outputs / "bench" / "x").mkdir(parents=True)
     shutil.copy(run_copy / "result.json", outputs / "bench" / "x")  # the newest, and no run of the user's
     assert recorded_run("latest", str(outputs)) == str(outputs / "sweeps" / "rates" / "a")
     assert recorded_run(str(outputs / "sweeps" / "rates"), str(outputs)) == str(outputs / "sweeps" / "rates" / "b")
     assert recorded_run("other", str(outputs)) == str(outputs / "other")
+    for name, loss in (("a", 0.3), ("b", 0.4)):
+        change_result(outputs / "sweeps" / "rates" / name, {"val/loss": loss})
+    SweepFolder(outputs / "sweeps" / "rates").write(Record("val/loss", {}, [], {}))
+    assert recorded_run(str(outputs / "sweeps" / "rates"), str(outputs)) == str(outputs / "sweeps" / "rates" / "a")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,18 @@ import torch
 from conftest import Command, sample_datamodule
 from PIL import Image, ImageOps
 
+from pytorch_intro.decoder import Decoder, Resize
 from pytorch_intro.loading import Predictor, load_run
+from pytorch_intro.predicting import Look
+
+
+@pytest.mark.parametrize(("resize", "inverted"), [("crop", True), ("stretch", True), ("pad", False)])
+def test_negatives_are_shown_by_a_picture_s_own_borders(resize: Resize, inverted: bool) -> None:
+    """A wide picture, dark on light; what is added to it tells nothing."""
+    look = Look(Decoder((28, 28), 1, resize), "auto", trained_border=0.0)
+    picture = Image.new("L", (300, 120), 255)
+    picture.paste(0, (100, 40, 200, 80))
+    assert look(picture)[1] is inverted
 
 
 @pytest.fixture

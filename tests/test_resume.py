@@ -215,16 +215,20 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
 
 
 def test_a_run_is_carried_on_by_its_folder_alone(command: Command, tmp_path: Path, whole_runs: WholeRuns) -> None:
-    """Also where the folder was moved to; settings beside it are refused."""
+    """Also where the folder was moved to, whatever it is called; settings beside it are refused.
+
+    The result tells the command that began it, which repeats it.
+    """
     whole = whole_runs(*SMALL)
     with killed_at(9):
         command(*SMALL, "name=killed")
-    moved = tmp_path / "moved"
+    moved = tmp_path / "lr=0.1, moved (again)"
     (tmp_path / "outputs" / "killed").rename(moved)
     refused = command(f"resume={moved}", "seed=1")
     assert (refused.code, "leave out seed=1" in refused.err) == (2, True), refused.err
     assert command(f"resume={moved}").code == 0
     assert_same_run(whole, moved)
+    assert json.loads((moved / "result.json").read_text())["command"].startswith(f"python src/train.py {SMALL[0]}")
     assert "finished before" in command(f"resume={moved}").out
     assert command(f"resume={tmp_path}").code == 2
 

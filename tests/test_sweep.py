@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -26,6 +27,13 @@ class Broken(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.unless.exists():
             raise RuntimeError("it is broken")
+
+
+class Remover(Callback):
+    """Removes the sweep's folder when the training ends."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        shutil.rmtree(Path(trainer.default_root_dir).parent)
 
 
 @pytest.fixture
@@ -108,6 +116,12 @@ def test_another_config_in_the_same_sweep_is_refused_with_the_difference(
     assert "there" in answer.err
     assert (sweep / "sweep.json").read_text() == record
     assert len(list(sweep.glob("*/result.json"))) == 2
+
+
+def test_a_sweep_whose_folder_is_removed_ends_in_one_line(command: Command, sweep: Path) -> None:
+    answer = command("-m", *FEW, "seed=0,1", "+callbacks.remover._target_=test_sweep.Remover")
+    assert answer.code == 1
+    assert answer.err.splitlines()[-1] == f"error: {sweep}: somebody has removed the sweep's folder; say the same again"
 
 
 def test_a_sweep_that_another_process_is_running_is_refused(command: Command, sweep: Path) -> None:

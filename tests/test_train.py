@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from pytorch_intro import fashion_mnist
+from pytorch_intro.claim import claimed
 from pytorch_intro.epoch_log import EpochLog
 from pytorch_intro.paths import CONFIG_DIR
 
@@ -155,6 +157,20 @@ def test_a_finished_run_answers_at_once_and_changes_nothing(command: Command, tm
     assert "finished before" in answer.out
     changed = {path.name for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert changed <= {"train.log", ".lock"}
+
+
+def test_a_second_process_is_refused_and_takes_nothing_from_the_first(command: Command, tmp_path: Path) -> None:
+    """Also before the first has begun its run, when it still reads its images."""
+    folder = tmp_path / "outputs" / "first"
+    with claimed(folder, "run"):
+        (folder / "train.log").write_text("of the first\n")
+        refused = command(*SAMPLE, "name=first")
+        assert (folder / "train.log").read_text().startswith("of the first\n")
+        again = command(*SAMPLE, "name=first")
+    for answer in (refused, again):
+        assert answer.code == 2
+        assert answer.err.startswith(f"error: {folder}: process {os.getpid()} on ")
+        assert answer.err.endswith(" is at work on this run; wait for it to end, or give this one another name\n")
 
 
 def test_another_config_in_the_same_folder_is_refused_and_overwrite_starts_anew(

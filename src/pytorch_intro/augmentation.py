@@ -15,10 +15,15 @@ class Augmentation(nn.Sequential):
 
     Args:
         modules: By the names that they have in conf/data/augment.
+
+    Raises:
+        UserError: if an AlternatingFlip is not the first, where the pixels that it draws by are unaltered.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         super().__init__(*modules.values())
+        if any(isinstance(module, AlternatingFlip) for module in list(self)[1:]):
+            raise UserError(f"data.augment: alternating_flip has to be the first of {', '.join(modules)}")
 
     @property
     def flips(self) -> bool:

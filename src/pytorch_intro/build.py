@@ -47,7 +47,11 @@ def build_optimization(
         UserError: if one of them refuses a value.
     """
     make_optimizer, make_scheduler = build(optimizer, "optimizer"), build(scheduler, "scheduler")
-    endless = trainer is not None and trainer.max_epochs == trainer.max_steps == -1
+    endless = (
+        trainer is not None
+        and trainer.max_steps == -1
+        and (trainer.max_epochs == -1 or (trainer.max_epochs is None and trainer.max_time is not None))
+    )
     key, node = "optimizer", optimizer
     try:
         stand_in = make_optimizer([torch.nn.Parameter(torch.zeros(1))])

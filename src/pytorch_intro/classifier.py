@@ -155,7 +155,7 @@ class Classifier(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the sums of an epoch that was interrupted."""
         if self.trainer.training:
-            self.train_metrics.go_on(checkpoint["train_metrics"][self.trainer.global_rank])
+            self.train_metrics.go_on(checkpoint["train_metrics"], self.trainer.global_rank, self.trainer.world_size)
 
 
 def add(metrics: EpochMetrics, logits: Tensor, targets: Tensor) -> None:

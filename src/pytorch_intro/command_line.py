@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from pytorch_intro.errors import ended_by_closed_pipe, leave
 from pytorch_intro.paths import CONFIG_DIR
 
-PATHS = ("images", "run")  # settings that hold nothing else
+PATHS = ("images", "run", "resume", "outputs", "data.root", "data.labels", "data.cache_dir")
 
 
 def print_help(config_name: str) -> None:
@@ -47,7 +47,8 @@ def quote_paths() -> None:
         return
     for number, argument in enumerate(sys.argv):
         key, _, value = argument.partition("=")
-        if key in PATHS and value[:1] not in ("'", '"'):
+        is_written_for_hydra = value[:1] in ("'", '"') or value == "null" or value.startswith("${")
+        if key in PATHS and not is_written_for_hydra:
             sys.argv[number] = f"{key}={quoted(value)}"
 
 

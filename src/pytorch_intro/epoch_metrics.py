@@ -49,7 +49,11 @@ class EpochMetrics(Metric):
         torch.distributed.all_gather_object(sums, mine)
         return sums
 
-    def go_on(self, sums: dict[str, Tensor]) -> None:
-        """Go on from what this process had gathered."""
-        for name, value in sums.items():
+    def go_on(self, sums: list[dict[str, Tensor]], rank: int, world_size: int) -> None:
+        """Go on from what the processes had gathered; where there are as many as then, each from its own."""
+        if len(sums) != world_size:
+            zeros = {name: torch.zeros_like(value) for name, value in sums[0].items()}
+            total = {name: torch.stack([mine[name] for mine in sums]).sum(dim=0) for name in zeros}
+            sums = [total, *[zeros] * (world_size - 1)]
+        for name, value in sums[rank].items():
             setattr(self, name, value.to(self.device))

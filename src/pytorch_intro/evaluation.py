@@ -1,7 +1,6 @@
 """What src/eval.py tells of a run: eval.json, a picture of the confusion matrix, a table."""
 
 import json
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +15,11 @@ from omegaconf import DictConfig, ListConfig
 from pytorch_intro.atomic import write_atomically
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.datamodule import DataModule
-from pytorch_intro.errors import UserError
 from pytorch_intro.finished_run import FinishedRun
+from pytorch_intro.paths import shown_path
 from pytorch_intro.result import finite
 from pytorch_intro.run_folder import CONFUSION, CONFUSION_OF_OTHERS
-from pytorch_intro.scores import MOST_CLASSES, scores_of, worst_confusion
+from pytorch_intro.scores import scores_of, worst_confusion
 
 Evaluation = dict[str, Any]
 
@@ -40,16 +39,19 @@ def on_one_device(trainer: DictConfig, given: Sequence[str]) -> None:
 
 
 def evaluation_of(run: FinishedRun, trainer: Trainer, datamodule: DataModule) -> Evaluation:
-    """The content of eval.json, of a trainer that has tested the run's weights on the data's test images."""
+    """The content of eval.json, of a trainer that has tested the run's weights on the data's test images.
+
+    Of more than MOST_CLASSES classes, without what is told of each.
+    """
     classifier = cast(Classifier, trainer.lightning_module)
-    if classifier.measured is None:
-        raise UserError(f"data: {len(datamodule.classes)} classes; up to {MOST_CLASSES} are scored one by one")
-    scores = scores_of(classifier.measured, datamodule.classes)
+    assert datamodule.test_set
+    scores = scores_of(classifier.measured, datamodule.classes) if classifier.measured else {}
+    images = sum(map(sum, scores["confusion_matrix"])) if scores else len(datamodule.test_set)
     metrics = {name: finite(value.item()) for name, value in trainer.callback_metrics.items()}
     return {
         "run": run.result["name"],
         "data": datamodule.source.name,
-        "images": sum(map(sum, scores["confusion_matrix"])),
+        "images": images,
         **{name: value for name, value in metrics.items() if name.startswith("test/")},
         **scores,
         "device": str(trainer.strategy.root_device),
@@ -69,25 +71,28 @@ def record(evaluation: Evaluation, folder: Path, is_other: bool) -> None:
     from pytorch_intro.pictures import save
     from pytorch_intro.report import confusion_of
 
-    matrix = torch.tensor(evaluation["confusion_matrix"])
-    picture = CONFUSION_OF_OTHERS if is_other else CONFUSION
-    save(confusion_of(matrix, list(evaluation["classes"]), evaluation["data"]), folder / picture)
+    written = ["eval.json"]
+    if "confusion_matrix" in evaluation:
+        matrix = torch.tensor(evaluation["confusion_matrix"])
+        written.append(CONFUSION_OF_OTHERS if is_other else CONFUSION)
+        save(confusion_of(matrix, list(evaluation["classes"]), evaluation["data"]), folder / written[-1])
     write_atomically(folder / "eval.json", json.dumps(evaluation, indent=2) + "\n")
-    written = os.path.relpath(folder)
-    print(f"\nwritten: {written}/eval.json, {written}/{picture}")
+    print(f"\nwritten: {', '.join(shown_path(folder / name) for name in written)}")
 
 
 def show(evaluation: Evaluation) -> None:
     """Print the scores of each class and of all."""
-    classes = evaluation["classes"]
+    classes = evaluation.get("classes", {})
     width = max(map(len, (*classes, "test/accuracy")))
     print(f"\n{evaluation['run']} on {evaluation['images']:,} images of {evaluation['data']}")
-    print(f"  {'':<{width}}  precision  recall      f1  support")
+    if classes:
+        print(f"  {'':<{width}}  precision  recall      f1  support")
     for name, scores in classes.items():
         precision, recall, f1, support = (scores[score] for score in ("precision", "recall", "f1", "support"))
         print(f"  {name:<{width}}  {precision:>9.2%}{recall:>8.2%}{f1:>8.2%}  {support:>7,}")
     print(f"\n  {'test/accuracy':<{width}}  {evaluation['test/accuracy']:.2%}")
     loss = evaluation["test/loss"]
     print(f"  {'test/loss':<{width}}  {'infinite, or no number' if loss is None else f'{loss:.4f}'}")
-    print(f"  {'ece':<{width}}  {evaluation['ece']:.4f}  (how far probabilities are from what they promise)")
-    print(f"  {worst_confusion(evaluation)}")
+    if classes:
+        print(f"  {'ece':<{width}}  {evaluation['ece']:.4f}  (how far probabilities are from what they promise)")
+        print(f"  {worst_confusion(evaluation)}")

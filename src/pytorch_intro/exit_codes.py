@@ -12,6 +12,7 @@ from typing import NoReturn
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from pytorch_intro.claim import OccupiedError
 from pytorch_intro.errors import PrunedError, leave
 from pytorch_intro.faults import explain_failure
 from pytorch_intro.run_folder import RunFolder
@@ -46,7 +47,7 @@ def exit_codes_of_errors(config: DictConfig) -> Iterator[None]:
         if explained is None:
             raise
         line, exit_code = explained
-        if exit_code == 2:
+        if exit_code == 2 and not isinstance(error, OccupiedError):  # the folder is another's
             RunFolder(HydraConfig.get().runtime.output_dir).discard_unless_begun()
         leave(line, traceback=os.environ[TRACEBACK] != "0", exit_code=exit_code)
 

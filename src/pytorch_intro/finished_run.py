@@ -23,8 +23,7 @@ def recorded_run(run: str | None, outputs: str) -> str:
     """The folder of a finished run: this one, one of this name, the newest, or the best of a sweep.
 
     Args:
-        run: A folder; or a name in outputs; or latest; or the folder of a sweep, of which the run with the highest
-            val/accuracy is taken.
+        run: A folder; or a name in outputs; or latest; or the folder of a sweep, of which the best is taken.
 
     Raises:
         UserError: if there is none, or none that is finished.
@@ -49,23 +48,32 @@ def checked_finished(folder: Path) -> Path:
 
 
 def newest(outputs: Path) -> Path:
-    """The run that was finished last, those of sweeps included."""
-    files = sorted(outputs.rglob("result.json"))
-    finished = [file.parent for file in files if is_searched_for_runs(file.parent.relative_to(outputs))]
+    """The run that was finished last and has weights, those of sweeps included."""
+    folders = [file.parent for file in sorted(outputs.rglob("result.json"))]
+    finished = [
+        folder
+        for folder in folders
+        if is_searched_for_runs(folder.relative_to(outputs)) and (folder / "checkpoints" / BEST).exists()
+    ]
     if not finished:
         raise UserError(f"run=latest: there is no finished run in {outputs}; python src/train.py makes one")
     return max(finished, key=lambda folder: (folder / "result.json").stat().st_mtime)
 
 
 def best_of_sweep(folder: Path) -> Path:
-    """The run with the highest val/accuracy of those in a folder, the first of equals."""
+    """The run that is best by the sweep's objective, the first of equals."""
+    from pytorch_intro.sweeps.objective import is_maximized
+    from pytorch_intro.sweeps.sweep_folder import SweepFolder
+
+    record = SweepFolder(folder).record()
+    objective = record.objective if record else "val/accuracy"
     finished = [file.parent for file in sorted(folder.glob("*/result.json"))]
     if not finished:
         raise UserError(f"run={folder}: it holds no finished run, and is none; choose another folder, or run=latest")
-    scores = {path: RunFolder(path).result()["val/accuracy"] for path in finished}
+    scores = {path: RunFolder(path).result()[objective] for path in finished}
     if None in scores.values():
         raise UserError(f"run={folder}: its runs have no validation to choose the best by; give the folder of one")
-    return max(finished, key=lambda path: scores[path])
+    return (max if is_maximized(objective) else min)(finished, key=lambda path: scores[path])
 
 
 class FinishedRun:
@@ -168,11 +176,17 @@ def with_settings_given(recorded: DictConfig, config: DictConfig, parts: Sequenc
 
     Returns:
         The keys that were given.
+
+    Raises:
+        UserError: if one is to be deleted.
     """
     keys = [text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task]
     chosen = [key for key in keys if key in parts]
     for key in chosen:
         recorded[key] = config[key]
+    for key in keys:
+        if key.startswith("~") and (part := key[1:].partition(".")[0]) in parts and part not in chosen:
+            raise UserError(f"{key}: what the run recorded cannot be taken out; set it to null")
     for key in keys:
         if "." in key and key.partition(".")[0] in parts:
             OmegaConf.update(recorded, key, OmegaConf.select(config, key), merge=False, force_add=True)

@@ -161,7 +161,8 @@ def device_name(accelerator: str) -> str:
 
 def memory() -> int:
     """Bytes of memory that may be used: the machine's, or what a container is limited to."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    known = hasattr(os, "sysconf")  # not on Windows, where 8 GB are taken for granted
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else 2**33]
     for file in CONTAINER_LIMITS:
         with suppress(OSError, ValueError):  # there is none, or it is "max"
             limits.append(int(file.read_text()))

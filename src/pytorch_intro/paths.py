@@ -58,6 +58,14 @@ def checked_name(name: str) -> str:
     return name
 
 
+def shown_path(path: str | Path) -> str:
+    """A path as it is told: from the working directory, unless that is on another drive."""
+    try:
+        return os.path.relpath(path)
+    except ValueError:
+        return str(path)
+
+
 def is_searched_for_runs(path: Path) -> bool:
     """Whether a folder, told from the outputs, may be a run's: no benchmark's, and none that was put aside."""
     return path.parts[:1] != ("bench",) and not any(part.startswith(".") for part in path.parts)

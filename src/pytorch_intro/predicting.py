@@ -68,7 +68,7 @@ class Look:
     Args:
         decoder: Of the run.
         invert: Whether to show negatives; auto: where gray training images had dark borders and the picture has a light
-            one, or the reverse.
+            one, or the reverse; never where borders are added to pictures.
         trained_border: How bright the training images' borders were, from 0 to 1.
 
     Raises:
@@ -94,7 +94,7 @@ class Look:
     def is_inverted(self, pixels: np.ndarray) -> bool:
         if isinstance(self.invert, bool):
             return self.invert
-        if self.decoder.channels != 1 or DARK < self.trained_border < LIGHT:
+        if self.decoder.channels != 1 or self.decoder.resize == "pad" or DARK < self.trained_border < LIGHT:
             return False
         return (self.trained_border >= LIGHT) != (border(pixels) > 0.5)
 

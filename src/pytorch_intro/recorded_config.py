@@ -1,9 +1,11 @@
 """The config.yaml of a run, read again: by who began it, or where its folder has come from elsewhere."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -15,6 +17,19 @@ CONFIG = "config.yaml"
 PARTS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "classifier")  # of its config
 # Settings that say nothing about a run.
 UNCOMPARED = ("overwrite", "resume", "outputs", "allow", "run_dir", "sweep", "name")
+
+
+def with_command(config: DictConfig) -> str:
+    """A config as YAML, below the command that it was composed for."""
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    command = shlex.join(["python", "src/train.py", *given])
+    return f"# {' '.join(command.split())}\n{OmegaConf.to_yaml(config)}"
+
+
+def recorded_command(folder: Path) -> str:
+    """The command that began the run in this folder, and repeats it."""
+    with (folder / CONFIG).open() as file:
+        return file.readline().removeprefix("#").strip()
 
 
 def load_config(file: Path) -> DictConfig:

@@ -1,17 +1,16 @@
 """What a finished run has to tell: the content of result.json."""
 
 import math
-import os
-import shlex
 import subprocess
+from pathlib import Path
 
 import lightning
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pytorch_intro.checkpoint import ChosenWeights
 from pytorch_intro.paths import PROJECT
+from pytorch_intro.recorded_config import recorded_command
 from pytorch_intro.run_folder import Result
 
 
@@ -26,7 +25,7 @@ def result_of(
     measured = ("val/accuracy", "val/loss", "test/accuracy", "test/loss")
     return {
         "status": "finished",
-        "name": os.path.relpath(config.run_dir, config.outputs),
+        "name": name_of(Path(config.run_dir), Path(config.outputs)),
         "seed": config.seed,
         **{name: finite(metrics.get(name)) for name in measured},
         "epochs": trainer.current_epoch,
@@ -39,13 +38,14 @@ def result_of(
         "torch": torch.__version__,
         "lightning": lightning.__version__,
         "git_commit": git_commit(),
-        "command": command(),
+        "command": recorded_command(Path(config.run_dir)),
     }
 
 
-def command() -> str:
-    """The command that repeats this run."""
-    return shlex.join(["python", "src/train.py", *HydraConfig.get().overrides.task])
+def name_of(folder: Path, outputs: Path) -> str:
+    """The run's name: its folder as it is called in the outputs, or by itself where it lies elsewhere."""
+    folder, outputs = folder.resolve(), outputs.resolve()
+    return folder.relative_to(outputs).as_posix() if folder.is_relative_to(outputs) else folder.name
 
 
 def finite(value: float | None) -> float | None:

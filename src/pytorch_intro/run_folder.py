@@ -2,23 +2,23 @@
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from pytorch_intro.atomic import write_atomically
 from pytorch_intro.claim import HOLDER, LOCK, claimed
 from pytorch_intro.errors import UserError, one_line
 from pytorch_intro.flat_config import differences, flatten
+from pytorch_intro.paths import shown_path
 from pytorch_intro.processes import is_first_process
-from pytorch_intro.recorded_config import CONFIG, UNCOMPARED, load_config, trusted_config
+from pytorch_intro.recorded_config import CONFIG, UNCOMPARED, load_config, trusted_config, with_command
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class RunFolder:
         if config.overwrite and self.config_file.exists():
             self.put_aside()
         if not self.config_file.exists():
-            write_atomically(self.config_file, OmegaConf.to_yaml(config))
+            write_atomically(self.config_file, with_command(config))
             self.is_mine = True
 
     def put_aside(self) -> None:
@@ -159,7 +159,7 @@ class RunFolder:
         self.replaced.mkdir()
         for path in sorted(earlier, key=lambda path: path == self.config_file):  # it is last, and so tells what is here
             path.rename(self.replaced / path.name)
-        log.info("the earlier run is kept in %s until this one has a checkpoint", os.path.relpath(self.replaced))
+        log.info("the earlier run is kept in %s until this one has a checkpoint", shown_path(self.replaced))
 
     def give_up_unless_saved(self) -> None:
         """Leave the folder to another config, or to the run that was put aside, if nothing has been saved."""
@@ -176,9 +176,10 @@ class RunFolder:
         """Remove what a mistake before the beginning left here: a log and the folder, if there is nothing else."""
         left = list(self.path.iterdir())
         if {path.name for path in left} <= {"train.log", LOCK, HOLDER}:
-            for path in left:
-                path.unlink()
-            self.path.rmdir()
+            with suppress(PermissionError):  # Windows keeps a log that is open
+                for path in left:
+                    path.unlink()
+                self.path.rmdir()
 
     def finish(self, result: Result, card: str) -> None:
         """Write the model card, then the result: the run is finished and needs no checkpoint to fall back to."""

@@ -62,7 +62,10 @@ def one_cycle(optimizer: Optimizer, total_steps: float, warmup_fraction: WarmUp 
 
 def check_end(total_steps: float) -> None:
     if math.isinf(total_steps):
-        raise UserError("trainer.max_epochs=-1: this schedule needs an end; set it or trainer.max_steps")
+        raise UserError(
+            "scheduler: it needs to know the last step; set trainer.max_epochs or trainer.max_steps, or take "
+            "scheduler=constant"
+        )
 
 
 def _cosine(start: float, end: float, progress: float) -> float:

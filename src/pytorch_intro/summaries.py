@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from pytorch_intro.network_graph import network_graph
-from pytorch_intro.result import command
+from pytorch_intro.recorded_config import recorded_command
 from pytorch_intro.run_folder import RunFolder
 from pytorch_intro.scores import THRESHOLDS, distinct
 
@@ -22,9 +22,9 @@ SPRITE = 64  # pixels a side of an image in the projector, at most
 
 def add_texts(writer: SummaryWriter, run: RunFolder) -> None:
     """The command and the config, each as a block of Markdown."""
-    texts = {"command": command()}
-    if run.config_file.exists():  # a benchmark has none
-        texts["config"] = run.config_file.read_text()
+    if not run.config_file.exists():  # a benchmark's
+        return
+    texts = {"command": recorded_command(run.path), "config": run.config_file.read_text()}
     for tag, text in texts.items():
         writer.add_text(tag, "\n".join(f"    {line}" for line in text.splitlines()))
 

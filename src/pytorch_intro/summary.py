@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from pytorch_intro.paths import PROJECT
+from pytorch_intro.paths import PROJECT, shown_path
 from pytorch_intro.processes import is_first_process
 from pytorch_intro.run_folder import REPORT, Result, RunFolder
 
@@ -30,7 +30,7 @@ def show(result: Result, run: RunFolder, outputs: str, title: str = "finished", 
         figures = [f"{name} {share}" for name, share in percent.items()]
         print(f"{title}: {', '.join([*figures, f'{seconds:.1f} s'])}")
         return
-    folder = os.path.relpath(run.path)
+    folder = shown_path(run.path)
     losses = {name: f"{result[name]:.4f}" for name in ("val/loss", "test/loss") if result[name] is not None}
     rows = {
         **percent,
@@ -54,10 +54,10 @@ def next_commands(outputs: str) -> str:
     """What one can do after a run, as it can be pasted: with the environment's path unless it is activated."""
     binaries = Path(sys.executable).parent
     activated = Path(shutil.which("python") or "").parent == binaries
-    prefix = "" if activated else f"{os.path.relpath(binaries)}{os.sep}"
-    script, predict = (os.path.relpath(PROJECT / "src" / name) for name in ("train.py", "predict.py"))
+    prefix = "" if activated else f"{shown_path(binaries)}{os.sep}"
+    script, predict = (shown_path(PROJECT / "src" / name) for name in ("train.py", "predict.py"))
     commands = {
-        f"tensorboard --logdir {os.path.relpath(outputs)}": "the curves, at http://localhost:6006",
+        f"tensorboard --logdir {shown_path(outputs)}": "the curves, at http://localhost:6006",
         f"python {predict} images=PATH": "what is in your own images: a file, a folder, a glob",
         f"python {script} model=mlp": "another network; --help shows every choice",
         f"python {script} -m seed=0,1,2": "a sweep of three runs",

@@ -202,7 +202,8 @@ class Runner:
             leave(
                 f"{self.folder.path}: the summary cannot be written ({error}); make room, and say the same", exit_code=1
             )
-        assert summary is not None
+        if summary is None:
+            leave(f"{self.folder.path}: somebody has removed the sweep's folder; say the same again", exit_code=1)
         print(f"\n{summary.as_text()}", flush=True)
         if failed:
             told = [
