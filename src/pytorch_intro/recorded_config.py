@@ -22,14 +22,15 @@ UNCOMPARED = ("overwrite", "resume", "outputs", "allow", "run_dir", "sweep", "na
 def with_command(config: DictConfig) -> str:
     """A config as YAML, below the command that it was composed for."""
     given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    command = shlex.join(["python", "src/train.py", *given])
-    return f"# {' '.join(command.split())}\n{OmegaConf.to_yaml(config)}"
+    command = " ".join(shlex.join(["python", "src/train.py", *given]).split())
+    return f"# {command.encode(errors='replace').decode()}\n{OmegaConf.to_yaml(config)}"
 
 
 def recorded_command(folder: Path) -> str:
-    """The command that began the run in this folder, and repeats it."""
-    with (folder / CONFIG).open() as file:
-        return file.readline().removeprefix("#").strip()
+    """The command that began the run in this folder, and repeats it; "" where its config.yaml does not tell."""
+    with (folder / CONFIG).open(encoding="utf-8") as file:
+        line = file.readline().strip()
+    return line[2:] if line.startswith("# ") else ""
 
 
 def load_config(file: Path) -> DictConfig:
