@@ -55,11 +55,11 @@ class Interruption(Callback):
         if can_be_saved(trainer, batch_idx) and self.is_over():
             if isinstance(trainer.checkpoint_callback, BestAndLast):
                 trainer.checkpoint_callback.save_last(trainer)
-            self.stop(trainer)
+            self.stop(trainer, trainer.current_epoch + 1)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.is_over():
-            self.stop(trainer)
+            self.stop(trainer, trainer.current_epoch)
 
     on_train_end = on_train_epoch_start  # in both, the epoch before has been saved
 
@@ -69,9 +69,14 @@ class Interruption(Callback):
             self.exit_code = code
         return code > 0
 
-    def stop(self, trainer: Trainer) -> None:
+    def stop(self, trainer: Trainer, epoch: int) -> None:
+        """Say so and leave.
+
+        Args:
+            epoch: That the last step was of, from 1.
+        """
         where = "nothing is saved"
         if isinstance(trainer.checkpoint_callback, BestAndLast):
             where = f"saved in {trainer.checkpoint_callback.last}; the same command carries on from there"
-        log.warning(f"interrupted after step {trainer.global_step}, in epoch {trainer.current_epoch + 1}; {where}")
+        log.warning(f"interrupted after step {trainer.global_step}, in epoch {max(1, epoch)}; {where}")
         raise SystemExit(self.exit_code)
