@@ -48,7 +48,7 @@ def test_a_search_is_kept_and_goes_on_to_more_trials(command: Command, sweep: Pa
 def test_the_same_seed_draws_the_same_values_and_another_others(command: Command, tmp_path: Path) -> None:
     drawn = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        options = [*FEW[:-2], f"name={name}", FEW[-1], RATE]
+        options = [*SEARCH[:-1], f"name={name}", "trainer.fast_dev_run=true", RATE]
         command(*options, "hydra.sweeper.n_trials=2", f"hydra.sweeper.seed={seed}")
         drawn.append([trial.params for trial in trials(tmp_path / "outputs" / "sweeps" / name)])
     assert drawn[0] == drawn[1] != drawn[2]
