@@ -102,6 +102,26 @@ def test_until_the_first_training_step_little_more_is_imported_than_torch_and_li
     assert not [name for name in imported if name.startswith(("pytorch_intro.benchmarks", "torchvision.models"))]
 
 
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("run=outputs/a", "run=outputs/a"),
+        ("resume=outputs/lr=0.1,seed=1", "resume='outputs/lr=0.1,seed=1'"),
+        ("images=${x}.png", "images='\\${x}.png'"),
+        ("outputs=/home/${oc.env:USER}/out", "outputs=/home/${oc.env:USER}/out"),
+        ("run=2024", "run='2024'"),
+        ("resume=null", "resume=null"),
+    ],
+)
+def test_paths_are_quoted_where_hydra_would_read_something_else(
+    monkeypatch: pytest.MonkeyPatch, typed: str, read: str
+) -> None:
+    """But for references, in settings that may have some."""
+    monkeypatch.setattr(sys, "argv", ["src/train.py", typed])
+    command_line.quote_paths()
+    assert sys.argv[1] == read
+
+
 def test_the_readme_s_tree_names_every_file_of_the_package() -> None:
     """And every group of conf/; what is found by its folder, such as chapters and benchmarks, has a line for all."""
     tree = (PROJECT / "README.md").read_text().partition("## The tree")[2].partition("\n## ")[0]

@@ -118,6 +118,14 @@ def test_another_config_in_the_same_sweep_is_refused_with_the_difference(
     assert len(list(sweep.glob("*/result.json"))) == 2
 
 
+def test_a_sweep_that_is_refused_takes_nothing_from_one_that_has_just_begun(command: Command, sweep: Path) -> None:
+    """Which holds its folder, and has written nothing there yet."""
+    with SweepFolder(sweep).claimed():
+        (sweep / ".holder").unlink()
+        assert command("-m", *FEW, "seed=0,1").code == 2
+        assert (sweep / ".lock").exists()
+
+
 def test_a_sweep_whose_folder_is_removed_ends_in_one_line(command: Command, sweep: Path) -> None:
     answer = command("-m", *FEW, "seed=0,1", "+callbacks.remover._target_=test_sweep.Remover")
     assert answer.code == 1

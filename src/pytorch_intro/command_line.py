@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 from pytorch_intro.errors import ended_by_closed_pipe, leave
 from pytorch_intro.paths import CONFIG_DIR
 
-PATHS = ("images", "run", "resume", "outputs", "data.root", "data.labels", "data.cache_dir")
+LITERAL = ("images", "run")  # settings that hold nothing but paths, ${ in them included
+PATHS = (*LITERAL, "resume", "outputs", "data.root", "data.labels", "data.cache_dir")
 # What Hydra reads as it is written: a word that is no value of another kind, or what has a slash.
 PLAIN = re.compile(r"(?!(?:true|false|nan|inf)$)[a-z][\w.-]*|[\w.-]*/[\w./+@%-]*", re.ASCII | re.IGNORECASE)
 
@@ -49,7 +50,7 @@ def quote_paths() -> None:
         return
     for number, argument in enumerate(sys.argv):
         key, _, value = argument.partition("=")
-        is_written_for_hydra = value[:1] in ("'", '"') or value.startswith("${")
+        is_written_for_hydra = value[:1] in ("'", '"') or ("${" in value and key not in LITERAL)
         if key in PATHS and not (is_written_for_hydra or PLAIN.fullmatch(value)):
             sys.argv[number] = f"{key}={quoted(value)}"
 

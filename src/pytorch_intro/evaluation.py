@@ -46,7 +46,7 @@ def evaluation_of(run: FinishedRun, trainer: Trainer, datamodule: DataModule) ->
     classifier = cast(Classifier, trainer.lightning_module)
     assert datamodule.test_set
     scores = scores_of(classifier.measured, datamodule.classes) if classifier.measured else {}
-    images = sum(map(sum, scores["confusion_matrix"])) if scores else len(datamodule.test_set)
+    images = min(len(datamodule.test_set), int(sum(trainer.num_test_batches)) * datamodule.batch_size)
     metrics = {name: finite(value.item()) for name, value in trainer.callback_metrics.items()}
     return {
         "run": run.result["name"],

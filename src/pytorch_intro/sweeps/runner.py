@@ -18,7 +18,7 @@ from pytorch_intro.check import check_value
 from pytorch_intro.command_line import quoted
 from pytorch_intro.entrypoint import environment
 from pytorch_intro.errors import UserError, leave, one_line
-from pytorch_intro.flat_config import flatten
+from pytorch_intro.flat_config import belongs_to, flatten
 from pytorch_intro.hardware import checked_hardware
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.recorded_config import UNCOMPARED
@@ -38,7 +38,7 @@ def check_alone() -> None:
 
 def comparable(config: DictConfig) -> str:
     """What tells a run's config from another one."""
-    return repr(sorted(item for item in flatten(config).items() if item[0].partition(".")[0] not in UNCOMPARED))
+    return repr(sorted(item for item in flatten(config).items() if not belongs_to(item[0], UNCOMPARED)))
 
 
 class Runner:

@@ -68,11 +68,13 @@ class SweepFolder:
         Raises:
             UserError: if another process runs a sweep here, or if nothing can be written.
         """
+        is_mine = False
         try:
             with claimed(self.path, "sweep"):
+                is_mine = True
                 yield
         finally:
-            if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {LOCK, WRITING}:
+            if is_mine and self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {LOCK, WRITING}:
                 remove(self.path)
 
     @contextmanager
