@@ -1,4 +1,4 @@
-"""This project beside plain PyTorch, in one run: python src/bench.py --help"""
+"""Measure this project beside plain PyTorch, in one run: python src/bench.py --help"""
 
 import json
 from datetime import datetime
@@ -11,36 +11,20 @@ from pytorch_intro.entrypoint import entrypoint
 
 @entrypoint("bench")
 def main(config: DictConfig) -> None:
-    from lightning import Trainer, seed_everything
+    from lightning import seed_everything
     from pydantic import PositiveInt
 
     from pytorch_intro.atomic import write_atomically
-    from pytorch_intro.benchmarks.workbench import Workbench, environment
-    from pytorch_intro.build import build, build_classifier, build_optimization
-    from pytorch_intro.classifier import Classifier
-    from pytorch_intro.datamodule import DataModule
-    from pytorch_intro.hardware import checked_hardware
-    from pytorch_intro.trainer import build_trainer
+    from pytorch_intro.benchmarks.harness import BenchmarkContext, environment
+    from pytorch_intro.hardware import resolve_hardware
+    from pytorch_intro.instantiate import instantiate
 
-    hardware = checked_hardware(config, {"seeds": PositiveInt})
+    hardware = resolve_hardware(config, {"seeds": PositiveInt})
     seed_everything(config.seed, verbose=False)
 
-    def make_datamodule() -> DataModule:
-        datamodule = build(config.data, "data")
-        datamodule.setup("fit")
-        return datamodule
-
-    def make_classifier(datamodule: DataModule) -> Classifier:
-        optimization = build_optimization(config.optimizer, config.scheduler)
-        return build_classifier(config.classifier, config.model, datamodule, *optimization)
-
-    def make_trainer(folder: str) -> Trainer:
-        in_folder = OmegaConf.merge(config, {"run_dir": folder})
-        return build_trainer(in_folder.trainer, in_folder.callbacks, in_folder.logger, hardware)
-
-    parts = (make_datamodule, make_classifier, make_trainer)
     file = Path(config.run_dir) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.json"
-    figures = build(config.bench, "bench")(Workbench(hardware["accelerator"], file, *parts))
+    benchmark = instantiate(config.bench, "bench")
+    figures = benchmark(BenchmarkContext(config, hardware, file))
 
     figures |= environment(hardware["accelerator"]) | {"config": OmegaConf.to_container(config, resolve=True)}
     write_atomically(file, json.dumps(figures, indent=2))

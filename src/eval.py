@@ -11,14 +11,14 @@ def main(config: DictConfig) -> float | None:
     from lightning import seed_everything
 
     from pytorch_intro.evaluation import evaluation_of, on_one_device, record, show
-    from pytorch_intro.hardware import checked_hardware
+    from pytorch_intro.hardware import resolve_hardware
     from pytorch_intro.scored_data import other_data, recorded_data
     from pytorch_intro.trainer import build_trainer
 
     run = FinishedRun(config.run_dir, config.allow, ["model", "classifier", "data", "trainer", "callbacks"])
     given = with_settings_given(run.config, config, ["data", "trainer"])
     on_one_device(run.config.trainer, given)
-    hardware = checked_hardware(run.config)
+    hardware = resolve_hardware(run.config)
     seed_everything(run.config.seed, workers=True, verbose=False)
 
     datamodule = other_data(run) if "data" in given else recorded_data(run)

@@ -14,7 +14,7 @@ def main(config: DictConfig) -> None:
     from pytorch_intro.extras import check_installed
     from pytorch_intro.finished_run import FinishedRun, with_settings_given
     from pytorch_intro.loading import Predictor, loaded
-    from pytorch_intro.paths import shown_path
+    from pytorch_intro.paths import display_path
     from pytorch_intro.scored_data import images_to_compare
 
     check_installed("exporting", PACKAGES, "export")
@@ -28,7 +28,7 @@ def main(config: DictConfig) -> None:
         save(predictor, folder)
         compare(predictor, images, kind, folder)
         describe(run, folder)
-    print(f"written: {', '.join(map(shown_path, sorted((run.path / 'export').iterdir())))}")
+    print(f"written: {', '.join(map(display_path, sorted((run.path / 'export').iterdir())))}")
 
 
 if __name__ == "__main__":

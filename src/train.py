@@ -1,59 +1,65 @@
-"""Train a network, choose its best weights by validation, test them once: python src/train.py --help"""
+"""Train a network, select its best weights by validation, test them once: python src/train.py --help"""
 
 import time
 
 from omegaconf import DictConfig
 
 from pytorch_intro.entrypoint import entrypoint
-from pytorch_intro.run_folder import RunFolder
-from pytorch_intro.summary import show
+from pytorch_intro.run_folder import Result, RunFolder
+from pytorch_intro.summary import print_summary
 
 
 @entrypoint("train")
 def main(config: DictConfig) -> float | None:
     run = RunFolder.of(config)
-    with run.claimed():
+    with run.lock():
         return train(run.recorded_config(config), run)
 
 
 def train(config: DictConfig, run: RunFolder) -> float | None:
     started = time.perf_counter()
-    if recorded := run.recorded_result(config):
-        show(recorded, run, config.outputs, "finished before; this is the result that it recorded")
-        return recorded[config.sweep.objective]
+    if finished := run.recorded_result(config):
+        print_summary(finished, run, config.outputs, "finished before, this is the stored result")
+        return objective(finished, config)
 
-    from lightning import seed_everything
-
-    from pytorch_intro.build import build, build_classifier, build_optimization
-    from pytorch_intro.checkpoint import chosen_weights
-    from pytorch_intro.hardware import checked_hardware
+    from pytorch_intro.checkpoint import select_checkpoint
+    from pytorch_intro.hardware import resolve_hardware
     from pytorch_intro.model_card import model_card
     from pytorch_intro.result import result_of
     from pytorch_intro.resumption import checkpoint_to_resume
-    from pytorch_intro.trainer import build_trainer, check_monitors, meet
+    from pytorch_intro.setup import build_experiment
+    from pytorch_intro.trainer import wait_for_all_ranks
 
-    hardware = checked_hardware(config)
-    seed_everything(config.seed, workers=True, verbose=False)
-
-    trainer = build_trainer(config.trainer, config.callbacks, config.logger, hardware)
-    optimization = build_optimization(config.optimizer, config.scheduler, config.trainer)
-    datamodule = build(config.data, "data")
-    datamodule.setup("fit")
-    check_monitors(trainer, datamodule)
-    classifier = build_classifier(config.classifier, config.model, datamodule, *optimization)
-
+    check_sweep_settings(config)
+    datamodule, classifier, trainer = build_experiment(config, resolve_hardware(config))
     run.begin(config)
-    meet(trainer)
-    resumed = checkpoint_to_resume(run.path)
+    wait_for_all_ranks(trainer)
+
+    resume = checkpoint_to_resume(run.path)
     fit_started = time.perf_counter()
-    trainer.fit(classifier, datamodule, ckpt_path=resumed.path, weights_only=True)
-    train_seconds = resumed.train_seconds + time.perf_counter() - fit_started
-    chosen = chosen_weights(trainer)
-    trainer.test(classifier, datamodule, ckpt_path=chosen.path, weights_only=True, verbose=False)
-    result = result_of(config, trainer, chosen, train_seconds, time.perf_counter() - started)
+    trainer.fit(classifier, datamodule, ckpt_path=resume.path, weights_only=True)
+    train_seconds = resume.train_seconds + time.perf_counter() - fit_started
+
+    selected = select_checkpoint(trainer)
+    trainer.test(classifier, datamodule, ckpt_path=selected.path, weights_only=True, verbose=False)
+
+    result = result_of(config, trainer, selected, train_seconds, time.perf_counter() - started)
     run.finish(result, model_card(config, result, classifier, datamodule))
-    show(result, run, config.outputs, confused=classifier.confused(datamodule.classes))
-    return result[config.sweep.objective]
+    print_summary(result, run, config.outputs, confused=classifier.confused(datamodule.classes))
+    return objective(result, config)
+
+
+def check_sweep_settings(config: DictConfig) -> None:
+    """Check the node `sweep`, which exists only if sweeps are installed, before any work is done."""
+    if "sweep" in config:
+        from pytorch_intro.sweeps.objective import check_settings
+
+        check_settings(config.sweep)
+
+
+def objective(result: Result, config: DictConfig) -> float | None:
+    """Return the value that a sweep ranks its jobs by."""
+    return result[config.sweep.objective] if "sweep" in config else None
 
 
 if __name__ == "__main__":

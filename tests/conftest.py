@@ -180,9 +180,9 @@ def compose(*overrides: str, run_dir: Path = PROJECT / "outputs" / "never") -> D
 
 def sample_datamodule(*overrides: str) -> "DataModule":
     """The DataModule of data=sample, set up for training and for testing."""
-    from pytorch_intro.build import build
+    from pytorch_intro.instantiate import instantiate
 
-    datamodule: DataModule = build(compose("data=sample", *overrides).data, "data")
+    datamodule: DataModule = instantiate(compose("data=sample", *overrides).data, "data")
     datamodule.setup("fit")
     datamodule.setup("test")
     return datamodule

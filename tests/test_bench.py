@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import bench
 from pytorch_intro.benchmarks import quickstart
 from pytorch_intro.benchmarks.data import torchvision_dataset
-from pytorch_intro.benchmarks.workbench import Process, run_process
+from pytorch_intro.benchmarks.harness import Process, run_process
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def processes_here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         HydraConfig.instance().cfg = config
         return Process(seconds, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, output)
 
-    for benchmark in ("pictures", "accuracy"):
+    for benchmark in ("reporting_overhead", "accuracy"):
         monkeypatch.setattr(f"pytorch_intro.benchmarks.{benchmark}.run_process", run_within)
     done = SimpleNamespace(returncode=0)
     within = SimpleNamespace(run=lambda command: run_within(command) and done)
@@ -166,7 +166,7 @@ def test_bench_checkpoints_measures_epochs_with_and_without(
     assert "a checkpoint" in capsys.readouterr().out
 
 
-def test_bench_pictures_clocks_what_is_drawn_and_logged(
+def test_bench_reporting_times_every_plot_and_logger(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -174,13 +174,15 @@ def test_bench_pictures_clocks_what_is_drawn_and_logged(
 ) -> None:
     """Beside runs with none of it."""
     small = "bench.arguments=['data=sample','trainer.max_epochs=1','trainer.limit_train_batches=2']"
-    monkeypatch.setattr(sys, "argv", ["src/bench.py", "bench=pictures", "bench.rounds=1", small, f"outputs={tmp_path}"])
+    monkeypatch.setattr(
+        sys, "argv", ["src/bench.py", "bench=reporting", "bench.rounds=1", small, f"outputs={tmp_path}"]
+    )
     bench.main()
     figures = json.loads(next((tmp_path / "bench").glob("*.json")).read_text())
     (clocked,) = figures["clocked"]
     assert list(clocked) == ["HParams", "Report", "TensorBoardPages", "TensorBoardLogger"]
     assert all(seconds > 0 for seconds in clocked.values())
-    (seconds,) = figures["seconds"]["pictures and logs"]
+    (seconds,) = figures["seconds"]["plots and logs"]
     assert figures["share"] == pytest.approx(sum(clocked.values()) / seconds)
     assert "logger=none" in processes_here[0]
     assert "logger=none" not in processes_here[1]
@@ -202,7 +204,7 @@ def test_the_tutorial_is_the_tutorial() -> None:
 @pytest.mark.usefixtures("processes_here")
 def test_all_benchmarks_are_kept_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = "bench.benchmarks.loop=['data=sample','bench.rounds=1','bench.epochs=1','trainer=cpu']"
-    others = [f"~bench.benchmarks.{name}" for name in ("startup", "data", "checkpoints", "pictures", "accuracy")]
+    others = [f"~bench.benchmarks.{name}" for name in ("startup", "data", "checkpoints", "reporting", "accuracy")]
     monkeypatch.setattr(sys, "argv", ["src/bench.py", "bench=all", small, *others, f"outputs={tmp_path}"])
     bench.main()
     (file,) = (tmp_path / "bench").glob("*.json")

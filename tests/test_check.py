@@ -7,8 +7,9 @@ import pytest
 from omegaconf import OmegaConf
 from pydantic import Field
 
-from pytorch_intro.check import check_nodes, check_value
+from pytorch_intro.check import check, check_nodes, check_value
 from pytorch_intro.errors import UserError
+from pytorch_intro.sweeps.objective import check_settings
 
 RIGHT: list[tuple[object, Any]] = [
     (1, int), (1, float), (5e-4, float), (None, int | None), ("cpu", str), (True, bool), ([1, 2], Sequence[int]),
@@ -37,3 +38,20 @@ def test_a_wrong_value_deep_in_a_list_of_nodes_is_found() -> None:
     config = OmegaConf.create({"steps": [flip, {"inner": relu}]})
     with pytest.raises(UserError, match=r"^steps\.1\.inner\.inplace=no"):
         check_nodes(config, "", {})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"objective": "test/accuracy"}, r"^sweep\.objective=test/accuracy: "),
+        ({"fail_fast": "no"}, r"^sweep\.fail_fast=no: "),
+        ({"objectiv": "val/loss"}, r"^sweep\.objectiv: .*did you mean sweep\.objective"),
+    ],
+)
+def test_the_sweep_node_is_checked_by_the_sweeps_alone(change: dict[str, object], message: str) -> None:
+    right = {"objective": "val/loss", "fail_fast": False}
+    check_settings(OmegaConf.create(right))
+    wrong = OmegaConf.create({"sweep": {**right, **change}})
+    check(wrong)
+    with pytest.raises(UserError, match=message):
+        check_settings(wrong.sweep)

@@ -7,10 +7,11 @@ import torch
 from conftest import compose
 from omegaconf import OmegaConf
 
-from pytorch_intro.build import build, build_classifier, build_optimization
 from pytorch_intro.check import check
 from pytorch_intro.datamodule import DataModule
+from pytorch_intro.instantiate import instantiate
 from pytorch_intro.paths import CONFIG_DIR
+from pytorch_intro.setup import build_classifier
 from pytorch_intro.trainer import build_trainer
 
 GROUPS = ["data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment"]
@@ -42,12 +43,11 @@ def test_every_choice_fits_its_signature_and_becomes_an_object(group: str, choic
         return
     trainer = build_trainer(config.trainer, config.callbacks, config.logger, ON_CPU)
     assert len(trainer.loggers) == len(config.logger)
-    datamodule = build(config.data, "data")
+    datamodule = instantiate(config.data, "data")
     assert isinstance(datamodule, DataModule)
     if config.data.root.endswith("sample"):
         datamodule.setup("fit")
-        optimization = build_optimization(config.optimizer, config.scheduler)
-        assert build_classifier(config.classifier, config.model, datamodule, *optimization)
+        assert build_classifier(config, datamodule)
 
 
 @pytest.mark.parametrize(("group", "choice"), [pair for pair in CHOICES if pair[0] in ("data", "experiment")])
@@ -64,7 +64,7 @@ def test_augmentations_are_chosen_by_a_list_in_its_order(names: list[str], image
     """Each alone, all and none; none changes shape, dtype or range of the images."""
     config = compose("data=sample", f"data/augment=[{','.join(names)}]")
     check(config.data)
-    datamodule = build(config.data, "data")
+    datamodule = instantiate(config.data, "data")
     keys = list(dict.fromkeys(re.sub(r"_\d+$", "", name) for name in names))  # crop_4 is a crop
     assert list(config.data.augment) == keys
     assert len(datamodule.augment) == len(keys)

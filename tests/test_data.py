@@ -26,7 +26,7 @@ from pytorch_intro.fashion_mnist import FashionMNIST, FashionMNISTSample
 from pytorch_intro.idx import LARGEST, parse_idx, read_bytes
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.sampler import EpochBatches
-from pytorch_intro.trainer import be_quiet
+from pytorch_intro.trainer import silence_lightning
 
 SAMPLE_DIR = PROJECT / "src" / "pytorch_intro" / "sample"
 
@@ -103,7 +103,7 @@ class Watch(LightningModule):
 
 def watched(datamodule: DataModule, epochs: int) -> dict[tuple[str, int], Tensor]:
     """The images of each stage and epoch, as the network gets them."""
-    be_quiet()
+    silence_lightning()
     module = Watch()
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     quiet |= {"enable_checkpointing": False, "num_sanity_val_steps": 0}

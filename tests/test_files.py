@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from pytorch_intro.atomic import write_atomically
-from pytorch_intro.checkpoint import AtomicCheckpointIO, give_second_name
+from pytorch_intro.checkpoint import AtomicCheckpointIO, hardlink_or_copy
 from pytorch_intro.errors import UserError
 from pytorch_intro.flat_config import flatten
 from pytorch_intro.paths import checked_name, new_run_dir
@@ -72,7 +72,7 @@ def test_a_folder_tells_new_and_finished_runs_and_other_configs_apart(tmp_path: 
     assert run.recorded_result(config) is None  # it is to be carried on
     run.finish(result, "# a card")
     assert run.recorded_result(config) == result
-    with pytest.raises(UserError, match="seed: 0 there, 1 here"):
+    with pytest.raises(UserError, match="seed: 0 → 1"):
         run.recorded_result(OmegaConf.create({"seed": 1, "overwrite": False}))
     assert json.loads(run.result_file.read_text()) == result
 
@@ -89,7 +89,7 @@ def test_a_checkpoint_gets_a_second_name(tmp_path: Path, monkeypatch: pytest.Mon
     best, last = tmp_path / "best.ckpt", tmp_path / "last.ckpt"
     best.write_bytes(b"new")
     last.write_bytes(b"old")
-    give_second_name(best, last)
+    hardlink_or_copy(best, last)
     assert last.read_bytes() == best.read_bytes() == b"new"
     assert best.samefile(last) == can_link
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]

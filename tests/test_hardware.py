@@ -32,9 +32,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> object:
 @pytest.mark.parametrize(
     ("there", "chosen", "reason"),
     [
-        ({"cuda": 1, "mps": True}, "cuda", "the first there is"),
-        ({"mps": True}, "mps", "no cuda here"),
-        ({}, "cpu", "no cuda or mps here"),
+        ({"cuda": 1, "mps": True}, "cuda", "first available"),
+        ({"mps": True}, "mps", "cuda not available"),
+        ({}, "cpu", "cuda or mps not available"),
     ],
 )
 def test_auto_takes_cuda_then_mps_then_cpu_and_says_why(
@@ -54,7 +54,7 @@ def test_gpu_means_cuda_or_mps_and_never_cpu(machine: object) -> None:
     machine(mps=True)
     assert choose_accelerator("gpu") == "mps"
     machine()
-    with pytest.raises(UserError, match=r"trainer\.accelerator=gpu.*there is cpu"):
+    with pytest.raises(UserError, match=r"trainer\.accelerator=gpu is not available \(available: cpu\)"):
         choose_accelerator("gpu")
 
 
@@ -124,7 +124,7 @@ def test_a_precision_that_the_device_lacks_is_refused(
     monkeypatch: pytest.MonkeyPatch, accelerator: str, precision: str | int
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
-    with pytest.raises(UserError, match=f"trainer.precision={precision}: {accelerator} here does not"):
+    with pytest.raises(UserError, match=f"trainer.precision={precision}: not supported by this {accelerator}"):
         choose_precision(precision, accelerator)
     assert choose_precision("32-true", accelerator) == "32-true"
 

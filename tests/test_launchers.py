@@ -51,8 +51,8 @@ def test_ray_does_jobs_of_a_lost_node_again_and_tells_of_one_that_kills_its_proc
     process = Process(
         *SWEEP, "hydra/launcher=ray", f"hydra.launcher.ray.init.address={cluster.address}", "model=mlp",
         "trainer.max_epochs=4", "hydra.launcher.ray.remote.max_retries=1", "seed=2,0,1",
-        "+callbacks.killer._target_=killer.Killer", "+callbacks.killer.run_dir='${run_dir}'",
-        "+callbacks.killer.fatal='seed=2'", f"+callbacks.killer.doomed={node.node_id}",
+        "+callbacks.kill._target_=kill_callback.KillCallback", "+callbacks.kill.run_dir='${run_dir}'",
+        "+callbacks.kill.fatal='seed=2'", f"+callbacks.kill.doomed={node.node_id}",
         f"outputs={sweep.parents[1]}", variables={"PYTHONPATH": PATH},
     )  # fmt: skip
     wait_until(lambda: any(is_under_way(file, node.node_id) for file in sweep.glob("seed=*/node")), process)
@@ -64,7 +64,7 @@ def test_ray_does_jobs_of_a_lost_node_again_and_tells_of_one_that_kills_its_proc
     assert [rows[seed]["status"] for seed in "012"] == ["finished", "finished", "failed"]
     assert rows["2"]["reason"].startswith("its process was lost: ")
     assert {rows[seed]["epochs"] for seed in "01"} == {"4"}
-    carried_on = [seed for seed in range(2) if "carried on" in (sweep / f"seed={seed}" / "train.log").read_text()]
+    carried_on = [seed for seed in range(2) if "resuming from" in (sweep / f"seed={seed}" / "train.log").read_text()]
     assert len(carried_on) == 1
     assert all(epochs_trained(sweep / f"seed={seed}") <= 5 for seed in range(2))
     assert [file.read_text() for file in sweep.glob("seed=*/threads")] == ["1"] * 3
@@ -84,8 +84,8 @@ def test_slurm_s_jobs_are_waited_for_one_by_one(command: Command, sweep: Path, m
     monkeypatch.setattr(submitit.Job, "_results_timeout_s", 1)  # seconds for the file of a job that has ended
     answer = command(
         *SWEEP, "hydra/launcher=slurm", "hydra.launcher.cluster=local", "trainer.max_epochs=1", "seed=0,1",
-        "+callbacks.killer._target_=killer.Killer", "+callbacks.killer.run_dir='${run_dir}'",
-        "+callbacks.killer.fatal='seed=0'",
+        "+callbacks.kill._target_=kill_callback.KillCallback", "+callbacks.kill.run_dir='${run_dir}'",
+        "+callbacks.kill.fatal='seed=0'",
     )  # fmt: skip
     assert answer.code == 1, answer.err
     rows = {row["seed"]: row for row in read_summary(sweep)}

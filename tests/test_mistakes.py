@@ -145,7 +145,7 @@ def test_an_accelerator_that_is_not_there_is_answered_with_those_that_are(comman
     answer = command("data=sample", "trainer.accelerator=mps")
     assert answer.code == 2
     assert "trainer.accelerator=mps" in answer.err
-    assert "there is cpu" in answer.err or "there is cuda, cpu" in answer.err
+    assert "(available: cpu)" in answer.err or "(available: cuda, cpu)" in answer.err
 
 
 def test_a_mistake_that_only_the_trainer_finds_can_be_mended_under_the_same_name(command: Command) -> None:
@@ -192,7 +192,7 @@ def test_a_folder_that_has_become_read_only_is_told_before_the_training(
     answer = command(*few, "name=begun")
     assert answer.code == 2
     assert answer.err.count("\n") == 1
-    assert "begun: nothing can be written there (Read-only file system)" in answer.err
+    assert "begun: not writable (Read-only file system)" in answer.err
     assert "epoch" not in answer.out
     answer = command(*few, "name=finished")
     assert (answer.code, "finished before" in answer.out) == (0, True), answer.err

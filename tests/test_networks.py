@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytorch_intro import entrypoint
-from pytorch_intro.build import build
 from pytorch_intro.epoch_metrics import EpochMetrics
+from pytorch_intro.instantiate import instantiate
 from pytorch_intro.networks.cnn import CosineStem
 from pytorch_intro.networks.mlp import MLP
 from pytorch_intro.paths import CONFIG_DIR, PROJECT
@@ -24,7 +24,9 @@ MODELS = sorted(path.stem for path in (CONFIG_DIR / "model").glob("*.yaml"))
 
 def network(model: str, image_shape: tuple[int, int, int] = (1, 28, 28), num_classes: int = 10) -> nn.Module:
     torch.manual_seed(0)
-    made: nn.Module = build(compose(f"model={model}").model, "model", image_shape=image_shape, num_classes=num_classes)
+    made: nn.Module = instantiate(
+        compose(f"model={model}").model, "model", image_shape=image_shape, num_classes=num_classes
+    )
     return made
 
 

@@ -14,11 +14,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pytorch_intro.build import build
 from pytorch_intro.datamodule import DataModule
 from pytorch_intro.dataset import ImageDataset, LiveDataset
 from pytorch_intro.errors import UserError
 from pytorch_intro.fashion_mnist import FashionMNISTSample
+from pytorch_intro.instantiate import instantiate
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.sampler import EpochBatches
 
@@ -26,7 +26,9 @@ SHORT = ["trainer=cpu", "trainer.max_epochs=1", "callbacks=none", "logger=none"]
 
 
 def opened(target: str, *overrides: str) -> DataModule:
-    datamodule: DataModule = build(compose("data=dataset", f"data.dataset._target_={target}", *overrides).data, "data")
+    datamodule: DataModule = instantiate(
+        compose("data=dataset", f"data.dataset._target_={target}", *overrides).data, "data"
+    )
     datamodule.setup("test")
     return datamodule
 
@@ -197,7 +199,7 @@ def test_a_folder_and_a_csv_of_it_give_the_same_training_bit_for_bit(
 
 def test_classes_can_be_mapped_to_others_by_their_names(tmp_path: Path) -> None:
     """Network, labels and names follow."""
-    datamodule: DataModule = build(compose("data=footwear", f"data.root={tmp_path}").data, "data")
+    datamodule: DataModule = instantiate(compose("data=footwear", f"data.root={tmp_path}").data, "data")
     datamodule.source.make = FashionMNISTSample  # in the place of the whole
     datamodule.source.options = {"root": str(PROJECT / "src" / "pytorch_intro" / "sample")}
     datamodule.setup("fit")
@@ -233,7 +235,9 @@ def test_folds_cross_validate_in_one_sweep(command: Command, tmp_path: Path) -> 
 def test_the_folds_validate_each_image_once() -> None:
     validated: list[int] = []
     for number in range(5):
-        datamodule: DataModule = build(compose("data=sample", "data.num_folds=5", f"data.fold={number}").data, "data")
+        datamodule: DataModule = instantiate(
+            compose("data=sample", "data.num_folds=5", f"data.fold={number}").data, "data"
+        )
         datamodule.setup("fit")
         assert datamodule.val_set
         validated += datamodule.val_set.indices.tolist()
@@ -289,7 +293,7 @@ def test_mixed_images_have_labels_in_shares(command: Command, alphas: tuple[floa
     mixing = [f"data.mixup_alpha={alphas[0]}", f"data.cutmix_alpha={alphas[1]}"]
     answer = command("data=sample", *mixing, "trainer.limit_train_batches=3", *SHORT)
     assert answer.code == 0, answer.err
-    datamodule: DataModule = build(compose("data=sample", *mixing).data, "data")
+    datamodule: DataModule = instantiate(compose("data=sample", *mixing).data, "data")
     datamodule.setup("fit")
     assert datamodule.mix
     images, targets = datamodule.mix(torch.rand(6, 1, 28, 28), torch.arange(6))
@@ -353,7 +357,7 @@ def test_a_class_that_is_not_left_to_train_on_is_named(tmp_path: Path) -> None:
     write_images(tmp_path, *(f"{name}/{i}.png" for name in "ab" for i in range(20)), "z/1.png")
     for i in range(20):
         (tmp_path / "b" / f"{i}.png").write_text("no image")
-    datamodule: DataModule = build(
+    datamodule: DataModule = instantiate(
         compose("data=folder", f"data.root={tmp_path}", "data.skip_broken=true").data, "data"
     )
     with pytest.raises(UserError, match="no image of b is left to train on"):

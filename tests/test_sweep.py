@@ -113,7 +113,7 @@ def test_another_config_in_the_same_sweep_is_refused_with_the_difference(
     answer = command("-m", *FEW, *changed, "seed=2,3")
     assert answer.code == 2
     assert changed[0].partition("=")[0] in answer.err
-    assert "there" in answer.err
+    assert " → " in answer.err
     assert (sweep / "sweep.json").read_text() == record
     assert len(list(sweep.glob("*/result.json"))) == 2
 
@@ -138,7 +138,7 @@ def test_a_sweep_that_another_process_is_running_is_refused(command: Command, sw
         answer = command("-m", *FEW, "seed=0,1")
     assert answer.code == 2
     assert answer.err.startswith(f"error: {sweep}: process {os.getpid()} on ")
-    assert answer.err.endswith(" is at work on this sweep; wait for it to end, or give this one another name\n")
+    assert answer.err.endswith("; wait for it to finish, or use another name=\n")
     assert not sweep.exists()
 
 
@@ -232,7 +232,7 @@ def test_a_sweep_that_is_killed_with_all_its_processes_redoes_only_what_was_not_
     assert again.code == 0
     assert "seed=0: finished before" in again.out
     assert [row["status"] for row in read_summary(sweep)] == ["finished"] * 3
-    assert "carried on after step" in (sweep / "seed=1" / "train.log").read_text()
+    assert "resuming from" in (sweep / "seed=1" / "train.log").read_text()
     # An epoch whose checkpoint was not written yet is trained again.
     assert [epochs_trained(sweep / f"seed={seed}") for seed in (0, 2)] == [6, 6]
     assert epochs_trained(sweep / "seed=1") in (6, 7)

@@ -18,9 +18,9 @@ import torch
 from conftest import Command, compose, write_images
 from torchvision import datasets
 
-from pytorch_intro.build import build
 from pytorch_intro.datamodule import DataModule
 from pytorch_intro.errors import UserError
+from pytorch_intro.instantiate import instantiate
 
 RANDOM = np.random.default_rng(0)
 COUNTS = {"train": 40, "test": 20}
@@ -133,7 +133,7 @@ SETS: dict[str, tuple[Write, type, tuple[int, ...]]] = {
 
 
 def opened(root: Path, *overrides: str) -> DataModule:
-    datamodule: DataModule = build(compose(f"data.root={root}", "data.download=false", *overrides).data, "data")
+    datamodule: DataModule = instantiate(compose(f"data.root={root}", "data.download=false", *overrides).data, "data")
     datamodule.setup("fit")
     datamodule.setup("test")
     return datamodule
@@ -239,7 +239,7 @@ def test_options_of_the_class_are_passed_to_it() -> None:
         "+data.dataset.target_transform={_target_:operator.itemgetter,_args_:[0]}",
     )
     config.data.dataset.target_transform = {"_target_": "operator.mul", "_partial_": True, "_args_": [2]}
-    datamodule: DataModule = build(config.data, "data")
+    datamodule: DataModule = instantiate(config.data, "data")
     datamodule.setup("fit")
     assert datamodule.image_shape == (3, 10, 12)
     assert set(datamodule.train_set.dataset.targets.tolist()) <= {0, 2, 4, 6}
@@ -272,7 +272,7 @@ def serve_mnist(folder: Path, address: str, patch: pytest.MonkeyPatch) -> None:
 
 def fetched(root: Path, name: str) -> DataModule:
     root.mkdir(exist_ok=True)
-    datamodule: DataModule = build(compose(f"data={name}", f"data.root={root}").data, "data")
+    datamodule: DataModule = instantiate(compose(f"data={name}", f"data.root={root}").data, "data")
     datamodule.setup("fit")
     return datamodule
 

@@ -15,8 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from pytorch_intro import fashion_mnist
-from pytorch_intro.claim import claimed
-from pytorch_intro.epoch_log import EpochLog
+from pytorch_intro.claim import lock_folder
+from pytorch_intro.epoch_log import EpochLogger
 from pytorch_intro.paths import CONFIG_DIR
 
 SAMPLE = ["data=sample", "trainer=cpu"]
@@ -162,15 +162,15 @@ def test_a_finished_run_answers_at_once_and_changes_nothing(command: Command, tm
 def test_a_second_process_is_refused_and_takes_nothing_from_the_first(command: Command, tmp_path: Path) -> None:
     """Also before the first has begun its run, when it still reads its images."""
     folder = tmp_path / "outputs" / "first"
-    with claimed(folder, "run"):
+    with lock_folder(folder):
         (folder / "train.log").write_text("of the first\n")
         refused = command(*SAMPLE, "name=first")
         assert (folder / "train.log").read_text().startswith("of the first\n")
         again = command(*SAMPLE, "name=first")
     for answer in (refused, again):
         assert answer.code == 2
-        assert answer.err.startswith(f"error: {folder}: process {os.getpid()} on ")
-        assert answer.err.endswith(" is at work on this run; wait for it to end, or give this one another name\n")
+        assert answer.err.startswith(f"error: {folder} is locked by process {os.getpid()} on ")
+        assert answer.err.endswith("; wait for it to finish, or use another name=\n")
 
 
 def test_another_config_in_the_same_folder_is_refused_and_overwrite_starts_anew(
@@ -180,7 +180,7 @@ def test_another_config_in_the_same_folder_is_refused_and_overwrite_starts_anew(
     command(*few, "trainer.max_epochs=1")
     refused = command(*few, "trainer.max_epochs=2")
     assert refused.code == 2
-    assert "trainer.max_epochs: 1 there, 2 here" in refused.err
+    assert "trainer.max_epochs: 1 → 2" in refused.err
     assert json.loads((tmp_path / "outputs" / "first" / "result.json").read_text())["epochs"] == 1
     assert command(*few, "trainer.max_epochs=2", "overwrite=true").code == 0
     assert json.loads((tmp_path / "outputs" / "first" / "result.json").read_text())["epochs"] == 2
@@ -206,6 +206,23 @@ def test_a_sweep_gives_every_job_a_folder_and_returns_the_objective(command: Com
     assert len(results) == 2
 
 
+@pytest.mark.parametrize("wrong", ["sweep.objective=test/accuracy", "sweep.fail_fast=perhaps", "+sweep.fast=true"])
+def test_a_wrong_setting_of_sweeps_stops_a_single_run_before_it_trains(
+    command: Command, tmp_path: Path, wrong: str
+) -> None:
+    answer = command(*SAMPLE, wrong, "name=first")
+    assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+    assert answer.err.startswith(f"error: {wrong.lstrip('+').partition('=')[0]}")
+    assert not (tmp_path / "outputs" / "first").exists()
+
+
+def test_a_run_needs_no_settings_of_sweeps(command: Command) -> None:
+    """The config node exists only where sweeps are installed."""
+    few = [*SAMPLE, "~sweep", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "name=first"]
+    assert command(*few).code == 0
+    assert "finished before" in command(*few).out
+
+
 def test_training_never_reads_the_official_test_images(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
     """They are loaded after the last training batch, once."""
     order = []
@@ -216,7 +233,7 @@ def test_training_never_reads_the_official_test_images(monkeypatch: pytest.Monke
         original(self, root, train)
 
     monkeypatch.setattr(fashion_mnist.FashionMNISTSample, "__init__", watched)
-    monkeypatch.setattr(EpochLog, "on_fit_end", lambda *_: order.append("fitted"))
+    monkeypatch.setattr(EpochLogger, "on_fit_end", lambda *_: order.append("fitted"))
     command(*SAMPLE, "trainer.max_epochs=1", "trainer.limit_train_batches=2")
     assert order == ["train", "fitted", "test"]
 

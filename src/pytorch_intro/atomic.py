@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes: a file is complete or does not exist."""
 
 import os
 from collections.abc import Iterator
@@ -8,18 +8,18 @@ from typing import BinaryIO
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that it is there whole or not at all."""
+    """Write a text file atomically."""
     with atomic_write(path) as file:
         file.write(text.encode())
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, beside its place; flushed to the disk and renamed at the end, or removed if anything fails."""
+    """Open a temporary file in the same folder; at the end, flush and rename it, or remove it after an error."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     try:
-        with temporary.open("xb") as file:  # never through a link that lies there
+        with temporary.open("xb") as file:  # "x" never follows an existing symlink
             yield file
             file.flush()
             os.fsync(file.fileno())

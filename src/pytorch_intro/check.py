@@ -1,4 +1,4 @@
-"""Is the config right? Its values against the signatures that they are meant for."""
+"""Validate a config: compare its values with the signatures that receive them."""
 
 import inspect
 import json
@@ -20,11 +20,10 @@ from pydantic import (
 )
 
 from pytorch_intro.errors import UserError, unknown_key
-from pytorch_intro.sweeps.objective import Objective
 
 AtLeastMinus1 = Annotated[int, Field(ge=-1)]
 
-# The settings that belong to no object, and ranges that Lightning's Trainer does not tell by its signature.
+# Settings that are not arguments of a target, and ranges that the signature of Lightning's Trainer does not state.
 SETTINGS: dict[str, Any] = {
     "name": str | int | None,
     "seed": Annotated[int, Field(ge=0, lt=2**32)],
@@ -34,8 +33,6 @@ SETTINGS: dict[str, Any] = {
     "allow": list[str],
     "outputs": str,
     "run_dir": str,
-    "sweep.objective": Objective,
-    "sweep.fail_fast": bool,
     "trainer.num_nodes": PositiveInt,
     "trainer.max_epochs": AtLeastMinus1 | None,
     "trainer.max_steps": AtLeastMinus1,
@@ -48,46 +45,51 @@ SETTINGS: dict[str, Any] = {
 
 
 def check(config: DictConfig | ListConfig, more_settings: dict[str, Any] | None = None) -> None:
-    """Compare every value in a config with the signature that it is meant for, before any work is done.
+    """Validate every value of a config, before any work is done. The node `sweep` is checked by the sweeps.
 
     Args:
-        more_settings: Type hints of settings that belong to no object, by dotted key, besides those of every command.
+        config: Composed config.
+        more_settings: Type hints by dotted key, of settings that only one command has.
 
     Raises:
-        UserError: for an unknown name, or a value of the wrong type or range; it names the dotted key.
+        UserError: for an unknown key, or a value of the wrong type or range.
     """
     check_nodes(config, "", SETTINGS | (more_settings or {}))
 
 
 def check_nodes(config: DictConfig | ListConfig, key: str, settings: dict[str, Any]) -> None:
-    """Compare the values of all nodes that have a `_target_`, however deep, with its signature."""
+    """Validate a node and all nodes in it: with a `_target_` by its signature, otherwise by `settings`."""
     is_call = isinstance(config, DictConfig) and "_target_" in config
     if is_call:
         check_call(cast(DictConfig, config), key)
     for name, value in config.items() if isinstance(config, DictConfig) else enumerate(config):
         path = f"{key}.{name!s}".lstrip(".")
+        if path == "sweep":
+            continue
         if path in settings:
             check_value(path, value, settings[path])
         elif isinstance(value, ListConfig) and not is_call and not _has_target(value):
             raise UserError(unknown_key(path, settings))
         elif isinstance(value, (DictConfig, ListConfig)):
-            if not is_call or _has_target(value):  # else it is a plain value, compared as a whole
+            if not is_call or _has_target(value):  # otherwise check_call has compared it as a whole
                 check_nodes(value, path, settings)
         elif not is_call and value is not None and isinstance(config, DictConfig):
             raise UserError(unknown_key(path, settings))
 
 
 def check_call(node: DictConfig, key: str) -> None:
-    """Compare a node's values with the signature of its `_target_`."""
+    """Validate the values of a node by the signature of its `_target_`."""
     try:
         target = hydra.utils.get_object(node["_target_"])
         signature = inspect.signature(target)
     except Exception as error:
-        raise UserError(f"{key}._target_={node['_target_']}: it cannot be imported ({error})") from error
+        raise UserError(
+            f"{key}._target_={node['_target_']}: cannot be imported ({error}); check the spelling"
+        ) from error
     is_class = inspect.isclass(target)
     try:
         hints = typing.get_type_hints(target.__init__ if is_class else target, include_extras=True)
-    except NameError:  # names that only type checkers import
+    except NameError:  # annotations that only type checkers import
         hints = {}
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
     for name, value in node.items():
@@ -103,10 +105,15 @@ def check_call(node: DictConfig, key: str) -> None:
 
 
 def check_value(key: str, value: object, hint: Any) -> None:
-    """Compare one value with a type hint, in pydantic's strict sense: "5" and true are no integers.
+    """Validate a value by a type hint, in pydantic's strict mode: "5" and true are not integers.
+
+    Args:
+        key: Dotted key, for the error.
+        value: Value, or a node of the config.
+        hint: Type hint, with pydantic's constraints.
 
     Raises:
-        UserError: if it does not fit.
+        UserError: if the value does not match.
     """
     if isinstance(value, (DictConfig, ListConfig)):
         if _has_target(value):
@@ -125,11 +132,11 @@ def check_value(key: str, value: object, hint: Any) -> None:
 
 
 def _expectation(error: ValidationError) -> str:
-    """What would have been right: pydantic's sentences, one for each kind of value that is allowed."""
+    """Return what is expected: the messages of pydantic, one for each type of a union."""
     sentences = [
         detail["msg"] for detail in error.errors() if detail["type"] not in ("needs_python_object", "none_required")
     ]
-    return " or ".join(dict.fromkeys(sentences)).lower() or "this is not a value that it takes"
+    return " or ".join(dict.fromkeys(sentences)).lower() or "not a valid value"
 
 
 def _as_typed(value: object) -> str:

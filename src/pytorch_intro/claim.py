@@ -1,4 +1,4 @@
-"""Who may write in a folder: one run or sweep at a time."""
+"""Locks on folders: one process at a time writes to a run or a sweep."""
 
 import os
 import socket
@@ -9,45 +9,44 @@ from pathlib import Path
 from pytorch_intro.atomic import write_atomically
 from pytorch_intro.errors import UserError
 
-LOCK, HOLDER = ".lock", ".holder"
+LOCK, LOCK_OWNER = ".lock", ".holder"
 
 
-class OccupiedError(UserError):
-    """Another process is at work in a folder."""
+class FolderLockedError(UserError):
+    """Another process has locked the folder."""
 
 
 @contextmanager
-def claimed(folder: Path, what: str, patience: float = 0.0, is_read_only: bool = False) -> Iterator[None]:
-    """Keep other processes out; the system gives the folder free when this one ends, however it does.
+def lock_folder(folder: Path, timeout: float = 0.0, is_read_only: bool = False) -> Iterator[None]:
+    """Lock a folder; the operating system releases the lock when this process ends, however it ends.
 
     Args:
-        what: Is in the folder, as the user would say it: run or sweep.
-        patience: Seconds to wait for it to be free.
-        is_read_only: Whether a folder that cannot be written will do.
+        folder: Folder to create and lock.
+        timeout: Seconds to wait for the lock.
+        is_read_only: Whether a folder without write permission is accepted.
 
     Raises:
-        UserError: if another process is at work there (OccupiedError), or if nothing can be written.
+        FolderLockedError: if another process has locked the folder.
+        UserError: if the folder is not writable.
     """
-    from filelock import FileLock, Timeout  # 50 ms, which --help need not wait for
+    from filelock import FileLock, Timeout  # 50 ms, which --help does not need
 
-    holder, lock = folder / HOLDER, FileLock(folder / LOCK, timeout=patience)
+    owner, lock = folder / LOCK_OWNER, FileLock(folder / LOCK, timeout=timeout)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-        write_atomically(holder, f"process {os.getpid()} on {socket.gethostname()}")
+        write_atomically(owner, f"process {os.getpid()} on {socket.gethostname()}")
     except Timeout:
-        who = holder.read_text() if holder.exists() else "another process"
-        raise OccupiedError(
-            f"{folder}: {who} is at work on this {what}; wait for it to end, or give this one another name"
-        ) from None
+        who = owner.read_text() if owner.exists() else "another process"
+        raise FolderLockedError(f"{folder} is locked by {who}; wait for it to finish, or use another name=") from None
     except OSError as error:
         if not is_read_only:
             raise UserError(
-                f"{folder}: nothing can be written there ({error.strerror}); choose another place by outputs=DIR"
+                f"{folder}: not writable ({error.strerror}); choose another folder with outputs=DIR"
             ) from error
     try:
         yield
     finally:
         if lock.is_locked:
-            holder.unlink(missing_ok=True)
+            owner.unlink(missing_ok=True)
             lock.release()

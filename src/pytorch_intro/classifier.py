@@ -137,7 +137,7 @@ class Classifier(LightningModule):
         return confused_pairs(scores_of(self.measured, classes), 3) if self.measured else []
 
     def log_epoch(self, stage: str, metrics: EpochMetrics) -> None:
-        """Log <stage>/loss and <stage>/accuracy of the epoch, and begin anew. EpochLog hands train/… to the loggers."""
+        """Log <stage>/loss and <stage>/accuracy of the epoch, and reset. EpochLogger passes train/… to the loggers."""
         values = {f"{stage}/{name}": value for name, value in metrics.compute().items()}
         self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, logger=False if stage == "train" else None)
         metrics.reset()

@@ -22,7 +22,7 @@ from pytorch_intro.faults import told_once
 from pytorch_intro.finished_run import recorded_run
 from pytorch_intro.flat_config import flatten
 from pytorch_intro.paths import CONFIG_DIR, PROJECT, new_run_dir, new_sweep_dir
-from pytorch_intro.processes import is_first_process
+from pytorch_intro.processes import is_rank_zero
 
 Task = Callable[[DictConfig], object]
 
@@ -78,7 +78,7 @@ def as_job(task: Task, traceback: str, failures: list[Exception]) -> Task:
     def job(config: DictConfig) -> object:
         register_resolvers()
         end_by_signals()
-        if not is_first_process():
+        if not is_rank_zero():
             logging.getLogger().setLevel(logging.WARNING)
         try:
             with environment(TRACEBACK, traceback), exit_codes_of_stops():

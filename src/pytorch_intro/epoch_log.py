@@ -1,4 +1,4 @@
-"""What each epoch took and gave: a line in train.log, and its times as metrics."""
+"""Metrics of each epoch: a line in train.log, and its times for the loggers."""
 
 import logging
 import time
@@ -8,20 +8,22 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from pytorch_intro.lightning_internals import log_every_n_steps
+
 log = logging.getLogger(__name__)
 
 
-class EpochLog(Callback):
-    """Logs lr every few steps, train/…, epoch_seconds and images_per_second every epoch, and a line of text an epoch.
+class EpochLogger(Callback):
+    """Logs lr every few steps; train/…, epoch_seconds, images_per_second and a line of text every epoch.
 
-    It hands an epoch's figures to the loggers itself: Lightning would do so after the epoch's checkpoint is saved, and
-    a run that is killed there and carried on would lack them.
+    It passes the metrics of an epoch to the loggers itself: Lightning would do so after the checkpoint of the epoch is
+    saved, so that a run killed in between would lack them after it resumes.
 
-    epoch_seconds is the time of the training batches alone, without validation and checkpoints; images_per_second
-    counts the images of all devices.
+    epoch_seconds is the time of the training batches, without validation and checkpoints; images_per_second counts the
+    images of all devices.
 
     Attributes:
-        history: Of each epoch, counted from 1, its figures by name; those that were measured in it.
+        history: Metrics of each epoch by name; epochs are counted from 1.
     """
 
     def __init__(self) -> None:
@@ -57,7 +59,7 @@ class EpochLog(Callback):
         self.seconds += now - self.clock
         self.clock = now
         self.complete = trainer.is_last_batch
-        every_n_steps = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        every_n_steps = log_every_n_steps(trainer)
         if every_n_steps and trainer.global_step % every_n_steps == 0:
             learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
             for logger in trainer.loggers:
@@ -70,21 +72,21 @@ class EpochLog(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         times = {"epoch_seconds": self.seconds, "images_per_second": self.images / self.seconds}
         pl_module.log_dict(times, rank_zero_only=True, logger=False)
-        done = {"train": self.complete, "val": self.validated}  # else the figures are those of an epoch before
+        is_current = {"train": self.complete, "val": self.validated}  # otherwise the metrics are of an earlier epoch
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
-        measured = {name: value for name, value in metrics.items() if done.get(name.partition("/")[0])}
+        measured = {name: value for name, value in metrics.items() if is_current.get(name.partition("/")[0])}
         trained = {name: value for name, value in measured.items() if name.startswith("train/")}
         self.history[trainer.current_epoch + 1] = measured | times
         for logger in trainer.loggers:
-            logger.log_metrics({**trained, **times}, step=trainer.global_step - 1)  # as Lightning counts
+            logger.log_metrics({**trained, **times}, step=trainer.global_step - 1)  # Lightning counts from 0
         if trainer.is_global_zero:
             log.info(epoch_line(trainer, measured, times))
 
 
 def epoch_line(trainer: Trainer, measured: dict[str, float], times: dict[str, float]) -> str:
-    """epoch 3/5: train/loss 0.6012, …, val/accuracy 0.9204, 8.1 s, 6,700 images/s"""
+    """Return "epoch 3/5: train/loss 0.6012, …, val/accuracy 0.9204, 8.1 s, 6,700 images/s"."""
     names = [f"{stage}/{metric}" for stage in ("train", "val") for metric in ("loss", "accuracy")]
-    figures = [f"{name} {measured[name]:.4f}" for name in names if name in measured]
+    values = [f"{name} {measured[name]:.4f}" for name in names if name in measured]
     speed = f"{times['epoch_seconds']:.1f} s, {times['images_per_second']:,.0f} images/s"
     epochs = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
-    return f"epoch {trainer.current_epoch + 1}{epochs}: {', '.join([*figures, speed])}"
+    return f"epoch {trainer.current_epoch + 1}{epochs}: {', '.join([*values, speed])}"

@@ -16,8 +16,8 @@ from pytorch_intro.atomic import write_atomically
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.datamodule import DataModule
 from pytorch_intro.finished_run import FinishedRun
-from pytorch_intro.paths import shown_path
-from pytorch_intro.result import finite
+from pytorch_intro.paths import display_path
+from pytorch_intro.result import nan_to_none
 from pytorch_intro.run_folder import CONFUSION, CONFUSION_OF_OTHERS
 from pytorch_intro.scores import scores_of, worst_confusion
 
@@ -47,7 +47,7 @@ def evaluation_of(run: FinishedRun, trainer: Trainer, datamodule: DataModule) ->
     assert datamodule.test_set
     scores = scores_of(classifier.measured, datamodule.classes) if classifier.measured else {}
     images = min(len(datamodule.test_set), int(sum(trainer.num_test_batches)) * datamodule.batch_size)
-    metrics = {name: finite(value.item()) for name, value in trainer.callback_metrics.items()}
+    metrics = {name: nan_to_none(value.item()) for name, value in trainer.callback_metrics.items()}
     return {
         "run": run.result["name"],
         "data": datamodule.source.name,
@@ -77,7 +77,7 @@ def record(evaluation: Evaluation, folder: Path, is_other: bool) -> None:
         written.append(CONFUSION_OF_OTHERS if is_other else CONFUSION)
         save(confusion_of(matrix, list(evaluation["classes"]), evaluation["data"]), folder / written[-1])
     write_atomically(folder / "eval.json", json.dumps(evaluation, indent=2) + "\n")
-    print(f"\nwritten: {', '.join(shown_path(folder / name) for name in written)}")
+    print(f"\nwritten: {', '.join(display_path(folder / name) for name in written)}")
 
 
 def show(evaluation: Evaluation) -> None:

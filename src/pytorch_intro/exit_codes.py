@@ -12,7 +12,7 @@ from typing import NoReturn
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pytorch_intro.claim import OccupiedError
+from pytorch_intro.claim import FolderLockedError
 from pytorch_intro.errors import PrunedError, leave
 from pytorch_intro.faults import explain_failure
 from pytorch_intro.run_folder import RunFolder
@@ -24,7 +24,7 @@ TRACEBACK = "HYDRA_FULL_ERROR"
 
 
 def end_by_signals() -> None:
-    """SIGTERM and SIGUSR1 end the program at once; in a training, Interruption lets it finish its step before."""
+    """SIGTERM and SIGUSR1 end the program at once; in a training, GracefulShutdown lets it finish its step before."""
     if threading.current_thread() is not threading.main_thread():
         return
     for number in SIGNALS:
@@ -47,8 +47,8 @@ def exit_codes_of_errors(config: DictConfig) -> Iterator[None]:
         if explained is None:
             raise
         line, exit_code = explained
-        if exit_code == 2 and not isinstance(error, OccupiedError):  # the folder is another's
-            RunFolder(HydraConfig.get().runtime.output_dir).discard_unless_begun()
+        if exit_code == 2 and not isinstance(error, FolderLockedError):  # the folder is another's
+            RunFolder(HydraConfig.get().runtime.output_dir).remove_if_empty()
         leave(line, traceback=os.environ[TRACEBACK] != "0", exit_code=exit_code)
 
 

@@ -137,15 +137,15 @@ class FinishedRun:
         Raises:
             UserError: if the code makes another network of this config by now.
         """
-        from pytorch_intro.build import build
         from pytorch_intro.check import check_nodes
+        from pytorch_intro.instantiate import instantiate
 
         for part in ("model", "classifier"):
             check_nodes(self.config[part], part, {})
         checkpoint, inputs, config = self.checkpoint, self.inputs, self.config
         shape = {"image_shape": tuple(inputs["image_shape"]), "num_classes": len(inputs["classes"])}
         made = {
-            "network": build(config.model, "model", **shape),
+            "network": instantiate(config.model, "model", **shape),
             "num_classes": shape["num_classes"],
             "optimizer": None,
             "scheduler": None,
@@ -153,7 +153,7 @@ class FinishedRun:
         }
         if not compiled:
             made["compile"] = False
-        classifier: Classifier = build(config.classifier, "classifier", **made)
+        classifier: Classifier = instantiate(config.classifier, "classifier", **made)
         try:
             classifier.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:

@@ -7,24 +7,25 @@ from omegaconf import DictConfig, OmegaConf
 
 
 def flatten(config: DictConfig) -> dict[str, Any]:
-    """{"data.batch_size": 256, …}: dotted keys to plain values; interpolations stay as they are written."""
+    """Return {"data.batch_size": 256, …}: plain values by dotted key; interpolations are not resolved."""
     return _flatten(OmegaConf.to_container(config, resolve=False), "")
 
 
-def differences(before: dict[str, Any], now: dict[str, Any], besides: Sequence[str]) -> list[str]:
-    """Dotted keys whose values differ, with both values.
+def diff(before: dict[str, Any], now: dict[str, Any], ignored: Sequence[str]) -> list[str]:
+    """Return "key: before → now" for each value that differs.
 
     Args:
-        before, now: Flat configs.
-        besides: Settings and groups that are not compared.
+        before: Flat config.
+        now: Flat config.
+        ignored: Dotted keys of settings and groups that are not compared.
     """
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key) and not belongs_to(key, besides)]
-    return [f"{key}: {before.get(key, 'absent')} there, {now.get(key, 'absent')} here" for key in changed]
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key) and not is_under(key, ignored)]
+    return [f"{key}: {before.get(key, 'absent')} → {now.get(key, 'absent')}" for key in changed]
 
 
-def belongs_to(key: str, parts: Sequence[str]) -> bool:
-    """Whether a dotted key is one of these settings or in one of these groups, which overrides may write +group."""
-    return any(f"{key}.".startswith(f"{part.lstrip('+~').replace('/', '.')}.") for part in parts)
+def is_under(key: str, parents: Sequence[str]) -> bool:
+    """Return whether a dotted key is one of these settings or inside one of these groups (`+group` is accepted)."""
+    return any(f"{key}.".startswith(f"{parent.lstrip('+~').replace('/', '.')}.") for parent in parents)
 
 
 def _flatten(node: Any, key: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ PACKAGES = ("torch.nn", "torch.optim", "torchvision", "lightning", "torchmetrics
 DATASETS = ("torchvision.datasets", "pytorch_intro")
 UNSAFE_DATASETS = ("LSUN", "LSUNClass")  # which unpickle what lies beside their images
 # Whose functions do so; elsewhere functions do other things: torch.hub.load runs a file, torch.os.system a command.
-MODULES_OF_FUNCTIONS = ("torchvision.models", "pytorch_intro.schedulers", "pytorch_intro.benchmarks.tried")
+MODULES_OF_FUNCTIONS = ("torchvision.models", "pytorch_intro.schedulers")
 # References that lead to a value which the file holds, or to a text: none of them makes a node with a `_target_`.
 REFERENCE = re.compile(r"\$\{[\w.\[\]-]+\}|\$\{(?:project|hydra|oc\.env):[^${}]*\}")
 WRITTEN = ("dirpath", "save_dir", "default_root_dir")  # settings that name a folder to write into

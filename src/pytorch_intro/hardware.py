@@ -1,4 +1,4 @@
-"""Which device trains, and in which precision: chosen by what is there, and said."""
+"""The device and precision to train with: chosen by what is available, and logged."""
 
 import ctypes
 import logging
@@ -23,14 +23,18 @@ CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memo
 Devices = int | str | Sequence[int]
 
 
-def checked_hardware(config: DictConfig, more_settings: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Choose the hardware for a config, and check all of it with that choice.
+def resolve_hardware(config: DictConfig, more_settings: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Choose accelerator and precision, and check the whole config with them.
 
     Args:
-        more_settings: As of check.
+        config: Config with a node `trainer`.
+        more_settings: Passed to check.
+
+    Returns:
+        Values of trainer.accelerator and trainer.precision.
 
     Raises:
-        UserError: if what was asked for is not there, or if another value is wrong.
+        UserError: if the hardware is not available, or another value is wrong.
     """
     trainer = config.trainer
     hardware = choose_hardware(trainer.accelerator, trainer.devices, trainer.precision)
@@ -39,10 +43,10 @@ def checked_hardware(config: DictConfig, more_settings: dict[str, Any] | None = 
 
 
 def choose_hardware(accelerator: str, devices: Devices, precision: str | int | None) -> dict[str, Any]:
-    """The trainer's settings accelerator and precision, chosen where they are auto, and said.
+    """Return the accelerator and precision, resolved where they are auto, and log them.
 
     Raises:
-        UserError: if what was asked for is not there.
+        UserError: if the hardware is not available.
     """
     check_value("trainer.accelerator", accelerator, str)
     check_value("trainer.devices", devices, int | str | list[int])
@@ -52,40 +56,40 @@ def choose_hardware(accelerator: str, devices: Devices, precision: str | int | N
 
 
 def choose_accelerator(accelerator: str) -> str:
-    """cuda, mps or cpu for auto and gpu, by what is there; whatever else was asked for, if it is there.
+    """Return cuda, mps or cpu: the best available for auto and gpu, otherwise the one requested.
 
     Raises:
-        UserError: if it is not.
+        UserError: if it is not available.
     """
-    there = available()
+    found = available()
     if accelerator == "auto":
-        absent = " or ".join(name for name in ("cuda", "mps") if name not in there)
-        reason = "the first there is of cuda, mps, cpu" if there[0] == "cuda" else f"there is no {absent} here"
-        log.info("accelerator: %s, %s (%s)", there[0], device_name(there[0]), reason)
-        return there[0]
-    chosen = there[0] if accelerator == "gpu" and there[0] != "cpu" else accelerator
-    if chosen not in there:
+        missing = " or ".join(name for name in ("cuda", "mps") if name not in found)
+        reason = "first available of cuda, mps, cpu" if found[0] == "cuda" else f"{missing} not available"
+        log.info("accelerator: %s, %s (%s)", found[0], device_name(found[0]), reason)
+        return found[0]
+    chosen = found[0] if accelerator == "gpu" and found[0] != "cpu" else accelerator
+    if chosen not in found:
         raise UserError(
-            f"trainer.accelerator={accelerator}: there is none here; there is {', '.join(there)}; "
-            "trainer.accelerator=auto takes the best of them"
+            f"trainer.accelerator={accelerator} is not available (available: {', '.join(found)}); auto picks the best "
+            "one"
         )
-    log.info("accelerator: %s, %s (as asked for)", chosen, device_name(chosen))
+    log.info("accelerator: %s, %s (requested)", chosen, device_name(chosen))
     return chosen
 
 
 def available() -> list[str]:
-    """The accelerators that are here, the best first."""
-    there = [("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()), ("cpu", True)]
-    return [name for name, is_there in there if is_there]
+    """Return the available accelerators, the best first."""
+    known = [("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()), ("cpu", True)]
+    return [name for name, is_available in known if is_available]
 
 
 def check_devices(accelerator: str, devices: Devices) -> None:
-    """Compare the devices asked for, as Lightning's Trainer takes them, with those that are there.
+    """Check trainer.devices, in any form that Lightning accepts, against the available devices.
 
-    On cpu a device is a process, and as many as there are cores are taken for sensible.
+    On cpu a device is a process; at most one per core is accepted.
 
     Raises:
-        UserError: if there are not that many.
+        UserError: if fewer are available.
     """
     count = {"cuda": torch.cuda.device_count(), "mps": 1, "cpu": os.cpu_count() or 1}[accelerator]
     if isinstance(devices, str):
@@ -94,19 +98,21 @@ def check_devices(accelerator: str, devices: Devices) -> None:
         try:
             devices = [int(number) for number in devices.split(",") if number] if "," in devices else int(devices)
         except ValueError:
-            raise UserError(f"trainer.devices={devices}: give a number of devices, a list of theirs, or auto") from None
+            raise UserError(
+                f"trainer.devices={devices}: not a number of devices, a list of indices, or auto; use trainer.devices=1"
+            ) from None
     wanted = devices if isinstance(devices, int) else max(devices, default=-1) + 1
     if wanted == 0 or wanted < -1:
-        raise UserError(f"trainer.devices={devices}: at least one is needed; trainer.devices=1")
+        raise UserError(f"trainer.devices={devices}: at least one is required; trainer.devices=1")
     if wanted > count:
         raise UserError(
-            f"trainer.devices={devices}: there {'is' if count == 1 else 'are'} only {count} for "
-            f"trainer.accelerator={accelerator} here; ask for as many, or trainer.devices=auto"
+            f"trainer.devices={devices}: only {count} available for trainer.accelerator={accelerator}; use fewer, or "
+            "trainer.devices=auto"
         )
 
 
 def number_of_processes(trainer: DictConfig) -> int:
-    """How many processes train together here, one for each device; more than 1 also where it is one on each machine."""
+    """Return the world size: the number of devices times the number of machines."""
     devices, accelerator = trainer.devices, trainer.accelerator
     if isinstance(devices, str) and devices not in ("auto", "-1"):
         devices = [number for number in devices.split(",") if number] if "," in devices else int(devices)
@@ -117,42 +123,42 @@ def number_of_processes(trainer: DictConfig) -> int:
 
 
 def choose_precision(precision: str | int | None, accelerator: str) -> str | int | None:
-    """bf16-mixed for auto where the hardware itself computes in bfloat16, else 32-true; anything else as it is.
+    """Return bf16-mixed for auto if the hardware has bfloat16 units, else 32-true; other values unchanged.
 
     Raises:
-        UserError: if the device cannot compute in what was asked for.
+        UserError: if the device does not support the precision.
     """
     if precision != "auto":
-        lacks_bfloat16 = accelerator == "cuda" and not computes_in_bfloat16(accelerator)[0]
+        lacks_bfloat16 = accelerator == "cuda" and not supports_bf16(accelerator)[0]
         kind = {"bf16": lacks_bfloat16, "64": accelerator == "mps"}
         for prefix, is_missing in kind.items():
             if is_missing and str(precision).startswith(prefix):
                 raise UserError(
-                    f"trainer.precision={precision}: {accelerator} here does not compute in it; "
-                    "trainer.precision=auto takes the fastest that there is"
+                    f"trainer.precision={precision}: not supported by this {accelerator} device; "
+                    "trainer.precision=auto picks the fastest supported one"
                 )
-        log.info("precision: %s (as asked for)", precision)
+        log.info("precision: %s (requested)", precision)
         return precision
-    fast, reason = computes_in_bfloat16(accelerator)
+    fast, reason = supports_bf16(accelerator)
     chosen = "bf16-mixed" if fast else "32-true"
     log.info("precision: %s (%s)", chosen, reason)
     return chosen
 
 
-def computes_in_bfloat16(accelerator: str) -> tuple[bool, str]:
-    """Whether bfloat16 is faster than float32 on this device, and why."""
+def supports_bf16(accelerator: str) -> tuple[bool, str]:
+    """Return whether bfloat16 is faster than float32 on this device, and the reason."""
     if accelerator == "cuda":
         has = torch.cuda.is_bf16_supported(including_emulation=False)
-        return has, f"this GPU {'computes' if has else 'does not compute'} in bfloat16"
+        return has, f"this GPU has {'' if has else 'no '}bfloat16 units"
     if accelerator == "cpu":
         capabilities = torch.cpu.get_capabilities()
         units = [name for name in ("avx512_bf16", "amx_bf16") if capabilities.get(name)]
         return bool(units), f"this CPU has {' and '.join(units) or 'neither avx512_bf16 nor amx_bf16'}"
-    return False, f"bfloat16 is not tried on {accelerator}"
+    return False, f"bfloat16 is not tested on {accelerator}"
 
 
 def device_name(accelerator: str) -> str:
-    """What the device calls itself."""
+    """Return the name of the device."""
     if accelerator == "cuda":
         return torch.cuda.get_device_name()
     name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""TensorBoard's HPARAMS page: the settings of each run beside what came of them."""
+"""TensorBoard's HPARAMS page: the settings and the metrics of each run."""
 
 from pathlib import Path
 from typing import Any
@@ -9,25 +9,25 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 from torch.utils.tensorboard.summary import hparams
 
-from pytorch_intro.checkpoint import BestAndLast
+from pytorch_intro.checkpoint import BestLastCheckpoint
 from pytorch_intro.flat_config import flatten
 from pytorch_intro.recorded_config import load_config
 from pytorch_intro.run_folder import RunFolder
 
-# Settings that say where and how, not what is trained.
-LEFT_OUT = ("name", "outputs", "run_dir", "overwrite", "resume", "allow", "sweep", "callbacks", "logger")
-ALWAYS_SO = ("classifier._target_", "data._target_", "trainer._target_")
+# Settings that do not change what is trained.
+EXCLUDED_KEYS = ("name", "outputs", "run_dir", "overwrite", "resume", "allow", "sweep", "callbacks", "logger")
+CONSTANT_KEYS = ("classifier._target_", "data._target_", "trainer._target_")
 TARGET = "._target_"
 
 
 class HParams(Callback):
-    """Writes a run's settings at its end, and the best validation as val/best_accuracy.
+    """Writes the settings of a run at its end, and the best validation score as val/best_accuracy.
 
-    Lightning would write them at the beginning, with a column hp_metric of -1. The page takes the last value of each
-    metric: test/accuracy, which is of the chosen weights, and val/accuracy of the last epoch.
+    Lightning would write them at the start, with a column hp_metric of -1. The page shows the last value of each
+    metric: test/accuracy of the best weights, and val/accuracy of the last epoch.
 
     Args:
-        run_dir: The run's folder, whose config.yaml is read.
+        run_dir: Run folder, whose config.yaml is read.
     """
 
     def __init__(self, run_dir: str) -> None:
@@ -38,25 +38,25 @@ class HParams(Callback):
         if not trainer.is_global_zero or not loggers:
             return
         settings = shown_settings(load_config(self.config_file))
-        _, start, end = hparams(settings, {})  # without the first: the page then finds out itself what there is
+        _, start, end = hparams(settings, {})  # without the first: the page then finds the metrics itself
         checkpoint = trainer.checkpoint_callback
         for logger in loggers:
             for summary in (start, end):
                 logger.experiment.file_writer.add_summary(summary)
-            if isinstance(checkpoint, BestAndLast) and checkpoint.best_model_score is not None:
+            if isinstance(checkpoint, BestLastCheckpoint) and checkpoint.best_model_score is not None:
                 stage, _, metric = checkpoint.monitor.rpartition("/")
                 logger.log_metrics({f"{stage}/best_{metric}": checkpoint.best_model_score}, trainer.global_step)
 
 
 def shown_settings(config: DictConfig) -> dict[str, Any]:
-    """Plain values that may tell one run from another; of a choice the name: model: CNN."""
+    """Return the plain values that may differ between runs; for a target the name of its class (model: CNN)."""
     shown = {key: value for key, value in flatten(config).items() if is_shown(key, value)}
     names = {key: str(value).rpartition(".")[2] for key, value in shown.items() if key.endswith(TARGET)}
     return {key.removesuffix(TARGET): names.get(key, value) for key, value in shown.items()}
 
 
 def is_shown(key: str, value: object) -> bool:
-    """Whether a setting is a plain value that may tell one run from another."""
-    if key in ALWAYS_SO or key.endswith("._partial_") or key.partition(".")[0] in LEFT_OUT:
+    """Return whether a setting is a plain value that may differ between runs."""
+    if key in CONSTANT_KEYS or key.endswith("._partial_") or key.partition(".")[0] in EXCLUDED_KEYS:
         return False
     return isinstance(value, (bool, int, float, str)) and "${" not in str(value)

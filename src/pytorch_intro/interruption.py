@@ -1,4 +1,4 @@
-"""Ctrl-C and the signals of schedulers: the step is finished and saved, and the same command carries on from there."""
+"""Ctrl-C and the signals of job schedulers: finish the step, save a checkpoint, exit."""
 
 import logging
 import signal
@@ -10,73 +10,75 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from pytorch_intro.checkpoint import BestAndLast, can_be_saved
+from pytorch_intro.checkpoint import BestLastCheckpoint
 from pytorch_intro.exit_codes import SIGNALS
-from pytorch_intro.processes import highest
+from pytorch_intro.lightning_internals import is_resumable_step
+from pytorch_intro.processes import all_reduce_max
 
 log = logging.getLogger(__name__)
 
 EXIT_CODES = {signal.SIGINT: 130, **SIGNALS}
 
 
-class Interruption(Callback):
-    """Ends the training after the step that is under way, with its checkpoint, when one of several signals comes.
+class GracefulShutdown(Callback):
+    """Ends training after the current step, with a checkpoint, when a signal arrives.
 
-    A second signal ends it at once. During a validation it goes on to the end of that. Where there are several
-    processes, all stop after the same step, whichever was told.
+    A second signal ends it immediately. A validation is finished first. With several ranks, all stop after the same
+    step, whichever of them received the signal.
 
     Raises:
-        SystemExit: with 130 for Ctrl-C and 143 for the others.
+        SystemExit: with 130 for Ctrl-C and 143 for the other signals.
     """
 
     def __init__(self) -> None:
         self.exit_code = 0
-        self.earlier: dict[int, Any] = {}
+        self.original_handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the place of Lightning's handlers, which it removes itself after the training."""
+        """Replace Lightning's handlers, which Lightning removes itself after training."""
         if threading.current_thread() is threading.main_thread():
-            self.earlier = {number: signal.signal(number, self.on_signal) for number in EXIT_CODES}
+            self.original_handlers = {number: signal.signal(number, self.on_signal) for number in EXIT_CODES}
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        for number, handler in self.earlier.items():
+        for number, handler in self.original_handlers.items():
             signal.signal(number, handler)
-        self.earlier = {}
+        self.original_handlers = {}
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.exit_code:
             raise SystemExit(self.exit_code)
         self.exit_code = EXIT_CODES[signal.Signals(number)]
-        print("\nstopping after this step; once more to stop at once", file=sys.stderr, flush=True)
+        print("\nfinishing this step; press Ctrl-C again to stop immediately", file=sys.stderr, flush=True)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if can_be_saved(trainer, batch_idx) and self.is_over():
-            if isinstance(trainer.checkpoint_callback, BestAndLast):
+        if is_resumable_step(trainer) and self.stop_requested():
+            if isinstance(trainer.checkpoint_callback, BestLastCheckpoint):
                 trainer.checkpoint_callback.save_last(trainer)
             self.stop(trainer, trainer.current_epoch + 1)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.is_over():
+        if self.stop_requested():
             self.stop(trainer, trainer.current_epoch)
 
-    on_train_end = on_train_epoch_start  # in both, the epoch before has been saved
+    on_train_end = on_train_epoch_start  # in both, the end of the epoch before has saved a checkpoint
 
-    def is_over(self) -> bool:
-        """Whether a signal has come to this process, or to another one."""
-        if code := highest(self.exit_code):  # else nothing is set, for a signal may have come meanwhile
+    def stop_requested(self) -> bool:
+        """Return whether any rank has received a signal."""
+        if code := all_reduce_max(self.exit_code):  # if 0, assign nothing: a signal may have arrived in between
             self.exit_code = code
         return code > 0
 
     def stop(self, trainer: Trainer, epoch: int) -> None:
-        """Say so and leave.
+        """Log where training stopped, and exit.
 
         Args:
-            epoch: That the last step was of, from 1.
+            trainer: Trainer of the run.
+            epoch: Epoch of the last step, counted from 1.
         """
-        where = "nothing is saved"
-        if isinstance(trainer.checkpoint_callback, BestAndLast):
-            where = f"saved in {trainer.checkpoint_callback.last}; the same command carries on from there"
-        log.warning(f"interrupted after step {trainer.global_step}, in epoch {max(1, epoch)}; {where}")
+        saved = "no checkpoint was saved"
+        if isinstance(trainer.checkpoint_callback, BestLastCheckpoint):
+            saved = f"saved {trainer.checkpoint_callback.last}; run the same command to resume"
+        log.warning(f"interrupted at step {trainer.global_step}, epoch {max(1, epoch)}: {saved}")
         raise SystemExit(self.exit_code)

@@ -6,24 +6,25 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.optim import AdamW
+from torch.optim import Optimizer
+from torch.optim.adamw import adamw
 
 NonNegative = Annotated[float, Field(ge=0)]
 
 
-class Muon(AdamW):
-    """Orthogonalised momentum for convolution filters, AdamW for every other parameter.
+class Muon(Optimizer):
+    """Muon for convolution filters, AdamW for all other parameters.
 
-    Jordan et al. 2024 (kellerjordan.github.io/posts/muon): a filter bank, seen as a matrix of one row a filter, moves
-    by its Nesterov momentum with all singular values made about 1, so that no direction is learnt much faster than
-    another. torch.optim.Muon takes matrices alone.
+    Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) flattens the filters of a layer to a matrix, one row
+    per filter, and replaces the singular values of its Nesterov momentum by about 1, so that all directions are learned
+    at the same speed. torch.optim.Muon accepts 2D parameters only.
 
     Args:
-        params: The network's parameters; those with four dimensions are filters.
-        lr: Of the filters, whose steps have a size of their own; a schedule scales all rates alike.
-        momentum: Of the filters.
-        adamw_factor: The other parameters' learning rate is this times lr.
-        weight_decay: Of the filters, decoupled: each step shrinks them by lr * weight_decay.
+        params: Parameters of the network; 4D ones are convolution filters.
+        lr: Learning rate of the filters; other parameters use `adamw_lr_ratio * lr`.
+        momentum: Momentum of the filters.
+        adamw_lr_ratio: Learning rate of the other parameters, as a multiple of `lr`.
+        weight_decay: Decoupled weight decay of the filters.
     """
 
     def __init__(
@@ -31,53 +32,77 @@ class Muon(AdamW):
         params: Iterable[Tensor],
         lr: NonNegative = 0.05,
         momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9,
-        adamw_factor: NonNegative = 0.4,
+        adamw_lr_ratio: NonNegative = 0.4,
         weight_decay: NonNegative = 0.05,
     ) -> None:
         params = list(params)
         filters = {"params": [p for p in params if p.ndim == 4], "momentum": momentum, "weight_decay": weight_decay}
-        others = {"params": [p for p in params if p.ndim != 4], "lr": adamw_factor * lr}
-        super().__init__([filters, others], lr=lr, weight_decay=0)
+        others = {"params": [p for p in params if p.ndim != 4], "lr": adamw_lr_ratio * lr}
+        super().__init__([filters, others], {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of all parameters; the closure, if any, computes the loss and the gradients before."""
+        """Update all parameters; return the closure's loss, if there is a closure."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        groups = self.param_groups
-        for group in groups:
+        for group in self.param_groups:
             if "momentum" in group:
-                self.step_filters(group)
-        self.param_groups = [group for group in groups if "momentum" not in group]
-        super().step()
-        self.param_groups = groups
+                self.muon_step(group)
+            else:
+                self.adamw_step(group)
         return loss
 
-    def step_filters(self, group: dict[str, Any]) -> None:
-        """Muon's step of one group of filters, (out_channels, in_channels, H, W) each."""
+    def muon_step(self, group: dict[str, Any]) -> None:
+        """Update filters, (out_channels, in_channels, H, W) each."""
         for filters in group["params"]:
             if filters.grad is None:
                 continue
             state = self.state[filters]
             if not state:
-                state["step"] = torch.tensor(0.0)  # AdamW's loading looks for it in every state
                 state["momentum_buffer"] = torch.zeros_like(filters)
             average = state["momentum_buffer"].mul_(group["momentum"]).add_(filters.grad)
             nesterov = filters.grad.add(average, alpha=group["momentum"])
-            update = orthogonalised(nesterov.flatten(1)).view(filters.shape)
+            update = zeropower_via_newtonschulz(nesterov.flatten(1)).view(filters.shape)
             filters.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
 
+    def adamw_step(self, group: dict[str, Any]) -> None:
+        """Update parameters of any shape by torch's AdamW."""
+        params = [p for p in group["params"] if p.grad is not None]
+        states = [self.state[p] for p in params]
+        for p, state in zip(params, states, strict=True):
+            if not state:
+                # The same names and layout as torch.optim.AdamW: its step counter is a tensor on the CPU.
+                state |= {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+        if not params:
+            return
+        beta1, beta2 = group["betas"]
+        adamw(
+            params,
+            [p.grad for p in params],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            max_exp_avg_sqs=[],
+            state_steps=[state["step"] for state in states],
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
 
-def orthogonalised(matrix: Tensor) -> Tensor:
-    """The matrix with its singular values made about 1, most of them between 0.7 and 1.2, and scaled for tall matrices.
 
-    Five Newton-Schulz steps with Jordan's coefficients. A matrix of more rows than columns is scaled by the root of
-    their ratio, which keeps the change of its output independent of its shape.
+def zeropower_via_newtonschulz(matrix: Tensor) -> Tensor:
+    """Return the matrix with its singular values moved to about 1 (most to between 0.7 and 1.2).
+
+    Five Newton-Schulz steps with Jordan's coefficients. A matrix with more rows than columns is scaled by
+    sqrt(rows / columns), so that the size of the change in the layer's output does not depend on the shape.
 
     Args:
-        matrix: (rows, columns) float.
+        matrix: Momentum of the filters, (rows, columns) float.
     """
     rows, columns = matrix.shape
     x = matrix.T if rows > columns else matrix

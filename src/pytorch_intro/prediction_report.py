@@ -13,7 +13,7 @@ from pytorch_intro.atomic import atomic_write
 from pytorch_intro.decoder import Decoder
 from pytorch_intro.errors import UserError
 from pytorch_intro.finished_run import FinishedRun
-from pytorch_intro.paths import shown_path
+from pytorch_intro.paths import display_path
 from pytorch_intro.predicting import Prediction
 
 SHOWN = 64  # pictures in the table and on the contact sheet
@@ -115,7 +115,7 @@ class PredictionReport:
         if self.inverted:
             negatives = f"{self.inverted:,} of {total:,}"
             print(f"shown to the network as negatives: {negatives}; invert=false shows all as they are")
-        folder = shown_path(self.run.path)
+        folder = display_path(self.run.path)
         print(f"written: {folder}/predictions.csv, {folder}/predictions.png")
 
 

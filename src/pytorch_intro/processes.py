@@ -1,37 +1,34 @@
-"""The processes of one training: which of them this is, and what they agree on."""
+"""The ranks of a distributed training: which one this process is, and what they agree on."""
 
 import functools
 import os
 from typing import Any
 
 
-def is_first_process() -> bool:
-    """Whether this is the only process of a run, or the first of several on as many devices, which writes for all.
-
-    By what Lightning, torchrun or SLURM have set.
-    """
+def is_rank_zero() -> bool:
+    """Return whether this process has rank 0, by the environment of Lightning, torchrun or SLURM."""
     ranks = ("RANK",) if "RANK" in os.environ else ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
     return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 
-def highest(number: int) -> int:
-    """The highest of the numbers that the processes of a training give, each at the same place of its work.
+def all_reduce_max(number: int) -> int:
+    """Return the maximum of a number over all ranks.
 
-    They talk from host to host: through the devices, each step would wait for its end before the next is prepared.
+    Reduced on the CPU by gloo: on the devices, each step would have to finish before the next one is prepared.
     """
     import torch
     from torch import distributed
 
     if not (distributed.is_available() and distributed.is_initialized()):
         return number
-    highest_ = torch.tensor(int(number))
-    distributed.all_reduce(highest_, distributed.ReduceOp.MAX, hosts(distributed.group.WORLD))
-    return int(highest_)
+    maximum = torch.tensor(int(number))
+    distributed.all_reduce(maximum, distributed.ReduceOp.MAX, gloo_group(distributed.group.WORLD))
+    return int(maximum)
 
 
 @functools.lru_cache(maxsize=1)
-def hosts(world: Any) -> Any:
-    """The same processes as a group that talks from host to host."""
+def gloo_group(world: Any) -> Any:
+    """Return a process group of all ranks that communicates between CPUs."""
     from torch import distributed
 
     return distributed.new_group(backend="gloo")

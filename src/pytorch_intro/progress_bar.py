@@ -1,4 +1,4 @@
-"""One bar for the batches of an epoch, drawn rarely."""
+"""A progress bar over the batches of an epoch."""
 
 import sys
 from typing import Any
@@ -10,10 +10,10 @@ from pydantic import NonNegativeInt
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar for training and testing; none for validation, and none where nobody looks.
+    """Lightning's progress bar for training and testing, without one for validation; only on a terminal.
 
     Args:
-        refresh_rate: Batches between two drawings; 0 draws nothing.
+        refresh_rate: Batches between two updates; 0 disables the bar.
     """
 
     def __init__(self, refresh_rate: NonNegativeInt = 20) -> None:

@@ -8,10 +8,10 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from pytorch_intro.checkpoint import BestAndLast
+from pytorch_intro.checkpoint import BestLastCheckpoint
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.datamodule import DataModule
-from pytorch_intro.epoch_log import EpochLog
+from pytorch_intro.epoch_log import EpochLogger
 from pytorch_intro.run_folder import CONFUSION, CURVES, MISTAKES
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Report(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        history = next((callback.history for callback in callbacks if isinstance(callback, EpochLog)), None)
+        history = next((callback.history for callback in callbacks if isinstance(callback, EpochLogger)), None)
         if not history or not trainer.is_global_zero:
             return
         from pytorch_intro.pictures import draw_curves, save
@@ -58,7 +58,7 @@ class Report(Callback):
 def best_epoch(trainer: Trainer, history: dict[int, dict[str, float]]) -> int | None:
     """The epoch, counted from 1, whose end gave the best validation; None if none did."""
     checkpoint = trainer.checkpoint_callback
-    if not isinstance(checkpoint, BestAndLast) or checkpoint.best_model_score is None:
+    if not isinstance(checkpoint, BestLastCheckpoint) or checkpoint.best_model_score is None:
         return None
     monitor, best = checkpoint.monitor, checkpoint.best_model_score
     return next((epoch for epoch, figures in history.items() if figures.get(monitor) == best), None)

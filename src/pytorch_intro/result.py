@@ -1,4 +1,4 @@
-"""What a finished run has to tell: the content of result.json."""
+"""The content of result.json."""
 
 import math
 import subprocess
@@ -8,28 +8,32 @@ import lightning
 import torch
 from omegaconf import DictConfig
 
-from pytorch_intro.checkpoint import ChosenWeights
+from pytorch_intro.checkpoint import SelectedCheckpoint
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.recorded_config import recorded_command
 from pytorch_intro.run_folder import Result
 
 
 def result_of(
-    config: DictConfig, trainer: lightning.Trainer, chosen: ChosenWeights, train_seconds: float, total_seconds: float
+    config: DictConfig,
+    trainer: lightning.Trainer,
+    selected: SelectedCheckpoint,
+    train_seconds: float,
+    total_seconds: float,
 ) -> Result:
-    """The result of a run whose trainer has been fitted and has tested the chosen weights.
+    """Return the result of a run after trainer.fit and trainer.test.
 
-    Accuracies are shares of 1; images_per_second is that of the last epoch; best_epoch counts from 1.
+    Accuracies are fractions of 1; images_per_second is that of the last epoch; best_epoch is counted from 1.
     """
-    metrics = chosen.metrics | {name: value.item() for name, value in trainer.callback_metrics.items()}
+    metrics = selected.metrics | {name: value.item() for name, value in trainer.callback_metrics.items()}
     measured = ("val/accuracy", "val/loss", "test/accuracy", "test/loss")
     return {
         "status": "finished",
         "name": name_of(Path(config.run_dir), Path(config.outputs)),
         "seed": config.seed,
-        **{name: finite(metrics.get(name)) for name in measured},
+        **{name: nan_to_none(metrics.get(name)) for name in measured},
         "epochs": trainer.current_epoch,
-        "best_epoch": chosen.epoch,
+        "best_epoch": selected.epoch,
         "parameters": sum(parameter.numel() for parameter in trainer.lightning_module.parameters()),
         "train_seconds": round(train_seconds, 3),
         "total_seconds": round(total_seconds, 3),
@@ -43,18 +47,18 @@ def result_of(
 
 
 def name_of(folder: Path, outputs: Path) -> str:
-    """The run's name: its folder as it is called in the outputs, or by itself where it lies elsewhere."""
+    """Return the name of a run: its folder relative to outputs, or the name of a folder elsewhere."""
     folder, outputs = folder.resolve(), outputs.resolve()
     return folder.relative_to(outputs).as_posix() if folder.is_relative_to(outputs) else folder.name
 
 
-def finite(value: float | None) -> float | None:
-    """The value, or None where it is no number that JSON knows."""
+def nan_to_none(value: float | None) -> float | None:
+    """Return the value, or None for NaN and infinity, which JSON does not have."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def git_commit() -> str | None:
-    """The project's commit, with -dirty behind it if files differ from it; None outside a git checkout."""
+    """Return the git commit of the project, with -dirty appended if files differ; None outside a checkout."""
     command = ["git", "-C", str(PROJECT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""Learning rate schedules, stepped after every batch; each takes the optimizer and the length of the training."""
+"""Learning-rate schedules, stepped after every batch; each takes the optimizer and the total number of steps."""
 
 import math
 from typing import Annotated
@@ -13,24 +13,25 @@ WarmUp = Annotated[float, Field(ge=0, lt=1)]
 
 
 def constant(optimizer: Optimizer, total_steps: float) -> LRScheduler:
-    """The optimizer's learning rates throughout."""
+    """Keep the optimizer's learning rates."""
     return LambdaLR(optimizer, lambda step: 1.0)
 
 
 def linear(optimizer: Optimizer, total_steps: float, warmup_fraction: WarmUp = 0.25) -> LRScheduler:
-    """Straight up to the optimizer's learning rates, and straight down to nothing.
+    """Warm up linearly to the optimizer's learning rates, then decay linearly to 0.
 
-    Of the courses that end with a fixed number of steps the best in most comparisons: Li et al. 2020
-    (arXiv:1905.04753), Defazio et al. 2023 (arXiv:2310.07831).
+    The best schedule in most comparisons of schedules for a fixed number of steps: Li et al. 2020 (arXiv:1905.04753),
+    Defazio et al. 2023 (arXiv:2310.07831).
 
     Args:
-        total_steps: Optimizer steps of the whole training, 1 or more.
-        warmup_fraction: Share of the steps that go up.
+        optimizer: Optimizer whose learning rates are the peak.
+        total_steps: Number of optimizer steps of the whole training, at least 1.
+        warmup_fraction: Fraction of the steps that warm up.
 
     Raises:
-        UserError: if the training has no end.
+        UserError: if the number of steps is infinite.
     """
-    check_end(total_steps)
+    require_total_steps(total_steps)
     warmup_steps = warmup_fraction * total_steps
 
     def factor(step: int) -> float:
@@ -42,14 +43,14 @@ def linear(optimizer: Optimizer, total_steps: float, warmup_fraction: WarmUp = 0
 
 
 def one_cycle(optimizer: Optimizer, total_steps: float, warmup_fraction: WarmUp = 0.25) -> LRScheduler:
-    """From 1/25 of the optimizer's learning rates up to them, then down to nothing, along cosines.
+    """Warm up from 1/25 of the optimizer's learning rates to them, then decay to 0, along cosines.
 
-    Smith 2018 (arXiv:1708.07120), without his momentum cycle, so that it goes with any optimizer. torch's OneCycleLR
+    Smith 2018 (arXiv:1708.07120), without the momentum cycle, so that it works with any optimizer. torch's OneCycleLR
     divides by zero when the warm-up is a single step.
 
-    Arguments and errors are those of linear.
+    Args and Raises: see `linear`.
     """
-    check_end(total_steps)
+    require_total_steps(total_steps)
     warmup_steps = warmup_fraction * total_steps
 
     def factor(step: int) -> float:
@@ -60,14 +61,14 @@ def one_cycle(optimizer: Optimizer, total_steps: float, warmup_fraction: WarmUp 
     return LambdaLR(optimizer, factor)
 
 
-def check_end(total_steps: float) -> None:
+def require_total_steps(total_steps: float) -> None:
+    """Raise a UserError if the training has no last step."""
     if math.isinf(total_steps):
         raise UserError(
-            "scheduler: it needs to know the last step; set trainer.max_epochs or trainer.max_steps, or take "
-            "scheduler=constant"
+            "scheduler: requires a last step; set trainer.max_epochs or trainer.max_steps, or use scheduler=constant"
         )
 
 
 def _cosine(start: float, end: float, progress: float) -> float:
-    """Half a cosine wave from start (at progress 0) to end (at progress 1)."""
+    """Interpolate between start (progress 0) and end (progress 1) along half a cosine wave."""
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2

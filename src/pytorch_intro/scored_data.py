@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pytorch_intro.build import build
 from pytorch_intro.check import check_nodes
 from pytorch_intro.datamodule import DataModule
 from pytorch_intro.errors import UserError
 from pytorch_intro.finished_run import FinishedRun
 from pytorch_intro.inspection import spread
+from pytorch_intro.instantiate import instantiate
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def other_data(run: FinishedRun) -> DataModule:
 def built(run: FinishedRun, **inputs: Any) -> DataModule:
     """The run's data, with those values that the network was trained on in the place of its settings."""
     check_nodes(run.config.data, "data", {})
-    datamodule: DataModule = build(run.config.data, "data", **inputs)
+    datamodule: DataModule = instantiate(run.config.data, "data", **inputs)
     return datamodule
 
 

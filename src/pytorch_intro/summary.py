@@ -1,4 +1,4 @@
-"""What a run prints at its end: its result as a table, and what one can do next."""
+"""The table that a run prints at its end, and the next commands."""
 
 import os
 import shutil
@@ -9,20 +9,26 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from pytorch_intro.paths import PROJECT, shown_path
-from pytorch_intro.processes import is_first_process
+from pytorch_intro.paths import PROJECT, display_path
+from pytorch_intro.processes import is_rank_zero
 from pytorch_intro.run_folder import REPORT, Result, RunFolder
 
-FILES = (*REPORT, "checkpoints/best.ckpt", "README.md")  # to look at
+FILES = (*REPORT, "checkpoints/best.ckpt", "README.md")
 
 
-def show(result: Result, run: RunFolder, outputs: str, title: str = "finished", confused: Sequence[str] = ()) -> None:
-    """Print the result as a table, where it lies, and what one can do next; of a sweep's run, one line.
+def print_summary(
+    result: Result, run: RunFolder, outputs: str, title: str = "finished", confused: Sequence[str] = ()
+) -> None:
+    """Print the result as a table, its folder and the next commands; in a sweep, print one line.
 
     Args:
-        confused: What is said of the classes that were mistaken for each other.
+        result: Content of result.json.
+        run: Folder of the run.
+        outputs: Folder of all runs.
+        title: First words of the table.
+        confused: One line per pair of classes that was confused most often.
     """
-    if not is_first_process():
+    if not is_rank_zero():
         return
     percent = {name: f"{result[name]:.2%}" for name in ("val/accuracy", "test/accuracy") if result[name] is not None}
     seconds = result["total_seconds"]
@@ -30,14 +36,14 @@ def show(result: Result, run: RunFolder, outputs: str, title: str = "finished", 
         figures = [f"{name} {share}" for name, share in percent.items()]
         print(f"{title}: {', '.join([*figures, f'{seconds:.1f} s'])}")
         return
-    folder = shown_path(run.path)
+    folder = display_path(run.path)
     losses = {name: f"{result[name]:.4f}" for name in ("val/loss", "test/loss") if result[name] is not None}
     rows = {
         **percent,
         **losses,
         "best epoch": f"{result['best_epoch']} of {result['epochs']}",
         "parameters": f"{result['parameters']:,}",
-        "seconds": f"{result['train_seconds']:.1f} of training, {seconds:.1f} in all",
+        "seconds": f"{result['train_seconds']:.1f} of training, {seconds:.1f} in total",
         "device": result["device"],
         "confused": "\n".join(confused),
         "folder": folder,
@@ -51,14 +57,14 @@ def show(result: Result, run: RunFolder, outputs: str, title: str = "finished", 
 
 
 def next_commands(outputs: str) -> str:
-    """What one can do after a run, as it can be pasted: with the environment's path unless it is activated."""
+    """Return the next commands, ready to paste: with the path of the environment unless it is activated."""
     binaries = Path(sys.executable).parent
     activated = Path(shutil.which("python") or "").parent == binaries
-    prefix = "" if activated else f"{shown_path(binaries)}{os.sep}"
-    script, predict = (shown_path(PROJECT / "src" / name) for name in ("train.py", "predict.py"))
+    prefix = "" if activated else f"{display_path(binaries)}{os.sep}"
+    script, predict = (display_path(PROJECT / "src" / name) for name in ("train.py", "predict.py"))
     commands = {
-        f"tensorboard --logdir {shown_path(outputs)}": "the curves, at http://localhost:6006",
-        f"python {predict} images=PATH": "what is in your own images: a file, a folder, a glob",
+        f"tensorboard --logdir {display_path(outputs)}": "curves, at http://localhost:6006",
+        f"python {predict} images=PATH": "classify your own images: a file, a folder, a glob",
         f"python {script} model=mlp": "another network; --help shows every choice",
         f"python {script} -m seed=0,1,2": "a sweep of three runs",
     }

@@ -1,4 +1,4 @@
-"""Lightning's Trainer with this project's choices: where checkpoints are written, and what is not said."""
+"""Lightning's Trainer, configured for this project."""
 
 import logging
 import warnings
@@ -12,94 +12,108 @@ from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.profilers import PassThroughProfiler
 from omegaconf import DictConfig
 
-from pytorch_intro.build import build
-from pytorch_intro.checkpoint import AtomicCheckpointIO, BestAndLast
+from pytorch_intro import lightning_internals
+from pytorch_intro.checkpoint import AtomicCheckpointIO, BestLastCheckpoint
 from pytorch_intro.datamodule import DataModule
-from pytorch_intro.divergence import StopAtDivergence
+from pytorch_intro.divergence import TerminateOnNaN
 from pytorch_intro.errors import UserError
 from pytorch_intro.hardware import keep_freed_memory
-from pytorch_intro.interruption import Interruption
+from pytorch_intro.instantiate import instantiate
+from pytorch_intro.interruption import GracefulShutdown
 
 
-def build_trainer(trainer: DictConfig, callbacks: DictConfig, logger: DictConfig, hardware: dict[str, Any]) -> Trainer:
-    """The Trainer of the config nodes trainer, callbacks and logger, on the hardware that was chosen.
+def build_trainer(
+    trainer: DictConfig, callback_nodes: DictConfig, logger_nodes: DictConfig, hardware: dict[str, Any]
+) -> Trainer:
+    """Build the Trainer with its callbacks and loggers.
 
     Args:
-        callbacks, logger: Named nodes, each an object; null leaves one out.
-        hardware: Settings that take the place of the trainer's own.
+        trainer: Config node of the Trainer.
+        callback_nodes: Config nodes of callbacks by name; null omits one.
+        logger_nodes: Config nodes of loggers by name; null omits one.
+        hardware: Accelerator and precision, which override those of the config.
 
     Raises:
-        UserError: if a value is refused.
+        UserError: if a value is rejected.
     """
-    be_quiet()
+    silence_lightning()
     if hardware["accelerator"] == "cpu":
         keep_freed_memory()
-        # Else numbers below 1e-38 take a hundred times as long: the momenta of filters that get no gradients any more.
+        # Denormal numbers take a hundred times as long: momenta of filters that no longer get gradients decay to them.
         torch.set_flush_denormal(True)
-    made = [build(node, f"callbacks.{name!s}") for name, node in callbacks.items() if node]
-    loggers = [build(node, f"logger.{name!s}") for name, node in logger.items() if node]
-    # Where one of these is switched on but not given, Lightning adds its own; where it is off but given, it fails.
+    callbacks = [instantiate(node, f"callbacks.{name!s}") for name, node in callback_nodes.items() if node]
+    loggers = [instantiate(node, f"logger.{name!s}") for name, node in logger_nodes.items() if node]
+    # Lightning adds its own callback if one of these is enabled but missing, and fails if it is disabled but present.
     kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
-    switches = {switch: trainer[switch] and any(isinstance(c, kinds[switch]) for c in made) for switch in kinds}
-    unwanted = tuple(kinds[switch] for switch, on in switches.items() if not on)
-    wanted = [StopAtDivergence(), *(c for c in made if not isinstance(c, unwanted)), Interruption()]
-    fixed = {"callbacks": wanted, "logger": loggers, "plugins": [AtomicCheckpointIO()], **switches, **hardware}
+    enabled = {switch: trainer[switch] and any(isinstance(c, kinds[switch]) for c in callbacks) for switch in kinds}
+    disabled_kinds = tuple(kinds[switch] for switch, is_on in enabled.items() if not is_on)
+    callbacks = [callback for callback in callbacks if not isinstance(callback, disabled_kinds)]
+    values = {
+        "callbacks": [TerminateOnNaN(), *callbacks, GracefulShutdown()],
+        "logger": loggers,
+        "plugins": [AtomicCheckpointIO()],
+        "use_distributed_sampler": False,  # sampler.py splits the batches between the ranks
+        **enabled,
+        **hardware,
+    }
     if trainer.profiler is None:
-        fixed["profiler"] = NoProfiler()
-    fixed["use_distributed_sampler"] = False  # each process takes its own share of the images; see sampler.py
-    made_trainer: Trainer = build(trainer, "trainer", **fixed)
-    # With max_steps, Lightning 2.6.6 ends an epoch a second time when a run is carried on from the end of it.
-    made_trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
-    return made_trainer
+        values["profiler"] = NullProfiler()
+    built: Trainer = instantiate(trainer, "trainer", **values)
+    lightning_internals.fix_resume_with_max_steps(built)
+    return built
 
 
-def meet(trainer: Trainer) -> None:
-    """Let processes that torchrun or SLURM started wait for each other, so that the first can prepare the folder."""
+def wait_for_all_ranks(trainer: Trainer) -> None:
+    """Wait for all ranks so that rank 0 can create the run folder.
+
+    Ranks that Lightning launches itself start later, in trainer.fit.
+    """
     environment = getattr(trainer.strategy, "cluster_environment", None)
     if environment is not None and not isinstance(environment, LightningEnvironment):
         trainer.strategy.setup_environment()
-        trainer.strategy.barrier("meet")
+        trainer.strategy.barrier("wait_for_all_ranks")
 
 
-class NoProfiler(PassThroughProfiler):
-    """Costs nothing. Lightning enters its profiler some 70 times a step; its idle one makes a generator each time."""
+class NullProfiler(PassThroughProfiler):
+    """A profiler without overhead: Lightning's default creates some 70 generators per step."""
 
-    nothing: AbstractContextManager[None] = nullcontext()
+    context: AbstractContextManager[None] = nullcontext()
 
     def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]
-        return self.nothing
+        return self.context
 
 
 def check_monitors(trainer: Trainer, datamodule: DataModule) -> None:
-    """Find callbacks that would look for a metric which no validation will give.
+    """Check that callbacks which monitor a metric of the validation have one.
 
     Raises:
-        UserError: for the first.
+        UserError: for the first callback that has none.
     """
     if datamodule.val_set is not None and trainer.limit_val_batches:
         return
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in lightning_internals.callbacks(trainer):
         monitor = getattr(callback, "monitor", None)
-        if str(monitor).startswith("val/") and not isinstance(callback, BestAndLast):  # which takes the last then
+        # Without validation, BestLastCheckpoint keeps the last checkpoint.
+        if str(monitor).startswith("val/") and not isinstance(callback, BestLastCheckpoint):
             raise UserError(
-                f"callbacks: {type(callback).__name__} looks at {monitor}, and there is no validation; keep images for "
-                "it by data.val_fraction, leave trainer.limit_val_batches, or let it monitor train/loss"
+                f"callbacks: {type(callback).__name__} monitors {monitor}, but the run has no validation; set "
+                "data.val_fraction, remove trainer.limit_val_batches, or monitor train/loss"
             )
 
 
-def be_quiet() -> None:
-    """Leave out what this project says itself (devices, epochs) and advice that does not hold for it."""
-    for part in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(part).setLevel(logging.WARNING)
-    # A batch is one slice of a tensor: worker processes only add the cost of handing it over.
+def silence_lightning() -> None:
+    """Silence Lightning messages that are redundant or do not apply here."""
+    for package in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(package).setLevel(logging.WARNING)
+    # A batch is one slice of a tensor: workers would only add the cost of transferring it.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    # Only lr is logged by steps; the figures of a short epoch are not lost.
+    # Only lr is logged per step; no metric of a short epoch is lost.
     warnings.filterwarnings("ignore", ".*is smaller than the logging interval.*")
-    # Without validation images, or test images, that is intended.
+    # A run without validation or test images is intended.
     warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero.*")
-    # A run that is carried on begins at the batch that its checkpoint tells; see sampler.py.
+    # The batch sampler starts a resumed run at the right batch; see sampler.py.
     warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
-    # epoch_seconds and images_per_second are the first process's; all other metrics are of all processes.
+    # epoch_seconds and images_per_second are those of rank 0; all other metrics are reduced.
     warnings.filterwarnings("ignore", r".*sync_dist=True.* when logging on epoch level.*")
-    # Lightning 2.6.6 on torch 2.14.
+    # Lightning 2.6.6 with torch 2.14.
     warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")

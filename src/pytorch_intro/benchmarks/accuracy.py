@@ -1,4 +1,4 @@
-"""How good, how soon: whole runs from the shell to the tested result, beside PyTorch's quickstart."""
+"""Accuracy and time of whole runs, from the shell to the tested result, and of PyTorch's quickstart tutorial."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tqdm import tqdm
 
 from pytorch_intro.benchmarks import quickstart
-from pytorch_intro.benchmarks.workbench import Figures, Process, Workbench, compared, run_process
+from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, Process, print_comparison, run_process
 from pytorch_intro.fashion_mnist import FashionMNIST
 from pytorch_intro.paths import PROJECT
 
@@ -28,13 +28,13 @@ ONE_VIEW = "test/accuracy_one_view"
 
 
 class AccuracyBenchmark:
-    """The whole of `python src/train.py`, with several seeds, alternately with the tutorial.
+    """Runs `python src/train.py` with several seeds, alternately with the tutorial.
 
     Args:
-        seeds: Runs of each recipe, with seed=0 and so on; the tutorial sets no seed.
-        recipes: Names of experiments; default is what is trained without one.
-        arguments: Of all recipes' `python src/train.py`.
-        tutorial: Whether the tutorial is run as well, as often.
+        seeds: Number of runs of each recipe, with seed=0, 1, …; the tutorial sets no seed.
+        recipes: Names of experiments; "default" is the config without one.
+        arguments: Further arguments of `python src/train.py` for all recipes.
+        tutorial: Whether to run the tutorial as well, equally often.
     """
 
     def __init__(
@@ -44,26 +44,26 @@ class AccuracyBenchmark:
         self.recipes = {name: [*([] if name == DEFAULT else [f"experiment={name}"]), *arguments] for name in recipes}
         self.tutorial = tutorial
 
-    def __call__(self, workbench: Workbench) -> Figures:
-        """Of each run: seconds from the shell, largest memory, and what it recorded; and a picture of it."""
+    def __call__(self, context: BenchmarkContext) -> Figures:
+        """Return the seconds, peak memory and result of each run; save a plot."""
         root = str(PROJECT / "data")
         for train in (True, False):
-            FashionMNIST(root, train)  # so that both find it there
+            FashionMNIST(root, train)  # downloads it once, before the runs
         runs: Runs = {name: [] for name in [*([QUICKSTART] if self.tutorial else []), *self.recipes]}
         with tempfile.TemporaryDirectory() as folder:
             for seed, name in tqdm([(seed, name) for seed in range(self.seeds) for name in runs], "runs", leave=False):
                 if name == QUICKSTART:
-                    runs[name].append(run_quickstart(root, workbench.device))
+                    runs[name].append(run_quickstart(root, context.device))
                 else:
-                    arguments = [f"trainer.accelerator={workbench.device}", *self.recipes[name]]
+                    arguments = [f"trainer.accelerator={context.device}", *self.recipes[name]]
                     runs[name].append(run_recipe(arguments, seed, Path(folder) / f"{name}-{seed}"))
-        tell(runs)
+        print_accuracies(runs)
         seconds = {name: [run["seconds"] for run in some] for name, some in runs.items()}
         print("from the shell to the tested result")
-        times = compared("seconds", "s", **seconds)
-        picture = workbench.file.with_suffix(".png")
-        draw(runs, picture)
-        print(f"picture: {picture}")
+        times = print_comparison("seconds", "s", **seconds)
+        picture = context.file.with_suffix(".png")
+        plot(runs, picture)
+        print(f"plot: {picture}")
         return {"runs": runs, **times}
 
 
@@ -78,7 +78,7 @@ def run_recipe(arguments: Sequence[str], seed: int, folder: Path) -> dict[str, A
     command = [sys.executable, str(PROJECT / "src" / "train.py"), *arguments, f"seed={seed}"]
     process = run_process([*command, f"outputs={folder}", "name=run"])
     result = json.loads((folder / "run" / "result.json").read_text())
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of each file that it reads
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it logs each file that it reads
     events = EventAccumulator(str(folder / "run" / "tensorboard")).Reload()
     one_view = events.Scalars(ONE_VIEW)[-1].value if ONE_VIEW in events.Tags()["scalars"] else None
     return {**taken(process), **{name: result[name] for name in METRICS}, ONE_VIEW: one_view}
@@ -88,8 +88,8 @@ def taken(process: Process) -> dict[str, float]:
     return {"seconds": process.seconds, "memory": process.memory}
 
 
-def tell(runs: Runs) -> None:
-    """Print mean and standard deviation of the accuracies, and the largest memory."""
+def print_accuracies(runs: Runs) -> None:
+    """Print mean and standard deviation of the accuracies, and the peak memory."""
     print("accuracy on the official test images: mean ± standard deviation over the seeds, and each")
     width = max(map(len, runs))
     for name, some in runs.items():
@@ -103,8 +103,8 @@ def tell(runs: Runs) -> None:
                 print(f"  {name + view:<{width + 14}} {statistics.mean(values):.2f}{spread} % ({each}) {memory:.2f} GB")
 
 
-def draw(runs: Runs, file: Path) -> None:
-    """Time against accuracy: a point a run, and the tutorial's epochs as a line; images per second beside it."""
+def plot(runs: Runs, file: Path) -> None:
+    """Plot accuracy over time (a point per run, a line for the tutorial's epochs), and images per second."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")

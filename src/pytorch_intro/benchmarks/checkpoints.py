@@ -1,4 +1,4 @@
-"""What it costs that a run can be carried on: epochs with checkpoints beside epochs without."""
+"""The cost of checkpoints: epochs with and without them."""
 
 import statistics
 import tempfile
@@ -9,47 +9,47 @@ from lightning.pytorch.callbacks import Checkpoint
 from pydantic import PositiveInt
 from tqdm import tqdm
 
+from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_comparison
 from pytorch_intro.benchmarks.loop import lightning_epochs
-from pytorch_intro.benchmarks.workbench import Figures, Workbench, compared
+from pytorch_intro.lightning_internals import callbacks, set_callbacks
 
 
 class CheckpointBenchmark:
-    """Trains the same classifier with and without checkpoints, in turn.
+    """Trains the same classifier with and without checkpoints, alternately.
 
     Args:
-        rounds: Of both ways.
-        epochs: A round.
+        rounds: Number of rounds of both.
+        epochs: Number of epochs per round.
     """
 
     def __init__(self, rounds: PositiveInt, epochs: PositiveInt) -> None:
         self.rounds = rounds
         self.epochs = epochs
 
-    def __call__(self, workbench: Workbench) -> Figures:
-        """Seconds of each epoch of each way, and of each checkpoint, which tell more where the speed drifts."""
-        datamodule = workbench.make_datamodule()
+    def __call__(self, context: BenchmarkContext) -> Figures:
+        """Return seconds per epoch of both, and per checkpoint, which are more reliable if the speed drifts."""
+        datamodule = context.make_datamodule()
         without: list[float] = []
         within: list[float] = []
         saving: list[float] = []
         for _ in tqdm(range(self.rounds), "rounds", leave=False):
             for epochs, is_saving in ((without, False), (within, True)):
                 with tempfile.TemporaryDirectory() as folder:
-                    trainer = workbench.make_trainer(folder)
+                    trainer = context.make_trainer(folder)
                     if is_saving:
                         clock(trainer, saving)
                     else:
-                        kept = [c for c in trainer.callbacks if not isinstance(c, Checkpoint)]  # type: ignore[attr-defined]
-                        trainer.callbacks = kept  # type: ignore[attr-defined]
-                    epochs += lightning_epochs(workbench.make_classifier(datamodule), datamodule, trainer)
+                        set_callbacks(trainer, [c for c in callbacks(trainer) if not isinstance(c, Checkpoint)])
+                    epochs += lightning_epochs(context.make_classifier(datamodule), datamodule, trainer)
         print("an epoch")
-        figures = compared("seconds", "s", without=without, checkpoints=within)
+        figures = print_comparison("seconds", "s", without=without, checkpoints=within)
         share = sum(saving) / sum(within)
         print(f"a checkpoint  {statistics.median(saving):.3g} s (median of n={len(saving)}): {share:.2%} of the time")
         return {**figures, "saving": saving, "share": share}
 
 
 def clock(trainer: Trainer, seconds: list[float]) -> None:
-    """Note how long each checkpoint takes."""
+    """Append the seconds of each checkpoint to a list."""
     save = trainer.save_checkpoint
 
     def timed(*arguments: object, **named: object) -> None:

@@ -1,4 +1,4 @@
-"""The data's way to the device: beside torchvision's, by augmentation, from a mapped file, and from a folder."""
+"""Data loading: compared with torchvision, per augmentation, from a memory-mapped file, and from a folder."""
 
 import tempfile
 import time
@@ -16,7 +16,7 @@ from torchvision import transforms
 from torchvision.datasets import FashionMNIST
 
 from pytorch_intro.augmentation import mix
-from pytorch_intro.benchmarks.workbench import Figures, Workbench, compared
+from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_comparison
 from pytorch_intro.datamodule import DataModule
 from pytorch_intro.dataset import Images, MappedDataset, already_a_batch
 from pytorch_intro.image_files import ImageFolder
@@ -26,13 +26,13 @@ Way = Callable[..., object]
 
 
 class DataBenchmark:
-    """Passes over all training images, shuffled; nothing is trained.
+    """Shuffled passes over all training images, without training.
 
     Args:
-        rounds: Of everything that is compared, in turn.
-        num_workers: Of torchvision's data set, besides none.
-        copies: How many times larger than the data set the larger mapped file is.
-        files: Images that are written as PNG files and read again.
+        rounds: Number of rounds of all variants.
+        num_workers: Number of workers of torchvision's dataset, which is also measured without any.
+        copies: Size of the larger memory-mapped file, as a multiple of the dataset.
+        files: Number of images that are written to PNG files and read again.
     """
 
     def __init__(self, rounds: PositiveInt, num_workers: PositiveInt, copies: PositiveInt, files: PositiveInt) -> None:
@@ -41,9 +41,9 @@ class DataBenchmark:
         self.copies = copies
         self.files = files
 
-    def __call__(self, workbench: Workbench) -> Figures:
-        """Seconds and microseconds of each way."""
-        datamodule, device = workbench.make_datamodule(), workbench.device
+    def __call__(self, context: BenchmarkContext) -> Figures:
+        """Return seconds and microseconds of each variant."""
+        datamodule, device = context.make_datamodule(), context.device
         return {
             "pass": self.passes(datamodule, device),
             "augmentation": self.augmentations(datamodule, device),
@@ -52,7 +52,7 @@ class DataBenchmark:
         }
 
     def passes(self, datamodule: DataModule, device: str) -> Figures:
-        """All training images as normalised float32 batches, beside torchvision's data set as its tutorials use it."""
+        """Load all training images as normalized float32 batches, here and with torchvision as in its tutorials."""
         print(f"a shuffled pass over {len(datamodule.train_set):,} images, batches of {datamodule.batch_size}")
         loader = datamodule.train_dataloader()
 
@@ -66,10 +66,10 @@ class DataBenchmark:
             ways[f"torchvision, {workers} workers"] = partial(
                 run_through, DataLoader(theirs, datamodule.batch_size, shuffle=True, num_workers=workers)
             )
-        return compared("seconds", "s", **self.in_turn(ways))
+        return print_comparison("seconds", "s", **self.in_turn(ways))
 
     def augmentations(self, datamodule: DataModule, device: str) -> Figures:
-        """What each augmentation adds."""
+        """Measure each augmentation."""
         batch = datamodule.train_set.__getitems__(list(range(256)))
         images, targets = (tensor.to(device) for tensor in batch)
         print(f"augmentation of {len(images)} images at once, each image")
@@ -79,12 +79,12 @@ class DataBenchmark:
         for name, module in {"MixUp": mix(classes, 0.2, 0), "CutMix": mix(classes, 0, 1.0)}.items():
             ways[name] = partial(cast(Way, module), normalized, targets)
         seconds = self.in_turn({name: partial(repeat, way, 20) for name, way in ways.items()})
-        return compared(
+        return print_comparison(
             "microseconds", "us", **{name: [s / 20 / len(images) * 1e6 for s in some] for name, some in seconds.items()}
         )
 
     def mapped(self, datamodule: DataModule) -> Figures:
-        """The same pass over a file that is mapped, and over one that is several times as large, once both are warm."""
+        """Measure a pass over a memory-mapped file, and over a larger one, after a warm-up."""
         once = datamodule.train_set.dataset
         print(f"a shuffled pass over mapped files of {len(once):,} and {self.copies * len(once):,} images, each image")
         with tempfile.TemporaryDirectory() as folder:
@@ -102,13 +102,13 @@ class DataBenchmark:
             name: [s / len(images) * 1e6 for s in some]
             for images, (name, some) in zip(files, seconds.items(), strict=True)
         }
-        figures = compared("microseconds", "us", **each)
+        figures = print_comparison("microseconds", "us", **each)
         grown = {kind: after[kind] - before[kind] for kind in after}
         print(f"  resident memory in MB: {after}; grown in {self.rounds} passes over both: {grown}")
         return figures | {"resident_MB": after, "grown_MB": grown}
 
     def folder(self, datamodule: DataModule) -> Figures:
-        """A folder of PNG files: the first start decodes them, the second reads the cache."""
+        """Measure a folder of PNG files: the first start decodes them, the second reads the cache."""
         print(f"a folder of {self.files:,} PNG files")
         seconds: dict[str, list[float]] = {"second start": [], "first start": []}
         for _ in range(self.rounds):
@@ -118,10 +118,10 @@ class DataBenchmark:
                     began = time.perf_counter()
                     Reader(None, "crop", None, None, False, 0).read(ImageFolder(folder))
                     seconds[start].append(time.perf_counter() - began)
-        return compared("seconds", "s", **seconds)
+        return print_comparison("seconds", "s", **seconds)
 
     def in_turn(self, ways: dict[str, Way]) -> dict[str, list[float]]:
-        """Seconds of each way, in rounds, so that a machine that becomes slower does so for all of them."""
+        """Time all variants in rounds, so that a machine that slows down affects all of them."""
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(self.rounds):
             for name, way in ways.items():
@@ -144,14 +144,14 @@ def repeat(way: Way, times: int) -> None:
 
 
 def torchvision_dataset(datamodule: DataModule) -> FashionMNIST:
-    """The training images as torchvision's own class reads them, transformed as in PyTorch's tutorials."""
+    """Return the training images as torchvision's dataset, with the transforms of PyTorch's tutorials."""
     normalize = transforms.Normalize(datamodule.mean, datamodule.std)
     transform = transforms.Compose([transforms.ToTensor(), normalize])
     images, targets = datamodule.train_set.__getitems__(list(range(len(datamodule.train_set))))
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root, "FashionMNIST", "raw")
         folder.mkdir(parents=True)
-        for part in ("train", "t10k"):  # it looks for the files of both
+        for part in ("train", "t10k"):  # torchvision requires the files of both
             write_idx(folder / f"{part}-images-idx3-ubyte", images.squeeze(1))
             write_idx(folder / f"{part}-labels-idx1-ubyte", targets.byte())
         return FashionMNIST(root, train=True, transform=transform)
@@ -163,7 +163,7 @@ def write_idx(file: Path, tensor: torch.Tensor) -> None:
 
 
 def in_file(file: Path, images: Images, copies: int) -> MappedDataset:
-    """The images, several times over, in a mapped file."""
+    """Write copies of the images to a memory-mapped file."""
     array = np.lib.format.open_memmap(file, "w+", np.uint8, (copies * len(images), *images.image_shape))
     pixels = images.__getitems__(list(range(len(images))))[0].numpy()
     for copy in range(copies):
@@ -181,7 +181,7 @@ def write_pngs(folder: Path, datamodule: DataModule, count: int) -> None:
 
 
 def resident_memory() -> dict[str, int]:
-    """Megabytes of this process: its own, and those of files, which the system takes back when it needs them."""
+    """Return resident megabytes of this process: its own, and those of files, which the system can reclaim."""
     status = Path("/proc/self/status")
     if not status.exists():
         return {}

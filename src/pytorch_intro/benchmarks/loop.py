@@ -1,4 +1,4 @@
-"""An epoch of this project beside an epoch of a plain PyTorch loop over the same images."""
+"""Overhead of the training loop: an epoch of this project and of a plain PyTorch loop over the same images."""
 
 import tempfile
 import time
@@ -11,18 +11,19 @@ from pydantic import PositiveInt
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from pytorch_intro.benchmarks.workbench import Figures, Workbench, compared, quiet
+from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_comparison, quiet
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.datamodule import DataModule
+from pytorch_intro.lightning_internals import callbacks
 
 
 class LoopBenchmark:
-    """Trains the same network in both ways, in turn.
+    """Trains the same network with both loops, alternately.
 
     Args:
-        rounds: Of both ways, for each size of batches.
-        epochs: A round.
-        batch_sizes: Images a batch.
+        rounds: Number of rounds of both, for each batch size.
+        epochs: Number of epochs per round.
+        batch_sizes: Batch sizes to measure.
     """
 
     def __init__(self, rounds: PositiveInt, epochs: PositiveInt, batch_sizes: Sequence[PositiveInt]) -> None:
@@ -30,29 +31,29 @@ class LoopBenchmark:
         self.epochs = epochs
         self.batch_sizes = batch_sizes
 
-    def __call__(self, workbench: Workbench) -> Figures:
-        """Seconds of each epoch of each way."""
-        datamodule = workbench.make_datamodule()
+    def __call__(self, context: BenchmarkContext) -> Figures:
+        """Return seconds per epoch of both loops."""
+        datamodule = context.make_datamodule()
         figures: Figures = {}
         for batch_size in self.batch_sizes:
             datamodule.batch_size = batch_size
             plain: list[float] = []
             ours: list[float] = []
             for _ in tqdm(range(self.rounds), "rounds", leave=False):
-                classifier = workbench.make_classifier(datamodule)
-                plain += plain_epochs(classifier, datamodule, workbench.device, self.epochs)
+                classifier = context.make_classifier(datamodule)
+                plain += plain_epochs(classifier, datamodule, context.device, self.epochs)
                 with tempfile.TemporaryDirectory() as folder:
-                    trainer = workbench.make_trainer(folder)
-                    ours += lightning_epochs(workbench.make_classifier(datamodule), datamodule, trainer)
+                    trainer = context.make_trainer(folder)
+                    ours += lightning_epochs(context.make_classifier(datamodule), datamodule, trainer)
             print(f"an epoch, batches of {batch_size}")
-            figures[f"batches of {batch_size}"] = compared("seconds", "s", plain=plain, lightning=ours)
+            figures[f"batches of {batch_size}"] = print_comparison("seconds", "s", plain=plain, lightning=ours)
         return figures
 
 
 def plain_epochs(classifier: Classifier, datamodule: DataModule, device: str, epochs: int) -> list[float]:
-    """Train the classifier's network by a plain loop that does nothing else; seconds of each epoch.
+    """Train the network of a classifier with a minimal loop; return seconds per epoch.
 
-    Its batches are slices of one uint8 tensor on the device, in a new random order each epoch, normalised there.
+    Batches are slices of one uint8 tensor on the device, shuffled every epoch and normalized there.
     """
     images, targets = (
         tensor.to(device) for tensor in datamodule.train_set.__getitems__(range(len(datamodule.train_set)))
@@ -73,16 +74,16 @@ def plain_epochs(classifier: Classifier, datamodule: DataModule, device: str, ep
 
 
 def lightning_epochs(classifier: Classifier, datamodule: DataModule, trainer: Trainer) -> list[float]:
-    """Train by Lightning; seconds from the beginning of each epoch to that of the next, with all that lies between."""
+    """Train with Lightning; return seconds from the start of each epoch to the start of the next one."""
     clock = EpochClock()
-    trainer.callbacks.append(clock)  # type: ignore[attr-defined]
+    callbacks(trainer).append(clock)
     with quiet():
         trainer.fit(classifier, datamodule)
     return [end - start for start, end in zip(clock.times, clock.times[1:], strict=False)]
 
 
 class EpochClock(Callback):
-    """The times at which epochs begin, and at which the last one has ended."""
+    """Records when epochs start, and when the last one ends."""
 
     def __init__(self) -> None:
         self.times: list[float] = []

@@ -1,4 +1,4 @@
-"""How long it takes until something happens: from the shell to the first training step, and to an answer."""
+"""Startup time: from the shell to the first training step, and to the output of --help and --cfg."""
 
 import os
 import sys
@@ -12,19 +12,19 @@ from lightning.pytorch.callbacks import Callback
 from pydantic import NonNegativeInt, PositiveInt
 from tqdm import tqdm
 
-from pytorch_intro.benchmarks.workbench import Figures, Workbench, compared, run_process
+from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_comparison, run_process
 from pytorch_intro.paths import PROJECT
 
 
 class StartupBenchmark:
-    """Commands from the shell, each a new process, beside one that imports torch and lightning and does nothing.
+    """Runs commands in new processes, and one that only imports torch and lightning.
 
-    That one and the training leave without Python's tidying up, which is no part of starting.
+    That one and the training exit without Python's cleanup, which is not part of starting.
 
     Args:
-        rounds: Of all commands, in turn.
-        warm_up: Rounds before, which are not counted.
-        arguments: Of the training.
+        rounds: Number of rounds of all commands.
+        warm_up: Number of rounds before, which are not counted.
+        arguments: Arguments of `python src/train.py`.
     """
 
     def __init__(self, rounds: PositiveInt, warm_up: NonNegativeInt = 1, arguments: Sequence[str] = ()) -> None:
@@ -32,11 +32,11 @@ class StartupBenchmark:
         self.warm_up = warm_up
         self.arguments = arguments
 
-    def __call__(self, workbench: Workbench) -> Figures:
-        """Seconds of each command."""
+    def __call__(self, context: BenchmarkContext) -> Figures:
+        """Return the seconds of each command."""
         with tempfile.TemporaryDirectory() as folder:
             train = [sys.executable, str(PROJECT / "src" / "train.py")]
-            device = f"trainer.accelerator={workbench.device}"
+            device = f"trainer.accelerator={context.device}"
             leave = f"+callbacks.leave._target_={LeaveAfterFirstStep.__module__}.{LeaveAfterFirstStep.__name__}"
             commands = {
                 "import torch, lightning": [sys.executable, "-c", "import os, torch, lightning; os._exit(0)"],
@@ -50,11 +50,11 @@ class StartupBenchmark:
                     taken = run_process(command).seconds
                     seconds[name] += [taken] if turn >= 0 else []
         print("from the shell")
-        return compared("seconds", "s", **seconds)
+        return print_comparison("seconds", "s", **seconds)
 
 
 class LeaveAfterFirstStep(Callback):
-    """Ends the process when the first training step is done."""
+    """Exits the process after the first training step."""
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

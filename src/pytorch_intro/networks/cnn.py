@@ -9,19 +9,19 @@ from torch.nn.functional import conv2d
 
 
 class CNN(nn.Module):
-    """A pyramid of 3x3 convolutions, the resolution halved and the channels doubled from one to the next.
+    """3x3 convolutions, each with half the resolution and twice the channels of the one before; global max pooling.
 
-    The maximum over all places feeds the linear layer. Each convolution is pooled before it is normalised, which
-    gives nearly the same network for a quarter of that work (as in airbench, Jordan 2024, arXiv:2404.00498). What is
-    added for accuracy is residual convolutions at the two lowest resolutions, where they cost least.
+    Pooling comes before batch norm, as in airbench (Jordan 2024, arXiv:2404.00498): nearly the same function for a
+    quarter of the work of the norm. Residual convolutions are added at the two lowest resolutions, where they are
+    cheapest.
 
     Args:
-        image_shape: (C, H, W); H and W of 8 or more, or of as much as can be halved so often.
+        image_shape: (C, H, W); H and W are at least 2**poolings.
         num_classes: Number of logits.
-        width: Channels of the first convolution; the next ones' follow from it, with the stem too.
-        poolings: How often the resolution is halved; there is one convolution more.
-        residuals: Residual convolutions after each of the last two poolings.
-        cosine_stem: Take CosineStem for the first convolution and pooling.
+        width: Channels of the first convolution; also sets those of the later ones if cosine_stem replaces the first.
+        poolings: Number of poolings; the number of convolutions is one more.
+        residuals: Number of residual convolutions after each of the last two poolings.
+        cosine_stem: Whether CosineStem replaces the first convolution and pooling.
     """
 
     def __init__(
@@ -50,49 +50,49 @@ class CNN(nn.Module):
         self.layers = nn.Sequential(*layers, *head)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) float to logits (N, num_classes)."""
+        """Map images (N, C, H, W) float to logits (N, num_classes)."""
         return self.layers(images)
 
 
 class CosineStem(nn.Module):
-    """Patches of 4 x 4 pixels, every 2 pixels, as components of the cosine transform and their negatives; ReLU.
+    """A fixed cosine transform of 4 x 4 patches with stride 2: relu of the components and of their negatives.
 
-    Nothing in it is learned, so that the largest images need no backward pass. Airbench begins with a whitening of
-    patches by their principal components (Jordan 2024, arXiv:2404.00498), which need training images; those of
-    pictures are nearly the cosine transform's (Ahmed et al. 1974), and the norm gives them the same variance.
+    It has no parameters, so that the backward pass skips the highest resolution. Airbench (Jordan 2024,
+    arXiv:2404.00498) starts with the principal components of training patches; those of natural images are close to
+    the cosine transform (Ahmed et al. 1974), and the batch norm gives them equal variance.
     """
 
-    components = 32  # 16, and 16 negatives, a channel
+    components = 32  # per channel: 16 components and their negatives
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
-        place = torch.arange(4.0)
-        waves = torch.cos(math.pi / 4 * (place + 0.5) * place[:, None])
+        index = torch.arange(4.0)
+        waves = torch.cos(math.pi / 4 * (index + 0.5) * index[:, None])  # DCT-II (order, pixel)
         waves /= waves.norm(dim=1, keepdim=True)
         filters = torch.einsum("ay,bx->abyx", waves, waves).reshape(16, 1, 4, 4)
         self.register_buffer("filters", filters.repeat(in_channels, 1, 1, 1), persistent=False)
         self.norm = nn.BatchNorm2d(16 * in_channels, affine=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, 32 C, H / 2, W / 2), both float."""
+        """Map (N, C, H, W) to (N, 32 C, H / 2, W / 2), both float."""
         filters = self.get_buffer("filters")
         x = self.norm(conv2d(images, filters, stride=2, padding=1, groups=images.shape[1]))
         return torch.cat([x, -x], dim=1).relu()
 
 
 class Residual(nn.Module):
-    """x + f(x), f being one convolution (He et al. 2016, arXiv:1512.03385)."""
+    """x + f(x), where f is one convolution (He et al. 2016, arXiv:1512.03385)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(*convolution(channels, channels, nn.Identity()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W), to the same."""
+        """Map (N, channels, H, W) to the same shape."""
         return x + self.layers(x)
 
 
 def convolution(in_channels: int, out_channels: int, pool: nn.Module) -> list[nn.Module]:
-    """Convolution, pooling, batch norm (which takes the place of a bias), ReLU."""
+    """Return convolution, pooling, batch norm (which includes a bias) and ReLU."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
     return [conv, pool, nn.BatchNorm2d(out_channels), nn.ReLU()]

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 
 class MLP(nn.Module):
-    """Fully connected layers with ReLU between them, on flattened images.
+    """Fully connected layers on flattened images, with ReLU in between.
 
-    With hidden_features=(512, 512) it is the network of PyTorch's quickstart tutorial.
+    The default is the network of PyTorch's quickstart tutorial.
 
     Args:
         image_shape: (C, H, W).
@@ -28,5 +28,5 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(features[-1], num_classes))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) float to logits (N, num_classes)."""
+        """Map images (N, C, H, W) float to logits (N, num_classes)."""
         return self.layers(images)

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 class ResNet(nn.Module):
     """The residual network for small images of He et al. 2016 (arXiv:1512.03385, section 4.2).
 
-    Three stages of width, 2 width and 4 width channels; the second and third begin by halving the resolution.
+    Three stages with width, 2 width and 4 width channels; the second and third start by halving the resolution.
 
     Args:
-        image_shape: (C, H, W); H and W of 4 or more.
+        image_shape: (C, H, W); H and W are at least 4.
         num_classes: Number of logits.
-        width: Channels of the first stage.
-        blocks_per_stage: n of the paper; the depth is 6n + 2.
+        width: Number of channels of the first stage.
+        blocks_per_stage: Number of blocks, n in the paper; the depth is 6n + 2.
     """
 
     def __init__(
@@ -33,12 +33,12 @@ class ResNet(nn.Module):
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], num_classes))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) float to logits (N, num_classes)."""
+        """Map images (N, C, H, W) float to logits (N, num_classes)."""
         return self.head(self.blocks(self.stem(images)))
 
 
 class ResidualBlock(nn.Module):
-    """relu(x + f(x)), f being two 3x3 convolutions; a 1x1 convolution fits x to a new shape."""
+    """relu(x + f(x)), where f is two 3x3 convolutions; a 1x1 convolution projects x if the shape changes."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -49,12 +49,12 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
+        """Map (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
         return nn.functional.relu(self.shortcut(x) + self.residual(x))
 
 
 def conv_norm(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> nn.Sequential:
-    """A convolution that keeps the resolution (at stride 1) and a batch norm, which takes the place of its bias."""
+    """Return a padded convolution and a batch norm, which includes a bias."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
         nn.BatchNorm2d(out_channels),

@@ -10,7 +10,7 @@ from contextlib import suppress
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pytorch_intro.claim import OccupiedError
+from pytorch_intro.claim import FolderLockedError
 from pytorch_intro.command_line import quoted
 from pytorch_intro.errors import PrunedError, one_line
 from pytorch_intro.faults import explain_failure
@@ -63,7 +63,7 @@ def recorded_reason(error: Exception, config: DictConfig, run: RunFolder) -> str
     explained = explain_failure(error, config)
     line = " ".join((explained[0] if explained else f"{type(error).__name__}: {one_line(error)}").split())
     print(f"error: {line}", file=sys.stderr, flush=True)
-    if isinstance(error, OccupiedError):  # the folder is another's
+    if isinstance(error, FolderLockedError):  # the folder is another's
         return line
     details = "" if explained or isinstance(error, JobError) else "\n" + "".join(traceback.format_exception(error))
     SweepFolder(run.path.parent).record_failure(run.path.name, line, details)
@@ -76,7 +76,7 @@ def run_in_own_processes(run: RunFolder, objective: str) -> float | None:
     Returns:
         The objective.
     """
-    with run.claimed():
+    with run.lock():
         pass  # else it is another's, and nothing is to be written there
     given = HydraConfig.get().overrides.task
     command = [sys.executable, str(PROJECT / "src" / "train.py"), *given, f"hydra.run.dir={quoted(str(run.path))}"]

@@ -14,17 +14,16 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from pytorch_intro.check import check_value
 from pytorch_intro.command_line import quoted
 from pytorch_intro.entrypoint import environment
 from pytorch_intro.errors import UserError, leave, one_line
-from pytorch_intro.flat_config import belongs_to, flatten
-from pytorch_intro.hardware import checked_hardware
+from pytorch_intro.flat_config import flatten, is_under
+from pytorch_intro.hardware import resolve_hardware
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.recorded_config import UNCOMPARED
 from pytorch_intro.run_folder import RunFolder, remove
 from pytorch_intro.sweeps.job import LostError
-from pytorch_intro.sweeps.objective import Objective
+from pytorch_intro.sweeps.objective import check_settings
 from pytorch_intro.sweeps.plan import Job, Plan
 from pytorch_intro.sweeps.summary import shown, write_summary
 from pytorch_intro.sweeps.sweep_folder import ERROR, Record, SweepFolder
@@ -38,7 +37,7 @@ def check_alone() -> None:
 
 def comparable(config: DictConfig) -> str:
     """What tells a run's config from another one."""
-    return repr(sorted(item for item in flatten(config).items() if not belongs_to(item[0], UNCOMPARED)))
+    return repr(sorted(item for item in flatten(config).items() if not is_under(item[0], UNCOMPARED)))
 
 
 class Runner:
@@ -63,8 +62,7 @@ class Runner:
         self.overwrite: bool = config.overwrite
         self.launched = 0
         logging.getLogger("hydra").setLevel(logging.WARNING)  # each job says itself which it is
-        check_value("sweep.objective", self.settings.objective, Objective)
-        check_value("sweep.fail_fast", self.settings.fail_fast, bool)
+        check_settings(self.settings)
 
     def parse(self, arguments: Sequence[str]) -> list[Override]:
         """Overrides as they were typed."""
@@ -141,7 +139,7 @@ class Runner:
                 raise UserError("trainer.num_nodes: a sweep starts its jobs on one machine each; leave it at 1")
             result = RunFolder(self.folder.path / job.name).recorded_result(config)
             if result is None:
-                checked_hardware(config)
+                resolve_hardware(config)
         except UserError as error:
             raise UserError(f"{error} (in the job {' '.join(job.overrides)}; no job was begun)") from error
         finally:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pytorch_intro.atomic import write_atomically
 from pytorch_intro.markdown import markdown_table
-from pytorch_intro.paths import shown_path
+from pytorch_intro.paths import display_path
 from pytorch_intro.sweeps.objective import is_maximized
 from pytorch_intro.sweeps.sweep_folder import Outcome, Record, SweepFolder
 
@@ -140,9 +140,9 @@ class Summary:
         for row in self.failures:
             text += f"\n  failed: {row.job}: {row.outcome.reason}"
         if best := self.best:
-            text += f"\n\nbest run: {shown_path(self.folder / best.job)}, {self.record.objective} "
+            text += f"\n\nbest run: {display_path(self.folder / best.job)}, {self.record.objective} "
             text += f"{shown(best.score)}\n  {self.command(best)}"
-        return f"{self.progress()}\n{text}\n\nsummary: {shown_path(self.folder / 'summary.md')}"
+        return f"{self.progress()}\n{text}\n\nsummary: {display_path(self.folder / 'summary.md')}"
 
     def as_markdown(self) -> str:
         names, lines = self.table()

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pytorch_intro.atomic import write_atomically
-from pytorch_intro.claim import LOCK, claimed
+from pytorch_intro.claim import LOCK, lock_folder
 from pytorch_intro.errors import UserError, one_line
-from pytorch_intro.flat_config import differences
+from pytorch_intro.flat_config import diff
 from pytorch_intro.recorded_config import UNCOMPARED
 from pytorch_intro.run_folder import REPLACED, Result, RunFolder, remove
 from pytorch_intro.sweeps.plan import Job, Plan
@@ -70,7 +70,7 @@ class SweepFolder:
         """
         is_mine = False
         try:
-            with claimed(self.path, "sweep"):
+            with lock_folder(self.path):
                 is_mine = True
                 yield
         finally:
@@ -133,7 +133,7 @@ class SweepFolder:
     def check_base(self, before: Record, base: dict[str, Any], swept: Sequence[str]) -> None:
         """Compare what the jobs have in common with what was recorded, but for keys that are swept from now on."""
         swept = [key for key in swept if key not in before.swept]
-        if different := differences(before.base, base, [*swept, *UNCOMPARED]):
+        if different := diff(before.base, base, [*swept, *UNCOMPARED]):
             raise UserError(
                 f"{self.path} holds a sweep with another config ({'; '.join(different)}); give this one another "
                 "name, or overwrite=true to start anew"

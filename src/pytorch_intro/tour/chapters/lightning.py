@@ -43,9 +43,9 @@ by_hand = {
     for name, parameter in network.named_parameters()
 }
 
-from pytorch_intro.trainer import be_quiet
+from pytorch_intro.trainer import silence_lightning
 
-be_quiet()  # what Lightning would say about itself
+silence_lightning()  # what Lightning would say about itself
 network.load_state_dict(start)
 quiet = {
     "logger": False,

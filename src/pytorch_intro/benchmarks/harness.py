@@ -1,4 +1,4 @@
-"""What benchmarks share: the parts that they measure, and how figures are taken, compared and told."""
+"""What benchmarks share: the objects that they measure, processes with their cost, and printed comparisons."""
 
 import contextlib
 import io
@@ -8,48 +8,65 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning
 import torch
 from lightning import Trainer
+from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.datamodule import DataModule
 from pytorch_intro.hardware import device_name
+from pytorch_intro.setup import build_classifier, build_datamodule
+from pytorch_intro.trainer import build_trainer
 
 Figures = dict[str, object]
 
 
 @dataclass
-class Workbench:
-    """The parts of this project as the config describes them.
+class BenchmarkContext:
+    """What a benchmark measures: the objects of a config, built as often as needed.
 
     Attributes:
-        device: cuda, mps or cpu.
-        file: Will hold the figures; what else is kept has its name.
-        make_datamodule: A new one, set up for training.
-        make_classifier: A new one, untrained.
-        make_trainer: A new one, that writes into a folder.
+        config: Config of the benchmark.
+        hardware: Accelerator and precision, as resolve_hardware returns them.
+        file: Path of the figures; other outputs use the same name with another suffix.
     """
 
-    device: str
+    config: DictConfig
+    hardware: dict[str, Any]
     file: Path
-    make_datamodule: Callable[[], DataModule]
-    make_classifier: Callable[[DataModule], Classifier]
-    make_trainer: Callable[[str], Trainer]
+
+    @property
+    def device(self) -> str:
+        """cuda, mps or cpu."""
+        return self.hardware["accelerator"]
+
+    def make_datamodule(self) -> DataModule:
+        """Build a data module with loaded images."""
+        return build_datamodule(self.config)
+
+    def make_classifier(self, datamodule: DataModule) -> Classifier:
+        """Build an untrained classifier."""
+        return build_classifier(self.config, datamodule)
+
+    def make_trainer(self, folder: str) -> Trainer:
+        """Build a trainer that writes to a folder."""
+        config = OmegaConf.merge(self.config, {"run_dir": folder})
+        return build_trainer(config.trainer, config.callbacks, config.logger, self.hardware)
 
 
-def compared(quantity: str, unit: str, **values: list[float]) -> Figures:
-    """Print median and spread of each way, and its ratio to the first; the same as a dict.
+def print_comparison(quantity: str, unit: str, **values: list[float]) -> Figures:
+    """Print the median, the range and the ratio to the first of each variant; return them as a dict.
 
     Args:
-        quantity: What the values are called in the dict.
-        unit: Of the values, as it is printed.
-        values: Of each way.
+        quantity: Key of the values in the dict.
+        unit: Unit of the values.
+        values: Measurements of each variant.
     """
     medians = {way: statistics.median(some) for way, some in values.items()}
     first = next(iter(medians.values()))
@@ -62,13 +79,13 @@ def compared(quantity: str, unit: str, **values: list[float]) -> Figures:
 
 
 def shown(value: float) -> str:
-    """A figure to three digits, or to the whole where it has more."""
+    """Format a number with three digits, or without decimals if it is larger."""
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """What is measured does not speak between the figures: nothing is logged, and what it draws is not seen."""
+    """Suppress log lines and stdout of what is measured."""
     logging.disable(logging.INFO)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -78,18 +95,18 @@ def quiet() -> Iterator[None]:
 
 
 def environment(accelerator: str) -> dict[str, str]:
-    """Where the figures were measured."""
+    """Return the device and the versions of the libraries."""
     versions = {"torch": torch.__version__, "lightning": lightning.__version__}
     return {"device": f"{accelerator}, {device_name(accelerator)}", **versions}
 
 
 class Process(NamedTuple):
-    """What a process took, and what it said.
+    """Cost and output of a process.
 
     Attributes:
-        seconds: From its start to its end.
-        memory: Its largest resident memory, in bytes.
-        output: On stdout.
+        seconds: Wall time.
+        memory: Peak resident memory in bytes.
+        output: Text written to stdout.
     """
 
     seconds: float
@@ -98,10 +115,11 @@ class Process(NamedTuple):
 
 
 def run_process(command: Sequence[str], stderr: int | None = None) -> Process:
-    """Run a command to its end.
+    """Run a command and measure it.
 
     Args:
-        stderr: As subprocess has it.
+        command: Program and arguments.
+        stderr: Passed to subprocess.Popen.
 
     Raises:
         RuntimeError: if it fails.

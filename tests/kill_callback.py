@@ -10,7 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 
-class Killer(Callback):
+class KillCallback(Callback):
     """Writes down how many threads compute and on which node; kills its process in the folder that is named.
 
     On the doomed node it stays in the third epoch, until that node is lost.

@@ -1,4 +1,4 @@
-"""What pictures and logs cost: the training from the shell with all of them, and with none."""
+"""The cost of plots and logs: training from the shell with all of them and with none."""
 
 import functools
 import json
@@ -14,8 +14,9 @@ from lightning.pytorch.callbacks import Callback
 from pydantic import PositiveInt
 from tqdm import tqdm
 
-from pytorch_intro.benchmarks.workbench import Figures, Workbench, compared, run_process, shown
+from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_comparison, run_process, shown
 from pytorch_intro.hparams import HParams
+from pytorch_intro.lightning_internals import callbacks
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.report import Report
 from pytorch_intro.tensorboard_pages import TensorBoardPages
@@ -24,25 +25,25 @@ CLOCKED = (Report, TensorBoardPages, HParams)
 NONE = ["callbacks.report=null", "callbacks.tensorboard=null", "callbacks.hparams=null", "logger=none"]
 
 
-class PictureBenchmark:
-    """Trains and tests with and without pictures and logs, each a new process, in turn; and clocks what draws them.
+class ReportingBenchmark:
+    """Trains and tests with and without plots and logs, alternately, each in a new process; also times the callbacks.
 
-    The clock tells more where the speed drifts.
+    The times of the callbacks are more reliable if the speed of the machine drifts.
 
     Args:
-        rounds: Of both ways.
-        arguments: Of the training.
+        rounds: Number of rounds of both.
+        arguments: Arguments of `python src/train.py`.
     """
 
     def __init__(self, rounds: PositiveInt, arguments: Sequence[str] = ()) -> None:
         self.rounds = rounds
         self.arguments = arguments
 
-    def __call__(self, workbench: Workbench) -> Figures:
-        """Seconds of each way, and of each callback and the loggers in a run."""
-        train = [sys.executable, str(PROJECT / "src" / "train.py"), f"trainer.accelerator={workbench.device}"]
+    def __call__(self, context: BenchmarkContext) -> Figures:
+        """Return seconds of both, and of each callback and logger of a run."""
+        train = [sys.executable, str(PROJECT / "src" / "train.py"), f"trainer.accelerator={context.device}"]
         clock = f"+callbacks.clock._target_={Clock.__module__}.{Clock.__name__}"
-        seconds: dict[str, list[float]] = {"without": [], "pictures and logs": []}
+        seconds: dict[str, list[float]] = {"without": [], "plots and logs": []}
         clocked: list[dict[str, float]] = []
         for turn in tqdm(range(self.rounds), "rounds", leave=False):
             with tempfile.TemporaryDirectory() as folder:
@@ -50,11 +51,11 @@ class PictureBenchmark:
                 seconds["without"].append(run_process([*plain, f"name=without-{turn}", *NONE]).seconds)
                 file = Path(folder, "clock.json")
                 full = [*plain, f"name=with-{turn}", clock, f"+callbacks.clock.file={file}"]
-                seconds["pictures and logs"].append(run_process(full).seconds)
+                seconds["plots and logs"].append(run_process(full).seconds)
                 clocked.append(json.loads(file.read_text()))
         print("from the shell")
-        figures = compared("seconds", "s", **seconds)
-        share = sum(sum(run.values()) for run in clocked) / sum(seconds["pictures and logs"])
+        figures = print_comparison("seconds", "s", **seconds)
+        share = sum(sum(run.values()) for run in clocked) / sum(seconds["plots and logs"])
         for name in clocked[0]:
             print(f"  {name:<20}{shown(sum(run[name] for run in clocked) / len(clocked)):>8} s a run")
         print(f"  together, by the clock: {share:.2%} of the time (mean of n={self.rounds})")
@@ -62,10 +63,10 @@ class PictureBenchmark:
 
 
 class Clock(Callback):
-    """Notes how long a run's pictures and logs take, and writes it into a file.
+    """Times the plots and logs of a run, and writes the seconds to a file.
 
     Args:
-        file: JSON, seconds by name.
+        file: Path of the JSON file, seconds by class name.
     """
 
     def __init__(self, file: str) -> None:
@@ -75,8 +76,8 @@ class Clock(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        callbacks = [c for c in trainer.callbacks if isinstance(c, CLOCKED)]  # type: ignore[attr-defined]
-        for part in [*callbacks, *trainer.loggers]:
+        clocked = [callback for callback in callbacks(trainer) if isinstance(callback, CLOCKED)]
+        for part in [*clocked, *trainer.loggers]:
             for hook in [name for name in dir(part) if name.startswith(("on_", "log_"))]:
                 if callable(getattr(part, hook)):
                     setattr(part, hook, self.timed(type(part).__name__, getattr(part, hook)))

@@ -1,0 +1,86 @@
+"""Everything here depends on parts of Lightning that are private, or unknown to type checkers; checked with 2.6.6.
+
+Other modules use Lightning's public API only, so that an upgrade touches this file and its test.
+Source: https://github.com/Lightning-AI/pytorch-lightning/tree/2.6.6/src/lightning
+"""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+from lightning import Callback, Trainer
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+
+
+def callbacks(trainer: Trainer) -> list[Callback]:
+    """Return the trainer's callbacks; the attribute is public, but assigned by a connector that mypy cannot see."""
+    return trainer.callbacks  # type: ignore[attr-defined]
+
+
+def set_callbacks(trainer: Trainer, new: list[Callback]) -> None:
+    """Replace the trainer's callbacks; see callbacks."""
+    trainer.callbacks = new  # type: ignore[attr-defined]
+
+
+def is_fast_dev_run(trainer: Trainer) -> bool:
+    """Return trainer.fast_dev_run, which is assigned like the callbacks."""
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+
+
+def log_every_n_steps(trainer: Trainer) -> int:
+    """Return trainer.log_every_n_steps, which is assigned like the callbacks."""
+    return trainer.log_every_n_steps  # type: ignore[attr-defined]
+
+
+def fix_resume_with_max_steps(trainer: Trainer) -> None:
+    """Let a run with max_steps resume from the end of an epoch.
+
+    With max_steps, FitLoop treats every restart as one within an epoch, and ends the finished epoch a second time: its
+    hooks run and its counters advance twice. See FitLoop.restarting in pytorch/loops/fit_loop.py.
+    """
+    trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+
+
+def is_resumable_step(trainer: Trainer) -> bool:
+    """Return whether a checkpoint saved in on_train_batch_end would be complete.
+
+    It is not while gradients are being accumulated (they are not in a checkpoint), before a validation that follows
+    this batch, or at the last batch of an epoch, whose end saves a checkpoint itself. Lightning's loop decides both
+    right after this hook, by these two methods; see _TrainingEpochLoop in pytorch/loops/training_epoch_loop.py.
+    """
+    loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+    assert fetcher is not None
+    return not (trainer.is_last_batch or loop._should_accumulate() or loop._should_check_val_fx(fetcher))
+
+
+class Position(NamedTuple):
+    """Where in the data a training is.
+
+    Attributes:
+        epoch: Number of complete epochs.
+        completed_batches: Number of batches of the current epoch that have been trained on.
+    """
+
+    epoch: int
+    completed_batches: int
+
+
+def position_in_epoch(trainer: Trainer) -> Position:
+    """Return how far training is, from the progress counters of the loops (pytorch/loops/progress.py)."""
+    epochs, batches = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop.batch_progress.current
+    is_within_epoch = epochs.ready > epochs.processed  # type: ignore[attr-defined]
+    return Position(epochs.processed, batches.ready if is_within_epoch else 0)  # type: ignore[attr-defined]
+
+
+class AppendingWriter(ExperimentWriter):
+    """A writer of CSVLogger that appends to an existing file.
+
+    Lightning's deletes it, in _check_log_dir_exists (fabric/loggers/csv_logs.py). metrics_keys are the columns of the
+    file; the writer rewrites the file when a new one appears.
+    """
+
+    def _check_log_dir_exists(self) -> None:
+        file = Path(self.metrics_file_path)
+        if file.exists():
+            with file.open(newline="") as rows:
+                self.metrics_keys = next(csv.reader(rows), [])
