@@ -27,8 +27,7 @@ def train(config: DictConfig, run: RunFolder) -> float | None:
     from pytorch_intro.build import build, build_classifier, build_optimization
     from pytorch_intro.checkpoint import chosen_weights
     from pytorch_intro.hardware import checked_hardware
-    from pytorch_intro.model_card import model_card
-    from pytorch_intro.result import result_of
+    from pytorch_intro.result import result_of, run_result_hooks
     from pytorch_intro.resumption import checkpoint_to_resume
     from pytorch_intro.trainer import build_trainer, check_monitors, meet
 
@@ -51,8 +50,9 @@ def train(config: DictConfig, run: RunFolder) -> float | None:
     chosen = chosen_weights(trainer)
     trainer.test(classifier, datamodule, ckpt_path=chosen.path, weights_only=True, verbose=False)
     result = result_of(config, trainer, chosen, train_seconds, time.perf_counter() - started)
-    run.finish(result, model_card(config, result, classifier, datamodule))
-    show(result, run, config.outputs, confused=classifier.confused(datamodule.classes))
+    rows = run_result_hooks(trainer, result)
+    run.finish(result)
+    show(result, run, config.outputs, more_rows=rows)
     return result[config.sweep.objective]
 
 

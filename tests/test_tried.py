@@ -121,14 +121,14 @@ def test_sure_images_are_looked_at_once() -> None:
 
     def classifier(margin: float, kind: type = UnsureViews) -> Classifier:
         torch.manual_seed(0)
-        given = {"margin": margin} if kind is UnsureViews else {"mirror": True}
+        given = {"margin": margin} if kind is UnsureViews else {"tta_flip": True}
         network = CNN((1, 28, 28), 10, width=4)
         return kind(network=network, num_classes=10, optimizer=None, scheduler=None, **given).eval()
 
     images = torch.rand(6, 1, 28, 28)
     both = classifier(1, Classifier)
     torch.testing.assert_close(classifier(1)(images), both(images))
-    torch.testing.assert_close(classifier(1e-9)(images), both.views(images)[0])
+    torch.testing.assert_close(classifier(1e-9)(images), both.tta_logits(images)[0])
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")
@@ -145,6 +145,6 @@ def test_the_harder_part_of_a_batch_is_trained_on() -> None:
     with torch.no_grad():
         losses = nn.functional.cross_entropy(classifier.train()(batch[0]), batch[1], reduction="none")
     classifier.label_smoothing = 0.0
-    loss = classifier.training_step(batch, 0)
-    assert classifier.train_metrics.images == 10
+    loss = classifier.training_step(batch, 0)["loss"]
+    assert classifier.train_metrics.num_samples == 10
     assert loss > losses.mean()

@@ -74,8 +74,8 @@ def build_classifier(
     network = build(model, "model", image_shape=datamodule.image_shape, num_classes=num_classes)
     try_network(network, datamodule.image_shape, num_classes)
     made = {"network": network, "num_classes": num_classes, "optimizer": optimizer, "scheduler": scheduler}
-    if classifier.get("mirror") is None:
-        made["mirror"] = datamodule.augment.flips
+    if classifier.get("tta_flip") is None:
+        made["tta_flip"] = datamodule.augment.flips
     return build(classifier, "classifier", **made)
 
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -16,11 +16,13 @@ from pytorch_intro.run_folder import REPORT, Result, RunFolder
 FILES = (*REPORT, "checkpoints/best.ckpt", "README.md")  # to look at
 
 
-def show(result: Result, run: RunFolder, outputs: str, title: str = "finished", confused: Sequence[str] = ()) -> None:
+def show(
+    result: Result, run: RunFolder, outputs: str, title: str = "finished", more_rows: Mapping[str, str] | None = None
+) -> None:
     """Print the result as a table, where it lies, and what one can do next; of a sweep's run, one line.
 
     Args:
-        confused: What is said of the classes that were mistaken for each other.
+        more_rows: Further rows of the table, by name, as run_result_hooks returns them.
     """
     if not is_first_process():
         return
@@ -39,7 +41,7 @@ def show(result: Result, run: RunFolder, outputs: str, title: str = "finished", 
         "parameters": f"{result['parameters']:,}",
         "seconds": f"{result['train_seconds']:.1f} of training, {seconds:.1f} in all",
         "device": result["device"],
-        "confused": "\n".join(confused),
+        **(more_rows or {}),
         "folder": folder,
         "in it": ", ".join(name for name in FILES if (run.path / name).exists()),
     }

@@ -171,7 +171,7 @@ class HardImages(Classifier):
         super().__init__(**arguments)
         self.share = share
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         images, targets = batch
         if self.current_epoch > 0:
             with torch.no_grad():
