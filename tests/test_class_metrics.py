@@ -268,7 +268,7 @@ def test_the_result_is_written_after_the_model_card(
         patch.setattr("pytorch_intro.model_card.model_card", fail)
         answer = command(*FEW, "name=first")
     assert answer.code != 0
-    assert "No space" in answer.err
+    assert "disk is full" in answer.err
     run = tmp_path / "outputs" / "first"
     assert not (run / "result.json").exists()
     assert command(*FEW, "name=first").code == 0
