@@ -24,8 +24,7 @@ def train(config: DictConfig, run: RunFolder) -> float | None:
 
     from pytorch_intro.checkpoint import select_checkpoint
     from pytorch_intro.hardware import resolve_hardware
-    from pytorch_intro.model_card import model_card
-    from pytorch_intro.result import result_of
+    from pytorch_intro.result import result_of, run_result_hooks
     from pytorch_intro.resumption import checkpoint_to_resume
     from pytorch_intro.setup import build_experiment
     from pytorch_intro.trainer import wait_for_all_ranks
@@ -44,8 +43,9 @@ def train(config: DictConfig, run: RunFolder) -> float | None:
     trainer.test(classifier, datamodule, ckpt_path=selected.path, weights_only=True, verbose=False)
 
     result = result_of(config, trainer, selected, train_seconds, time.perf_counter() - started)
-    run.finish(result, model_card(config, result, classifier, datamodule))
-    print_summary(result, run, config.outputs, confused=classifier.confused(datamodule.classes))
+    rows = run_result_hooks(trainer, result)
+    run.finish(result)
+    print_summary(result, run, config.outputs, more_rows=rows)
     return objective(result, config)
 
 

@@ -83,7 +83,7 @@ def _not_drawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     from pytorch_intro import pictures
 
     if not request.node.get_closest_marker("pictures"):
-        for name in ("draw_curves", "draw_confusion_matrix", "draw_contact_sheet", "as_image"):
+        for name in ("plot_curves", "plot_confusion", "plot_image_grid", "as_image"):
             monkeypatch.setattr(pictures, name, lambda *_, **__: Image.new("RGB", (8, 8)))
         monkeypatch.setattr(SummaryWriter, "add_embedding", lambda *_, **__: None)
 

@@ -128,7 +128,7 @@ def test_bench_accuracy_runs_every_recipe_and_the_tutorial(
     for run in figures["runs"]["default"]:
         assert 0 < run["train_seconds"] < run["total_seconds"] < run["seconds"]
         assert run["memory"] > 1e8
-        assert 0 < run["test/accuracy_one_view"] <= 1
+        assert 0 < run["test/accuracy_no_tta"] <= 1
     assert "default, of one view" in capsys.readouterr().out
     with Image.open(next((tmp_path / "bench").glob("*.png"))) as picture:
         assert picture.size == (1500, 600)

@@ -22,18 +22,18 @@ def test_loss_and_accuracy_are_means_over_images_and_not_over_batches(batch_size
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_sums_of_two_processes_are_gone_on_with_by_any_number_of_them(world_size: int) -> None:
+def test_state_of_two_ranks_is_restored_on_any_number_of_ranks(world_size: int) -> None:
     right, wrong = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     before, after = [EpochMetrics(), EpochMetrics()], [EpochMetrics() for _ in range(world_size)]
     for metrics, logits in zip(before, (right, wrong), strict=True):
         metrics.update(torch.tensor(3.0), logits, torch.tensor([0]))
     for rank, metrics in enumerate(after):
-        metrics.go_on([one.sums_of_processes()[0] for one in before], rank, world_size)
-    totals = [sum(getattr(metrics, name) for metrics in after) for name in ("losses", "hits", "images")]
+        metrics.restore([one.gather_state()[0] for one in before], rank, world_size)
+    totals = [sum(getattr(metrics, name) for metrics in after) for name in ("loss_sum", "num_correct", "num_samples")]
     assert totals == [6.0, 1, 2]
 
 
-def test_an_epoch_begins_anew() -> None:
+def test_reset_starts_a_new_epoch() -> None:
     metrics = EpochMetrics()
     right, wrong = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     metrics.update(torch.tensor(3.0), wrong, torch.tensor([0]))

@@ -110,7 +110,7 @@ def test_other_images_of_the_same_classes_are_scored_by_name(script: Command, ru
     assert support == {"Sneaker": 3, "Bag": 2, "Coat": 2}
     assert scores["images"] == 7
     assert "7 images, for it has no test of its own" in answer.out
-    assert "confusion_matrix_of_others.png" in answer.out  # beside the one that the model card shows
+    assert "confusion_matrix_external.png" in answer.out  # beside the one that the model card shows
 
 
 def test_images_of_other_classes_are_refused(script: Command, run_copy: Path, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_images_of_other_classes_are_refused(script: Command, run_copy: Path, tm
 def test_more_classes_than_are_told_one_by_one_are_scored_as_a_whole(
     script: Command, run_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytorch_intro.classifier.MOST_CLASSES", 9)
+    monkeypatch.setattr("pytorch_intro.class_metrics.MAX_CLASSES", 9)
     answer = script("eval", f"run={run_copy}", "trainer.accelerator=cpu")
     assert answer.code == 0, answer.err
     result = json.loads((run_copy / "result.json").read_text())

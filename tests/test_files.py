@@ -70,7 +70,7 @@ def test_a_folder_tells_new_and_finished_runs_and_other_configs_apart(tmp_path: 
     assert run.recorded_result(config) is None
     run.begin(config)
     assert run.recorded_result(config) is None  # it is to be carried on
-    run.finish(result, "# a card")
+    run.finish(result)
     assert run.recorded_result(config) == result
     with pytest.raises(UserError, match="seed: 0 → 1"):
         run.recorded_result(OmegaConf.create({"seed": 1, "overwrite": False}))

@@ -87,7 +87,7 @@ MISTAKES = {
     "layer without features": (["model=mlp", "model.hidden_features=[0]"], ["model.hidden_features"]),
     "half a block": (["model=resnet", "model.blocks_per_stage=0.5"], ["model.blocks_per_stage=0.5"]),
     "smoothing of everything": (["classifier.label_smoothing=1"], ["classifier.label_smoothing=1"]),
-    "negative shift": (["classifier.shift=-1"], ["classifier.shift=-1"]),
+    "negative shift": (["classifier.tta_shift=-1"], ["classifier.tta_shift=-1"]),
     "compile in words": (["compile=fastest"], ["compile=fastest"]),
     "momentum of 1": (["optimizer.momentum=1"], ["optimizer.momentum=1"]),
     "negative weight decay": (["optimizer=adamw", "optimizer.weight_decay=-1"], ["optimizer.weight_decay=-1"]),

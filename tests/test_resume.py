@@ -58,7 +58,7 @@ def killed_at(batch: int) -> Iterator[None]:
     """End the training in the midst of this batch, counted from 0 through all epochs."""
     original = Classifier.training_step
 
-    def step(self: Classifier, images: Any, batch_idx: int) -> torch.Tensor:
+    def step(self: Classifier, images: Any, batch_idx: int) -> dict[str, torch.Tensor]:
         if self.trainer.fit_loop.total_batch_idx == batch:
             raise Killed
         return original(self, images, batch_idx)

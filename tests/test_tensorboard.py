@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from pytorch_intro import summaries
+from pytorch_intro.class_metrics import NUM_THRESHOLDS
 from pytorch_intro.network_graph import network_graph
 from pytorch_intro.networks.cnn import CNN
-from pytorch_intro.scores import THRESHOLDS
 
 FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=3", "trainer.limit_train_batches=2"]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -184,8 +184,8 @@ def test_of_too_many_classes_none_has_a_chart(tmp_path: Path) -> None:
         classes = [f"class {number}" for number in range(count)]
         with SummaryWriter(str(tmp_path / str(count))) as writer:
             summaries.add_layout(writer, classes)
-            summaries.add_accuracies(writer, torch.eye(count, dtype=torch.int64), classes, 0)
-            summaries.add_pr_curves(writer, torch.ones(count, 2, THRESHOLDS, dtype=torch.int64), classes, 0)
+            summaries.add_class_accuracies(writer, torch.eye(count, dtype=torch.int64), classes, 0)
+            summaries.add_pr_curves(writer, torch.ones(count, 2, NUM_THRESHOLDS, dtype=torch.int64), classes, 0)
         tags[count] = EventAccumulator(str(tmp_path / str(count))).Reload().Tags()
     assert (len(tags[100]["scalars"]), tags[101]["scalars"]) == (100, [])
     assert sum("test_pr/" in tag for tag in tags[100]["tensors"]) == 100

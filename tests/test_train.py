@@ -124,7 +124,7 @@ def test_the_last_checkpoint_is_of_the_last_epoch_and_the_best_of_the_best(comma
 def test_a_checkpoint_loads_with_weights_only(finished_run: Path, name: str) -> None:
     """Nothing but tensors and plain values, so that loading a stranger's file runs none of his code."""
     checkpoint = torch.load(finished_run / "checkpoints" / f"{name}.ckpt", weights_only=True)
-    expected = {"num_classes": 10, "label_smoothing": 0.1, "mirror": True, "shift": 0}
+    expected = {"num_classes": 10, "label_smoothing": 0.1, "tta_flip": True, "tta_shift": 0}
     assert checkpoint["hyper_parameters"] == expected
     assert all(key.startswith("network.") for key in checkpoint["state_dict"])
 

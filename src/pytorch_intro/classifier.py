@@ -1,6 +1,6 @@
-"""The LightningModule: a network, its loss, its metrics, its optimizer."""
+"""The LightningModule: a network, its loss, its optimizer, and loss and accuracy of each epoch."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
 import torch
@@ -13,26 +13,25 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pytorch_intro.dataset import Batch
 from pytorch_intro.epoch_metrics import EpochMetrics
-from pytorch_intro.mistakes import ConfidentMistakes
-from pytorch_intro.scores import MOST_CLASSES, ClassScores, confused_pairs, scores_of
 
 
 class Classifier(LightningModule):
     """Trains a network that turns images (N, C, H, W) float into logits (N, num_classes).
 
-    Loss and accuracy gather on the device and are read once an epoch; no step waits for them.
-    train/loss includes the label smoothing that is trained with; val/loss and test/loss are plain cross-entropy.
+    Loss and accuracy accumulate on the device and are read once per epoch; no step waits for them. train/loss includes
+    the label smoothing; val/loss and test/loss are plain cross-entropy. Each step returns its logits and targets, from
+    which callbacks compute further metrics.
 
     Args:
         network: Images to logits.
         num_classes: Number of logits.
-        optimizer: Makes the optimizer of the network's parameters.
-        scheduler: Makes the schedule of an optimizer and a total number of steps, math.inf for a training without end.
+        optimizer: Builds the optimizer from the network's parameters.
+        scheduler: Builds the schedule from an optimizer and the total number of steps, math.inf for endless training.
         label_smoothing: Share of each training label that is spread over all classes (Szegedy et al. 2016).
-        mirror: Except for training, average the logits of each image and of its mirror image.
-        shift: Except for training, average the logits of each image shifted by up to so many pixels each way.
-        compile: Compile the network by torch.compile, in place, with its default mode or the one that is named;
-            reduce-overhead makes CUDA graphs.
+        tta_flip: Test-time augmentation: average the logits of each image and its horizontal flip.
+        tta_shift: Test-time augmentation: average the logits over shifts of up to this many pixels in each direction.
+        compile: Compile the network in place with torch.compile, in its default or the named mode; reduce-overhead
+            uses CUDA graphs.
     """
 
     def __init__(
@@ -42,99 +41,77 @@ class Classifier(LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         scheduler: Callable[[Optimizer, float], LRScheduler],
         label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0,
-        mirror: bool | None = False,
-        shift: Annotated[int, Field(ge=0, le=8)] = 0,
+        tta_flip: bool | None = False,
+        tta_shift: Annotated[int, Field(ge=0, le=8)] = 0,
         compile: bool | Literal["reduce-overhead", "max-autotune"] = False,
     ) -> None:
         super().__init__()
-        # Plain values only: a checkpoint that holds modules or functions does not load with weights_only=True.
-        self.save_hyperparameters("num_classes", "label_smoothing", "mirror", "shift")
+        # Plain values only: a checkpoint that contains modules or functions does not load with weights_only=True.
+        self.save_hyperparameters("num_classes", "label_smoothing", "tta_flip", "tta_shift")
         self.network = network.to(memory_format=torch.channels_last)  # about twice as fast for convolutions
-        if compile:  # in place: the keys of the weights stay as they are
+        if compile:  # in place, so that the keys of the state dict stay the same
             self.network.compile(mode=None if compile is True else compile)
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.label_smoothing = label_smoothing
-        self.mirror = mirror
-        self.shift = shift
+        self.tta_flip = tta_flip
+        self.tta_shift = tta_shift
         self.train_metrics = EpochMetrics()
         self.val_metrics = EpochMetrics()
         self.test_metrics = EpochMetrics()
-        self.one_view_metrics = EpochMetrics()
-        self.class_scores = ClassScores(num_classes) if num_classes <= MOST_CLASSES else None
-        self.mistakes = ConfidentMistakes()
-        # Of each class and of mistakes, by the last validation or test; see scores.py and mistakes.py.
-        self.measured: dict[str, Tensor] | None = None
-        self.mistaken: dict[str, Tensor] | None = None
+        self.no_tta_metrics = EpochMetrics()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) float to logits (N, num_classes)."""
-        return self.network(images) if self.training else self.views(images).mean(dim=0)
+        """Return the logits (N, num_classes) of images (N, C, H, W) float; in eval mode the mean over all views."""
+        return self.network(images) if self.training else self.tta_logits(images).mean(dim=0)
 
-    def views(self, images: Tensor) -> Tensor:
-        """The logits of each image, and of the other views of it that count: (views, N, num_classes) float32.
+    def tta_logits(self, images: Tensor) -> Tensor:
+        """Return the logits of each view of the images: (views, N, num_classes) float32.
 
-        The image as it is comes first. A shifted view repeats the pixels of the border.
+        The first view is the image itself. A shifted view repeats the pixels of the border.
         """
         height, width = images.shape[-2:]
-        offsets = sorted(range(2 * self.shift + 1), key=lambda offset: abs(offset - self.shift))
-        padded = pad(images, [self.shift] * 4, mode="replicate")
+        offsets = sorted(range(2 * self.tta_shift + 1), key=lambda offset: abs(offset - self.tta_shift))
+        padded = pad(images, [self.tta_shift] * 4, mode="replicate")
         views = [padded[..., top : top + height, left : left + width] for top in offsets for left in offsets]
-        if self.mirror:
+        if self.tta_flip:
             views = [view for shifted in views for view in (shifted, shifted.flip(-1))]
-        # In float32 before the mean, which bfloat16 would round once more.
+        # float32 before the mean, which would otherwise round to bfloat16 once more
         return torch.stack([self.network(view).float() for view in views])
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         images, targets = batch
         logits = self(images)
         loss = cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
-        if targets.ndim == 2:  # mixed images count as of the class that has the largest share in them
+        if targets.ndim == 2:  # mixed images count as the class with the largest share
             targets = targets.argmax(dim=1)
         self.train_metrics.update(loss.detach(), logits.detach(), targets)
-        if self.trainer.is_last_batch:  # not at the epoch's end, which callbacks see first
+        if self.trainer.is_last_batch:  # callbacks run before this module's on_train_epoch_end
             self.log_epoch("train", self.train_metrics)
-        return loss
+        return {"loss": loss, "logits": logits.detach(), "targets": targets}
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         images, targets = batch
         logits = self(images)
-        add(self.val_metrics, logits, targets)
-        if self.class_scores:
-            self.class_scores.update(logits, targets)
+        self.val_metrics.update(cross_entropy(logits, targets), logits, targets)
+        return {"logits": logits, "targets": targets}
 
     def on_validation_epoch_end(self) -> None:
         self.log_epoch("val", self.val_metrics)
-        self.measure()
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         images, targets = batch
-        views = self.views(images)
+        views = self.tta_logits(images)
         logits = views.mean(dim=0)
-        add(self.test_metrics, logits, targets)
-        add(self.one_view_metrics, views[0], targets)
-        if self.class_scores:
-            self.class_scores.update(logits, targets)
-        self.mistakes.update(images, logits, targets)
+        self.test_metrics.update(cross_entropy(logits, targets), logits, targets)
+        self.no_tta_metrics.update(cross_entropy(views[0], targets), views[0], targets)
+        return {"logits": logits, "targets": targets}
 
     def on_test_epoch_end(self) -> None:
         self.log_epoch("test", self.test_metrics)
-        if self.mirror or self.shift:
-            self.log("test/accuracy_one_view", self.one_view_metrics.compute()["accuracy"], sync_dist=True)
-        self.one_view_metrics.reset()
-        self.measure()
-        self.mistaken = self.mistakes.compute()
-        self.mistakes.reset()
-
-    def measure(self) -> None:
-        """Sum up the class scores, where all processes and their devices are still at hand."""
-        if self.class_scores:
-            self.measured = self.class_scores.compute()
-            self.class_scores.reset()
-
-    def confused(self, classes: Sequence[str]) -> list[str]:
-        """The three pairs of classes that the last test mixed up most often, a line each."""
-        return confused_pairs(scores_of(self.measured, classes), 3) if self.measured else []
+        if self.tta_flip or self.tta_shift:
+            self.log("test/accuracy_no_tta", self.no_tta_metrics.compute()["accuracy"], sync_dist=True)
+        self.no_tta_metrics.reset()
 
     def log_epoch(self, stage: str, metrics: EpochMetrics) -> None:
         """Log <stage>/loss and <stage>/accuracy of the epoch, and reset. EpochLogger passes train/… to the loggers."""
@@ -148,16 +125,11 @@ class Classifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the epoch's figures beside the weights that they were measured with."""
+        """Add the metrics that were measured with these weights, and the sums of an unfinished epoch."""
         checkpoint["metrics"] = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
-        checkpoint["train_metrics"] = self.train_metrics.sums_of_processes()
+        checkpoint["train_metrics"] = self.train_metrics.gather_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the sums of an epoch that was interrupted."""
+        """Continue with the sums of an interrupted epoch."""
         if self.trainer.training:
-            self.train_metrics.go_on(checkpoint["train_metrics"], self.trainer.global_rank, self.trainer.world_size)
-
-
-def add(metrics: EpochMetrics, logits: Tensor, targets: Tensor) -> None:
-    """Add a batch's cross-entropy and accuracy to the metrics."""
-    metrics.update(cross_entropy(logits, targets), logits, targets)
+            self.train_metrics.restore(checkpoint["train_metrics"], self.trainer.global_rank, self.trainer.world_size)

@@ -1,10 +1,10 @@
-"""What src/eval.py tells of a run: eval.json, a picture of the confusion matrix, a table."""
+"""Results of src/eval.py: eval.json, a plot of the confusion matrix, a printed table."""
 
 import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning
 import torch
@@ -13,23 +13,22 @@ from lightning import Trainer
 from omegaconf import DictConfig, ListConfig
 
 from pytorch_intro.atomic import write_atomically
-from pytorch_intro.classifier import Classifier
+from pytorch_intro.class_metrics import find_class_metrics, most_frequent_error, per_class_scores
 from pytorch_intro.datamodule import DataModule
 from pytorch_intro.finished_run import FinishedRun
 from pytorch_intro.paths import display_path
 from pytorch_intro.result import nan_to_none
-from pytorch_intro.run_folder import CONFUSION, CONFUSION_OF_OTHERS
-from pytorch_intro.scores import scores_of, worst_confusion
+from pytorch_intro.run_folder import CONFUSION, CONFUSION_EXTERNAL
 
 Evaluation = dict[str, Any]
 
 
-def on_one_device(trainer: DictConfig, given: Sequence[str]) -> None:
-    """Let one device test, the first of those that trained: several would count some images twice.
+def force_single_device(trainer: DictConfig, given: Sequence[str]) -> None:
+    """Make the trainer test on the first of its devices: several would count some images twice.
 
     Args:
-        trainer: The run's settings, which are changed.
-        given: Keys of what the command line says; the run's limit holds for its own images, unless that says otherwise.
+        trainer: Trainer settings of the run, modified in place.
+        given: Keys set on the command line; trainer.limit_test_batches of the run applies only to its own images.
     """
     devices = trainer.devices
     trainer.devices = [devices[0]] if isinstance(devices, ListConfig) and devices else 1
@@ -38,14 +37,11 @@ def on_one_device(trainer: DictConfig, given: Sequence[str]) -> None:
         trainer.limit_test_batches = 1.0
 
 
-def evaluation_of(run: FinishedRun, trainer: Trainer, datamodule: DataModule) -> Evaluation:
-    """The content of eval.json, of a trainer that has tested the run's weights on the data's test images.
-
-    Of more than MOST_CLASSES classes, without what is told of each.
-    """
-    classifier = cast(Classifier, trainer.lightning_module)
+def summarize_evaluation(run: FinishedRun, trainer: Trainer, datamodule: DataModule) -> Evaluation:
+    """Return the content of eval.json, after the test; with more than MAX_CLASSES classes without per-class metrics."""
     assert datamodule.test_set
-    scores = scores_of(classifier.measured, datamodule.classes) if classifier.measured else {}
+    class_metrics = find_class_metrics(trainer).test
+    scores = per_class_scores(class_metrics, datamodule.classes) if class_metrics else {}
     images = min(len(datamodule.test_set), int(sum(trainer.num_test_batches)) * datamodule.batch_size)
     metrics = {name: nan_to_none(value.item()) for name, value in trainer.callback_metrics.items()}
     return {
@@ -62,26 +58,28 @@ def evaluation_of(run: FinishedRun, trainer: Trainer, datamodule: DataModule) ->
     }
 
 
-def record(evaluation: Evaluation, folder: Path, is_other: bool) -> None:
-    """Write eval.json and the confusion matrix into the run's folder, and say so.
+def record(evaluation: Evaluation, folder: Path, is_external: bool) -> None:
+    """Write eval.json and the confusion matrix to the run folder, and print their paths.
 
     Args:
-        is_other: Whether other images than the run's own were scored, of which its model card shows the matrix.
+        evaluation: Content of eval.json.
+        folder: Run folder.
+        is_external: Whether the images are not those of the run; confusion_matrix.png, which the model card shows, is
+            kept then.
     """
-    from pytorch_intro.pictures import save
-    from pytorch_intro.report import confusion_of
+    from pytorch_intro.pictures import plot_confusion, save
 
     written = ["eval.json"]
     if "confusion_matrix" in evaluation:
         matrix = torch.tensor(evaluation["confusion_matrix"])
-        written.append(CONFUSION_OF_OTHERS if is_other else CONFUSION)
-        save(confusion_of(matrix, list(evaluation["classes"]), evaluation["data"]), folder / written[-1])
+        written.append(CONFUSION_EXTERNAL if is_external else CONFUSION)
+        save(plot_confusion(matrix, list(evaluation["classes"]), evaluation["data"]), folder / written[-1])
     write_atomically(folder / "eval.json", json.dumps(evaluation, indent=2) + "\n")
     print(f"\nwritten: {', '.join(display_path(folder / name) for name in written)}")
 
 
 def show(evaluation: Evaluation) -> None:
-    """Print the scores of each class and of all."""
+    """Print the metrics of each class and of all images."""
     classes = evaluation.get("classes", {})
     width = max(map(len, (*classes, "test/accuracy")))
     print(f"\n{evaluation['run']} on {evaluation['images']:,} images of {evaluation['data']}")
@@ -92,7 +90,7 @@ def show(evaluation: Evaluation) -> None:
         print(f"  {name:<{width}}  {precision:>9.2%}{recall:>8.2%}{f1:>8.2%}  {support:>7,}")
     print(f"\n  {'test/accuracy':<{width}}  {evaluation['test/accuracy']:.2%}")
     loss = evaluation["test/loss"]
-    print(f"  {'test/loss':<{width}}  {'infinite, or no number' if loss is None else f'{loss:.4f}'}")
+    print(f"  {'test/loss':<{width}}  {'NaN or inf' if loss is None else f'{loss:.4f}'}")
     if classes:
-        print(f"  {'ece':<{width}}  {evaluation['ece']:.4f}  (how far probabilities are from what they promise)")
-        print(f"  {worst_confusion(evaluation)}")
+        print(f"  {'ece':<{width}}  {evaluation['ece']:.4f}  (expected calibration error, 15 bins)")
+        print(f"  {most_frequent_error(evaluation)}")

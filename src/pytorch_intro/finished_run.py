@@ -149,7 +149,7 @@ class FinishedRun:
             "num_classes": shape["num_classes"],
             "optimizer": None,
             "scheduler": None,
-            "mirror": checkpoint["hyper_parameters"]["mirror"],
+            "tta_flip": checkpoint["hyper_parameters"]["tta_flip"],
         }
         if not compiled:
             made["compile"] = False

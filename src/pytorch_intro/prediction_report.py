@@ -95,12 +95,12 @@ class PredictionReport:
         Raises:
             UserError: if nothing could be read.
         """
-        from pytorch_intro.pictures import draw_contact_sheet, save
+        from pytorch_intro.pictures import plot_image_grid, save
 
         if not self.shown:
             raise UserError("images: none of them could be read, and nothing was written; give others")
         captions = [f"{label}\n{share:.0%}" for label, share in (self.best(shown)[0] for shown in self.shown)]
-        save(draw_contact_sheet(self.thumbnails, captions), self.run.path / "predictions.png")
+        save(plot_image_grid(self.thumbnails, captions), self.run.path / "predictions.png")
 
     def show(self) -> None:
         """Print the first predictions, how often each class was seen, and where all lies."""

@@ -2,7 +2,9 @@
 
 import functools
 import os
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def is_rank_zero() -> bool:
@@ -24,6 +26,21 @@ def all_reduce_max(number: int) -> int:
     maximum = torch.tensor(int(number))
     distributed.all_reduce(maximum, distributed.ReduceOp.MAX, gloo_group(distributed.group.WORLD))
     return int(maximum)
+
+
+def all_gather_object(value: T) -> list[T]:
+    """Return the values of all ranks, in the order of the ranks; every rank has to call this.
+
+    Args:
+        value: Object to pickle; tensors in it on the CPU.
+    """
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [value]
+    values = [value] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
 
 
 @functools.lru_cache(maxsize=1)

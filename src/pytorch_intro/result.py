@@ -46,6 +46,22 @@ def result_of(
     }
 
 
+def run_result_hooks(trainer: lightning.Trainer, result: Result) -> dict[str, str]:
+    """Call `on_result(trainer, result)` of each callback that has it, on rank 0, before result.json is written.
+
+    The hook may write files, such as the model card, and may return rows for the printed table.
+
+    Returns:
+        The rows of all callbacks, by name.
+    """
+    rows: dict[str, str] = {}
+    if trainer.is_global_zero:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if hook := getattr(callback, "on_result", None):
+                rows |= hook(trainer, result) or {}
+    return rows
+
+
 def name_of(folder: Path, outputs: Path) -> str:
     """Return the name of a run: its folder relative to outputs, or the name of a folder elsewhere."""
     folder, outputs = folder.resolve(), outputs.resolve()

@@ -27,11 +27,11 @@ Result = dict[str, Any]
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 REPLACED = ".replaced"
 REPORT = (CURVES, CONFUSION, MISTAKES) = ("curves.png", "confusion_matrix.png", "mistakes.png")
-CONFUSION_OF_OTHERS = "confusion_matrix_of_others.png"
+CONFUSION_EXTERNAL = "confusion_matrix_external.png"
 # Written by training, evaluation, prediction and export; overwrite=true replaces them.
 RUN_FILES = (
     CONFIG, "result.json", "checkpoints", "tensorboard", "csv", "README.md", "eval.json", *REPORT,
-    CONFUSION_OF_OTHERS, "predictions.csv", "predictions.png", "export", "error.txt", "pruned.txt",
+    CONFUSION_EXTERNAL, "predictions.csv", "predictions.png", "export", "error.txt", "pruned.txt",
 )  # fmt: skip
 
 
@@ -180,10 +180,9 @@ class RunFolder:
                     path.unlink()
                 self.path.rmdir()
 
-    def finish(self, result: Result, card: str) -> None:
-        """Write the model card, remove the fallback checkpoint, and write the result, which marks the run finished."""
+    def finish(self, result: Result) -> None:
+        """Remove the fallback checkpoint and write the result, which marks the run finished."""
         if is_rank_zero():
-            write_atomically(self.path / "README.md", card)
             (self.checkpoints / PREVIOUS).unlink(missing_ok=True)
             write_atomically(self.result_file, json.dumps(result, indent=2) + "\n")
 

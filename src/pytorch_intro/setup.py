@@ -88,8 +88,8 @@ def build_classifier(
     network = instantiate(config.model, "model", image_shape=datamodule.image_shape, num_classes=num_classes)
     dry_run(network, datamodule.image_shape, num_classes)
     values = {"network": network, "num_classes": num_classes, "optimizer": optimizer, "scheduler": scheduler}
-    if config.classifier.get("mirror") is None:
-        values["mirror"] = datamodule.augment.flips
+    if config.classifier.get("tta_flip") is None:
+        values["tta_flip"] = datamodule.augment.flips
     classifier: Classifier = instantiate(config.classifier, "classifier", **values)
     return classifier
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -17,7 +17,7 @@ FILES = (*REPORT, "checkpoints/best.ckpt", "README.md")
 
 
 def print_summary(
-    result: Result, run: RunFolder, outputs: str, title: str = "finished", confused: Sequence[str] = ()
+    result: Result, run: RunFolder, outputs: str, title: str = "finished", more_rows: Mapping[str, str] | None = None
 ) -> None:
     """Print the result as a table, its folder and the next commands; in a sweep, print one line.
 
@@ -26,7 +26,7 @@ def print_summary(
         run: Folder of the run.
         outputs: Folder of all runs.
         title: First words of the table.
-        confused: One line per pair of classes that was confused most often.
+        more_rows: Further rows of the table, by name, as run_result_hooks returns them.
     """
     if not is_rank_zero():
         return
@@ -45,7 +45,7 @@ def print_summary(
         "parameters": f"{result['parameters']:,}",
         "seconds": f"{result['train_seconds']:.1f} of training, {seconds:.1f} in total",
         "device": result["device"],
-        "confused": "\n".join(confused),
+        **(more_rows or {}),
         "folder": folder,
         "in it": ", ".join(name for name in FILES if (run.path / name).exists()),
     }

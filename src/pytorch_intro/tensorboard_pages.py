@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run besides its curves: pictures, the network, the classes, the images as points."""
+"""TensorBoard pages besides scalars: images, network graph, per-class metrics, embeddings."""
 
 import math
 from typing import Annotated, Any
@@ -14,31 +14,33 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from pytorch_intro import summaries
+from pytorch_intro.class_metrics import datamodule_of, find_class_metrics
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.dataset import Batch
 from pytorch_intro.inspection import spread
-from pytorch_intro.report import confusion_of, data_of, mistakes_of, sheet_of
 from pytorch_intro.run_folder import RunFolder
 
-SHOWN = 16  # training images
-# TensorBoard shows pictures small: so few columns, and such letters, that captions can be read without a click.
-SHEET: dict[str, int] = {"columns": 4, "letters": 17}
+# Matplotlib is imported when there is something to plot: that takes a quarter of a second.
+
+NUM_SAMPLES = 16  # training images
+# TensorBoard scales images down: few columns and large letters keep the captions readable.
+GRID: dict[str, int] = {"columns": 4, "font_size": 17}
 DPI = 100
 
 
 class TensorBoardPages(Callback):
-    """Shows, where there is a TensorBoard logger, what curves do not tell.
+    """Logs more than scalars to the TensorBoard logger, if the run has one.
 
     At the start: train and val in one chart (CUSTOM SCALARS), the network (GRAPHS), config and command (TEXT). After
-    the first epoch: training images as they are, and as the network saw them (IMAGES). After validations: each class's
-    accuracy, the confusion matrix. After the test: the most confident mistakes, precision over recall (PR CURVES),
-    and test images as points, near each other where the network finds them alike (PROJECTOR).
+    the first epoch: training images, original and augmented (IMAGES). After validations: the accuracy of each class
+    and the confusion matrix. After the test: the most confident errors, precision-recall curves (PR CURVES) and
+    embeddings of test images (PROJECTOR). Per-class metrics and errors need callbacks.class_metrics.
 
     Args:
-        run_dir: The run's folder.
-        confusion_every_n_epochs: How often the confusion matrix is drawn, besides the last epoch's; None: so that there
-            are four, or for every tenth epoch where the training has no end.
-        embeddings: How many test images are points, at most; none of a network without a linear layer.
+        run_dir: Run folder.
+        confusion_every_n_epochs: Interval of the confusion matrix, which the last epoch always has; None: four per run,
+            or one every ten epochs of endless training.
+        embeddings: Maximum number of test images in the projector; it needs a network with a linear layer.
     """
 
     def __init__(
@@ -50,105 +52,112 @@ class TensorBoardPages(Callback):
         self.run = RunFolder(run_dir)
         self.confusion_every_n_epochs = confusion_every_n_epochs
         self.embeddings = embeddings
-        self.seen: Batch | None = None  # the first batch, as the network saw it
+        self.first_batch: Batch | None = None  # as the network saw it
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_step:  # a run that is carried on has shown these
+        if trainer.global_step:  # a resumed run has logged these already
             return
-        data = data_of(trainer)
+        data = datamodule_of(trainer)
         for writer in writers_of(trainer):
             summaries.add_texts(writer, self.run)
             summaries.add_layout(writer, data.classes)
-            if has_all_of_network(trainer):
-                summaries.add_graph(writer, classifier_in(pl_module).network, data.image_shape)
+            if has_full_model(trainer):
+                summaries.add_graph(writer, network_of(pl_module), data.image_shape)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
-        if trainer.current_epoch == 0 and self.seen is None:
+        if trainer.current_epoch == 0 and self.first_batch is None:
             images, targets = batch
-            self.seen = images[:SHOWN].clone(), targets[:SHOWN].clone()
+            self.first_batch = images[:NUM_SAMPLES].clone(), targets[:NUM_SAMPLES].clone()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.seen is None:
+        if self.first_batch is None:
             return
-        data = data_of(trainer)
-        some = data.train_set.__getitems__(spread(len(data.train_set), SHOWN))
-        seen = data.normalize.undone(self.seen[0]), self.seen[1]
+        data = datamodule_of(trainer)
+        original = data.train_set.__getitems__(spread(len(data.train_set), NUM_SAMPLES))
+        augmented = data.normalize.undone(self.first_batch[0]), self.first_batch[1]
         for writer in writers_of(trainer):
+            from pytorch_intro.pictures import plot_samples
+
             for tag, (images, targets), title in (
-                ("train/images", some, "training images"),
-                ("train/augmented", seen, "a batch, as the network sees it"),
+                ("train/images", original, "training images"),
+                ("train/augmented", augmented, "a batch, as the network sees it"),
             ):
-                sheet = sheet_of(images, targets, data.classes, title, **SHEET)
-                summaries.add_picture(writer, tag, sheet, trainer.global_step - 1)  # as Lightning counts
-        self.seen = None
+                grid = plot_samples(images, targets, data.classes, title, **GRID)
+                summaries.add_image(writer, tag, grid, trainer.global_step - 1)  # as Lightning counts
+        self.first_batch = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        measured = classifier_in(pl_module).measured
-        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or not measured:
+        metrics = find_class_metrics(trainer).val
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or not metrics:
             return
+        matrix, classes = metrics["confusion_matrix"], datamodule_of(trainer).classes
         step, epoch = trainer.global_step - 1, trainer.current_epoch + 1
         for writer in writers_of(trainer):
-            summaries.add_accuracies(writer, measured["matrix"].cpu(), data_of(trainer).classes, step)
+            summaries.add_class_accuracies(writer, matrix.cpu(), classes, step)
             if epoch % self.confusion_interval(trainer) == 0 or epoch == trainer.max_epochs:
-                figure = confusion_of(measured["matrix"], data_of(trainer).classes, f"epoch {epoch}, val", dpi=DPI)
-                summaries.add_picture(writer, "val/confusion", figure, step)
+                from pytorch_intro.pictures import plot_confusion
+
+                figure = plot_confusion(matrix, classes, f"epoch {epoch}, val", dpi=DPI)
+                summaries.add_image(writer, "val/confusion", figure, step)
 
     def confusion_interval(self, trainer: Trainer) -> int:
         epochs = trainer.max_epochs or 0
         return self.confusion_every_n_epochs or (math.ceil(epochs / 4) if epochs > 0 else 10)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        classifier, data, step = classifier_in(pl_module), data_of(trainer), trainer.global_step
+        metrics, data, step = find_class_metrics(trainer), datamodule_of(trainer), trainer.global_step
         for writer in writers_of(trainer):
-            if measured := classifier.measured:
-                summaries.add_pr_curves(writer, measured["histograms"].cpu(), data.classes, step)
-            if classifier.mistaken:
-                summaries.add_picture(writer, "test/mistakes", mistakes_of(classifier.mistaken, data, **SHEET), step)
-            if embeddings := self.embedded(trainer, classifier):
+            if metrics.test:
+                summaries.add_pr_curves(writer, metrics.test["positives"].cpu(), data.classes, step)
+            if metrics.errors:
+                from pytorch_intro.pictures import plot_errors
+
+                summaries.add_image(writer, "test/mistakes", plot_errors(metrics.errors, data, **GRID), step)
+            if embeddings := self.compute_embeddings(trainer, pl_module):
                 writer.add_embedding(**embeddings, tag="test", global_step=step)
 
-    def embedded(self, trainer: Trainer, classifier: Classifier) -> dict[str, Any]:
-        """Test images, evenly spread, as the last linear layer gets them; what SummaryWriter.add_embedding takes.
+    def compute_embeddings(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Return the inputs of the last linear layer for evenly spaced test images, as arguments of add_embedding.
 
-        A batch at a time, as many as one device gets in a step. Empty where there is no linear layer.
+        The batches are as large as one device gets in a step. Empty without a linear layer.
         """
-        data, layers = data_of(trainer), classifier.network.modules()
-        last = [layer for layer in layers if isinstance(layer, nn.Linear)][-1:]
-        if not (self.embeddings and data.test_set and last and has_all_of_network(trainer)):
+        data, network = datamodule_of(trainer), network_of(pl_module)
+        last = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1:]
+        if not (self.embeddings and data.test_set and last and has_full_model(trainer)):
             return {}
         features: list[Tensor] = []
         sprites: list[Tensor] = []
-        told: list[tuple[str, str, str]] = []
+        metadata: list[tuple[str, str, str]] = []
         rows = torch.tensor(spread(len(data.test_set), self.embeddings))
         hook = last[0].register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].float().cpu().flatten(1)))
         with hook, torch.no_grad(), trainer.precision_plugin.forward_context():
-            for some in rows.split(max(1, data.batch_size // trainer.world_size)):
-                images, targets = data.test_set.__getitems__(some)
+            for indices in rows.split(max(1, data.batch_size // trainer.world_size)):
+                images, targets = data.test_set.__getitems__(indices)
                 batch = data.on_after_batch_transfer((images.to(trainer.strategy.root_device), targets), 0)
-                # Not by a call, which would compile a compiled network once more, and call no hooks in it.
-                predicted = classifier.network.forward(batch[0]).argmax(dim=1)
+                # Not network(…): that would compile a compiled network again, and skip the hook.
+                predicted = network.forward(batch[0]).argmax(dim=1)
                 for true, guess in zip(targets.tolist(), predicted.tolist(), strict=True):
-                    told.append((data.classes[true], data.classes[guess], "right" if true == guess else "wrong"))
-                sprites.append(summaries.as_sprites(images.cpu()))
+                    metadata.append((data.classes[true], data.classes[guess], "right" if true == guess else "wrong"))
+                sprites.append(summaries.to_sprites(images.cpu()))
         return {
             "mat": torch.cat(features),
-            "metadata": told,
+            "metadata": metadata,
             "metadata_header": ["true class", "predicted class", "right or wrong"],
             "label_img": torch.cat(sprites),
         }
 
 
 def writers_of(trainer: Trainer) -> list[SummaryWriter]:
-    """Those of TensorBoard's loggers; none in processes other than the first."""
+    """Return the writers of the TensorBoard loggers; none on ranks other than 0."""
     loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
     return [logger.experiment for logger in loggers] if trainer.is_global_zero else []
 
 
-def has_all_of_network(trainer: Trainer) -> bool:
-    """Whether the first process can use the network without the others."""
+def has_full_model(trainer: Trainer) -> bool:
+    """Return whether rank 0 can use the network without the other ranks."""
     return not isinstance(trainer.strategy, FSDPStrategy)
 
 
-def classifier_in(module: LightningModule) -> Classifier:
+def network_of(module: LightningModule) -> nn.Module:
     assert isinstance(module, Classifier)
-    return module
+    return module.network

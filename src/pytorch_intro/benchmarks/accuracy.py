@@ -24,7 +24,7 @@ Runs = dict[str, list[dict[str, Any]]]
 QUICKSTART = "quickstart tutorial"
 DEFAULT = "default"
 METRICS = ("test/accuracy", "val/accuracy", "epochs", "train_seconds", "total_seconds", "images_per_second")
-ONE_VIEW = "test/accuracy_one_view"
+ONE_VIEW = "test/accuracy_no_tta"
 
 
 class AccuracyBenchmark:

@@ -74,10 +74,10 @@ f"{(maps > 0.5).float().mean():.0%} of the dots matter at least half as much as 
 from PIL import Image
 
 from pytorch_intro.paths import PROJECT
-from pytorch_intro.pictures import as_pictures, draw_contact_sheet, save
+from pytorch_intro.pictures import plot_image_grid, save, to_pil_images
 
 levels = (255 * (1 - maps)).to(torch.uint8)
-pairs = zip(as_pictures(pictures), as_pictures(levels), strict=True)
+pairs = zip(to_pil_images(pictures), to_pil_images(levels), strict=True)
 captions = []
 for share, answer, target in zip(
     sure.tolist(), answers.tolist(), targets[shown].tolist(), strict=True
@@ -88,13 +88,13 @@ file = PROJECT / "outputs" / "tour" / "what_it_sees.png"
 file.parent.mkdir(parents=True, exist_ok=True)
 sheet = [picture for pair in pairs for picture in pair]
 save(
-    draw_contact_sheet(sheet, captions, "What a network sees, after seconds of training"),
+    plot_image_grid(sheet, captions, "What a network sees, after seconds of training"),
     file,
 )
 with Image.open(file) as drawn:
     assert drawn.size > (1000, 500)
 f"drawn: {file}"
-# At work: src/pytorch_intro/pictures.py: draw_contact_sheet
+# At work: src/pytorch_intro/pictures.py: plot_image_grid
 
 # %%
 # From here: `python src/train.py` trains on all 60,000 pictures, and the README tells the rest.
