@@ -75,7 +75,7 @@ def build_classifier(
     try_network(network, datamodule.image_shape, num_classes)
     made = {"network": network, "num_classes": num_classes, "optimizer": optimizer, "scheduler": scheduler}
     if classifier.get("mirror") is None:
-        made["mirror"] = datamodule.augment.flips
+        made["mirror"] = datamodule.augment.has_hflip
     return build(classifier, "classifier", **made)
 
 

@@ -96,7 +96,7 @@ def mistakes_of(mistaken: dict[str, Tensor], data: DataModule, **options: int) -
     title = (
         f"the {len(captions)} most confident mistakes of the test" if captions else "no image of the test was mistaken"
     )
-    return draw_contact_sheet(as_pictures(data.normalize.undone(mistaken["images"])), captions, title, **options)
+    return draw_contact_sheet(as_pictures(data.normalize.denormalize(mistaken["images"])), captions, title, **options)
 
 
 def sheet_of(images: Tensor, targets: Tensor, classes: Sequence[str], title: str, **options: int) -> "Image":

@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from pytorch_intro import summaries
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.dataset import Batch
-from pytorch_intro.inspection import spread
+from pytorch_intro.inspection import evenly_spaced_indices
 from pytorch_intro.report import confusion_of, data_of, mistakes_of, sheet_of
 from pytorch_intro.run_folder import RunFolder
 
@@ -71,8 +71,8 @@ class TensorBoardPages(Callback):
         if self.seen is None:
             return
         data = data_of(trainer)
-        some = data.train_set.__getitems__(spread(len(data.train_set), SHOWN))
-        seen = data.normalize.undone(self.seen[0]), self.seen[1]
+        some = data.train_set.__getitems__(evenly_spaced_indices(len(data.train_set), SHOWN))
+        seen = data.normalize.denormalize(self.seen[0]), self.seen[1]
         for writer in writers_of(trainer):
             for tag, (images, targets), title in (
                 ("train/images", some, "training images"),
@@ -119,7 +119,7 @@ class TensorBoardPages(Callback):
         features: list[Tensor] = []
         sprites: list[Tensor] = []
         told: list[tuple[str, str, str]] = []
-        rows = torch.tensor(spread(len(data.test_set), self.embeddings))
+        rows = torch.tensor(evenly_spaced_indices(len(data.test_set), self.embeddings))
         hook = last[0].register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].float().cpu().flatten(1)))
         with hook, torch.no_grad(), trainer.precision_plugin.forward_context():
             for some in rows.split(max(1, data.batch_size // trainer.world_size)):

@@ -17,8 +17,8 @@ from pytorch_intro.checkpoint import AtomicCheckpointIO, BestAndLast
 from pytorch_intro.datamodule import DataModule
 from pytorch_intro.divergence import StopAtDivergence
 from pytorch_intro.errors import UserError
-from pytorch_intro.hardware import keep_freed_memory
 from pytorch_intro.interruption import Interruption
+from pytorch_intro.memory import disable_malloc_trim
 
 
 def build_trainer(trainer: DictConfig, callbacks: DictConfig, logger: DictConfig, hardware: dict[str, Any]) -> Trainer:
@@ -33,7 +33,7 @@ def build_trainer(trainer: DictConfig, callbacks: DictConfig, logger: DictConfig
     """
     be_quiet()
     if hardware["accelerator"] == "cpu":
-        keep_freed_memory()
+        disable_malloc_trim()
         # Else numbers below 1e-38 take a hundred times as long: the momenta of filters that get no gradients any more.
         torch.set_flush_denormal(True)
     made = [build(node, f"callbacks.{name!s}") for name, node in callbacks.items() if node]

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from pytorch_intro.benchmarks.accuracy import run_recipe
 from pytorch_intro.benchmarks.workbench import Figures, Workbench, quiet
 from pytorch_intro.build import build, build_classifier, build_optimization
-from pytorch_intro.fashion_mnist import FashionMNIST
+from pytorch_intro.fashion_mnist import prepare
 from pytorch_intro.hardware import choose_hardware
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.recorded_config import load_config
@@ -38,7 +38,7 @@ class AblationBenchmark:
 
     def __call__(self, workbench: Workbench) -> Figures:
         """Of each run: what it recorded, and the floating point operations of its training."""
-        FashionMNIST(str(PROJECT / "data"), train=True)  # so that all find it there
+        prepare(PROJECT / "data")  # so that all runs find it
         device = f"trainer.accelerator={workbench.device}"
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in self.variants}
         with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pytorch_intro.benchmarks import quickstart
 from pytorch_intro.benchmarks.workbench import Figures, Process, Workbench, compared, run_process
-from pytorch_intro.fashion_mnist import FashionMNIST
+from pytorch_intro.fashion_mnist import prepare
 from pytorch_intro.paths import PROJECT
 
 Runs = dict[str, list[dict[str, Any]]]
@@ -47,8 +47,7 @@ class AccuracyBenchmark:
     def __call__(self, workbench: Workbench) -> Figures:
         """Of each run: seconds from the shell, largest memory, and what it recorded; and a picture of it."""
         root = str(PROJECT / "data")
-        for train in (True, False):
-            FashionMNIST(root, train)  # so that both find it there
+        prepare(PROJECT / "data")  # so that both find it there
         runs: Runs = {name: [] for name in [*([QUICKSTART] if self.tutorial else []), *self.recipes]}
         with tempfile.TemporaryDirectory() as folder:
             for seed, name in tqdm([(seed, name) for seed in range(self.seeds) for name in runs], "runs", leave=False):
