@@ -13,22 +13,19 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from pytorch_intro.augment import (
-    AlternatingFlip,
     RandomBrightnessContrast,
     RandomCrop,
     RandomHorizontalFlip,
     adjust_brightness,
     adjust_contrast,
-    windows,
+    gather_crops,
 )
 from pytorch_intro.erasing import Cutout, RandomErasing, erase
 from pytorch_intro.errors import UserError
-from pytorch_intro.random_boxes import Boxes
-from pytorch_intro.resized_crop import RandomResizedCrop, resized_crop
+from pytorch_intro.resized_crop import Boxes, RandomResizedCrop, resized_crop
 
 MODULES = {
     "flip": RandomHorizontalFlip(),
-    "alternating_flip": AlternatingFlip(),
     "crop": RandomCrop(3),
     "reflecting_crop": RandomCrop(3, padding_mode="reflect"),
     "resized_crop": RandomResizedCrop(),
@@ -98,16 +95,15 @@ def test_the_same_seed_gives_the_same_images(module: nn.Module, batch: Tensor) -
         return module(batch)
 
     assert torch.equal(draw(3), draw(3))
-    assert isinstance(module, AlternatingFlip) or not torch.equal(draw(3), draw(4))
+    assert not torch.equal(draw(3), draw(4))
 
 
 @every_module
 def test_samples_of_one_batch_differ(module: nn.Module) -> None:
-    """Of one image 32 times, a batch makes several; the alternating flip looks at the image, and makes one."""
+    """A batch of 32 copies of one image becomes several images."""
     same = random_images(1, torch.float32, count=1).expand(32, -1, -1, -1)
     different = len({tuple(image.flatten().tolist()) for image in module(same)})
-    few = {RandomHorizontalFlip: 2, AlternatingFlip: 1}
-    assert different == few[type(module)] if type(module) in few else different > 10
+    assert different == 2 if isinstance(module, RandomHorizontalFlip) else different > 10
 
 
 class NothingButMeta(TorchDispatchMode):
@@ -147,43 +143,17 @@ def test_half_of_many_images_are_flipped() -> None:
     assert abs(share - 0.5) < 0.02
 
 
-def in_epoch(images: Tensor, epoch: int, seed: int = 0) -> Tensor:
-    flip = AlternatingFlip(seed)
-    flip.epoch = epoch
-    return flip(images)
-
-
-def test_two_epochs_show_both_sides_of_every_image(batch: Tensor) -> None:
-    """In batches of whatever order and size; the third epoch is as the first."""
-    order = torch.randperm(len(batch))
-    first = in_epoch(batch, 0)
-    second = torch.cat([in_epoch(part, 1) for part in batch[order].split(5)])[order.argsort()]
-    was_flipped = (first != batch).any(dim=(1, 2, 3))
-    assert 0 < was_flipped.sum() < len(batch)
-    torch.testing.assert_close(second, torch.where(was_flipped[:, None, None, None], batch, batch.flip(-1)))
-    assert torch.equal(in_epoch(batch, 2), first)
-
-
-def test_half_of_many_images_begin_flipped_and_another_half_with_another_seed(dtype: torch.dtype) -> None:
-    images = random_images(1, dtype, count=5_000, height=6, width=6)
-    flipped = [(in_epoch(images, 0, seed) != images).any(dim=(1, 2, 3)) for seed in range(4)]
-    for seed, flips in enumerate(flipped):
-        assert abs(flips.float().mean() - 0.5) < 0.03
-        for other in flipped[:seed]:
-            assert abs((flips == other).float().mean() - 0.5) < 0.03
-
-
 @pytest.mark.parametrize("padding_mode", ["constant", "reflect"])
 def test_crops_are_torchvisions(batch: Tensor, padding_mode: Any) -> None:
     crop = RandomCrop(3, padding_mode, fill=0.2)
-    tops, lefts = crop.draw(batch)
+    tops, lefts = crop.sample(batch)
     fill = {"fill": 51 if batch.dtype == torch.uint8 else 0.2, "padding_mode": padding_mode}
     padded = [functional.pad(image, [3], **fill) for image in batch]
     reference = [
         functional.crop(image, top, left, 20, 28)
         for image, (top, left) in zip(padded, parameters(tops, lefts), strict=True)
     ]
-    assert torch.equal(windows(crop.padded(batch), tops, lefts, (20, 28)), torch.stack(reference))
+    assert torch.equal(gather_crops(crop.pad(batch), tops, lefts, (20, 28)), torch.stack(reference))
 
 
 def test_every_shift_is_about_as_frequent() -> None:
@@ -205,7 +175,7 @@ def test_a_padding_wider_than_the_image_is_a_mistake(mode: Literal["reflect", "c
 
 
 def test_resized_crops_are_torchvisions(batch: Tensor) -> None:
-    boxes = RandomResizedCrop(scale=(0.01, 1.0), ratio=(0.3, 3.0)).draw(batch)
+    boxes = RandomResizedCrop(scale=(0.01, 1.0), ratio=(0.3, 3.0)).sample(batch)
     reference = [
         functional.resized_crop(image, *box, [20, 28], antialias=True)
         for image, box in zip(batch, parameters(*boxes), strict=True)
@@ -237,7 +207,7 @@ def drawn_by_torchvision(transform: Any, names: str, height: int, width: int, co
 def test_boxes_are_drawn_as_torchvision_draws_them(ours: Any, torchvisions: Any, names: str) -> None:
     """The same mean and spread of heights, widths, areas and places."""
     torch.manual_seed(0)
-    boxes = ours.draw(torch.empty(10_000, 1, 32, 48))
+    boxes = ours.sample(torch.empty(10_000, 1, 32, 48))
     sides = torch.stack([boxes.height, boxes.width, boxes.top, boxes.left, boxes.height * boxes.width], dim=1).float()
     reference = drawn_by_torchvision(torchvisions, names, 32, 48).float()
     reference = torch.cat([reference, reference[:, :2].prod(dim=1, keepdim=True)], dim=1)
@@ -252,7 +222,7 @@ def test_boxes_are_drawn_as_torchvision_draws_them(ours: Any, torchvisions: Any,
 def test_areas_and_ratios_are_within_their_limits(module: Any) -> None:
     """But for the rounding to pixels; and the boxes lie within the image, up to its borders."""
     torch.manual_seed(0)
-    boxes = module.draw(torch.empty(10_000, 1, 100, 120))
+    boxes = module.sample(torch.empty(10_000, 1, 100, 120))
     height, width = boxes.height.float(), boxes.width.float()
     area = height * width / 12_000
     ratio = width / height if isinstance(module, RandomResizedCrop) else height / width
@@ -267,19 +237,19 @@ def test_areas_and_ratios_are_within_their_limits(module: Any) -> None:
 def test_without_a_crop_that_fits_it_is_torchvisions_central_one(ratio: tuple[float, float]) -> None:
     images = torch.empty(4, 1, 20, 28)
     central = v2.RandomResizedCrop(28, (1, 1), ratio).make_params([images])
-    boxes = RandomResizedCrop((1, 1), ratio).draw(images)
+    boxes = RandomResizedCrop((1, 1), ratio).sample(images)
     assert parameters(*boxes) == [[central[side] for side in ("top", "left", "height", "width")]] * 4
 
 
 def test_a_crop_has_a_pixel_at_least() -> None:
     """Of a ratio so extreme that torchvision's central crop has none."""
-    boxes = RandomResizedCrop((1, 1), (0.01, 0.02)).draw(torch.empty(1, 1, 20, 28))
+    boxes = RandomResizedCrop((1, 1), (0.01, 0.02)).sample(torch.empty(1, 1, 20, 28))
     assert parameters(*boxes) == [[0, 13, 20, 1]]
 
 
 def test_an_erased_box_never_goes_from_border_to_border() -> None:
     torch.manual_seed(0)
-    boxes = RandomErasing(p=1, scale=(0.1, 1)).draw(torch.empty(1_000, 1, 6, 8))
+    boxes = RandomErasing(p=1, scale=(0.1, 1)).sample(torch.empty(1_000, 1, 6, 8))
     assert boxes.height.max() == 5
     assert boxes.width.max() == 7
 
@@ -290,7 +260,7 @@ def test_without_a_box_that_fits_nothing_is_erased(batch: Tensor) -> None:
 
 def test_erased_boxes_are_torchvisions(batch: Tensor) -> None:
     """Of a value for all channels, and of a value for each, in [0, 1] for all dtypes."""
-    boxes = RandomErasing(p=1).draw(batch)
+    boxes = RandomErasing(p=1).sample(batch)
     for value in (0.3, [0.1, 0.2, 0.9][: batch.shape[1]]):
         paint = torch.tensor(value).view(-1, 1, 1)
         paint = (paint * 255).round() if batch.dtype == torch.uint8 else paint
@@ -307,7 +277,7 @@ def test_a_share_p_of_the_images_is_erased() -> None:
 @pytest.mark.parametrize("size", [1, 8, 9, 100])
 def test_cutout_is_a_square_clipped_at_the_borders(batch: Tensor, size: int) -> None:
     cutout = Cutout(size, value=1.0)
-    boxes = cutout.draw(batch)
+    boxes = cutout.sample(batch)
     paint = torch.tensor([[[255.0 if batch.dtype == torch.uint8 else 1.0]]])
     reference = [functional.erase(image, *box, paint) for image, box in zip(batch, inside(boxes, 20, 28), strict=True)]
     assert torch.equal(erase(batch, boxes, cutout.value), torch.stack(reference))
@@ -351,14 +321,14 @@ def test_colours_are_changed_as_torchvision_changes_them(
 def test_brightness_comes_before_contrast(batch: Tensor) -> None:
     module = RandomBrightnessContrast(0.8, 0.8)
     torch.manual_seed(0)
-    brightness, contrast = module.draw(batch)
+    brightness, contrast = module.sample(batch)
     torch.manual_seed(0)
     assert torch.equal(module(batch), adjust_contrast(adjust_brightness(batch, brightness), contrast))
 
 
 def test_factors_are_spread_evenly_between_their_limits_and_never_negative() -> None:
     torch.manual_seed(0)
-    brightness, contrast = RandomBrightnessContrast(0.2, 1.5).draw(torch.empty(10_000, 1, 1, 1))
+    brightness, contrast = RandomBrightnessContrast(0.2, 1.5).sample(torch.empty(10_000, 1, 1, 1))
     for factors, low, high in ((brightness, 0.8, 1.2), (contrast, 0, 2.5)):
         quartiles = torch.quantile(factors, torch.linspace(0, 1, 5))
         torch.testing.assert_close(quartiles, torch.linspace(low, high, 5), rtol=0, atol=0.05 * (high - low))

@@ -82,7 +82,7 @@ def test_bench_data_measures_every_way_of_the_data(tmp_path: Path, monkeypatch: 
     figures = json.loads(file.read_text())
     ways = ["this project", "… before normalising", "torchvision, 0 workers", "torchvision, 2 workers"]
     assert list(figures["pass"]["seconds"]) == ways
-    assert {"RandomResizedCrop", "AlternatingFlip", "MixUp"} <= set(figures["augmentation"]["medians"])
+    assert {"RandomResizedCrop", "RandomHorizontalFlip", "MixUp"} <= set(figures["augmentation"]["medians"])
     assert list(figures["mapped"]["ratios"]) == ["1,600 images", "4,800 images"]
     assert set(figures["folder"]["medians"]) == {"first start", "second start"}
     for part in ("pass", "augmentation", "mapped", "folder"):
@@ -119,7 +119,7 @@ def test_bench_accuracy_runs_every_recipe_and_the_tutorial(
     quickstart = {"seconds": 36.0, "memory": 5e8, "test/accuracy": 0.65, "images_per_second": 10_000.0}
     epochs = [{"epoch": 1, "seconds": 9.0, "accuracy": 0.4}, {"epoch": 2, "seconds": 16.0, "accuracy": 0.65}]
     monkeypatch.setattr("pytorch_intro.benchmarks.accuracy.run_quickstart", lambda *_: {**quickstart, "epochs": epochs})
-    monkeypatch.setattr("pytorch_intro.benchmarks.accuracy.FashionMNIST", lambda *_: None)
+    monkeypatch.setattr("pytorch_intro.benchmarks.accuracy.prepare", lambda *_: None)
     recipe = "bench.arguments=['data=sample','trainer=cpu','trainer.max_epochs=1']"
     monkeypatch.setattr(sys, "argv", ["src/bench.py", "bench=accuracy", "seeds=1", recipe, f"outputs={tmp_path}"])
     bench.main()
@@ -139,7 +139,7 @@ def test_bench_ablation_compares_variants_on_the_validation_images_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the work of each: half the training images are half the work."""
-    monkeypatch.setattr("pytorch_intro.benchmarks.ablation.FashionMNIST", lambda *_, **__: None)
+    monkeypatch.setattr("pytorch_intro.benchmarks.ablation.prepare", lambda *_, **__: None)
     variants = "{all images: ['model.width=4'], half of them: ['model.width=4', 'data.val_fraction=0.6']}"
     small = ["bench.arguments=['data=sample','trainer=cpu','trainer.max_epochs=1']", "seeds=1"]
     arguments = ["bench=ablation", *small, "~bench.variants", f"+bench.variants={variants}", f"outputs={tmp_path}"]

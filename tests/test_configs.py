@@ -15,10 +15,10 @@ from pytorch_intro.setup import build_classifier
 from pytorch_intro.trainer import build_trainer
 
 GROUPS = ["data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment"]
-CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONFIG_DIR / group).glob("*.yaml"))]
+CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONFIG_DIR / group).glob("[!_]*.yaml"))]
 AUGMENTATIONS = sorted(path.stem for path in (CONFIG_DIR / "data" / "augment").glob("*.yaml"))
 NEEDS = {  # what the user has to say
-    "data=dataset": ["data.dataset._target_=torchvision.datasets.FakeData"],
+    "data=custom": ["data.dataset._target_=torchvision.datasets.FakeData"],
     "data=folder": [f"data.root={CONFIG_DIR}"],
     "data=csv": [f"data.root={CONFIG_DIR}", "data.labels=labels.csv"],
 }

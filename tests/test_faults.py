@@ -162,7 +162,7 @@ class Suicidal(Dataset[tuple[torch.Tensor, int]]):
 
 
 def test_a_worker_that_dies_is_named(command: Command) -> None:
-    own = ["data=dataset", "data.dataset._target_=test_faults.Suicidal", "data.num_workers=2", *SMALL[1:]]
+    own = ["data=custom", "data.dataset._target_=test_faults.Suicidal", "data.num_workers=2", *SMALL[1:]]
     answer = command(*own, "data.mean=[0.5]", "data.std=[0.5]", "data.in_memory=false", "data.batch_size=8")
     assert answer.code == 1
     assert answer.err.count("\n") == 1, answer.err

@@ -51,7 +51,7 @@ def test_every_target_of_this_project_s_configs_is_a_part_of_a_training() -> Non
 
 def test_what_the_user_allows_may_be_named() -> None:
     """A package with all in it, a module, or one object; not what merely begins with the same letters."""
-    config = compose("data=dataset", "data.dataset._target_=stripes.boards.Stripes", run_dir=FOLDER)
+    config = compose("data=custom", "data.dataset._target_=stripes.boards.Stripes", run_dir=FOLDER)
     for allowed in ("stripes", "stripes.boards", "stripes.boards.Stripes"):
         check_foreign(config, FOLDER, [allowed], "config.yaml")
     for others in ([], ["stripe"], ["stripes.boards.Strip"], ["boards"], [""]):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import compose
 
-from pytorch_intro import hardware
+from pytorch_intro import memory
 from pytorch_intro.errors import UserError
 from pytorch_intro.hardware import available, check_devices, choose_accelerator, choose_hardware, choose_precision
 from pytorch_intro.trainer import build_trainer
@@ -103,15 +103,15 @@ def test_devices_that_mean_nothing_are_refused(machine: object, devices: int | s
 
 def test_a_container_s_memory_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it is less than the machine's; "max" is none."""
-    monkeypatch.setattr(hardware, "CONTAINER_LIMITS", ())
-    machine = hardware.memory()
+    monkeypatch.setattr(memory, "CGROUP_LIMITS", ())
+    machine = memory.host_memory_limit()
     files = [tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes", tmp_path / "absent"]
-    monkeypatch.setattr(hardware, "CONTAINER_LIMITS", files)
+    monkeypatch.setattr(memory, "CGROUP_LIMITS", files)
     files[0].write_text("max\n")
     files[1].write_text(f"{2**62}\n")
-    assert hardware.memory() == machine > 2**28
+    assert memory.host_memory_limit() == machine > 2**28
     files[0].write_text(f"{2**28}\n")
-    assert hardware.memory() == 2**28
+    assert memory.host_memory_limit() == 2**28
 
 
 def test_the_real_machine_has_what_torch_says() -> None:

@@ -16,17 +16,17 @@ import torch
 from conftest import FORKS, write_images
 from filelock import FileLock
 
-from pytorch_intro import image_cache, row_files
-from pytorch_intro.dataset import MappedDataset
+from pytorch_intro import cache_writer, image_cache
+from pytorch_intro.dataset import MemmapImageDataset
 from pytorch_intro.decoder import Decoder
 from pytorch_intro.errors import UserError
 from pytorch_intro.image_files import ImageFolder
-from pytorch_intro.reading import Reader
+from pytorch_intro.reading import DatasetReader
 
 
-def reader(**options: Any) -> Reader:
+def reader(**options: Any) -> DatasetReader:
     values: dict[str, Any] = {"image_size": None, "resize": "crop", "cache_dir": None, "in_memory": None}
-    return Reader(**values | {"skip_broken": False, "num_workers": 0} | options)
+    return DatasetReader(**values | {"skip_broken": False, "num_workers": 0} | options)
 
 
 def read(root: Path, **options: Any) -> tuple[Any, list[int]]:
@@ -89,7 +89,7 @@ def test_a_cache_takes_the_place_of_what_it_makes_obsolete(folder: Path, monkeyp
 
     read(folder, image_size=8)
     other_size = caches()
-    monkeypatch.setattr(image_cache, "UNUSED", -1)
+    monkeypatch.setattr(image_cache, "STALE_AFTER_SECONDS", -1)
     read(folder)
     before = caches() - other_size
     write_images(folder, "cat/more.png")
@@ -111,7 +111,7 @@ def test_mapped_or_in_memory_the_images_are_the_same(folder: Path) -> None:
     """A mapped data set is no copy: it goes to another process as the file's name."""
     memory, _ = read(folder, in_memory=True)
     mapped, _ = read(folder, in_memory=False)
-    assert isinstance(mapped, MappedDataset)
+    assert isinstance(mapped, MemmapImageDataset)
     assert torch.equal(memory.__getitems__([3, 11, 0])[0], mapped.__getitems__([3, 11, 0])[0])
     sent = pickle.dumps(mapped)
     assert len(sent) < 2000
@@ -169,27 +169,73 @@ def test_what_is_interrupted_goes_on_where_it_was(folder: Path, decoded: list[in
 
 
 @pytest.mark.usefixtures("batches_of_two")
-def test_a_half_written_cache_that_is_damaged_is_begun_anew(folder: Path, decoded: list[int]) -> None:
-    """As after a power cut: the notes say more than the file holds."""
+@pytest.mark.parametrize("damage", ["truncated", "other shape", "missing"])
+def test_a_partial_cache_with_damaged_images_is_started_over(folder: Path, decoded: list[int], damage: str) -> None:
+    """And nothing that was saved before is believed, even if the new attempt is interrupted at once."""
     interrupt(folder, 7)
     (file,) = (folder / ".cache").glob("*.partial/images.npy")
-    content = bytearray(file.read_bytes())
-    content[-300] ^= 1
-    file.write_bytes(content)
+    if damage == "truncated":
+        os.truncate(file, 500)
+    elif damage == "other shape":
+        np.save(file, np.zeros((3, 1, 12, 12), np.uint8))
+    else:
+        file.unlink()
+    interrupt(folder, 0)
     images, _ = read(folder)
     assert decoded == [7 + 12]
     assert [int(image[0, 0, 0]) for image, _ in images] == [37 * number % 256 for number in range(12)]
 
 
-def test_notes_that_are_damaged_are_not_believed(folder: Path, decoded: list[int]) -> None:
-    """Decoding begins anew."""
+@pytest.mark.usefixtures("batches_of_two")
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"labels": 7, "broken": []}',
+        '{"labels": [], "broken": []}',
+        '{"labels": ["a"], "broken": []}',
+        '{"labels": [0, 0], "broken": [7]}',
+        '{"labels": [9e99], "broken": []}',
+        f'{{"labels": {[0] * 99}, "broken": []}}',
+    ],
+)
+def test_a_damaged_shard_is_decoded_again_with_all_behind_it(
+    folder: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.setattr(cache_writer, "SHARD_ROWS", 2)
     interrupt(folder, 7)
-    (notes,) = (folder / ".cache").glob("*.partial/progress.json")
-    for number, content in enumerate(["", "[]", '{"done": "7"}', '{"done": 1e9}', '{"done": 99999999999999999}']):
-        decoded[0] = 0
-        notes.write_text(content)
-        interrupt(folder, number + 1)
-        assert decoded == [number + 1]
+    shards = sorted((folder / ".cache").glob("*.partial/shard-*.json"))
+    assert len(shards) == 3
+    shards[1].write_text(content)
+    images, _ = read(folder)
+    assert decoded == [7 + 10]
+    assert [int(image[0, 0, 0]) for image, _ in images] == [37 * number % 256 for number in range(12)]
+
+
+def test_shards_are_saved_while_decoding_and_merged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels and broken images of all shards end up in one file each; no shard is left."""
+    monkeypatch.setattr(cache_writer, "SHARD_ROWS", 5)
+    (folder / "dog" / "3.png").write_text("no image")
+    images, rows = read(folder, skip_broken=True)
+    assert rows == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11]
+    assert np.load(images.folder / "labels.npy").tolist() == [0] * 6 + [1, 1, 1, -1, 1, 1]
+    assert {path.name for path in images.folder.iterdir()} == {"images.npy", "labels.npy", "broken.json"}
+
+
+def test_a_process_killed_before_the_cache_is_renamed_decodes_nothing_again(
+    folder: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            read(folder)
+    images, _ = read(folder)
+    assert decoded == [12]
+    assert [int(image[0, 0, 0]) for image, _ in images] == [37 * number % 256 for number in range(12)]
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
@@ -208,7 +254,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 def test_a_damaged_cache_is_named(folder: Path, damage: str, in_memory: bool) -> None:
     images, _ = read(folder)
     DAMAGES[damage](images.folder)
-    with pytest.raises(UserError, match=rf"{images.folder} is damaged .*remove it"):
+    with pytest.raises(UserError, match=rf"{images.folder} is damaged .*remove it, then rerun"):
         read(folder, in_memory=in_memory)
 
 
@@ -234,9 +280,9 @@ class Payload:
 
 
 def test_what_the_system_cannot_read_is_no_broken_image(folder: Path) -> None:
-    """A link in a circle may be mended: it is told, never left out."""
+    """A link in a circle may be mended: it is reported, never skipped."""
     (folder / "dog" / "7.png").symlink_to("7.png")
-    with pytest.raises(UserError, match=r"7\.png cannot be read .*mend that, and start again"):
+    with pytest.raises(UserError, match=r"7\.png cannot be read .*fix that, then rerun"):
         read(folder, skip_broken=True)
 
 
@@ -252,7 +298,7 @@ def decode_slowly(folder: Path, seen: Path, pause: float, told: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Decoder, "__call__", slow)
-        patch.setattr(row_files, "SAVE_EVERY", 0)
+        patch.setattr(cache_writer, "SHARD_ROWS", 32)
         images, rows = read(folder)
     told.write_text(f"{int(images.images.sum())} {len(rows)}")
 
@@ -327,7 +373,7 @@ def test_broken_images_are_left_out_and_listed(
         images, rows = read(broken, skip_broken=True)
         assert rows == [0, 2, 3, 4, 5, 6, 7, 9, 10, 11]
         assert len(images) == 13
-        left_out = [line for line in caplog.messages if "left out" in line]
+        left_out = [line for line in caplog.messages if "skipped" in line]
         assert [line.split(".")[0].split("/")[-2:] for line in left_out] == [["cat", "1"], ["dog", "2"], ["dog", "9"]]
     count = decoded[0]
     with pytest.raises(UserError, match=r"cat/1\.png"):
@@ -368,15 +414,15 @@ def test_a_disk_that_is_too_full_is_told_before_anything_is_decoded(
 
 def test_a_disk_that_becomes_full_leaves_no_half_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor anything that keeps it full; afterwards, with room, all is well."""
-    original = row_files.RowFiles.append
+    original = cache_writer.CacheWriter.append
 
-    def full(self: row_files.RowFiles, result: Any) -> None:
+    def full(self: cache_writer.CacheWriter, result: Any) -> None:
         if self.done == 5:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         original(self, result)
 
     with monkeypatch.context() as patch:
-        patch.setattr(row_files.RowFiles, "append", full)
+        patch.setattr(cache_writer.CacheWriter, "append", full)
         with pytest.raises(UserError, match=r"data\.cache_dir: .*No space left.*data\.cache_dir=DIR"):
             read(folder)
     assert {path.suffix for path in (folder / ".cache").iterdir()} <= {".lock"}

@@ -10,7 +10,7 @@ import pytest
 from conftest import write_images
 
 from pytorch_intro.errors import UserError
-from pytorch_intro.image_files import ImageFolder, LabelledImages
+from pytorch_intro.image_files import ImageFolder, LabeledImages
 
 
 def write_csv(file: Path, rows: list[dict[str, str]]) -> str:
@@ -95,7 +95,7 @@ def test_a_csv_of_a_folder_is_that_folder(tmp_path: Path) -> None:
     lines = "﻿path, label, photographer\nb/9.png, b, me\n./a-b/1.png,a-b,me\na/1.png,a,me\na/x/../2.png,a,me\n"
     (tmp_path / "labels.csv").write_text(lines, encoding="utf-8")
     folder = ImageFolder(str(tmp_path))
-    listed = LabelledImages(str(tmp_path), str(tmp_path / "labels.csv"))
+    listed = LabeledImages(str(tmp_path), str(tmp_path / "labels.csv"))
     for attribute in ("paths", "targets", "classes", "splits"):
         assert getattr(folder, attribute) == getattr(listed, attribute), attribute
     assert folder.fingerprint() == listed.fingerprint()
@@ -105,7 +105,7 @@ def test_a_csv_may_give_the_splits(tmp_path: Path) -> None:
     write_images(tmp_path, "1.png", "2.png", "3.png", "4.png")
     rows = [{"path": f"{i}.png", "label": "ab"[i % 2], "split": split} for i, split in
             enumerate(["train", "Training", "val", "TEST"], start=1)]  # fmt: skip
-    files = LabelledImages(str(tmp_path), write_csv(tmp_path / "labels.csv", rows))
+    files = LabeledImages(str(tmp_path), write_csv(tmp_path / "labels.csv", rows))
     assert files.splits == ["train", "train", "val", "test"]
     assert files.targets == [1, 0, 1, 0]
 
@@ -130,25 +130,28 @@ Damage = Callable[[Path], Any]
 def folder_mistakes() -> dict[str, tuple[Damage, str]]:
     return {
         "missing": (lambda root: None, "No such file"),
-        "empty": (lambda root: root.mkdir(), "no subfolders.*one a class"),
+        "empty": (lambda root: root.mkdir(), "no subfolders.*one per class"),
         "a file": (lambda root: root.touch(), "Not a directory"),
         "no subfolders": (lambda root: write_images(root, "1.png"), "no subfolders.*data=csv"),
-        "an empty class": (lambda root: write_images(root, "a/1.png", "b/.hidden.png"), "/b: there is no image"),
+        "an empty class": (
+            lambda root: write_images(root, "a/1.png", "b/.hidden.png"),
+            "/b: no images in this folder; remove it",
+        ),
         "no training": (
             lambda root: write_images(root, "val/a/1.png", "test/a/1.png"),
-            "no train/ beside test and val",
+            "test and val without train; add the folder train/",
         ),
         "a folder beside the splits": (
             lambda root: write_images(root, "train/a/1.png", "test/a/1.png", "models/1.png"),
-            "models lies beside test and train",
+            "models lies next to test and train",
         ),
         "a folder beside train/": (
             lambda root: write_images(root, "train/a/1.png", "train/b/1.png", "models/1.png"),
-            "models lies beside train",
+            "models lies next to train",
         ),
         "a class that is not trained": (
             lambda root: write_images(root, "train/a/1.png", "train/b/1.png", "test/c/9.png"),
-            r"test/c/9\.png is labelled 'c', a class without training images; there is a, b",
+            r"test/c/9\.png is labeled 'c', a class without training images; .*classes: a, b",
         ),
     }
 
@@ -169,15 +172,15 @@ CSV_MISTAKES = {
     "empty file": ("", "column path is missing"),
     "empty label": ("path,label\n1.png,a\n2.png,\n", r"line 3: the label of 2\.png is empty"),
     "short line": ("path,label\n1.png\n", r"line 2: the label"),
-    "no such file": ("path,label\n7.png,a\n", r"line 2: there is no file .*7\.png"),
+    "no such file": ("path,label\n7.png,a\n", r"line 2: .*7\.png is not a file; fix the path"),
     "empty path": ("path,label\n,a\n", r"line 2: the path '' is not below"),
-    "a folder": ("path,label\n.,a\n", "line 2: there is no file"),
+    "a folder": ("path,label\n.,a\n", "line 2: .* is not a file"),
     "outside": ("path,label\n../outside.png,a\n", r"line 2: the path '\.\./outside\.png' is not below data\.root"),
     "absolute": ("path,label\n/etc/passwd,a\n", r"line 2: the path '/etc/passwd' is not below"),
     "comma": ("path,label\n1.png,cat, black\n", "line 2: more columns"),
-    "twice": ("path,label\n1.png,a\n2.png,b\n./1.png,a\n", r"line 4: 1\.png is there twice"),
+    "twice": ("path,label\n1.png,a\n2.png,b\n./1.png,a\n", r"line 4: 1\.png is listed twice"),
     "unknown split": ("path,label,split\n1.png,a,exam\n", "line 2: the split 'exam' is unknown"),
-    "backslashes": ("path,label\na\\1.png,a\n", "line 2: there is no file .* write / between folders"),
+    "backslashes": ("path,label\na\\1.png,a\n", "line 2: .* is not a file; write / between folders"),
     "some splits": ("path,label,split\n1.png,a,train\n2.png,b,\n", "give all or none"),
     "unknown label": ("path,label,split\n1.png,a,train\n2.png,b,val\n", "'b', a class without training images"),
     "no text": (b"path,label\n\xff\xfe.png,a\n", "cannot be read as CSV"),
@@ -190,9 +193,9 @@ def test_a_csv_with_a_mistake_is_refused_with_its_line(tmp_path: Path, content: 
     file = tmp_path / "labels.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match=told):
-        LabelledImages(str(tmp_path / "images"), str(file))
+        LabeledImages(str(tmp_path / "images"), str(file))
 
 
 def test_a_csv_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.csv"):
-        LabelledImages(str(tmp_path), str(tmp_path / "nowhere.csv"))
+        LabeledImages(str(tmp_path), str(tmp_path / "nowhere.csv"))

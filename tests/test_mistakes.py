@@ -51,7 +51,6 @@ MISTAKES = {
     "name that is taken by the project": (["name=sweeps"], ["name='sweeps'"]),
     "experiment unheard of": (["experiment=fastest"], ["experiment=fastest", "best, fast, good"]),
     "augmentation unheard of": (["data/augment=[flop]"], ["data/augment", "flop"]),
-    "flips that come too late": (["data/augment=[crop,alternating_flip]"], ["alternating_flip has to be the first"]),
     "an hour's training without a last step": (
         ["trainer.max_epochs=null", "trainer.max_time=00:01:00:00"],
         ["trainer.max_epochs or trainer.max_steps"],

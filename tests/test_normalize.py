@@ -6,8 +6,8 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from pytorch_intro.dataset import ImageDataset, Part
-from pytorch_intro.normalize import Normalize, channel_statistics, kept_statistics
+from pytorch_intro.dataset import ImageSubset, InMemoryImageDataset
+from pytorch_intro.normalize import Normalize, cached_mean_std, channel_statistics
 
 
 def test_it_does_what_torchvision_does() -> None:
@@ -21,20 +21,20 @@ def test_it_works_where_the_images_are() -> None:
     assert Normalize([0.5], [0.5])(torch.zeros(2, 1, 3, 3, dtype=torch.uint8, device="meta")).device.type == "meta"
 
 
-def some_images(count: int = 40) -> ImageDataset:
+def some_images(count: int = 40) -> InMemoryImageDataset:
     images = torch.randint(0, 200, (count, 3, 6, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images[:, 1] //= 2
     images[:, 2] = 0
-    return ImageDataset(images, torch.zeros(count, dtype=torch.int64), ["a", "b"])
+    return InMemoryImageDataset(images, torch.zeros(count, dtype=torch.int64), ["a", "b"])
 
 
 def test_statistics_are_those_of_the_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the subset alone, whatever is counted at a time; a channel that never changes is left at 0 by them."""
     dataset = some_images()
-    subset = Part(dataset, torch.arange(3, 20))
+    subset = ImageSubset(dataset, torch.arange(3, 20))
     pixels = dataset.images[3:20].double() / 255
     for chunk in (2**26, 1000):
-        monkeypatch.setattr("pytorch_intro.normalize.CHUNK", chunk)
+        monkeypatch.setattr("pytorch_intro.normalize.STATS_CHUNK_BYTES", chunk)
         mean, std = channel_statistics(subset)
         assert mean == pytest.approx(pixels.mean(dim=(0, 2, 3)).tolist())
         assert std[:2] == pytest.approx(pixels.std(dim=(0, 2, 3), correction=0).tolist()[:2])
@@ -44,8 +44,8 @@ def test_statistics_are_those_of_the_pixels(monkeypatch: pytest.MonkeyPatch) -> 
 def test_statistics_are_kept_for_the_images_they_are_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = some_images()
     dataset.folder = tmp_path
-    first, other = Part(dataset, torch.arange(20)), Part(dataset, torch.arange(20, 40))
-    computed = kept_statistics(first), kept_statistics(other)
+    first, other = ImageSubset(dataset, torch.arange(20)), ImageSubset(dataset, torch.arange(20, 40))
+    computed = cached_mean_std(first), cached_mean_std(other)
     assert computed[0] != computed[1]
     monkeypatch.delattr("pytorch_intro.normalize.channel_statistics")
-    assert (kept_statistics(first), kept_statistics(other)) == computed
+    assert (cached_mean_std(first), cached_mean_std(other)) == computed

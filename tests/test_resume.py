@@ -334,7 +334,7 @@ def test_what_a_data_set_draws_at_random_is_drawn_again(
     command: Command, tmp_path: Path, whole_runs: WholeRuns, workers: int
 ) -> None:
     """One's own Dataset that is asked each time, in this process or in workers."""
-    own = ["data=dataset", "data.dataset._target_=test_resume.Noise", f"data.num_workers={workers}", *SMALL[1:]]
+    own = ["data=custom", "data.dataset._target_=test_resume.Noise", f"data.num_workers={workers}", *SMALL[1:]]
     own += ["data.batch_size=8", "data.mean=[0.5]", "data.std=[0.5]"]
     whole = whole_runs(*own)
     with killed_at(9):

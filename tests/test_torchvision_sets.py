@@ -103,7 +103,7 @@ def test_a_package_that_a_data_set_takes_and_that_is_missing_is_one_line(
     monkeypatch.setitem(sys.modules, "scipy", None)
     answer = command("data=svhn", f"data.root={tmp_path}", "data.download=false", "name=s")
     assert answer.code == 2
-    assert answer.err.endswith("SVHN takes scipy, which is not installed; pip install scipy\n")
+    assert answer.err.endswith("SVHN needs scipy, which is not installed; pip install scipy\n")
 
 
 def write_stl10(root: Path, patch: pytest.MonkeyPatch) -> None:
@@ -166,7 +166,7 @@ def test_any_other_of_torchvision_s_classes_works_by_its_name(tmp_path: Path, mo
     monkeypatch.setattr("pytorch_intro.reading.PROJECT", tmp_path)
     root = tmp_path / "fruit"
     write_images(root, *(f"{name}/{i}.jpg" for name in ("apple", "pear") for i in range(10)), size=(20, 16), mode="RGB")
-    arguments = ["data=dataset", "data.dataset._target_=torchvision.datasets.ImageFolder"]
+    arguments = ["data=custom", "data.dataset._target_=torchvision.datasets.ImageFolder"]
     for _ in range(2):
         datamodule = opened(root, *arguments)
         assert datamodule.image_shape == (3, 16, 20)
@@ -184,7 +184,7 @@ def test_a_random_transform_is_not_frozen(tmp_path: Path, monkeypatch: pytest.Mo
     root = tmp_path / "fruit"
     write_images(root, *(f"{name}/{i}.png" for name in ("apple", "pear") for i in range(10)), size=(20, 16), mode="RGB")
     transform = "{_target_:torchvision.transforms.v2.RandomPhotometricDistort,p:1}"
-    arguments = ["data=dataset", "data.dataset._target_=torchvision.datasets.ImageFolder"]
+    arguments = ["data=custom", "data.dataset._target_=torchvision.datasets.ImageFolder"]
     datamodule = opened(root, *arguments, f"+data.dataset.transform={transform}")
     images = [datamodule.train_set[3][0] for _ in range(2)]
     assert not torch.equal(*images)
@@ -209,7 +209,7 @@ class Shifted(datasets.VisionDataset):
 
 def test_every_option_and_part_of_a_set_has_a_cache_of_its_own(tmp_path: Path) -> None:
     for shift in (0, 50):
-        arguments = ["data=dataset", "data.dataset._target_=test_torchvision_sets.Shifted"]
+        arguments = ["data=custom", "data.dataset._target_=test_torchvision_sets.Shifted"]
         datamodule = opened(tmp_path, *arguments, f"+data.dataset.shift={shift}")
         assert datamodule.test_set
         assert int(datamodule.train_set.dataset[3][0][0, 0, 0]) == 103 + shift
@@ -222,7 +222,7 @@ def test_a_set_that_names_its_splits_is_asked_for_each(tmp_path: Path) -> None:
         paths = [f"{name}/{name}_{number}{i}.jpg" for name in ("braided", "dotted") for i in range(3)]
         write_images(tmp_path / "dtd" / "dtd" / "images", *paths, size=(30, 30), mode="RGB")
         write(tmp_path, f"dtd/dtd/labels/{split}1.txt", "\n".join(paths).encode())
-    datamodule = opened(tmp_path, "data=dataset", "data.dataset._target_=torchvision.datasets.DTD")
+    datamodule = opened(tmp_path, "data=custom", "data.dataset._target_=torchvision.datasets.DTD")
     assert [len(part or []) for part in (datamodule.train_set, datamodule.val_set, datamodule.test_set)] == [6, 6, 6]
     assert datamodule.classes == ["braided", "dotted"]
 
@@ -230,7 +230,7 @@ def test_a_set_that_names_its_splits_is_asked_for_each(tmp_path: Path) -> None:
 def test_options_of_the_class_are_passed_to_it() -> None:
     """transform is applied when the images are decoded; target_transform to the labels."""
     config = compose(
-        "data=dataset",
+        "data=custom",
         "data.dataset._target_=torchvision.datasets.FakeData",
         "+data.dataset.size=50",
         "+data.dataset.image_size=[3,40,40]",
@@ -309,7 +309,7 @@ def test_a_download_that_is_not_right_leaves_nothing_behind(
     file = folder / "train-labels-idx1-ubyte.gz"
     whole = file.read_bytes()
     damage(file)
-    with pytest.raises(UserError, match=r"MNIST is not in data\.root=.* cannot be fetched .*try again"):
+    with pytest.raises(UserError, match=r"MNIST is not in data\.root=.* cannot be downloaded .*try again"):
         fetched(tmp_path / "data", "mnist")
     assert not list((tmp_path / "data").iterdir())
     file.write_bytes(whole)
@@ -350,5 +350,5 @@ def test_a_half_file_that_is_there_already_is_fetched_anew(
 
 def test_without_the_files_and_without_fetching_both_are_said(tmp_path: Path) -> None:
     for name in ("mnist", "cifar10", "svhn"):
-        with pytest.raises(UserError, match=r"switched off by data\.download"):
+        with pytest.raises(UserError, match=r"data\.download=true"):
             opened(tmp_path, f"data={name}")

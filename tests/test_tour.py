@@ -122,7 +122,7 @@ def test_one_chapter_is_run_by_its_number(tour_here: Command) -> None:
     assert "4. Tensors and arrays" in answer.out
     assert "The notes: Tensors are the PyTorch analog of ND arrays." in answer.out
     assert "= tensor([[ 5., 14.]," in answer.out
-    assert "at work in src/pytorch_intro/dataset.py: ImageDataset" in answer.out
+    assert "at work in src/pytorch_intro/dataset.py: InMemoryImageDataset" in answer.out
     assert "5. Where the numbers lie" not in answer.out
 
 

@@ -29,7 +29,7 @@ def with_other_choices(text: re.Match[str]) -> str:
     """Each paragraph that begins with a group's name, and the choices of that group that it does not name."""
 
     def completed(paragraph: re.Match[str]) -> str:
-        choices = sorted(path.stem for path in (CONFIG_DIR / paragraph[1]).glob("*.yaml"))
+        choices = sorted(path.stem for path in (CONFIG_DIR / paragraph[1]).glob("[!_]*.yaml"))
         others = [choice for choice in choices if not re.search(rf"\b{choice}\b", paragraph[0])]
         return "; ".join([paragraph[0], *others])
 

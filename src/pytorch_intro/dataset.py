@@ -1,7 +1,6 @@
-"""Decoded images as a data set: indexed like a list, or fetched a batch at a time."""
+"""Datasets of uint8 images that are indexed by sample or by batch."""
 
 from collections.abc import Sequence
-from copy import copy
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,58 +9,61 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from pytorch_intro.decoder import Decoder
-from pytorch_intro.seeding import seed_draws
-
-CPU = torch.device("cpu")
-
 Sample = tuple[Tensor, int]
 Batch = tuple[Tensor, Tensor]
 Indices = Tensor | Sequence[int]
 
 
-class Images(Dataset[Sample]):
-    """Images of one shape with their labels; what DataLoaders of this project read from.
+class BatchedDataset(Dataset[Sample]):
+    """Base class: labeled images of one shape.
 
-    `images[i]` is one image and its label. A DataLoader finds `__getitems__` and takes whole batches, which spares it
-    from collating single images.
+    A DataLoader calls `__getitems__` with a batch of indices, which avoids collating single samples.
 
     Attributes:
         image_shape: (C, H, W).
-        targets: (N,) int64, numbers of classes.
-        classes: The classes' names.
-        folder: Where the decoded images are kept, or None.
-        held: Says where the images come from when they are asked for.
+        targets: (N,) int64 class indices.
+        classes: Class names.
+        folder: Folder of the decoded images, or None.
+        storage: Where the images are, for the log.
+        is_resident: Whether all images are in memory, so that they can be moved to a device.
+        is_decoded: Whether indexing only copies pixels, rather than loading and decoding.
     """
 
     image_shape: tuple[int, int, int]
     targets: Tensor
     classes: list[str]
     folder: Path | None = None
-    held: str
+    storage: str
+    is_resident = False
+    is_decoded = True
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def __getitem__(self, index: int) -> Sample:
-        """One image (C, H, W) uint8 and its label."""
+        """Return one image (C, H, W) uint8 and its label."""
         raise NotImplementedError
 
     def __getitems__(self, indices: Indices) -> Batch:
-        """A batch: images (N, C, H, W) uint8 and labels (N,) int64."""
+        """Return a batch: images (N, C, H, W) uint8 and labels (N,) int64."""
         raise NotImplementedError
 
+    def seeded(self, seed: int, epoch: Tensor) -> "BatchedDataset":
+        """Return the dataset with its random draws fixed by seed and epoch; itself if it draws nothing."""
+        return self
 
-class ImageDataset(Images):
-    """A data set held as one tensor of images and one of labels.
+
+class InMemoryImageDataset(BatchedDataset):
+    """Images and labels as two tensors.
 
     Args:
         images: (N, C, H, W) uint8, values 0 to 255.
-        targets: (N,) int64, indices into classes.
-        classes: The classes' names.
+        targets: (N,) int64 class indices.
+        classes: Class names.
     """
 
-    held = "in memory"
+    storage = "in memory"
+    is_resident = True
 
     def __init__(self, images: Tensor, targets: Tensor, classes: Sequence[str]) -> None:
         self.images = images
@@ -78,84 +80,43 @@ class ImageDataset(Images):
         return self.images.index_select(0, rows), self.targets.index_select(0, rows)
 
 
-class MappedDataset(ImageDataset):
-    """The same, with the images in a file: the system reads in what is asked for, and drops it when memory is short.
+class MemmapImageDataset(InMemoryImageDataset):
+    """Images in a memory-mapped file, paged in on access and dropped when memory is short.
 
-    Processes share what has been read. Sent to another process, it is mapped there anew instead of copied.
+    Processes share the pages. Pickling sends the file name, not the images.
 
     Args:
-        file: A .npy file of (N, C, H, W) uint8.
-        targets, classes: As above.
+        file: .npy file of (N, C, H, W) uint8.
+        targets: (N,) int64 class indices.
+        classes: Class names.
     """
 
-    held = "mapped from a file"
+    storage = "memory-mapped"
+    is_resident = False
 
     def __init__(self, file: Path, targets: Tensor, classes: Sequence[str]) -> None:
         self.file = file
-        super().__init__(mapped(file), targets, classes)
+        super().__init__(load_memmap(file), targets, classes)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "images"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, images=mapped(state["file"]))
+        vars(self).update(state, images=load_memmap(state["file"]))
 
 
-class LiveDataset(Images):
-    """A data set of single images that is asked anew for each image, every epoch.
-
-    What it draws at random is a function of the seed, the epoch and the image's number, whichever process draws it.
+class ImageSubset(Subset[Sample]):
+    """A subset that can be indexed by sample or by batch.
 
     Args:
-        samples: `samples[i]` is an image of any kind and its label.
-        decoder: Brings them to one shape.
-        targets: (N,) int64, the labels.
-        classes: The classes' names.
-
-    Attributes:
-        seed: Of what is drawn at random; None until it is told.
-        epoch: () int64, the current one, in memory that worker processes share.
+        dataset: Dataset of all images.
+        indices: Indices of the subset, (N,) int64.
     """
 
-    held = "asked for anew each time"
-    seed: int | None = None
-    epoch: Tensor
-
-    def __init__(self, samples: Any, decoder: Decoder, targets: Tensor, classes: Sequence[str]) -> None:
-        self.samples = samples
-        self.decoder = decoder
-        self.targets = targets
-        self.classes = list(classes)
-        self.image_shape = (decoder.channels, *decoder.size)
-
-    def drawn(self, seed: int, epoch: Tensor) -> "LiveDataset":
-        """The same data set with this seed and this epoch, which may go on."""
-        same = copy(self)
-        same.seed, same.epoch = seed, epoch
-        return same
-
-    def __getitem__(self, index: int) -> Sample:
-        if self.seed is not None:
-            seed_draws(CPU, "image", self.seed, int(self.epoch), index)
-        return torch.from_numpy(self.decoder(self.samples[index][0])), int(self.targets[index])
-
-    def __getitems__(self, indices: Indices) -> Batch:
-        rows = torch.as_tensor(indices)
-        return torch.stack([self[index][0] for index in rows.tolist()]), self.targets[rows]
-
-
-class Part(Subset[Sample]):
-    """Some of a data set's images.
-
-    Args:
-        dataset: The data set.
-        indices: The images' numbers in it, (N,) int64.
-    """
-
-    dataset: Images
+    dataset: BatchedDataset
     indices: Tensor  # type: ignore[assignment]
 
-    def __init__(self, dataset: Images, indices: Tensor) -> None:
+    def __init__(self, dataset: BatchedDataset, indices: Tensor) -> None:
         super().__init__(dataset, cast(Any, indices))
 
     def __getitem__(self, index: int) -> Sample:
@@ -164,27 +125,36 @@ class Part(Subset[Sample]):
     def __getitems__(self, indices: Indices) -> Batch:  # type: ignore[override]
         return self.dataset.__getitems__(self.indices[torch.as_tensor(indices)])
 
-    def take(self, rows: Tensor) -> "Part":
-        """The part of this part that has these of its rows."""
-        return Part(self.dataset, self.indices[rows])
+    def take(self, rows: Tensor) -> "ImageSubset":
+        """Return the subset of these rows of this subset."""
+        return ImageSubset(self.dataset, self.indices[rows])
 
     @property
     def targets(self) -> Tensor:
         """(N,) int64."""
         return self.dataset.targets[self.indices]
 
-    def to(self, device: torch.device) -> "Part":
-        """A copy of these images and labels on a device, where they are fetched without the host."""
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the images."""
+        return len(self) * torch.Size(self.dataset.image_shape).numel()
+
+    def to(self, device: torch.device) -> "ImageSubset":
+        """Copy the images and labels to a device, where batches are then gathered without the host."""
         images, targets = self.dataset.__getitems__(self.indices)
-        copy = ImageDataset(images.to(device), targets.to(device), self.dataset.classes)
-        return Part(copy, torch.arange(len(self), device=device))
+        copy = InMemoryImageDataset(images.to(device), targets.to(device), self.dataset.classes)
+        return ImageSubset(copy, torch.arange(len(self), device=device))
+
+    def seeded(self, seed: int, epoch: Tensor) -> "ImageSubset":
+        """Return the same subset of the seeded dataset."""
+        return ImageSubset(self.dataset.seeded(seed, epoch), self.indices)
 
 
-def mapped(file: Path) -> Tensor:
-    """The array in a .npy file as a tensor that is read when it is used, and that no one can write through."""
+def load_memmap(file: Path) -> Tensor:
+    """Memory-map the array in a .npy file; writes to the tensor never reach the file."""
     return torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
 
 
-def already_a_batch(batch: Any) -> Any:
-    """The collate function for batches that `__getitems__` has put together."""
+def identity_collate(batch: Any) -> Any:
+    """Return the batch as it is: `__getitems__` has already collated it."""
     return batch

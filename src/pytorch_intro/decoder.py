@@ -1,4 +1,4 @@
-"""One image of any kind as uint8 (C, H, W), in the size and with the channels that its data set needs."""
+"""Decodes any image to uint8 (C, H, W), in the size and with the channels of its dataset."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,15 +15,15 @@ GRAY = ("1", "L", "LA", "La", *SIXTEEN_BITS)
 
 @dataclass(frozen=True)
 class Decoder:
-    """Brings images to one size and number of channels; the same for training, evaluation and prediction.
+    """Converts images to one size and number of channels; the same for training, evaluation and prediction.
 
-    Pictures are turned as their EXIF orientation says, laid on white where they are transparent, and 16 bits a pixel
-    become the upper 8. What is resized is resized once, by PIL's antialiased bilinear filter.
+    PIL images are rotated by their EXIF orientation, composited on white where transparent, and reduced from 16 bits
+    to the upper 8. Resizing happens once, with PIL's antialiased bilinear filter.
 
     Args:
         size: (H, W) in pixels.
-        channels: 1 or 3 for pictures; tensors may have any number, if all have the same.
-        resize: What becomes of another aspect ratio: the middle is cut out, black is added, or it is stretched.
+        channels: 1 or 3 for PIL images; tensors may have any number, if all have the same.
+        resize: Handling of other aspect ratios: center crop, black padding, or stretching.
     """
 
     size: tuple[int, int]
@@ -31,29 +31,29 @@ class Decoder:
     resize: Resize = "crop"
 
     def __call__(self, image: Any) -> np.ndarray:
-        """A PIL image, an array (H, W) or (H, W, C), or a tensor (C, H, W) or (H, W), to an array (C, H, W) uint8.
+        """Convert a PIL image, an array (H, W) or (H, W, C), or a tensor (C, H, W) or (H, W), to (C, H, W) uint8.
 
-        Arrays and tensors are uint8, or floating point from 0 to 1, as torchvision has them.
+        Arrays and tensors are uint8, or floating point in [0, 1], as in torchvision.
 
         Raises:
             ValueError: if the image is none of these.
-            OSError: if a PIL image that is still to be read is truncated.
+            OSError: if a PIL image turns out to be truncated.
         """
         if not isinstance(image, Image.Image):
             array = as_array(image)
             if array.shape == (self.channels, *self.size):
                 return array
-            image = as_picture(array)
-        return as_pixels(self.resized(self.upright(image)))
+            image = chw_to_pil(array)
+        return pil_to_chw(self.resized(self.load_oriented(image)))
 
-    def upright(self, image: Image.Image) -> Image.Image:
-        """The picture as it is to be seen: turned as its EXIF says, RGB or gray, in a size from this one upwards."""
-        longer = 2 * max(self.size)  # twice as many pixels as needed are enough to filter
+    def load_oriented(self, image: Image.Image) -> Image.Image:
+        """Load the image, rotated by its EXIF orientation, as RGB or gray, at self.size or larger."""
+        longer = 2 * max(self.size)  # twice the needed resolution is enough for the filter
         image.draft("RGB" if self.channels == 3 else "L", (longer, longer))
         return self.converted(ImageOps.exif_transpose(image))
 
     def converted(self, image: Image.Image) -> Image.Image:
-        """RGB or gray of 8 bits, without transparency."""
+        """Return the image as 8-bit RGB or gray, without transparency."""
         if image.mode == "F":
             raise ValueError("its pixels are 32-bit floating point; save it with 8 or 16 bits")
         if image.mode in SIXTEEN_BITS:
@@ -69,23 +69,23 @@ class Decoder:
             return image
         if self.resize == "stretch":
             return image.resize(width_height, Image.Resampling.BILINEAR)
-        way = ImageOps.fit if self.resize == "crop" else ImageOps.pad
-        return way(image, width_height, Image.Resampling.BILINEAR)
+        fit = ImageOps.fit if self.resize == "crop" else ImageOps.pad
+        return fit(image, width_height, Image.Resampling.BILINEAR)
 
 
 def as_array(image: Any) -> np.ndarray:
-    """A tensor (C, H, W) or (H, W), or an array (H, W) or (H, W, C), as an array (C, H, W) uint8.
+    """Convert a tensor (C, H, W) or (H, W), or an array (H, W) or (H, W, C), to an array (C, H, W) uint8.
 
     Raises:
-        ValueError: if it is neither, or its values are neither uint8 nor floating point from 0 to 1.
+        ValueError: if it is neither, or its values are neither uint8 nor floating point in [0, 1].
     """
     if not isinstance(image, (Tensor, np.ndarray)):
-        raise ValueError(f"it is a {type(image).__name__}, where a PIL image, a tensor or an array is expected")
+        raise ValueError(f"it is a {type(image).__name__}, expected a PIL image, a tensor or an array")
     shape = tuple(image.shape)
     layout = "(C, H, W)" if isinstance(image, Tensor) else "(H, W, C)"
-    if len(shape) not in (2, 3) or 0 in shape or (len(shape) == 3 and is_other_way_round(shape, layout)):
+    if len(shape) not in (2, 3) or 0 in shape or (len(shape) == 3 and looks_channels_swapped(shape, layout)):
         kind = "a tensor" if isinstance(image, Tensor) else "an array"
-        raise ValueError(f"its shape is {shape}, where {layout} or (H, W) is expected of {kind}")
+        raise ValueError(f"its shape is {shape}, expected {layout} or (H, W) for {kind}")
     array = image.numpy(force=True) if isinstance(image, Tensor) else image
     if array.ndim == 2:
         array = array[None]
@@ -95,32 +95,32 @@ def as_array(image: Any) -> np.ndarray:
         array = (array * 255).round().astype(np.uint8)
     if array.dtype != np.uint8:
         raise ValueError(
-            f"its values are {array.dtype} from {array.min():.3g} to {array.max():.3g}, where uint8, or floating point "
-            "from 0 to 1, is expected"
+            f"its values are {array.dtype} from {array.min():.3g} to {array.max():.3g}, expected uint8, or floating "
+            "point from 0 to 1"
         )
     return np.ascontiguousarray(array)
 
 
-def border(pixels: np.ndarray) -> float:
-    """How bright the outermost pixels of an image (C, H, W) uint8 are on average, from 0 to 1."""
+def border_brightness(pixels: np.ndarray) -> float:
+    """Return the mean of the outermost pixels of an image (C, H, W) uint8, scaled to [0, 1]."""
     edges = (pixels[:, 0], pixels[:, -1], pixels[:, 1:-1, 0], pixels[:, 1:-1, -1])
     return float(np.concatenate([edge.ravel() for edge in edges]).mean() / 255)
 
 
-def is_other_way_round(shape: tuple[int, ...], layout: str) -> bool:
-    """Whether this looks like the layout of a tensor where an array's is expected, or the reverse."""
+def looks_channels_swapped(shape: tuple[int, ...], layout: str) -> bool:
+    """Return whether this looks like a tensor's layout where an array's is expected, or the reverse."""
     channels, last = (shape[0], shape[-1]) if layout == "(C, H, W)" else (shape[-1], shape[0])
     return channels > 8 and last in (1, 3, 4)
 
 
-def as_pixels(picture: Image.Image) -> np.ndarray:
-    """A gray or RGB picture as an array (C, H, W) uint8."""
-    pixels = np.array(picture)
+def pil_to_chw(image: Image.Image) -> np.ndarray:
+    """Convert a gray or RGB PIL image to an array (C, H, W) uint8."""
+    pixels = np.array(image)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)) if pixels.ndim == 3 else pixels[None]
 
 
-def as_picture(array: np.ndarray) -> Image.Image:
-    """An array (C, H, W) uint8 as a PIL image.
+def chw_to_pil(array: np.ndarray) -> Image.Image:
+    """Convert an array (C, H, W) uint8 to a PIL image.
 
     Raises:
         ValueError: if it has neither 1 nor 3 channels.
@@ -129,20 +129,20 @@ def as_picture(array: np.ndarray) -> Image.Image:
         return Image.fromarray(array[0])
     if array.shape[0] == 3:
         return Image.fromarray(array.transpose(1, 2, 0))
-    raise ValueError(f"its shape is {array.shape}, and only images of 1 or 3 channels are resized")
+    raise ValueError(f"its shape is {array.shape}, and only images of 1 or 3 channels can be resized")
 
 
 def shape_of(image: Any) -> tuple[int, int, int]:
-    """(C, H, W) of an image as it comes; a PIL image is not decoded for it, and has 1 channel or 3.
+    """Return (C, H, W) of an image before conversion; a PIL image is not decoded for it, and has 1 or 3 channels.
 
     Raises:
-        ValueError: as as_array.
+        ValueError: as in as_array.
     """
     if not isinstance(image, Image.Image):
         channels, height, width = as_array(image).shape
         return channels, height, width
     width, height = image.size
-    has_exif = "exif" in image.info  # asked first, since a PNG is decoded to look for it; TIFFs are turned by PIL
+    has_exif = "exif" in image.info  # getexif alone would decode a PNG; PIL itself rotates TIFFs
     if has_exif and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # 5 to 8 are a quarter turn
         width, height = height, width
     return (1 if image.mode in GRAY else 3), height, width

@@ -83,7 +83,8 @@ def _nearest(key: str, known_keys: list[str]) -> str | None:
 
 def _unknown_choice(error: MissingConfigException) -> str:
     group, _, choice = str(error.missing_cfg_file).rpartition("/")
-    return f"{group}={choice}: there is no such choice; choose from {', '.join(sorted(error.options or ()))}"
+    choices = sorted(name for name in error.options or () if not name.startswith("_"))
+    return f"{group}={choice}: there is no such choice; choose from {', '.join(choices)}"
 
 
 def _user_error_behind(error: BaseException | None) -> UserError | None:

@@ -125,7 +125,7 @@ class FinishedRun:
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What images the network takes; see DataModule.inputs."""
+        """What images the network takes; see DataModule.input_spec."""
         return self.checkpoint["datamodule_hyper_parameters"]
 
     def classifier(self, compiled: bool = False) -> "Classifier":

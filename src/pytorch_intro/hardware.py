@@ -1,12 +1,9 @@
 """The device and precision to train with: chosen by what is available, and logged."""
 
-import ctypes
 import logging
 import os
 import platform
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,9 +13,6 @@ from pytorch_intro.check import check, check_value
 from pytorch_intro.errors import UserError
 
 log = logging.getLogger(__name__)
-
-# Of control groups, version 2 and 1.
-CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 Devices = int | str | Sequence[int]
 
@@ -163,36 +157,3 @@ def device_name(accelerator: str) -> str:
         return torch.cuda.get_device_name()
     name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()
     return name if accelerator == "mps" else f"{name}, {torch.get_num_threads()} threads"
-
-
-def memory() -> int:
-    """Bytes of memory that may be used: the machine's, or what a container is limited to."""
-    known = hasattr(os, "sysconf")  # not on Windows, where 8 GB are taken for granted
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else 2**33]
-    for file in CONTAINER_LIMITS:
-        with suppress(OSError, ValueError):  # there is none, or it is "max"
-            limits.append(int(file.read_text()))
-    return min(limits)
-
-
-def keep_freed_memory() -> None:
-    """Keep the memory that a training step frees for the next step, which asks for as much again.
-
-    glibc gives large pieces back to the system at once, and the system fills them with zeros again, page by page: a
-    third of a step of the default network. (See mallopt(3); other C libraries have no such function.)
-    """
-    m_trim_threshold, m_mmap_threshold = -1, -3
-    with suppress(AttributeError, OSError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        # What is larger is given back as before; older ones take no more than the second.
-        mallopt(m_mmap_threshold, 2**30) or mallopt(m_mmap_threshold, 2**25)
-        mallopt(m_trim_threshold, -1)
-
-
-def device_memory(device: torch.device) -> int:
-    """Bytes that are free on a device; 0 where that cannot be told."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    if device.type == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
-    return 0

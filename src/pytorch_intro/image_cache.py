@@ -1,4 +1,4 @@
-"""Decoded images, kept in plain files: made once, by one process at a time, and read by all."""
+"""A cache of decoded images in plain files: written once, by one process at a time, and read by all."""
 
 import errno
 import hashlib
@@ -17,26 +17,26 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from pytorch_intro.dataset import ImageDataset, MappedDataset
+from pytorch_intro.cache_writer import CacheWriter
+from pytorch_intro.dataset import InMemoryImageDataset, MemmapImageDataset
 from pytorch_intro.decoder import Decoder
-from pytorch_intro.decoding import seen
+from pytorch_intro.decoding import parallel_map
 from pytorch_intro.errors import UserError, one_line
-from pytorch_intro.row_files import RowFiles
 
 log = logging.getLogger(__name__)
 
-UNUSED = 3 * 24 * 3600  # seconds, after which no process is likely to read an obsolete cache
+STALE_AFTER_SECONDS = 3 * 24 * 3600  # unlikely to be in use after that
 
 
 class ImageCache:
-    """A folder of images.npy (N, C, H, W) uint8, labels.npy (N,) int64, and broken.json.
+    """A folder of images.npy (N, C, H, W) uint8, labels.npy (N,) int64 and broken.json.
 
-    It gets its name when it is complete; until then it is <name>.partial, which is carried on where it was left.
+    Until it is complete, the folder is named <name>.partial; an interrupted one is resumed.
 
     Args:
-        folder: Where caches lie.
-        subject: What is in it, as the user would say it: which data set, in which size.
-        content: The very files that are in it. A cache takes the place of those of the same subject.
+        folder: Folder of all caches.
+        subject: Dataset and image shape. A new cache replaces older ones of the same subject.
+        content: Digest of the files.
     """
 
     def __init__(self, folder: Path, subject: str, content: str) -> None:
@@ -45,88 +45,94 @@ class ImageCache:
         self.partial = self.folder.with_suffix(".partial")
         self.images = self.folder / "images.npy"
 
-    def open(self, targets: Tensor, classes: Sequence[str], in_memory: bool) -> ImageDataset:
-        """The images with these targets, (N,) int64."""
-        with self.readable():
+    def open(self, targets: Tensor, classes: Sequence[str], in_memory: bool) -> InMemoryImageDataset:
+        """Return the images with these targets, (N,) int64."""
+        with self.explain_read_errors():
             if in_memory:
                 pixels = torch.from_numpy(np.load(self.images, allow_pickle=False))
-                images = ImageDataset(pixels, targets, classes)
+                images = InMemoryImageDataset(pixels, targets, classes)
             else:
-                images = MappedDataset(self.images, targets, classes)
+                images = MemmapImageDataset(self.images, targets, classes)
             if images.images.dtype != torch.uint8 or len(images.images) != len(targets):
-                raise ValueError(f"{len(targets)} images are expected, and {len(images.images)} there")
+                raise ValueError(f"{len(images.images)} images instead of {len(targets)}")
         images.folder = self.folder
         return images
 
     def size(self) -> int:
-        """In bytes."""
-        with self.readable():
+        """Return the bytes of the images."""
+        with self.explain_read_errors():
             return self.images.stat().st_size
 
     def labels(self) -> Tensor:
-        """(N,) int64; -1 for an image that could not be decoded."""
-        with self.readable():
+        """Return the labels, (N,) int64; -1 for a broken image."""
+        with self.explain_read_errors():
             return torch.from_numpy(np.load(self.folder / "labels.npy", allow_pickle=False))
 
     def broken(self) -> dict[int, str]:
-        """The numbers of images that could not be decoded, and why; their pixels are 0."""
-        with self.readable():
-            return {int(row): why for row, why in json.loads((self.folder / "broken.json").read_text()).items()}
+        """Return the rows of broken images, whose pixels are 0, and their errors."""
+        with self.explain_read_errors():
+            return {int(row): error for row, error in json.loads((self.folder / "broken.json").read_text()).items()}
 
     def build(
-        self, samples: Any, decoder: Callable[[], Decoder], num_workers: int, refuse: Callable[[int, str, bool], None]
+        self,
+        samples: Any,
+        decoder: Callable[[], Decoder],
+        num_workers: int,
+        handle_broken: Callable[[int, str, bool], None],
     ) -> None:
-        """Make it, unless it is there.
+        """Decode all images, unless the cache exists.
 
         Args:
-            samples: `samples[i]` is an image of any kind and its label.
-            decoder: Called for the decoder if there is something to decode.
+            samples: Dataset of (image, label) pairs.
+            decoder: Factory of the decoder, called only if something is decoded.
             num_workers: Processes that decode.
-            refuse: Called for an image that cannot be decoded, by its number, what is wrong, and
-                whether only the system could not read it; may raise.
+            handle_broken: Function of (row, error, is_io_error), called for broken images; may raise.
 
         Raises:
             UserError: if the folder cannot be written.
         """
         if self.folder.is_dir():
-            with suppress(OSError):  # a cache of another user's
+            with suppress(OSError):  # the cache of another user
                 os.utime(self.folder)
             return
-        with self.writable(), self.lock():
-            if self.folder.is_dir():  # made by another process in the meantime
+        with self.explain_write_errors(), self.lock():
+            if self.folder.is_dir():  # another process has built it
                 return
             started = time.perf_counter()
-            made = decoder()
+            decode = decoder()
             log.info("data: decoding %s images once, into %s", f"{len(samples):,}", self.folder)
             self.partial.mkdir(exist_ok=True)
-            with RowFiles(self.partial, (len(samples), made.channels, *made.size)) as rows:
-                todo = range(rows.done, len(samples))
-                for results in seen(samples, made, todo, num_workers, "decoding"):
+            with CacheWriter(self.partial, (len(samples), decode.channels, *decode.size)) as writer:
+                todo = range(writer.done, len(samples))
+                for results in parallel_map(samples, decode, todo, num_workers, "decoding"):
                     for result in results:
                         if result.error:
-                            refuse(rows.done, result.error, result.by_system)
-                        rows.append(result)
-                rows.complete()
+                            handle_broken(writer.done, result.error, result.is_io_error)
+                        writer.append(result)
+                writer.finish()
             self.partial.rename(self.folder)
+            for shard in self.folder.glob("shard-*.json"):  # not before: a process killed here would start over
+                shard.unlink()
             log.info("data: decoded in %.1f s", time.perf_counter() - started)
-            self.remove_older()
+            self.prune_stale()
 
-    def remove_older(self) -> None:
-        """Remove what this cache takes the place of, unless it was begun with, or made, in the last days."""
+    def prune_stale(self) -> None:
+        """Remove older caches of the same subject, unless they were used in the last days."""
         for older in self.folder.parent.glob(f"{self.subject}-*"):
-            if older.is_dir() and older != self.folder and time.time() - older.stat().st_mtime > UNUSED:
+            is_stale = older.is_dir() and time.time() - older.stat().st_mtime > STALE_AFTER_SECONDS
+            if is_stale and older != self.folder:
                 with suppress(Timeout), FileLock(older.with_suffix(".lock"), timeout=0):
                     shutil.rmtree(older, ignore_errors=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Wait until no other process is at this cache; the system frees the lock of one that was killed."""
+        """Wait until no other process builds this cache; the system releases the lock of a killed process."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder.with_suffix(".lock"))
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            log.info("data: another process is decoding these images; waiting for it")
+            log.info("data: waiting for another process that is decoding these images")
             lock.acquire()
         try:
             yield
@@ -134,29 +140,31 @@ class ImageCache:
             lock.release()
 
     @contextmanager
-    def readable(self) -> Iterator[None]:
-        """Tell of a cache that somebody else has cut short or altered."""
+    def explain_read_errors(self) -> Iterator[None]:
+        """Turn errors of a truncated, altered or unreadable cache into a UserError."""
         try:
             yield
         except (FileNotFoundError, ValueError, EOFError, AttributeError) as error:
-            raise UserError(f"{self.folder} is damaged ({one_line(error)}); remove it, and start again") from error
+            raise UserError(f"{self.folder} is damaged ({one_line(error)}); remove it, then rerun") from error
         except OSError as error:
-            raise UserError(f"{self.folder} cannot be read ({error.strerror}); give another data.cache_dir") from error
+            raise UserError(
+                f"{self.folder} cannot be read ({error.strerror}); use another folder: data.cache_dir=DIR"
+            ) from error
 
     @contextmanager
-    def writable(self) -> Iterator[None]:
-        """Tell of a folder that cannot be written; on a full disk, give back what has been taken."""
+    def explain_write_errors(self) -> Iterator[None]:
+        """Turn errors of writing into a UserError; on a full disk, free the space again."""
         try:
             yield
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 shutil.rmtree(self.partial, ignore_errors=True)
             raise UserError(
-                f"data.cache_dir: {self.folder} cannot be written ({error.strerror or error}); give a folder on "
-                "another disk by data.cache_dir=DIR"
+                f"data.cache_dir: {self.folder} cannot be written ({error.strerror or error}); use a folder on "
+                "another disk: data.cache_dir=DIR"
             ) from error
 
 
 def digest(text: str) -> str:
-    """16 characters that stand for the text in a file's name."""
+    """Return 16 hexadecimal digits that identify the text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""One's own images: files below a folder, with labels by their subfolders or by a CSV file."""
+"""Image files below a folder, with labels from their subfolders or from a CSV file."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,23 +12,23 @@ from pytorch_intro.label_file import SPLITS, read_labels
 
 
 class ImageFiles(Dataset[tuple[Image.Image, int]]):
-    """Image files and their labels; `files[i]` is a PIL image and the number of its class.
+    """Image files with labels; indexing gives (PIL image, class index).
 
-    Sorted by path, so that the same files give the same order wherever their labels come from.
+    Sorted by path, so that the same files have the same order wherever the labels come from.
 
     Args:
-        root: The folder that the paths start from.
-        labels: Of each path, with / between its parts, the class's name and the split: train, val, test, or "" where
-            the splits are still to be drawn.
-        labels_file: Where they come from, if from a file.
+        root: Folder that the paths are relative to.
+        labels: Class name and split of each path, with / as separator; the split is train, val, test, or "" if it is
+            yet to be made.
+        labels_file: File of the labels, if any.
 
     Attributes:
-        origin: Names the folder, and the file of labels.
-        classes: The names, sorted; by number if all are numbers.
-        splits: Of each file.
+        origin: Folder and labels file.
+        classes: Names, sorted; numerically if all are numbers.
+        splits: Split of each file.
 
     Raises:
-        UserError: if a class has no image to learn from.
+        UserError: if a class has no training images.
     """
 
     def __init__(self, root: str, labels: dict[str, tuple[str, str]], labels_file: str | None = None) -> None:
@@ -41,8 +41,8 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         for path, name in zip(self.paths, names, strict=True):
             if name not in known:
                 raise UserError(
-                    f"{root}: {path} is labelled {name!r}, a class without training images; there is "
-                    f"{', '.join(sorted_classes(known)) or 'none'}"
+                    f"{root}: {path} is labeled {name!r}, a class without training images; add some, or remove it "
+                    f"(classes: {', '.join(sorted_classes(known)) or 'none'})"
                 )
         self.classes = sorted_classes(known)
         numbers = {name: number for number, name in enumerate(self.classes)}
@@ -55,18 +55,18 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         return Image.open(Path(self.root, self.paths[index])), self.targets[index]
 
     def fingerprint(self) -> str:
-        """A digest of the files' paths, sizes and times, which changes when one of them does."""
+        """Return a digest of the files' paths, sizes and modification times."""
         return fingerprint(Path(self.root).resolve(), self.paths)
 
 
 class ImageFolder(ImageFiles):
-    """Images in one subfolder a class, deeper ones included; the classes may lie below train/, val/ and test/.
+    """Images in one subfolder per class, at any depth; optionally below train/, val/ and test/.
 
     Args:
-        root: The folder.
+        root: Folder.
 
     Raises:
-        UserError: if it is missing or empty, or not laid out like this.
+        UserError: if it is missing, empty, or has another layout.
     """
 
     def __init__(self, root: str) -> None:
@@ -75,27 +75,27 @@ class ImageFolder(ImageFiles):
         others = [name for name in folders if name.lower() not in SPLITS]
         trains = [name for name in folders if SPLITS.get(name.lower()) == "train"]
         if others and trains and (len(splits) > 1 or holds_folders_only(Path(root, trains[0]))):
-            raise UserError(f"data.root={root}: {others[0]} lies beside {' and '.join(sorted(splits))}; move it away")
+            raise UserError(f"data.root={root}: {others[0]} lies next to {' and '.join(sorted(splits))}; move it away")
         if not others and "train" not in splits:
-            raise UserError(f"data.root={root}: there is no train/ beside {' and '.join(sorted(splits))}")
+            raise UserError(f"data.root={root}: {' and '.join(sorted(splits))} without train; add the folder train/")
         has_splits = not others
         labels: dict[str, tuple[str, str]] = {}
         for split in folders if has_splits else [""]:
             for name in subfolders(Path(root, split)):
                 files = list(files_below(Path(root, split, name)))
                 if not files:
-                    raise UserError(f"{Path(root, split, name)}: there is no image in this folder; remove it")
+                    raise UserError(f"{Path(root, split, name)}: no images in this folder; remove it")
                 prefix = f"{split}/{name}" if split else name
                 labels |= {f"{prefix}/{file}": (name, SPLITS.get(split.lower(), "")) for file in files}
         super().__init__(root, labels)
 
 
-class LabelledImages(ImageFiles):
-    """Images with their labels in a CSV file, with the columns path and label, and optionally split.
+class LabeledImages(ImageFiles):
+    """Images with labels in a CSV file with the columns path, label, and optionally split.
 
     Args:
-        root: The folder that the paths start from.
-        labels: The CSV file, in UTF-8; split is train, val or test.
+        root: Folder that the paths are relative to.
+        labels: CSV file, in UTF-8; the split is train, val or test.
 
     Raises:
         UserError: if it cannot be read, a column is missing, or a line has a wrong path, label or split.
@@ -103,15 +103,15 @@ class LabelledImages(ImageFiles):
 
     def __init__(self, root: str, labels: str | None) -> None:
         if labels is None:
-            raise UserError("data.labels: give the CSV file of the labels, with the columns path and label")
+            raise UserError("data.labels is required by data=csv: data.labels=FILE, with the columns path and label")
         super().__init__(root, read_labels(labels, root), labels)
 
 
-class UnlabelledImages(Dataset[tuple[Image.Image, int]]):
-    """Image files of which nothing is known; `files[i]` is a PIL image and 0.
+class UnlabeledImages(Dataset[tuple[Image.Image, int]]):
+    """Image files without labels; indexing gives (PIL image, 0).
 
     Args:
-        paths: From the working directory, or absolute.
+        paths: Paths, absolute or relative to the working directory.
     """
 
     def __init__(self, paths: list[str]) -> None:

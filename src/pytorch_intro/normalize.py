@@ -1,4 +1,4 @@
-"""From bytes to floats of about mean 0 and standard deviation 1; and the constants that this takes."""
+"""Normalization of uint8 images, and the dataset's mean and standard deviation."""
 
 import hashlib
 import json
@@ -8,19 +8,20 @@ from contextlib import suppress
 import torch
 from torch import Tensor, nn
 
-from pytorch_intro.atomic import atomic_write
-from pytorch_intro.dataset import LiveDataset, Part
+from pytorch_intro.atomic import write_atomically
+from pytorch_intro.dataset import ImageSubset
 from pytorch_intro.errors import UserError
 
-CHUNK = 2**26  # bytes that are counted at a time
-ENOUGH = 10_000  # images, where each has to be made for it
+STATS_CHUNK_BYTES = 2**26  # pixels counted at a time
+STATS_SAMPLE = 10_000  # images, where each has to be loaded and decoded
 
 
 class Normalize(nn.Module):
-    """(x / 255 - mean) / std for each channel, as one multiplication and one addition.
+    """(x / 255 - mean) / std per channel, as one multiplication and one addition.
 
     Args:
-        mean, std: Of each channel, for pixels scaled to [0, 1].
+        mean: Mean of each channel, for pixels scaled to [0, 1].
+        std: Standard deviation of each channel, for pixels scaled to [0, 1].
     """
 
     scale: Tensor
@@ -38,68 +39,68 @@ class Normalize(nn.Module):
             self.to(images.device)  # once, with the first batch
         return images.float().mul_(self.scale).add_(self.offset)
 
-    def undone(self, images: Tensor) -> Tensor:
-        """What was normalised, (N, C, H, W) float, as uint8 again."""
+    def denormalize(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) normalized float to uint8."""
         scale, offset = self.scale.to(images.device), self.offset.to(images.device)
         return ((images.float() - offset) / scale).round().clamp(0, 255).to(torch.uint8)
 
 
-def suitable_constants(
-    images: Part, mean: Sequence[float] | None, std: Sequence[float] | None
+def resolve_mean_std(
+    subset: ImageSubset, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and standard deviation as they are given, or else those of the training images.
+    """Return mean and std as given, computed from the training images where None.
 
     Raises:
-        UserError: if there is not one for each channel.
+        UserError: unless each has one value per channel.
     """
     if mean is None or std is None:
-        own_mean, own_std = kept_statistics(images)
+        own_mean, own_std = cached_mean_std(subset)
         mean, std = own_mean if mean is None else mean, own_std if std is None else std
-    channels = images.dataset.image_shape[0]
+    channels = subset.dataset.image_shape[0]
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != channels:
             raise UserError(
-                f"data.{name}={list(values)}: the images have {channels} channel(s); give one value each, or null to "
-                "have them computed"
+                f"data.{name}={list(values)}: the images have {channels} channel(s); give one value per channel, or "
+                f"data.{name}=null to compute them"
             )
     return mean, std
 
 
-def kept_statistics(images: Part) -> tuple[list[float], list[float]]:
-    """channel_statistics, kept beside decoded images if there is a folder of them, and read there the next time.
+def cached_mean_std(subset: ImageSubset) -> tuple[list[float], list[float]]:
+    """Return channel_statistics, cached next to the decoded images if they have a folder.
 
-    Of a data set that is asked anew for each image, 10,000 to 20,000 are looked at, evenly spread.
+    For a dataset that loads on demand, 10,000 to 20,000 evenly spaced images are used.
     """
-    dataset = images.dataset
-    if isinstance(dataset, LiveDataset):
-        return channel_statistics(Part(dataset, images.indices[:: max(1, len(images) // ENOUGH)]))
+    dataset = subset.dataset
+    if not dataset.is_decoded:
+        return channel_statistics(ImageSubset(dataset, subset.indices[:: max(1, len(subset) // STATS_SAMPLE)]))
     if dataset.folder is None:
-        return channel_statistics(images)
-    rows = hashlib.sha256(images.indices.numpy().tobytes()).hexdigest()[:16]
+        return channel_statistics(subset)
+    rows = hashlib.sha256(subset.indices.numpy().tobytes()).hexdigest()[:16]
     file = dataset.folder / f"statistics-{rows}.json"
-    with suppress(OSError, ValueError, KeyError):  # there is none, or it is damaged
+    with suppress(OSError, ValueError, KeyError):  # missing or damaged
         statistics = json.loads(file.read_text())
         return statistics["mean"], statistics["std"]
-    mean, std = channel_statistics(images)
-    with suppress(OSError), atomic_write(file) as kept:  # of another user's cache: computed every time
-        kept.write(json.dumps({"mean": mean, "std": std}).encode())
+    mean, std = channel_statistics(subset)
+    with suppress(OSError):  # the cache of another user is read-only: compute every time
+        write_atomically(file, json.dumps({"mean": mean, "std": std}))
     return mean, std
 
 
-def channel_statistics(images: Part) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel over all pixels, scaled to [0, 1].
+def channel_statistics(subset: ImageSubset) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation of each channel over all pixels, scaled to [0, 1].
 
-    Whole numbers are counted, so that the result does not depend on the order or on the machine.
+    Computed from integer histograms, so that the result depends neither on the order nor on the machine.
     """
-    dataset = images.dataset
+    dataset = subset.dataset
     counts = torch.zeros(dataset.image_shape[0], 256, dtype=torch.int64)
-    size = max(1, CHUNK // torch.Size(dataset.image_shape).numel())
-    for start in range(0, len(images), size):
-        batch, _ = dataset.__getitems__(images.indices[start : start + size])
+    size = max(1, STATS_CHUNK_BYTES // torch.Size(dataset.image_shape).numel())
+    for start in range(0, len(subset), size):
+        batch, _ = dataset.__getitems__(subset.indices[start : start + size])
         for channel, count in enumerate(counts):
             count += torch.bincount(batch[:, channel].flatten(), minlength=256)
     share = counts.double() / counts.sum(dim=1, keepdim=True)
     level = torch.arange(256, dtype=torch.float64) / 255
     mean = share @ level
     std = (share @ level**2 - mean**2).clamp(min=0).sqrt()
-    return mean.tolist(), [value or 1.0 for value in std.tolist()]  # a channel that never changes stays 0
+    return mean.tolist(), [value or 1.0 for value in std.tolist()]  # 1 for a constant channel, which stays 0

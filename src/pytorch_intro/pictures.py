@@ -106,7 +106,7 @@ def plot_errors(errors: Mapping[str, Tensor], data: "DataModule", **options: int
     ]
     count = "1 most confident error" if len(captions) == 1 else f"{len(captions)} most confident errors"
     title = f"the {count} of the test" if captions else "no errors in the test"
-    return plot_image_grid(to_pil_images(data.normalize.undone(errors["images"])), captions, title, **options)
+    return plot_image_grid(to_pil_images(data.normalize.denormalize(errors["images"])), captions, title, **options)
 
 
 def plot_samples(images: Tensor, targets: Tensor, classes: Sequence[str], title: str, **options: int) -> Image.Image:

@@ -13,12 +13,12 @@ from pydantic import PositiveInt
 
 from pytorch_intro.check import check_value
 from pytorch_intro.datamodule import Workers
-from pytorch_intro.decoder import Decoder, as_pixels, border
-from pytorch_intro.decoding import ALL_CORES, seen
+from pytorch_intro.decoder import Decoder, border_brightness, pil_to_chw
+from pytorch_intro.decoding import ALL_CORES, parallel_map
 from pytorch_intro.errors import UserError
-from pytorch_intro.hardware import keep_freed_memory
-from pytorch_intro.image_files import UnlabelledImages
+from pytorch_intro.image_files import UnlabeledImages
 from pytorch_intro.loading import Predictor
+from pytorch_intro.memory import disable_malloc_trim
 
 Invert = bool | Literal["auto"]
 
@@ -85,18 +85,18 @@ class Look:
 
     def __call__(self, image: Image.Image) -> tuple[np.ndarray, bool]:
         """A picture to (C, H, W) uint8, and whether that is its negative."""
-        picture = self.decoder.upright(image)
-        pixels = as_pixels(self.decoder.resized(picture))
+        picture = self.decoder.load_oriented(image)
+        pixels = pil_to_chw(self.decoder.resized(picture))
         if not self.is_inverted(pixels):
             return pixels, False
-        return as_pixels(self.decoder.resized(ImageOps.invert(picture))), True
+        return pil_to_chw(self.decoder.resized(ImageOps.invert(picture))), True
 
     def is_inverted(self, pixels: np.ndarray) -> bool:
         if isinstance(self.invert, bool):
             return self.invert
         if self.decoder.channels != 1 or self.decoder.resize == "pad" or DARK < self.trained_border < LIGHT:
             return False
-        return (self.trained_border >= LIGHT) != (border(pixels) > 0.5)
+        return (self.trained_border >= LIGHT) != (border_brightness(pixels) > 0.5)
 
 
 def predictions(
@@ -108,11 +108,13 @@ def predictions(
         num_workers: Processes that decode; None: one a core.
     """
     if next(predictor.parameters()).device.type == "cpu":
-        keep_freed_memory()
+        disable_malloc_trim()
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # twice as large is refused by Pillow
     workers = ALL_CORES if num_workers is None else num_workers
     rows = iter(paths)
-    for results in batched(seen(UnlabelledImages(paths), look, range(len(paths)), workers, "predicting"), batch_size):
+    for results in batched(
+        parallel_map(UnlabeledImages(paths), look, range(len(paths)), workers, "predicting"), batch_size
+    ):
         shown = [result.value for result in results if not result.error]
         probabilities = iter(probabilities_of(predictor, [pixels for pixels, _ in shown]))
         yield [

@@ -124,7 +124,7 @@ def thumbnail(path: str) -> Image.Image:
     decoder = Decoder((THUMBNAIL, THUMBNAIL), channels=3)
     try:
         with Image.open(path) as image:
-            picture = decoder.upright(image)
+            picture = decoder.load_oriented(image)
     except OSError:
         return Image.new("RGB", (1, 1))
     picture.thumbnail((THUMBNAIL, THUMBNAIL))

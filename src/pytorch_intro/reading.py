@@ -1,4 +1,4 @@
-"""Whatever kind of data set there is, as images of one shape: from its arrays, a cache, or asked anew each time."""
+"""Reads any dataset into images of one shape: from its arrays, from a cache, or on demand."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -11,47 +11,47 @@ import torchvision
 from torch import Tensor
 from torchvision.datasets import DatasetFolder, VisionDataset
 
-from pytorch_intro.dataset import ImageDataset, Images, LiveDataset
+from pytorch_intro.dataset import BatchedDataset, InMemoryImageDataset
 from pytorch_intro.decoder import Decoder, Resize
-from pytorch_intro.decoding import ALL_CORES, seen, suitable_decoder
+from pytorch_intro.decoding import ALL_CORES, infer_decoder, parallel_map
 from pytorch_intro.errors import UserError
 from pytorch_intro.file_search import fingerprint, is_searched
-from pytorch_intro.hardware import memory
 from pytorch_intro.image_cache import ImageCache
 from pytorch_intro.image_files import ImageFiles
 from pytorch_intro.inspection import (
     class_names,
+    dataset_length,
+    evenly_spaced_indices,
     files_of,
-    heads,
-    length_of,
-    name_of,
-    ready_arrays,
-    spread,
-    varies,
-    without_addresses,
+    is_nondeterministic,
+    iter_image_shapes,
+    sample_name,
+    strip_addresses,
+    try_in_memory,
 )
+from pytorch_intro.memory import host_memory_limit
 from pytorch_intro.paths import PROJECT
-from pytorch_intro.relabel import relabel
+from pytorch_intro.uncached import UncachedDataset
 
 log = logging.getLogger(__name__)
 
-DECODING = 1  # to be raised when decoder.py makes other pixels of the same files
+CACHE_VERSION = 1  # bump when the decoder output changes
 
 
 @dataclass
-class Reader:
-    """Reads data sets of single images into Images of one shape.
+class DatasetReader:
+    """Reads datasets of single images into a BatchedDataset of one shape.
 
     Args:
-        image_size: A side of a square or (H, W), in pixels; None: the images' own size where all have the same.
-        resize: What becomes of another aspect ratio.
-        cache_dir: Where decoded images are kept; None: .cache in the data set's root, or in the project's for an
-            ImageFolder of torchvision.
-        in_memory: Hold the decoded images in memory; None: if they take less than an eighth of it.
-        skip_broken: Leave out what cannot be decoded.
-        num_workers: Processes that ask a data set of one's own for its images.
-        target_transform: From each class's name to the name of the class that takes its place.
-        channels: Of the images; None: what the first data set has. All others get the shape of the first.
+        image_size: Side of a square or (H, W), in pixels; None: the images' common size.
+        resize: Handling of other aspect ratios.
+        cache_dir: Folder of decoded images; None: .cache in the dataset's root, or in the project's data folder for
+            torchvision's ImageFolder.
+        in_memory: Whether to load decoded images into memory; None: if they take less than an eighth of it.
+        skip_broken: Whether to skip images that cannot be decoded.
+        num_workers: Processes that load the images of a user's dataset.
+        target_transform: New class name for each class name.
+        channels: Number of channels; None: that of the first dataset. All others get the shape of the first.
     """
 
     image_size: int | list[int] | None
@@ -63,149 +63,174 @@ class Reader:
     target_transform: Mapping[str, str | int] | None = None
     channels: int | None = None
 
-    def read(self, dataset: Any, made_by: str = "") -> tuple[Images, Tensor]:
-        """The images, and the numbers (N,) of those that are not broken.
+    def read(self, dataset: Any, cache_key: str = "") -> tuple[BatchedDataset, Tensor]:
+        """Return the images, and the indices (N,) of those that are not broken.
 
         Args:
-            made_by: The class and all arguments of a data set of torchvision's kind, which tell its images apart.
+            dataset: Dataset of (image, label) pairs.
+            cache_key: Class and arguments of a torchvision dataset, which identify its images.
 
         Raises:
-            UserError: if the data set does not give images and labels, or they cannot be kept.
+            UserError: if it does not yield images and labels, or they cannot be cached.
         """
-        if not length_of(dataset):
-            raise UserError(f"data: {type(dataset).__name__} has no images")
-        images, rows = self.read_any(dataset, made_by)
+        if not dataset_length(dataset):
+            raise UserError(f"data: {type(dataset).__name__} has no images; add some")
+        images, rows = self._dispatch(dataset, cache_key)
         self.channels, *self.image_size = images.image_shape
         if self.target_transform:
             relabel(images, self.target_transform)
         return images, rows
 
-    def read_any(self, dataset: Any, made_by: str) -> tuple[Images, Tensor]:
-        if (ready := ready_arrays(dataset)) and self.takes(ready):
+    def _dispatch(self, dataset: Any, cache_key: str) -> tuple[BatchedDataset, Tensor]:
+        if (ready := try_in_memory(dataset)) and self.matches_requested_shape(ready):
             return ready, torch.arange(len(ready))
-        if isinstance(dataset, ImageFiles) or self.is_of_files(dataset):
-            return self.read_files(dataset, made_by)
+        if isinstance(dataset, ImageFiles) or self.reads_files(dataset):
+            return self.read_files(dataset, cache_key)
         return self.read_samples(dataset)
 
-    def is_of_files(self, dataset: Any) -> bool:
-        """Whether this is one of torchvision's that reads files, and gives the same image for a file each time."""
+    def reads_files(self, dataset: Any) -> bool:
+        """Return whether this torchvision dataset always gives the same image for a file."""
         if not isinstance(dataset, VisionDataset) or dataset.root is None:
             return False
-        return not dataset.transforms or not varies(dataset, self.decoder(dataset))
+        return not dataset.transforms or not is_nondeterministic(dataset, self.decoder(dataset))
 
-    def takes(self, ready: Images) -> bool:
-        """Whether these arrays have the size and channels that are wanted."""
+    def matches_requested_shape(self, images: BatchedDataset) -> bool:
+        """Return whether these images have the requested size and channels."""
         size = self.image_size if isinstance(self.image_size, list) else [self.image_size] * 2
-        has_channels = not self.channels or ready.image_shape[0] == self.channels
-        return has_channels and (not self.image_size or list(ready.image_shape[1:]) == size)
+        has_channels = not self.channels or images.image_shape[0] == self.channels
+        return has_channels and (not self.image_size or list(images.image_shape[1:]) == size)
 
-    def read_files(self, dataset: Any, made_by: str) -> tuple[Images, Tensor]:
-        """Images that lie in files, decoded now or before."""
+    def read_files(self, dataset: Any, cache_key: str) -> tuple[BatchedDataset, Tensor]:
+        """Read image files through a cache of decoded images."""
         cache = ImageCache(
-            self.cache_folder(dataset), self.cache_subject(dataset, made_by), self.cache_content(dataset)
+            self.cache_folder(dataset), self.cache_subject(dataset, cache_key), self.cache_content(dataset)
         )
-        cache.build(dataset, lambda: self.decoder(dataset), ALL_CORES, self.refusal(dataset))
+        cache.build(dataset, lambda: self.decoder(dataset), ALL_CORES, self.broken_image_handler(dataset))
         broken = cache.broken()
-        self.tell(dataset, broken)
+        self.report_broken(dataset, broken)
         targets = torch.tensor(dataset.targets) if isinstance(dataset, ImageFiles) else cache.labels()
         classes = class_names(dataset, targets)
-        images = cache.open(targets, classes, in_memory=self.fits(cache.size()))
-        return images, all_but(broken, len(images))
+        images = cache.open(targets, classes, in_memory=self.fits_in_memory(cache.size()))
+        return images, indices_except(broken, len(images))
 
     def cache_folder(self, dataset: Any) -> Path:
         if self.cache_dir:
             if isinstance(dataset, ImageFiles) and is_searched(Path(self.cache_dir), Path(dataset.root)):
                 raise UserError(
-                    f"data.cache_dir={self.cache_dir} lies among the images in data.root={dataset.root}, for one of "
-                    "which it would be taken; give another folder"
+                    f"data.cache_dir={self.cache_dir}: lies in data.root={dataset.root} and would be read as images; "
+                    "use another folder"
                 )
             return Path(self.cache_dir)
-        # To torchvision's ImageFolder, any folder in its root is a class.
+        # torchvision's ImageFolder takes any folder in its root for a class.
         return (PROJECT / "data" if isinstance(dataset, DatasetFolder) else Path(dataset.root)) / ".cache"
 
-    def cache_subject(self, dataset: Any, made_by: str) -> str:
-        """What is decoded, and into what."""
-        which = dataset.origin if isinstance(dataset, ImageFiles) else without_addresses(f"{made_by} {dataset!r}")
-        return f"{DECODING} {which} {self.channels} {self.image_size} {self.resize}"
+    def cache_subject(self, dataset: Any, cache_key: str) -> str:
+        """Return the dataset and the shape that it is decoded to."""
+        which = dataset.origin if isinstance(dataset, ImageFiles) else strip_addresses(f"{cache_key} {dataset!r}")
+        return f"{CACHE_VERSION} {which} {self.channels} {self.image_size} {self.resize}"
 
     def cache_content(self, dataset: Any) -> str:
-        """What changes with the files that are decoded."""
+        """Return a digest that changes with the files."""
         if isinstance(dataset, ImageFiles):
             return dataset.fingerprint()
         return f"{torchvision.__version__} {fingerprint(Path(dataset.root).resolve(), files_of(dataset))}"
 
-    def read_samples(self, dataset: Any) -> tuple[Images, Tensor]:
-        """Images of a data set that knows of no files: asked for once, or every time if they vary or do not fit."""
+    def read_samples(self, dataset: Any) -> tuple[BatchedDataset, Tensor]:
+        """Read a dataset without known files: once into memory, or on demand if it is random or too large."""
         decoder = self.decoder(dataset)
-        why_live = self.why_live(dataset, decoder)
-        shape = (0 if why_live else len(dataset), decoder.channels, *decoder.size)
+        reason = self.reason_not_cacheable(dataset, decoder)
+        shape = (0 if reason else len(dataset), decoder.channels, *decoder.size)
         images = torch.empty(shape, dtype=torch.uint8)
         targets = torch.zeros(len(dataset), dtype=torch.int64)
         broken = {}
         title = f"reading {type(dataset).__name__}"
-        results = seen(dataset, nothing if why_live else decoder, range(len(dataset)), self.num_workers, title)
-        for row, result in enumerate(result for some in results for result in some):
+        handle_broken = self.broken_image_handler(dataset)
+        chunks = parallel_map(dataset, discard if reason else decoder, range(len(dataset)), self.num_workers, title)
+        for row, result in enumerate(result for chunk in chunks for result in chunk):
             targets[row] = result.label
             if result.error:
-                self.refusal(dataset)(row, result.error, result.by_system)
+                handle_broken(row, result.error, result.is_io_error)
                 broken[row] = result.error
-            elif not why_live:
+            elif not reason:
                 images[row] = torch.from_numpy(result.value)
-        self.tell(dataset, broken)
+        self.report_broken(dataset, broken)
         classes = class_names(dataset, targets)
-        if why_live:
-            log.info("data: %s is asked for every image in every epoch: %s", type(dataset).__name__, why_live)
-            return LiveDataset(dataset, decoder, targets, classes), all_but(broken, len(dataset))
-        return ImageDataset(images, targets, classes), all_but(broken, len(dataset))
+        if reason:
+            log.info("data: %s: loading images on the fly every epoch (%s)", type(dataset).__name__, reason)
+            return UncachedDataset(dataset, decoder, targets, classes), indices_except(broken, len(dataset))
+        return InMemoryImageDataset(images, targets, classes), indices_except(broken, len(dataset))
 
     def decoder(self, dataset: Any) -> Decoder:
+        """Return the decoder to the requested shape, or to one inferred from the images."""
         if self.channels and isinstance(self.image_size, list):
             return Decoder((self.image_size[0], self.image_size[1]), self.channels, self.resize)
-        decoder = suitable_decoder(heads(dataset), self.image_size, self.resize)
-        if not isinstance(dataset, ImageFiles) and len(dataset) > len(rows := spread(len(dataset))):
+        decoder = infer_decoder(iter_image_shapes(dataset), self.image_size, self.resize)
+        if not isinstance(dataset, ImageFiles) and len(dataset) > len(rows := evenly_spaced_indices(len(dataset))):
             size = f"{decoder.size[0]} x {decoder.size[1]}"
-            log.info(f"data: {decoder.channels} channel(s) of {size} pixels, by {len(rows)} of {len(dataset):,} images")
+            log.info(f"data: {decoder.channels} x {size} pixels, inferred from {len(rows)} of {len(dataset):,} images")
         return decoder
 
-    def why_live(self, dataset: Any, decoder: Decoder) -> str:
-        """Why a data set's images cannot be held in memory; "" if they can."""
-        if not self.fits(len(dataset) * decoder.channels * decoder.size[0] * decoder.size[1]):
-            return "they would not fit in memory" if self.in_memory is None else "data.in_memory=false"
-        return "they are not the same each time" if varies(dataset, decoder) else ""
+    def reason_not_cacheable(self, dataset: Any, decoder: Decoder) -> str:
+        """Return why the images are not loaded into memory; "" if they are."""
+        if not self.fits_in_memory(len(dataset) * decoder.channels * decoder.size[0] * decoder.size[1]):
+            return "images exceed an eighth of the memory" if self.in_memory is None else "data.in_memory=false"
+        return "samples are random" if is_nondeterministic(dataset, decoder) else ""
 
-    def fits(self, size: int) -> bool:
-        """Whether this many bytes may be held in memory."""
+    def fits_in_memory(self, size: int) -> bool:
+        """Return whether to load this many bytes into memory."""
         if self.in_memory is not None:
             return self.in_memory
-        return size < memory() / 8  # a copy in each of 8 processes
+        return size < host_memory_limit() / 8  # room for a copy in each of 8 processes
 
-    def refusal(self, dataset: Any) -> Callable[[int, str, bool], None]:
-        """What is to be done about a broken image, by its number, what is wrong, and whether with the system."""
+    def broken_image_handler(self, dataset: Any) -> Callable[[int, str, bool], None]:
+        """Return a function of (row, error, is_io_error) that raises unless the broken image is to be skipped."""
 
-        def refuse(row: int, error: str, by_system: bool = False) -> None:
-            if by_system:
-                raise UserError(f"{name_of(dataset, row)} cannot be read ({error}); mend that, and start again")
+        def handle(row: int, error: str, is_io_error: bool = False) -> None:
+            if is_io_error:
+                raise UserError(f"{sample_name(dataset, row)} cannot be read ({error}); fix that, then rerun")
             if not self.skip_broken:
                 raise UserError(
-                    f"{name_of(dataset, row)} cannot be read ({error}); mend or remove it, or leave out all that are "
-                    "broken by data.skip_broken=true"
+                    f"{sample_name(dataset, row)} cannot be read ({error}); fix or remove it, or skip all broken "
+                    "images: data.skip_broken=true"
                 )
 
-        return refuse
+        return handle
 
-    def tell(self, dataset: Any, broken: dict[int, str]) -> None:
-        """List the broken images that are left out, or refuse the first."""
+    def report_broken(self, dataset: Any, broken: dict[int, str]) -> None:
+        """Log the broken images that are skipped, or raise for the first."""
         for row, error in broken.items():
-            self.refusal(dataset)(row, error, False)
-            log.info("data: left out %s (%s)", name_of(dataset, row), error)
+            self.broken_image_handler(dataset)(row, error, False)
+            log.info("data: skipped %s (%s)", sample_name(dataset, row), error)
 
 
-def all_but(rows: dict[int, str], total: int) -> Tensor:
-    """The numbers 0 to total - 1, (N,) int64, without these."""
+def relabel(images: BatchedDataset, mapping: Mapping[str, str | int]) -> None:
+    """Rename the classes of a dataset in place; classes with the same new name are merged.
+
+    New classes are numbered in the order of the first old class that maps to them.
+
+    Args:
+        images: Dataset to relabel.
+        mapping: New name for each class name.
+
+    Raises:
+        UserError: if a class is missing from the mapping, or the mapping names an unknown class.
+    """
+    new_names = {str(old): str(new) for old, new in mapping.items()}
+    for name in [*(name for name in images.classes if name not in new_names), *(new_names.keys() - images.classes)]:
+        problem = "is not in the mapping" if name in images.classes else "is no class of the dataset"
+        raise UserError(f"data.target_transform: {name!r} {problem}; map each of {', '.join(images.classes)}")
+    classes = list(dict.fromkeys(new_names[name] for name in images.classes))
+    numbers = torch.tensor([classes.index(new_names[name]) for name in images.classes])
+    images.targets = numbers[images.targets]
+    images.classes = classes
+
+
+def indices_except(rows: dict[int, str], total: int) -> Tensor:
+    """Return the indices in [0, total) except these rows, (N,) int64."""
     keep = torch.ones(total, dtype=torch.bool)
     keep[list(rows)] = False
     return keep.nonzero().flatten()
 
 
-def nothing(image: Any) -> None:
-    """Where only the labels are wanted."""
+def discard(image: Any) -> None:
+    """Ignore the image, where only the label is needed."""

@@ -1,30 +1,46 @@
-"""A random part of each image, enlarged to the image's size."""
+"""Random boxes, one per image, and the crop that enlarges them.
 
-from typing import Annotated
+Boxes are sampled as torchvision does for one image: ten attempts, then a fallback.
+"""
+
+import math
+from typing import Annotated, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
-from pytorch_intro.augment import white
-from pytorch_intro.random_boxes import Boxes, Ratio, check_limits, draw_sides, draw_start, first
+from pytorch_intro.augment import max_value
+from pytorch_intro.errors import UserError
 
 Area = Annotated[float, Field(gt=0, le=1)]
+Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+ATTEMPTS = 10
+
+
+class Boxes(NamedTuple):
+    """One box per image: first row, first column and sides in pixels, (N,) int64 each."""
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
 
 
 class RandomResizedCrop(nn.Module):
-    """Cut a random box out of each image and enlarge it to the image's size.
+    """Crop a random box of each image and enlarge it to the image's size.
 
-    As v2.RandomResizedCrop((H, W)) with bilinear interpolation, which draws one box a call (Szegedy et al. 2014,
-    arXiv:1409.4842). Nothing is ever made smaller, and so there is nothing for antialiasing to do.
+    Like v2.RandomResizedCrop((H, W)) with bilinear interpolation, which samples one box per call (Szegedy et al. 2014,
+    arXiv:1409.4842). Boxes are only ever enlarged, so antialiasing has no effect.
 
     Args:
         scale: Limits of a box's area, as a share of the image's.
         ratio: Limits of its width over its height.
 
     Raises:
-        UserError: if limits are not from low to high.
+        UserError: if a lower limit is above its upper limit.
     """
 
     def __init__(self, scale: tuple[Area, Area] = (0.08, 1.0), ratio: tuple[Ratio, Ratio] = (3 / 4, 4 / 3)) -> None:
@@ -35,39 +51,72 @@ class RandomResizedCrop(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W), to the same."""
-        return resized_crop(images, self.draw(images))
+        return resized_crop(images, self.sample(images))
 
-    def draw(self, images: Tensor) -> Boxes:
-        """Ten attempts at a box that fits; if none does, the largest of a permitted ratio in the middle."""
+    def sample(self, images: Tensor) -> Boxes:
+        """Sample ten boxes and take the first that fits; else the largest centered box within the ratio limits."""
         height, width = images.shape[-2:]
-        widths, heights = draw_sides(images, self.scale, self.ratio)
+        widths, heights = sample_box_sizes(images, self.scale, self.ratio)
         fit = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
         central_height = max(1, min(height, round(width / self.ratio[0])))
         central_width = max(1, min(width, round(height * self.ratio[1])))
-        box_heights, box_widths = first(heights, fit, central_height), first(widths, fit, central_width)
+        box_heights, box_widths = first_valid(heights, fit, central_height), first_valid(widths, fit, central_width)
         found = fit.any(dim=1)
-        top = torch.where(found, draw_start(box_heights, height), (height - central_height) // 2)
-        left = torch.where(found, draw_start(box_widths, width), (width - central_width) // 2)
+        top = torch.where(found, sample_offsets(box_heights, height), (height - central_height) // 2)
+        left = torch.where(found, sample_offsets(box_widths, width), (width - central_width) // 2)
         return Boxes(top, left, box_heights, box_widths)
 
 
+def sample_box_sizes(images: Tensor, scale: tuple[float, float], ratio: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """Sample box sides from random areas and aspect ratios, fitting or not, (N, ATTEMPTS) int64 each.
+
+    Args:
+        images: (N, C, H, W).
+        scale: Limits of the area, as a share of the image's; sampled uniformly.
+        ratio: Limits of the first side over the second; sampled log-uniformly.
+    """
+    area = torch.empty(len(images), ATTEMPTS, device=images.device).uniform_(*scale) * math.prod(images.shape[-2:])
+    root = (torch.empty_like(area).uniform_(math.log(ratio[0]), math.log(ratio[1])) / 2).exp()
+    return (area.sqrt() * root).round().long(), (area.sqrt() / root).round().long()
+
+
+def sample_offsets(lengths: Tensor, size: int) -> Tensor:
+    """Sample uniformly where intervals of these lengths (N,) start within [0, size)."""
+    return (torch.rand(len(lengths), device=lengths.device) * (size - lengths + 1)).long()
+
+
+def first_valid(candidates: Tensor, is_valid: Tensor, default: int) -> Tensor:
+    """Return each row's first valid candidate, (N, ATTEMPTS) to (N,)."""
+    chosen = candidates.gather(1, is_valid.int().argmax(dim=1, keepdim=True))[:, 0]
+    return torch.where(is_valid.any(dim=1), chosen, default)
+
+
+def check_limits(module: str, **limits: tuple[float, float]) -> None:
+    """Raise a UserError if a lower limit is above its upper limit."""
+    for name, (low, high) in limits.items():
+        if low > high:
+            raise UserError(f"data.augment: {module}({name}=[{low}, {high}]) starts above its end; swap the two")
+
+
 def resized_crop(images: Tensor, boxes: Boxes) -> Tensor:
-    """v2.functional.resized_crop back to the images' own size, with one box a sample."""
+    """Apply v2.functional.resized_crop, back to the images' size, with one box per image."""
     height, width = images.shape[-2:]
-    rows = places(boxes.top, boxes.height, height)[:, :, None].expand(-1, -1, width)
-    columns = places(boxes.left, boxes.width, width)[:, None, :].expand(-1, height, -1)
+    rows = sampling_grid(boxes.top, boxes.height, height)[:, :, None].expand(-1, -1, width)
+    columns = sampling_grid(boxes.left, boxes.width, width)[:, None, :].expand(-1, height, -1)
     enlarged = grid_sample(images.float(), torch.stack([columns, rows], dim=3), align_corners=False)
-    enlarged = enlarged.clamp(0, white(images))  # rounding may lead a little beyond
+    enlarged = enlarged.clamp(0, max_value(images))  # rounding may exceed the range slightly
     return enlarged.to(images.dtype) if images.is_floating_point() else enlarged.round().to(images.dtype)
 
 
-def places(starts: Tensor, lengths: Tensor, size: int) -> Tensor:
-    """Where the pixels of parts that are enlarged to size come from, (N, size) float32 in -1…1, from end to end.
+def sampling_grid(starts: Tensor, lengths: Tensor, size: int) -> Tensor:
+    """Return grid_sample coordinates that enlarge intervals to size, (N, size) float32 in [-1, 1].
 
     Args:
-        starts, lengths: Of the parts, in pixels, (N,) int64 each.
+        starts: First pixel of each interval, (N,) int64.
+        lengths: Length of each interval in pixels, (N,) int64.
+        size: Number of pixels of the line.
     """
     starts, lengths = starts[:, None], lengths[:, None]
     pixels = starts + (torch.arange(size, device=starts.device) + 0.5) * (lengths / size)
-    # from the first pixel's centre to the last's: what is beyond the part must not be mixed in
+    # From the first pixel's center to the last's, so that pixels outside the interval are not mixed in.
     return pixels.clamp(starts + 0.5, starts + lengths - 0.5) * (2 / size) - 1

@@ -1,4 +1,4 @@
-"""The order of the images, in batches: a function of seed and epoch, whoever fetches them and wherever one begins."""
+"""A batch sampler whose order depends on seed and epoch alone, so that training can resume mid-epoch."""
 
 from collections.abc import Iterator
 
@@ -7,28 +7,27 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 
-class EpochBatches(Sampler[Tensor]):
-    """The batch sampler of one process of several: its share of common batches, as numbers of images.
+class ResumableBatchSampler(Sampler[Tensor]):
+    """Yields this rank's share of each global batch, as indices.
 
-    However many processes there are, a batch holds the same images; each process has every num_replicas-th of them.
-
+    A global batch holds the same images for any number of ranks; each rank takes every num_replicas-th of them.
     Lightning sets the epoch; without it, each pass is the next epoch.
 
     Args:
         total: Number of images.
-        batch_size: Images a batch, of all processes together; the last one of an epoch may have fewer. A multiple of
-            num_replicas.
-        shuffle: A new order every epoch, instead of that of the data set.
-        seed: Of the orders; different seeds have no order in common within 65,536 epochs.
-        num_replicas, rank: How many processes there are, and which of them this is.
-        training: Give all processes the same number of images: as many as are missing are drawn twice. And add an image
-            that would be a batch by itself, which batch norm cannot learn from, to the batch before.
-        start: Batches that the first pass leaves out, since they were fetched before the run was interrupted.
-        device: Where the numbers are handed over; whatever it is, they are the same.
+        batch_size: Size of a global batch, a multiple of num_replicas; the last batch may be smaller.
+        shuffle: Whether to shuffle in every epoch.
+        seed: Seed of the shuffles; different seeds share no order within 65,536 epochs.
+        num_replicas: World size.
+        rank: Rank of this process.
+        training: Whether to give all ranks equally many images, repeating some if needed, and to merge a last batch of
+            one image, on which batch norm fails, into the batch before.
+        start: Number of batches to skip in the first pass: those trained before the run was interrupted.
+        device: Device of the indices; their values do not depend on it.
 
     Attributes:
-        epoch: Of the next pass.
-        epoch_drawn: () int64 in shared memory: the epoch of the pass that is under way, for worker processes to see.
+        epoch: Epoch of the next pass.
+        current_epoch: () int64 in shared memory, the epoch of the running pass, for worker processes.
     """
 
     def __init__(
@@ -49,21 +48,22 @@ class EpochBatches(Sampler[Tensor]):
         self.seed = seed
         self.num_replicas = num_replicas
         self.rank = rank
-        self.drawn = -(-total // num_replicas) * num_replicas if training else total
-        self.is_one_over = training and self.drawn > batch_size > num_replicas == self.drawn % batch_size
+        self.padded_total = -(-total // num_replicas) * num_replicas if training else total
+        self.merges_last = training and self.padded_total > batch_size > num_replicas == self.padded_total % batch_size
         self.start = start
         self.device = device
         self.epoch = 0
-        self.epoch_drawn = torch.zeros((), dtype=torch.int64).share_memory_()
+        self.current_epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
-        """Number of batches of a whole epoch that have images for this process."""
-        return self.drawn // self.batch_size + (self.drawn % self.batch_size > self.rank) - self.is_one_over
+        """Return the number of batches of a whole epoch in which this rank has images."""
+        rest = self.padded_total % self.batch_size
+        return self.padded_total // self.batch_size + (rest > self.rank) - self.merges_last
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Batches of (up to batch_size / num_replicas,) int64."""
-        order = self.order().to(self.device)  # once an epoch: a batch of it is a view
-        self.epoch_drawn.fill_(self.epoch)
+        """Yield batches of up to batch_size / num_replicas indices, int64."""
+        order = self.order().to(self.device)  # once per epoch: each batch is a view
+        self.current_epoch.fill_(self.epoch)
         start, self.start = self.start, 0
         for number in range(start, len(self)):
             is_last = number == len(self) - 1
@@ -72,14 +72,15 @@ class EpochBatches(Sampler[Tensor]):
         self.epoch += 1
 
     def order(self) -> Tensor:
-        """The epoch's order, (N,) int64, those that are drawn twice last."""
+        """Return the epoch's order, (padded_total,) int64, with repeated indices last."""
         generator = torch.Generator().manual_seed((self.seed << 16) + self.epoch)
         order = torch.randperm(self.total, generator=generator) if self.shuffle else torch.arange(self.total)
-        return order if self.drawn == self.total else order.repeat(-(-self.drawn // self.total))[: self.drawn]
+        repeats = -(-self.padded_total // self.total)
+        return order if self.padded_total == self.total else order.repeat(repeats)[: self.padded_total]
 
     @property
-    def sampler(self) -> "EpochBatches":
-        """Where Lightning looks for set_epoch."""
+    def sampler(self) -> "ResumableBatchSampler":
+        """The attribute in which Lightning looks for set_epoch."""
         return self
 
     def set_epoch(self, epoch: int) -> None:

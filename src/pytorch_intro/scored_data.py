@@ -10,7 +10,7 @@ from pytorch_intro.check import check_nodes
 from pytorch_intro.datamodule import DataModule
 from pytorch_intro.errors import UserError
 from pytorch_intro.finished_run import FinishedRun
-from pytorch_intro.inspection import spread
+from pytorch_intro.inspection import evenly_spaced_indices
 from pytorch_intro.instantiate import instantiate
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def recorded_data(run: FinishedRun) -> DataModule:
     datamodule = built(run, mean=inputs["mean"], std=inputs["std"])
     datamodule.setup("fit")
     datamodule.setup("test")
-    now = datamodule.inputs()
+    now = datamodule.input_spec()
     for name, what in (("image_shape", "shape"), ("classes", "classes"), ("trained_on", "training images")):
         if now[name] != inputs[name]:
             raise UserError(
@@ -50,7 +50,7 @@ def other_data(run: FinishedRun) -> DataModule:
     datamodule = built(run, **{name: inputs[name] for name in ("mean", "std", "resize")}, image_size=size)
     source = datamodule.source
     source.reader.channels = channels
-    part = source.part("test") if source.has("test") else source.part("train")
+    part = source.split("test") if source.has_split("test") else source.split("train")
     if part is None:
         raise UserError(f"data: {source.name} has no images to score")
     images, known = part.dataset, inputs["classes"]
@@ -61,9 +61,9 @@ def other_data(run: FinishedRun) -> DataModule:
         )
     images.targets = torch.tensor([known.index(name) for name in images.classes])[images.targets]
     images.classes = known
-    which = "of its test" if source.has("test") else "for it has no test of its own"
+    which = "of its test" if source.has_split("test") else "for it has no test of its own"
     log.info("data: %s, %s images, %s", source.name, f"{len(part):,}", which)
-    datamodule.serve(part)
+    datamodule.set_test_set(part)
     return datamodule
 
 
@@ -75,7 +75,7 @@ def built(run: FinishedRun, **inputs: Any) -> DataModule:
 
 
 def images_to_compare(run: FinishedRun, count: int, is_other: bool) -> tuple[Tensor, str]:
-    """Up to so many test images, evenly spread, or random ones where the run's own are not at hand; and which of these.
+    """Up to so many test images, evenly evenly_spaced_indices, or random ones where the run's own are not at hand; and which of these.
 
     Args:
         is_other: Whether other data than the run's was chosen, which has to be there.
@@ -93,4 +93,4 @@ def images_to_compare(run: FinishedRun, count: int, is_other: bool) -> tuple[Ten
         shape = (count, *run.inputs["image_shape"])
         generator = torch.Generator().manual_seed(0)
         return torch.randint(256, shape, dtype=torch.uint8, generator=generator), "random images"
-    return part.__getitems__(spread(len(part), count))[0], "test images"
+    return part.__getitems__(evenly_spaced_indices(len(part), count))[0], "test images"

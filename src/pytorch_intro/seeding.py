@@ -1,4 +1,4 @@
-"""Random numbers that are a function of what they are drawn for, so that a run carried on draws the same ones."""
+"""Seeds that are a function of what is sampled, so that a resumed run samples the same numbers."""
 
 import random
 from hashlib import blake2b
@@ -8,17 +8,16 @@ import numpy as np
 import torch
 
 
-def seed_draws(device: torch.device, purpose: Literal["step", "image"], *key: int) -> None:
-    """Begin all global generators anew: torch's, on the host and on a device, NumPy's and Python's.
+def seed_all_rngs(device: torch.device, purpose: Literal["step", "image"], *key: int) -> None:
+    """Reseed the global RNGs of torch (host and device), NumPy and Python.
 
-    Where each batch does so, by its number, nothing has to be kept of the generators' states when a run is
-    interrupted. It takes some microseconds; torch.manual_seed takes ten times as long, for devices that are not there,
-    and NumPy's SeedSequence several times.
+    With a call per batch, no RNG state has to be saved for resume. A call takes microseconds; torch.manual_seed takes
+    ten times as long, for devices that do not exist, and NumPy's SeedSequence several times as long.
 
     Args:
-        device: That training runs on.
-        purpose, key: What is drawn for: a training step, by seed, process and number, or an image of a data set that is
-            asked anew each time, by seed, epoch and number. Another purpose or number gives other draws.
+        device: Training device.
+        purpose: Namespace of the key.
+        key: Numbers that identify the draw: (seed, rank, step) or (seed, epoch, image index).
     """
     digest = blake2b(repr((purpose, *key)).encode(), digest_size=4).digest()
     seed = int.from_bytes(digest, "little")

@@ -89,7 +89,7 @@ def build_classifier(
     dry_run(network, datamodule.image_shape, num_classes)
     values = {"network": network, "num_classes": num_classes, "optimizer": optimizer, "scheduler": scheduler}
     if config.classifier.get("tta_flip") is None:
-        values["tta_flip"] = datamodule.augment.flips
+        values["tta_flip"] = datamodule.augment.has_hflip
     classifier: Classifier = instantiate(config.classifier, "classifier", **values)
     return classifier
 

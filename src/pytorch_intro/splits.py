@@ -1,24 +1,42 @@
-"""Training, validation and test images: as the data set divides itself, the rest by seeded draws from all classes."""
+"""Training, validation and test splits: the dataset's own, and seeded stratified ones where it has none."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from pytorch_intro.dataset import Part
+from pytorch_intro.dataset import ImageSubset
 from pytorch_intro.errors import UserError
-from pytorch_intro.source import Source
+
+
+class SplitSource(Protocol):
+    """A dataset that may come with splits of its own."""
+
+    name: str
+
+    def split(self, name: str) -> ImageSubset | None:
+        """Return the images of train, val or test; None if the dataset lacks this split."""
+        ...
+
+    def has_split(self, name: str) -> bool:
+        """Return whether the dataset has this split."""
+        ...
 
 
 @dataclass
-class Splitting:
-    """How to divide what a data set does not divide itself.
+class SplitSpec:
+    """How to create the splits that a dataset lacks.
 
     Args:
-        val_fraction: Share of the training images that is kept for validation; 0 for none.
-        test_fraction: Share of all images that is kept for the test; 0 for none.
-        num_folds, fold: Instead of val_fraction, validate on this one (from 0) of so many parts.
-        seed: Of the draws.
+        val_fraction: Share of the training images for validation; 0 for none.
+        test_fraction: Share of all images for the test; 0 for none.
+        num_folds: Number of cross-validation folds, instead of val_fraction.
+        fold: Index of the validation fold, from 0.
+        seed: Seed of the splits.
+
+    Raises:
+        UserError: if fold is not one of the folds.
     """
 
     val_fraction: float
@@ -27,98 +45,112 @@ class Splitting:
     fold: int
     seed: int
 
-    def divide(self, source: Source) -> tuple[Part, Part | None, Part | None]:
-        """Parts for training, validation and test; the test is None if the data set has its own, which is not read.
+    def __post_init__(self) -> None:
+        if self.fold and not self.num_folds:
+            raise UserError(f"data.fold={self.fold}: data.num_folds is not set; add data.num_folds=5, or leave it out")
+        if self.num_folds and self.fold >= self.num_folds:
+            raise UserError(f"data.fold={self.fold}: folds are numbered 0 to {self.num_folds - 1}; choose one of them")
+
+    def apply(self, source: SplitSource) -> tuple[ImageSubset, ImageSubset | None, ImageSubset | None]:
+        """Return the train, val and test splits; test is None if the dataset has its own, which is not loaded yet.
 
         Raises:
-            UserError: if one of them would be empty, or there is nothing left to draw.
+            UserError: if a split would be empty, or the dataset does not fit the settings.
         """
-        train, val, test = source.part("train"), source.part("val"), None
+        train, val, test = source.split("train"), source.split("val"), None
         if train is None:
-            raise UserError(f"data: {source.name} has no training images")
+            raise UserError(f"data: {source.name} has no training images; add some")
         if len(classes := train.dataset.classes) < 2:
             raise UserError(f"data: {source.name} has one class only, {classes[0]}; at least two are needed")
         whole = train
-        if not source.has("test"):
-            train, test = self.drawn(train, self.test_fraction, "test_fraction")
+        if not source.has_split("test"):
+            train, test = self.split_off(train, self.test_fraction, "test_fraction")
         if val is None:
             if self.num_folds:
-                train, val = self.fold_of(train, self.num_folds)
+                train, val = self.split_fold(train, self.num_folds)
             else:
-                train, val = self.drawn(train, self.val_fraction, "val_fraction")
-            check_trained(whole, train)
+                train, val = self.split_off(train, self.val_fraction, "val_fraction")
+            check_all_classes_trained(whole, train)
             return train, val, test
-        check_trained(whole, train)
+        check_all_classes_trained(whole, train)
         check_classes(train.dataset.classes, val, "validation")
         if self.num_folds:
             raise UserError(
-                f"data.num_folds={self.num_folds}: {source.name} has validation images of its own; leave the folds out"
+                f"data.num_folds={self.num_folds}: {source.name} has a validation split of its own; use "
+                "data.num_folds=null"
             )
         return train, val, test
 
-    def drawn(self, part: Part, fraction: float, key: str) -> tuple[Part, Part | None]:
+    def split_off(self, subset: ImageSubset, fraction: float, key: str) -> tuple[ImageSubset, ImageSubset | None]:
         if fraction == 0:
-            return part, None
-        left, drawn = draw(part.targets, fraction, self.seed)
-        if not len(drawn) or not len(left):
-            raise UserError(f"data.{key}={fraction} of {len(part)} images leaves a split empty; change it")
-        return part.take(left), part.take(drawn)
+            return subset, None
+        rest, chosen = stratified_split(subset.targets, fraction, self.seed)
+        if not len(chosen) or not len(rest):
+            raise UserError(f"data.{key}={fraction}: leaves a split of {len(subset)} images empty; change it")
+        return subset.take(rest), subset.take(chosen)
 
-    def fold_of(self, part: Part, num_folds: int) -> tuple[Part, Part]:
-        if num_folds > len(part):
-            raise UserError(f"data.num_folds={num_folds}: there are only {len(part)} images to divide; take fewer")
-        left, drawn = draw_fold(part.targets, num_folds, self.fold, self.seed)
-        return part.take(left), part.take(drawn)
+    def split_fold(self, subset: ImageSubset, num_folds: int) -> tuple[ImageSubset, ImageSubset]:
+        if num_folds > len(subset):
+            raise UserError(f"data.num_folds={num_folds}: only {len(subset)} images; use fewer folds")
+        rest, chosen = stratified_fold(subset.targets, num_folds, self.fold, self.seed)
+        return subset.take(rest), subset.take(chosen)
 
 
-def check_trained(whole: Part, train: Part) -> None:
-    """Raise a UserError if all images of a class are broken, or were drawn for validation or test."""
+def check_all_classes_trained(whole: ImageSubset, train: ImageSubset) -> None:
+    """Raise a UserError if a class has images, but none of them is left in the training split."""
     labels = whole.dataset.targets
     present = torch.bincount(labels[labels >= 0])
     trained = torch.bincount(train.targets, minlength=len(present))
     for number in ((present > 0) & (trained == 0)).nonzero().flatten().tolist():
         raise UserError(
             f"data: no image of {whole.dataset.classes[number]} is left to train on, of {present[number]} in all; "
-            "add some, leave the class out, or change data.split_seed"
+            "add some, remove the class, or change data.split_seed"
         )
 
 
-def check_classes(classes: list[str], part: Part, name: str) -> None:
-    """Raise a UserError unless a part's labels mean the classes that are trained."""
-    if part.dataset.classes != classes[: len(part.dataset.classes)]:  # where they are numbers, the last may be missing
+def check_classes(classes: list[str], subset: ImageSubset, name: str) -> None:
+    """Raise a UserError unless the labels of a split mean the trained classes."""
+    if subset.dataset.classes != classes[: len(subset.dataset.classes)]:  # numeric classes may lack the last ones
         raise UserError(
-            f"data: the {name} images are of {', '.join(part.dataset.classes)}, and the training images of "
-            f"{', '.join(classes)}; both have to be the same"
+            f"data: the {name} images are of {', '.join(subset.dataset.classes)}, and the training images of "
+            f"{', '.join(classes)}; both need the same classes"
         )
 
 
-def draw(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """What is left and what is drawn: round(N * fraction) rows, evenly from all classes.
-
-    Both are sorted; each class's number in them is right to less than one image.
+def stratified_split(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Choose round(N * fraction) rows, with each class's share right to less than one image.
 
     Args:
         targets: (N,) int64.
+        fraction: Share of the rows to choose.
+        seed: Seed of the choice.
+
+    Returns:
+        The other rows and the chosen rows, both sorted.
     """
     total = len(targets)
-    offset = torch.randint(total, (), generator=torch.Generator().manual_seed(seed))  # or the last row always went
+    # Without a random offset, the last row would always be chosen.
+    offset = torch.randint(total, (), generator=torch.Generator().manual_seed(seed))
     place = (torch.arange(total + 1) * round(total * fraction) + offset) // total
-    return parted(by_class(targets, seed), place[1:] > place[:-1])
+    return partition(shuffled_by_class(targets, seed), place[1:] > place[:-1])
 
 
-def draw_fold(targets: Tensor, num_folds: int, number: int, seed: int) -> tuple[Tensor, Tensor]:
-    """What is left and what is drawn for one of num_folds parts that share no row and leave none out.
+def stratified_fold(targets: Tensor, num_folds: int, fold: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Choose one of num_folds disjoint folds that together cover all rows.
 
-    The parts' sizes differ by one at most, and so does each class's number in them.
+    Fold sizes differ by one at most, and so does each class's count.
+
+    Returns:
+        The other rows and the fold's rows, both sorted.
     """
-    return parted(by_class(targets, seed), torch.arange(len(targets)) % num_folds == number)
+    return partition(shuffled_by_class(targets, seed), torch.arange(len(targets)) % num_folds == fold)
 
 
-def by_class(targets: Tensor, seed: int) -> Tensor:
-    """The numbers 0 to N - 1 in the order of their classes, and in a random order within each."""
+def shuffled_by_class(targets: Tensor, seed: int) -> Tensor:
+    """Return the row indices ordered by class, shuffled within each class."""
     shuffled = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
     return shuffled[torch.argsort(targets[shuffled], stable=True)]
 
 
-def parted(order: Tensor, is_drawn: Tensor) -> tuple[Tensor, Tensor]:
-    return order[~is_drawn].sort().values, order[is_drawn].sort().values
+def partition(order: Tensor, is_chosen: Tensor) -> tuple[Tensor, Tensor]:
+    return order[~is_chosen].sort().values, order[is_chosen].sort().values

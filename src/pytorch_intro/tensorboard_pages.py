@@ -17,7 +17,7 @@ from pytorch_intro import summaries
 from pytorch_intro.class_metrics import datamodule_of, find_class_metrics
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.dataset import Batch
-from pytorch_intro.inspection import spread
+from pytorch_intro.inspection import evenly_spaced_indices
 from pytorch_intro.run_folder import RunFolder
 
 # Matplotlib is imported when there is something to plot: that takes a quarter of a second.
@@ -73,8 +73,8 @@ class TensorBoardPages(Callback):
         if self.first_batch is None:
             return
         data = datamodule_of(trainer)
-        original = data.train_set.__getitems__(spread(len(data.train_set), NUM_SAMPLES))
-        augmented = data.normalize.undone(self.first_batch[0]), self.first_batch[1]
+        original = data.train_set.__getitems__(evenly_spaced_indices(len(data.train_set), NUM_SAMPLES))
+        augmented = data.normalize.denormalize(self.first_batch[0]), self.first_batch[1]
         for writer in writers_of(trainer):
             from pytorch_intro.pictures import plot_samples
 
@@ -128,7 +128,7 @@ class TensorBoardPages(Callback):
         features: list[Tensor] = []
         sprites: list[Tensor] = []
         metadata: list[tuple[str, str, str]] = []
-        rows = torch.tensor(spread(len(data.test_set), self.embeddings))
+        rows = torch.tensor(evenly_spaced_indices(len(data.test_set), self.embeddings))
         hook = last[0].register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].float().cpu().flatten(1)))
         with hook, torch.no_grad(), trainer.precision_plugin.forward_context():
             for indices in rows.split(max(1, data.batch_size // trainer.world_size)):

@@ -17,9 +17,9 @@ from pytorch_intro.checkpoint import AtomicCheckpointIO, BestLastCheckpoint
 from pytorch_intro.datamodule import DataModule
 from pytorch_intro.divergence import TerminateOnNaN
 from pytorch_intro.errors import UserError
-from pytorch_intro.hardware import keep_freed_memory
 from pytorch_intro.instantiate import instantiate
 from pytorch_intro.interruption import GracefulShutdown
+from pytorch_intro.memory import disable_malloc_trim
 
 
 def build_trainer(
@@ -38,7 +38,7 @@ def build_trainer(
     """
     silence_lightning()
     if hardware["accelerator"] == "cpu":
-        keep_freed_memory()
+        disable_malloc_trim()
         # Denormal numbers take a hundred times as long: momenta of filters that no longer get gradients decay to them.
         torch.set_flush_denormal(True)
     callbacks = [instantiate(node, f"callbacks.{name!s}") for name, node in callback_nodes.items() if node]

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from pytorch_intro.benchmarks.accuracy import run_recipe
 from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, quiet
-from pytorch_intro.fashion_mnist import FashionMNIST
+from pytorch_intro.fashion_mnist import prepare
 from pytorch_intro.hardware import resolve_hardware
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.recorded_config import load_config
@@ -36,7 +36,7 @@ class AblationBenchmark:
 
     def __call__(self, context: BenchmarkContext) -> Figures:
         """Return the result of each run, with the floating point operations of its training."""
-        FashionMNIST(str(PROJECT / "data"), train=True)  # downloads it once, before the runs
+        prepare(PROJECT / "data")  # before the runs, so that all find it
         device = f"trainer.accelerator={context.device}"
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in self.variants}
         with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pytorch_intro.benchmarks import quickstart
 from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, Process, print_comparison, run_process
-from pytorch_intro.fashion_mnist import FashionMNIST
+from pytorch_intro.fashion_mnist import prepare
 from pytorch_intro.paths import PROJECT
 
 Runs = dict[str, list[dict[str, Any]]]
@@ -47,8 +47,7 @@ class AccuracyBenchmark:
     def __call__(self, context: BenchmarkContext) -> Figures:
         """Return the seconds, peak memory and result of each run; save a plot."""
         root = str(PROJECT / "data")
-        for train in (True, False):
-            FashionMNIST(root, train)  # downloads it once, before the runs
+        prepare(PROJECT / "data")  # before the runs, so that all find it
         runs: Runs = {name: [] for name in [*([QUICKSTART] if self.tutorial else []), *self.recipes]}
         with tempfile.TemporaryDirectory() as folder:
             for seed, name in tqdm([(seed, name) for seed in range(self.seeds) for name in runs], "runs", leave=False):

@@ -15,12 +15,12 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import FashionMNIST
 
-from pytorch_intro.augmentation import mix
+from pytorch_intro.augmentation import build_mixup_cutmix
 from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_comparison
 from pytorch_intro.datamodule import DataModule
-from pytorch_intro.dataset import Images, MappedDataset, already_a_batch
+from pytorch_intro.dataset import BatchedDataset, MemmapImageDataset, identity_collate
 from pytorch_intro.image_files import ImageFolder
-from pytorch_intro.reading import Reader
+from pytorch_intro.reading import DatasetReader
 
 Way = Callable[..., object]
 
@@ -76,7 +76,10 @@ class DataBenchmark:
         normalized, classes = datamodule.normalize(images), len(datamodule.classes)
         ways: dict[str, Way] = {"normalising": partial(datamodule.normalize, images)}
         ways |= {type(module).__name__: partial(module, images) for module in datamodule.augment}
-        for name, module in {"MixUp": mix(classes, 0.2, 0), "CutMix": mix(classes, 0, 1.0)}.items():
+        for name, module in {
+            "MixUp": build_mixup_cutmix(classes, 0.2, 0),
+            "CutMix": build_mixup_cutmix(classes, 0, 1.0),
+        }.items():
             ways[name] = partial(cast(Way, module), normalized, targets)
         seconds = self.in_turn({name: partial(repeat, way, 20) for name, way in ways.items()})
         return print_comparison(
@@ -91,7 +94,7 @@ class DataBenchmark:
             files = [in_file(Path(folder, f"{copies}.npy"), once, copies) for copies in (1, self.copies)]
             ways: dict[str, Way] = {}
             for images in files:
-                loader = DataLoader(images, datamodule.batch_size, shuffle=True, collate_fn=already_a_batch)
+                loader = DataLoader(images, datamodule.batch_size, shuffle=True, collate_fn=identity_collate)
                 ways[f"{len(images):,} images"] = partial(run_through, loader)
             for warm_up in ways.values():
                 warm_up()
@@ -116,7 +119,7 @@ class DataBenchmark:
                 write_pngs(Path(folder), datamodule, self.files)
                 for start in ("first start", "second start"):
                     began = time.perf_counter()
-                    Reader(None, "crop", None, None, False, 0).read(ImageFolder(folder))
+                    DatasetReader(None, "crop", None, None, False, 0).read(ImageFolder(folder))
                     seconds[start].append(time.perf_counter() - began)
         return print_comparison("seconds", "s", **seconds)
 
@@ -162,14 +165,14 @@ def write_idx(file: Path, tensor: torch.Tensor) -> None:
     file.write_bytes(header + tensor.numpy().tobytes())
 
 
-def in_file(file: Path, images: Images, copies: int) -> MappedDataset:
+def in_file(file: Path, images: BatchedDataset, copies: int) -> MemmapImageDataset:
     """Write copies of the images to a memory-mapped file."""
     array = np.lib.format.open_memmap(file, "w+", np.uint8, (copies * len(images), *images.image_shape))
     pixels = images.__getitems__(list(range(len(images))))[0].numpy()
     for copy in range(copies):
         array[copy * len(images) : (copy + 1) * len(images)] = pixels
     array.flush()
-    return MappedDataset(file, images.targets.repeat(copies), images.classes)
+    return MemmapImageDataset(file, images.targets.repeat(copies), images.classes)
 
 
 def write_pngs(folder: Path, datamodule: DataModule, count: int) -> None:

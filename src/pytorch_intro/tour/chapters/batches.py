@@ -33,7 +33,7 @@ for batches in (first, second):
     assert sorted(numbers) == list(range(0, 20, 2)), "each sample once"
 assert [len(batch) for batch in first] == [4, 4, 2]
 first, second
-# At work: src/pytorch_intro/sampler.py: EpochBatches
+# At work: src/pytorch_intro/sampler.py: ResumableBatchSampler
 
 # %%
 # Workers are other processes, of Python's module multiprocessing, that fetch batches while this one computes. That helps where
@@ -47,7 +47,7 @@ for workers in (0, 2):
     assert torch.equal(torch.cat(fetched), features)
     seconds[workers] = time.perf_counter() - start
 ", ".join(f"{workers} workers: {1000 * taken:.1f} ms" for workers, taken in seconds.items())
-# At work: conf/data/dataset.yaml: num_workers
+# At work: conf/data/_base.yaml: num_workers
 
 # %%
 # > `DataLoader` abstracts all of this.

@@ -18,7 +18,7 @@ assert isinstance(pictures, Dataset)
 assert len(pictures.data) == len(pictures.targets) == len(pictures)
 assert label == pictures.targets[0]
 picture, label, pictures.classes[label]
-# At work: src/pytorch_intro/dataset.py: Images
+# At work: src/pytorch_intro/dataset.py: BatchedDataset
 
 # %%
 # > A `DataLoader` wraps an iterable around a `Dataset` for easy access.

@@ -41,7 +41,7 @@ assert len(stripes) == 6
 assert [label for _, label in (stripes[index] for index in range(6))] == [0, 1, 0, 1, 0, 1]
 assert Squares()[3] == 9  # without __init__
 stripes[1][0][:2].int()
-# At work: src/pytorch_intro/dataset.py: LiveDataset
+# At work: src/pytorch_intro/uncached.py: UncachedDataset
 
 # %%
 # That is all that a DataLoader needs.
@@ -53,10 +53,10 @@ pictures.shape, labels
 # %%
 # One method more, which is not in the notes, saves most of the work: __getitems__ gives a whole batch, as
 # one slice of a tensor, in the place of single samples that have to be stacked. A DataLoader uses
-# it where there is one. already_a_batch tells it that nothing is left to stack.
+# it where there is one. identity_collate tells it that nothing is left to stack.
 import time
 
-from pytorch_intro.dataset import ImageDataset, already_a_batch
+from pytorch_intro.dataset import InMemoryImageDataset, identity_collate
 
 
 class OneByOne(Dataset):
@@ -68,10 +68,10 @@ class OneByOne(Dataset):
 
 
 pictures, labels = torch.zeros(6000, 1, 28, 28), torch.zeros(6000, dtype=torch.int64)
-many = ImageDataset(pictures, labels, ["black"])
+many = InMemoryImageDataset(pictures, labels, ["black"])
 loaders = {
     "single samples": DataLoader(OneByOne(), batch_size=60),
-    "whole batches": DataLoader(many, batch_size=60, collate_fn=already_a_batch),
+    "whole batches": DataLoader(many, batch_size=60, collate_fn=identity_collate),
 }
 results = []
 for name, loader in loaders.items():
@@ -80,4 +80,4 @@ for name, loader in loaders.items():
     results.append(f"{name}: {1000 * (time.perf_counter() - start):.0f} ms for 6,000")
     assert shapes == [(60, 1, 28, 28)] * 100
 ", ".join(results)
-# At work: src/pytorch_intro/dataset.py: Part.__getitems__
+# At work: src/pytorch_intro/dataset.py: ImageSubset.__getitems__

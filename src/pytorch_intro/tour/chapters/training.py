@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from pytorch_intro.augment import RandomHorizontalFlip
-from pytorch_intro.dataset import Part
+from pytorch_intro.dataset import ImageSubset
 from pytorch_intro.fashion_mnist import FashionMNISTSample
 from pytorch_intro.networks.cnn import CNN
 from pytorch_intro.normalize import Normalize, channel_statistics
@@ -19,7 +19,9 @@ from pytorch_intro.tour.sample import SAMPLE
 torch.manual_seed(0)
 device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 training, test = (FashionMNISTSample(str(SAMPLE), train) for train in (True, False))
-normalize = Normalize(*channel_statistics(Part(training, torch.arange(len(training)))))
+normalize = Normalize(
+    *channel_statistics(ImageSubset(training, torch.arange(len(training))))
+)
 network = CNN((1, 28, 28), num_classes=10, cosine_stem=True).to(device)
 optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
 flip = RandomHorizontalFlip(0.5)
