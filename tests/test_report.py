@@ -97,4 +97,4 @@ def test_a_contact_sheet_shows_pictures_of_any_size_and_cuts_long_captions() -> 
 def test_normalising_can_be_undone() -> None:
     images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, 16, 16)
     normalize = Normalize([0.2, 0.5, 0.7], [0.1, 0.3, 0.4])
-    assert torch.equal(normalize.undone(normalize(images)), images)
+    assert torch.equal(normalize.denormalize(normalize(images)), images)

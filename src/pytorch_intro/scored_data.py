@@ -75,7 +75,7 @@ def built(run: FinishedRun, **inputs: Any) -> DataModule:
 
 
 def images_to_compare(run: FinishedRun, count: int, is_other: bool) -> tuple[Tensor, str]:
-    """Up to so many test images, evenly evenly_spaced_indices, or random ones where the run's own are not at hand; and which of these.
+    """Up to so many test images, evenly spaced, or random ones where the run's own are not at hand; and which of these.
 
     Args:
         is_other: Whether other data than the run's was chosen, which has to be there.
