@@ -101,15 +101,18 @@ def test_a_model_that_disagrees_is_not_written(
     """What was exported before stays, and nothing half-written is left."""
     (run_copy / "export").mkdir()
     (run_copy / "export" / "labels.json").write_text("of before")
-    right = exporting.onnx_function
+    right = exporting.load_onnx
 
     def wrong(file: Path) -> Any:
         return lambda images: right(file)(images) * 0.999
 
-    monkeypatch.setattr(exporting, "onnx_function", wrong)
+    monkeypatch.setattr(exporting, "load_onnx", wrong)
     answer = script("export", f"run={run_copy}")
     assert answer.code == 2
-    assert re.search(r"error: model.onnx: it disagrees with PyTorch on \d+ test images", answer.err)
+    assert re.search(
+        r"error: model.onnx: disagrees with PyTorch on \d+ test images .*; use another model",
+        answer.err,
+    )
     assert [path.name for path in (run_copy / "export").iterdir()] == ["labels.json"]
     assert not list(run_copy.glob(".export*"))
 
@@ -126,8 +129,8 @@ def test_a_network_that_cannot_be_exported_is_told_with_the_reason_in_one_line(
     """Why, as torch found it, and not which of the exporter's steps that was."""
     predictor = Predictor(load_run(finished_run))
     predictor.network.network = Branching()
-    with pytest.raises(UserError, match=r"model: Branching cannot be exported \(.*data-dependent.*\); choose") as error:
-        exporting.save(predictor, tmp_path)
+    with pytest.raises(UserError, match=r"model: Branching cannot be exported \(.*data-dependent.*\); use") as error:
+        exporting.export_model(predictor, tmp_path)
     assert "\n" not in str(error.value)
 
 

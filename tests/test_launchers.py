@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 import submitit
 from conftest import NO_PICTURES, Command, Process, epochs_trained, read_summary, wait_until
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 
 from pytorch_intro.paths import PROJECT
+from pytorch_intro.sweeps.hydra_internals import failed_job, job_error, runs_jobs_in_turn
+from pytorch_intro.sweeps.job import JobLostError
 
 SWEEP = ["-m", "data=sample", "trainer=cpu", "name=s", *NO_PICTURES]
 
@@ -100,3 +103,11 @@ def test_slurm_that_is_not_there_is_one_line(command: Command, sweep: Path) -> N
     assert answer.code == 2
     assert answer.err.startswith("error: hydra/launcher=slurm: ")
     assert answer.err.count("\n") == 1
+
+
+def test_a_failed_job_keeps_its_error_for_the_sweep(capsys: pytest.CaptureFixture[str]) -> None:
+    """The uses of Hydra's private API: the error is read without printing or raising it."""
+    error = JobLostError("its process was lost")
+    assert job_error(failed_job(error)) is error
+    assert capsys.readouterr().err == ""
+    assert runs_jobs_in_turn(BasicLauncher())

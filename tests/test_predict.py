@@ -13,16 +13,16 @@ from PIL import Image, ImageOps
 
 from pytorch_intro.decoder import Decoder, Resize
 from pytorch_intro.loading import Predictor, load_run
-from pytorch_intro.predicting import Look
+from pytorch_intro.predicting import Preprocessor
 
 
 @pytest.mark.parametrize(("resize", "inverted"), [("crop", True), ("stretch", True), ("pad", False)])
 def test_negatives_are_shown_by_a_picture_s_own_borders(resize: Resize, inverted: bool) -> None:
     """A wide picture, dark on light; what is added to it tells nothing."""
-    look = Look(Decoder((28, 28), 1, resize), "auto", trained_border=0.0)
+    preprocessor = Preprocessor(Decoder((28, 28), 1, resize), "auto", trained_border=0.0)
     picture = Image.new("L", (300, 120), 255)
     picture.paste(0, (100, 40, 200, 80))
-    assert look(picture)[1] is inverted
+    assert preprocessor(picture)[1] is inverted
 
 
 @pytest.fixture
@@ -135,11 +135,11 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_served(
     assert answer.code == 1
     assert len(rows(run_copy)) == 12
     for name in ("note.txt", "empty.png", "half.png", "bomb.png"):
-        assert f"not read: {pictures / name}: " in answer.err
+        assert f"failed to read {pictures / name}: " in answer.err
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"nowhere.png\n{pictures / '01.png'}\n"))
     answer = script("predict", f"run={run_copy}", "images=-")
     assert answer.code == 1
-    assert "not read: nowhere.png" in answer.err
+    assert "failed to read nowhere.png" in answer.err
     assert len(rows(run_copy)) == 1
 
 
@@ -159,7 +159,7 @@ def test_a_negative_of_a_training_image_is_turned_by_itself(script: Command, run
         ImageOps.invert(Image.open(file)).save(file)
     answer = script("predict", f"run={run_copy}", f"images={pictures}")
     dark = sum("(inverted)" in line for line in answer.out.splitlines())
-    assert f"shown to the network as negatives: {dark} of 12" in answer.out
+    assert f"inverted: {dark} of 12" in answer.out
     assert dark >= 10  # the borders of one or two are no darker than light
     if dark == 12:
         assert [row["label"] for row in rows(run_copy)] == expected
@@ -184,7 +184,7 @@ def test_up_to_64_pictures_are_drawn_with_their_labels(script: Command, run_copy
         (["images=nowhere"], "images=nowhere: there is no such file"),
         (["images=*.nothing"], "no file matches"),
         (["images=EMPTY"], "no file in this folder"),
-        (["images=PICTURES", "top_k=11"], "top_k=11: there are 10 classes"),
+        (["images=PICTURES", "top_k=11"], "top_k=11: the run has 10 classes; use at most that many"),
         (["images=PICTURES", "top_k=0"], "top_k=0"),
         (["images=PICTURES", "invert=maybe"], "invert=maybe"),
         (["images=PICTURES", "trainer.accelerator=tpu"], "trainer.accelerator=tpu"),

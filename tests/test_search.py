@@ -10,9 +10,9 @@ import pytest
 from conftest import NO_PICTURES, Command, Process, epochs_trained, read_summary, wait_until
 from optuna.trial import TrialState
 
-from pytorch_intro import extras
 from pytorch_intro.paths import PROJECT
-from pytorch_intro.sweeps.search import storage_of
+from pytorch_intro.sweeps import runner
+from pytorch_intro.sweeps.optuna.search import open_storage
 
 SEARCH = ["-m", "hydra/sweeper=optuna", "data=sample", "trainer=cpu", "trainer.max_epochs=1", "name=s"]
 FEW = [*SEARCH, "trainer.limit_train_batches=2"]
@@ -25,7 +25,7 @@ def sweep(tmp_path: Path) -> Path:
 
 
 def trials(sweep: Path) -> list[optuna.trial.FrozenTrial]:
-    return optuna.load_study(study_name="sweep", storage=storage_of(sweep / "study.db")).trials
+    return optuna.load_study(study_name="sweep", storage=open_storage(sweep / "study.db")).trials
 
 
 def test_a_search_is_kept_and_goes_on_to_more_trials(command: Command, sweep: Path) -> None:
@@ -156,7 +156,7 @@ def test_what_is_no_search_is_one_line(command: Command, sweep: Path, arguments:
 def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(
     command: Command, monkeypatch: pytest.MonkeyPatch, module: str, option: str, extra: str
 ) -> None:
-    monkeypatch.setitem(extras.OF_PLUGINS, module, (option, ("no_such_package",), extra))
+    monkeypatch.setitem(runner.PLUGIN_PACKAGES, module, (option, ("no_such_package",), extra))
     answer = command("-m", "data=sample", option, "seed=0,1")
     assert answer.code == 2
     assert f"{option}: no_such_package is not installed; pip install -r requirements-{extra}.txt" in answer.err

@@ -12,7 +12,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
-from pytorch_intro.sweeps.sweep_folder import SweepFolder
+from pytorch_intro.finished_run import resolve_run
+from pytorch_intro.sweeps.folder import Record, SweepFolder
 
 FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "name=s"]
 BROKEN = "+callbacks.flaky._target_=test_sweep.Broken"
@@ -55,6 +56,8 @@ def test_a_sweep_ranks_settings_over_their_seeds(command: Command, sweep: Path) 
     assert float(rows[0]["std"]) == pytest.approx(abs(scores[0] - scores[1]) / 2**0.5)
     result = json.loads((sweep / rows[0]["job"] / "result.json").read_text())
     assert result["val/accuracy"] == float(rows[0]["val/accuracy"]) == max(float(row["val/accuracy"]) for row in rows)
+    assert json.loads((sweep / "sweep.json").read_text())["best"] == rows[0]["job"]
+    assert resolve_run(str(sweep), "") == str((sweep / rows[0]["job"]).resolve())
     text = (sweep / "summary.md").read_text()
     assert f"Best run: `{rows[0]['job']}`" in text
     repeated = f"python src/train.py {' '.join([*FEW[:-1], *rows[0]['job'].split(',')])}"
@@ -69,7 +72,7 @@ def test_the_same_sweep_again_answers_at_once_and_more_values_are_more_jobs(comm
     command("-m", *FEW, "seed=0,1")
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
     again = command("-m", *FEW, "seed=0,1")
-    assert again.out.count("finished before") == 2
+    assert again.out.count("already finished") == 2
     assert command("-m", *FEW, "seed=2").code == 0
     assert len(list(sweep.glob("*/result.json"))) == 3
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
@@ -129,7 +132,8 @@ def test_a_sweep_that_is_refused_takes_nothing_from_one_that_has_just_begun(comm
 def test_a_sweep_whose_folder_is_removed_ends_in_one_line(command: Command, sweep: Path) -> None:
     answer = command("-m", *FEW, "seed=0,1", "+callbacks.remover._target_=test_sweep.Remover")
     assert answer.code == 1
-    assert answer.err.splitlines()[-1] == f"error: {sweep}: somebody has removed the sweep's folder; say the same again"
+    message = "the sweep folder was deleted while the sweep was running; rerun the command"
+    assert answer.err.splitlines()[-1] == f"error: {sweep}: {message}"
 
 
 def test_a_sweep_that_another_process_is_running_is_refused(command: Command, sweep: Path) -> None:
@@ -154,7 +158,7 @@ def test_a_key_that_is_swept_from_now_on_finds_the_runs_that_had_one_value_of_it
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
     answer = command("-m", *FEW, "optimizer.lr=0.06,0.001", "seed=0,1")
     assert answer.code == 0
-    assert answer.out.count("finished before") == 2
+    assert answer.out.count("already finished") == 2
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     rows = read_summary(sweep)
     assert sorted((row["optimizer.lr"], row["seed"], row["n"]) for row in rows) == [
@@ -187,6 +191,22 @@ def test_a_run_that_is_carried_on_by_itself_counts_as_finished(command: Command,
     answer = command("-m", *FEW, BROKEN, f"+callbacks.flaky.unless={mended}", "seed=0,1")
     assert answer.code == 0
     assert [row["status"] for row in read_summary(sweep)] == ["finished", "finished"]
+
+
+def test_the_best_job_is_recorded_as_jobs_finish_and_the_first_of_equals(tmp_path: Path) -> None:
+    """Unfinished jobs and jobs without a validation are ignored; another objective changes the best job."""
+    folder = SweepFolder(tmp_path)
+    for job, accuracy, loss in (("a", None, None), ("b", 0.8, 0.5), ("c", 0.8, 0.4), ("d", 0.7, 0.3)):
+        (tmp_path / job).mkdir()
+        result = {"name": job, "val/accuracy": accuracy, "val/loss": loss, "test/accuracy": 1, "epochs": 1}
+        (tmp_path / job / "result.json").write_text(json.dumps(result | {"parameters": 1}))
+    jobs: dict[str, dict[str, list[str]]] = {job: {} for job in ("a", "unfinished", "b", "c", "d")}
+    folder.write(Record("val/accuracy", {}, [], jobs))
+    assert json.loads((tmp_path / "sweep.json").read_text())["best"] == "b"
+    folder.write(Record("val/loss", {}, [], jobs))
+    assert json.loads((tmp_path / "sweep.json").read_text())["best"] == "d"
+    folder.write(Record("val/accuracy", {}, [], {"a": {}, "unfinished": {}}))
+    assert json.loads((tmp_path / "sweep.json").read_text())["best"] is None
 
 
 def test_a_sweep_can_be_ranked_by_another_figure(command: Command, sweep: Path) -> None:
@@ -230,7 +250,7 @@ def test_a_sweep_that_is_killed_with_all_its_processes_redoes_only_what_was_not_
     process.communicate()
     again = command(*arguments)
     assert again.code == 0
-    assert "seed=0: finished before" in again.out
+    assert "seed=0: already finished" in again.out
     assert [row["status"] for row in read_summary(sweep)] == ["finished"] * 3
     assert "carried on after step" in (sweep / "seed=1" / "train.log").read_text()
     # An epoch whose checkpoint was not written yet is trained again.

@@ -8,8 +8,8 @@ from hydra.core.override_parser.types import Override
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from pytorch_intro.errors import UserError
-from pytorch_intro.sweeps.plan import LONGEST_NAME, job_name, plan_grid
-from pytorch_intro.sweeps.search_space import search_space
+from pytorch_intro.sweeps.optuna.search_space import search_space
+from pytorch_intro.sweeps.plan import MAX_NAME_LENGTH, job_name, plan_grid
 
 
 def parsed(*overrides: str) -> list[Override]:
@@ -47,7 +47,7 @@ def test_odd_and_long_values_give_a_folder_s_name_each() -> None:
     values = ["[flip,crop]", "[flip, crop]", "[flip/crop]", "'a b'", "'a-b'", "é", "x" * 200, "x" * 201]
     made = [job_name([f"data/augment={value}"]) for value in values]
     assert len(set(made)) == len(values)
-    assert all(len(name) <= LONGEST_NAME and not set(name) & set("/\\ []'\"é") for name in made)
+    assert all(len(name) <= MAX_NAME_LENGTH and not set(name) & set("/\\ []'\"é") for name in made)
     assert job_name(["seed=1"]) == "seed=1"
 
 
@@ -56,8 +56,8 @@ def test_odd_and_long_values_give_a_folder_s_name_each() -> None:
     [
         ("seed=range(0)", "no values"),
         ("optimizer.lr=interval(0.1,1)", "hydra/sweeper=optuna"),
-        ("name=a,b", "in common"),
-        ("sweep.objective=val/loss,val/accuracy", "in common"),
+        ("name=a,b", "cannot be swept, .*; give one value"),
+        ("sweep.objective=val/loss,val/accuracy", "cannot be swept, .*; give one value"),
     ],
 )
 def test_what_is_no_grid_is_told_in_a_sentence(override: str, message: str) -> None:
@@ -86,5 +86,5 @@ def test_hydra_s_syntax_becomes_optuna_s_distributions(override: str, distributi
     "override", ["x=3", "x=interval(2.0,1.0)", "x=tag(log,interval(0.0,1.0))", "x=range(5,1)", "x=interval(0.0,inf)"]
 )
 def test_what_is_no_space_is_told_in_a_sentence(override: str) -> None:
-    with pytest.raises(UserError, match=r"space"):
+    with pytest.raises(UserError, match=r"search space"):
         search_space(parsed(override))

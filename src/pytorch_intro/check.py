@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from pytorch_intro.errors import UserError, unknown_key
-from pytorch_intro.sweeps.objective import Objective
+from pytorch_intro.sweeps.folder import Objective
 
 AtLeastMinus1 = Annotated[int, Field(ge=-1)]
 

@@ -24,7 +24,7 @@ from pytorch_intro.scores import scores_of, worst_confusion
 Evaluation = dict[str, Any]
 
 
-def on_one_device(trainer: DictConfig, given: Sequence[str]) -> None:
+def force_single_device(trainer: DictConfig, given: Sequence[str]) -> None:
     """Let one device test, the first of those that trained: several would count some images twice.
 
     Args:

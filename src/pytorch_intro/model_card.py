@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.datamodule import DataModule
-from pytorch_intro.markdown import in_cell, markdown_table
 from pytorch_intro.run_folder import REPORT, Result
 from pytorch_intro.scores import scores_of, worst_confusion
+from pytorch_intro.tables import escape_cell, markdown_table
 
 USE = """\
 ## Use it
@@ -51,7 +51,7 @@ def model_card(config: DictConfig, result: Result, classifier: Classifier, datam
 # {result["name"]}
 
 A {network} of {result["parameters"]:,} parameters that tells apart, in {kind} images of {height} x {width} pixels:
-{in_cell(", ".join(datamodule.classes))}.
+{escape_cell(", ".join(datamodule.classes))}.
 
 {table}
 
