@@ -26,10 +26,8 @@ def main(config: DictConfig) -> None:
     predictor = Predictor(load_from(run)).to(choose_accelerator(config.trainer.accelerator))
     preprocessor = Preprocessor(predictor.decoder, config.invert, run.inputs["border"])
 
-    with PredictionReport(run, config.top_k) as report:
-        for predictions in predict_files(predictor, paths, preprocessor, config.batch_size, config.num_workers):
-            report.add(predictions)
-        report.save_contact_sheet()
+    report = PredictionReport(run, config.top_k)
+    report.save(predict_files(predictor, paths, preprocessor, config.batch_size, config.num_workers))
     report.print_summary()
     if report.num_failed:
         sys.exit(1)

@@ -2,10 +2,10 @@
 
 import csv
 import io
+import itertools
 import sys
 from collections import Counter
-from contextlib import ExitStack
-from types import TracebackType
+from collections.abc import Iterable
 
 from PIL import Image
 
@@ -22,9 +22,7 @@ THUMBNAIL = 160  # pixels per side
 
 
 class PredictionReport:
-    """Write predictions to predictions.csv in the run's folder, and show the first 64.
-
-    Use it as a context manager: the file is written atomically when the block ends without an error.
+    """Write predictions to the run's folder, and show the first 64.
 
     Args:
         run: Finished run.
@@ -48,21 +46,24 @@ class PredictionReport:
         self.thumbnails: list[Image.Image] = []
         self.counts: Counter[str] = Counter()
         self.num_inverted = 0
-        self.stack = ExitStack()
 
-    def __enter__(self) -> "PredictionReport":
-        self.file = self.stack.enter_context(atomic_write(self.run.path / "predictions.csv"))
-        numbers = ["", *(f"_{number}" for number in range(2, self.top_k + 1))]
-        self.write([["path", *(f"{name}{number}" for number in numbers for name in ("label", "probability"))]])
-        return self
+    def save(self, batches: Iterable[list[Prediction]]) -> None:
+        """Write predictions.csv, as the predictions arrive, and predictions.png.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stack.__exit__(kind, error, traceback)
+        Raises:
+            UserError: If no file could be read; nothing is written then.
+        """
+        suffixes = ["", *(f"_{number}" for number in range(2, self.top_k + 1))]
+        header = ["path", *(f"{name}{suffix}" for suffix in suffixes for name in ("label", "probability"))]
+        with atomic_write(self.run.path / "predictions.csv") as file:
+            for rows in itertools.chain([[header]], map(self.add, batches)):
+                text = io.StringIO()
+                csv.writer(text, lineterminator="\n").writerows(rows)
+                file.write(text.getvalue().encode("utf-8", "surrogateescape"))  # file names need not be valid UTF-8
+            self.save_contact_sheet()
 
-    def add(self, predictions: list[Prediction]) -> None:
-        """Append predictions, in order."""
+    def add(self, predictions: list[Prediction]) -> list[list[str]]:
+        """Collect the statistics of some predictions and return their rows in predictions.csv."""
         read = [prediction for prediction in predictions if not prediction.error]
         for prediction in predictions:
             if prediction.error:
@@ -77,7 +78,7 @@ class PredictionReport:
             top = self.top_classes(prediction)
             self.counts[top[0][0]] += 1
             rows.append([prediction.path, *(cell for label, share in top for cell in (label, f"{share:.6f}"))])
-        self.write(rows)
+        return rows
 
     def top_classes(self, prediction: Prediction) -> list[tuple[str, float]]:
         """Return the most likely classes with their probabilities, best first."""
@@ -85,17 +86,8 @@ class PredictionReport:
         shares, indices = prediction.probabilities.topk(self.top_k)
         return [(self.classes[index], share) for index, share in zip(indices.tolist(), shares.tolist(), strict=True)]
 
-    def write(self, rows: list[list[str]]) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        self.file.write(text.getvalue().encode("utf-8", "surrogateescape"))  # file names need not be valid UTF-8
-
     def save_contact_sheet(self) -> None:
-        """Save the first images with their labels as predictions.png.
-
-        Raises:
-            UserError: If no file could be read.
-        """
+        """Save the first images with their labels as predictions.png."""
         from pytorch_intro.pictures import draw_contact_sheet, save
 
         if not self.shown:
