@@ -9,25 +9,26 @@ from pytorch_intro.entrypoint import entrypoint
 def main(config: DictConfig) -> None:
     from pydantic import PositiveInt
 
+    from pytorch_intro.atomic import atomic_directory
     from pytorch_intro.check import check_value
-    from pytorch_intro.exporting import PACKAGES, compare, describe, save, write_together
-    from pytorch_intro.extras import check_installed
-    from pytorch_intro.finished_run import FinishedRun, with_settings_given
-    from pytorch_intro.loading import Predictor, loaded
+    from pytorch_intro.exporting import PACKAGES, compare_with_pytorch, export_model, save_labels
+    from pytorch_intro.finished_run import FinishedRun, apply_overrides
+    from pytorch_intro.loading import Predictor, load_from
+    from pytorch_intro.optional_deps import check_installed
     from pytorch_intro.paths import display_path
     from pytorch_intro.scored_data import images_to_compare
 
     check_installed("exporting", PACKAGES, "export")
     check_value("num_images", config.num_images, PositiveInt)
     run = FinishedRun(config.run_dir, config.allow, ["model", "classifier", "data"])
-    given = with_settings_given(run.config, config, ["data"])
-    predictor = Predictor(loaded(run))
-    images, kind = images_to_compare(run, config.num_images, is_other="data" in given)
+    overrides = apply_overrides(run.config, config, ["data"])
+    predictor = Predictor(load_from(run))
+    images, kind = images_to_compare(run, config.num_images, is_external="data" in overrides)
 
-    with write_together(run.path / "export") as folder:
-        save(predictor, folder)
-        compare(predictor, images, kind, folder)
-        describe(run, folder)
+    with atomic_directory(run.path / "export") as folder:
+        export_model(predictor, folder)
+        compare_with_pytorch(predictor, images, kind, folder)
+        save_labels(run, folder)
     print(f"written: {', '.join(map(display_path, sorted((run.path / 'export').iterdir())))}")
 
 

@@ -1,4 +1,4 @@
-"""Tell what is in pictures of one's own: python src/predict.py --help"""
+"""Classify your own images: python src/predict.py --help"""
 
 import sys
 from io import TextIOWrapper
@@ -13,25 +13,23 @@ def main(config: DictConfig) -> None:
     from pytorch_intro.file_search import found_files
     from pytorch_intro.finished_run import FinishedRun
     from pytorch_intro.hardware import choose_accelerator
-    from pytorch_intro.loading import Predictor, loaded
-    from pytorch_intro.predicting import Look, check_settings, predictions
+    from pytorch_intro.loading import Predictor, load_from
+    from pytorch_intro.predicting import Preprocessor, check_settings, predict_files
     from pytorch_intro.prediction_report import PredictionReport
 
     check_settings(config)
-    for stream in (sys.stdin, sys.stdout, sys.stderr):  # names of files need not be text
+    for stream in (sys.stdin, sys.stdout, sys.stderr):  # file names need not be valid UTF-8
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")
     paths = found_files(config.images, sys.stdin)
     run = FinishedRun(config.run_dir, config.allow)
-    predictor = Predictor(loaded(run)).to(choose_accelerator(config.trainer.accelerator))
-    look = Look(predictor.decoder, config.invert, run.inputs["border"])
+    predictor = Predictor(load_from(run)).to(choose_accelerator(config.trainer.accelerator))
+    preprocessor = Preprocessor(predictor.decoder, config.invert, run.inputs["border"])
 
-    with PredictionReport(run, config.top_k) as report:
-        for batch in predictions(predictor, paths, look, config.batch_size, config.num_workers):
-            report.add(batch)
-        report.close()
-    report.show()
-    if report.unread:
+    report = PredictionReport(run, config.top_k)
+    report.save(predict_files(predictor, paths, preprocessor, config.batch_size, config.num_workers))
+    report.print_summary()
+    if report.num_failed:
         sys.exit(1)
 
 

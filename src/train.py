@@ -52,7 +52,7 @@ def train(config: DictConfig, run: RunFolder) -> float | None:
 def check_sweep_settings(config: DictConfig) -> None:
     """Check the node `sweep`, which exists only if sweeps are installed, before any work is done."""
     if "sweep" in config:
-        from pytorch_intro.sweeps.objective import check_settings
+        from pytorch_intro.sweeps.folder import check_settings
 
         check_settings(config.sweep)
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from pytorch_intro.check import check, check_nodes, check_value
 from pytorch_intro.errors import UserError
-from pytorch_intro.sweeps.objective import check_settings
+from pytorch_intro.sweeps.folder import check_settings
 
 RIGHT: list[tuple[object, Any]] = [
     (1, int), (1, float), (5e-4, float), (None, int | None), ("cpu", str), (True, bool), ([1, 2], Sequence[int]),

@@ -15,9 +15,9 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.errors import UserError
-from pytorch_intro.finished_run import recorded_run
+from pytorch_intro.finished_run import resolve_run
 from pytorch_intro.loading import Transforms, load_run
-from pytorch_intro.sweeps.sweep_folder import Record, SweepFolder
+from pytorch_intro.sweeps.folder import Record, SweepFolder
 
 
 def evaluation(folder: Path) -> dict[str, Any]:
@@ -92,10 +92,11 @@ def test_a_run_with_a_test_of_its_own_drawing_is_scored_on_that_alone_and_on_no_
     write_images(photos, "c'd/new.png")
     answer = script("eval", f"run={run}")
     assert answer.code == 2
-    assert "the training images are not those that" in answer.err
+    assert "the training images differ from those that" in answer.err
+    assert "data.root=DIR" in answer.err
     answer = script("export", f"run={run}")
     assert answer.code == 0, answer.err
-    assert "compared on random images" in answer.out
+    assert "comparing on random images" in answer.out
 
 
 def test_other_images_of_the_same_classes_are_scored_by_name(script: Command, run_copy: Path, tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ def test_other_images_of_the_same_classes_are_scored_by_name(script: Command, ru
     support = {name: values["support"] for name, values in scores["classes"].items() if values["support"]}
     assert support == {"Sneaker": 3, "Bag": 2, "Coat": 2}
     assert scores["images"] == 7
-    assert "7 images, for it has no test of its own" in answer.out
+    assert "7 images (all of them, since it has no test split)" in answer.out
     assert "confusion_matrix_external.png" in answer.out  # beside the one that the model card shows
 
 
@@ -137,7 +138,7 @@ def test_more_classes_than_are_told_one_by_one_are_scored_as_a_whole(
 def test_what_a_run_recorded_is_not_taken_out(script: Command, run_copy: Path) -> None:
     answer = script("eval", f"run={run_copy}", "~trainer.accelerator")
     assert answer.code == 2
-    assert answer.err == "error: ~trainer.accelerator: what the run recorded cannot be taken out; set it to null\n"
+    assert answer.err == "error: ~trainer.accelerator: recorded settings cannot be deleted; set it to null\n"
 
 
 def change_result(run: Path, values: dict[str, float]) -> None:
@@ -155,13 +156,16 @@ def test_latest_is_the_run_that_was_finished_last_and_a_sweep_gives_its_best(run
     (outputs / "tried" / "checkpoints" / "best.ckpt").unlink()
     (outputs / "bench" / "x").mkdir(parents=True)
     shutil.copy(run_copy / "result.json", outputs / "bench" / "x")  # the newest, and no run of the user's
-    assert recorded_run("latest", str(outputs)) == str(outputs / "sweeps" / "rates" / "a")
-    assert recorded_run(str(outputs / "sweeps" / "rates"), str(outputs)) == str(outputs / "sweeps" / "rates" / "b")
-    assert recorded_run("other", str(outputs)) == str(outputs / "other")
+    rates = SweepFolder(outputs / "sweeps" / "rates")
+    jobs: dict[str, dict[str, list[str]]] = {"a": {}, "b": {}}
+    rates.write(Record("val/accuracy", {}, [], jobs))
+    assert resolve_run("latest", str(outputs)) == str(outputs / "sweeps" / "rates" / "a")
+    assert resolve_run(str(outputs / "sweeps" / "rates"), str(outputs)) == str(outputs / "sweeps" / "rates" / "b")
+    assert resolve_run("other", str(outputs)) == str(outputs / "other")
     for name, loss in (("a", 0.3), ("b", 0.4)):
         change_result(outputs / "sweeps" / "rates" / name, {"val/loss": loss})
-    SweepFolder(outputs / "sweeps" / "rates").write(Record("val/loss", {}, [], {}))
-    assert recorded_run(str(outputs / "sweeps" / "rates"), str(outputs)) == str(outputs / "sweeps" / "rates" / "a")
+    rates.write(Record("val/loss", {}, [], jobs))
+    assert resolve_run(str(outputs / "sweeps" / "rates"), str(outputs)) == str(outputs / "sweeps" / "rates" / "a")
 
 
 @pytest.mark.parametrize(
@@ -169,12 +173,12 @@ def test_latest_is_the_run_that_was_finished_last_and_a_sweep_gives_its_best(run
     [
         (lambda run: (run / "result.json").unlink(), "not finished"),
         (lambda run: (run / "config.yaml").unlink(), "no finished run"),
-        (lambda run: (run / "checkpoints" / "best.ckpt").unlink(), "best.ckpt: there is no such file"),
-        (lambda run: (run / "checkpoints" / "best.ckpt").write_bytes(b"PK broken"), "damaged"),
+        (lambda run: (run / "checkpoints" / "best.ckpt").unlink(), "best.ckpt: file not found"),
+        (lambda run: (run / "checkpoints" / "best.ckpt").write_bytes(b"PK broken"), "corrupt checkpoint"),
         (lambda run: (run / "result.json").write_text("{"), "cannot be read"),
         (lambda run: change(run, "model._target_", "pytorch_intro.networks.cnn.OldCNN"), "nothing of this name"),
         (lambda run: change(run, "model.old_width", 3), "model.old_width"),
-        (lambda run: change(run, "model.width", 8), "do not fit the network"),
+        (lambda run: change(run, "model.width", 8), "does not match the model"),
         (lambda run: change(run, "model._target_", "os.mkdir"), "is refused"),
     ],
 )
@@ -208,5 +212,6 @@ def test_the_best_of_runs_without_validation_is_not_guessed(run_copy: Path, tmp_
     shutil.copytree(run_copy, tmp_path / "sweep" / "a")
     file = tmp_path / "sweep" / "a" / "result.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"val/accuracy": None}))
-    with pytest.raises(UserError, match="no validation"):
-        recorded_run(str(tmp_path / "sweep"), str(tmp_path))
+    SweepFolder(tmp_path / "sweep").write(Record("val/accuracy", {}, [], {"a": {}}))
+    with pytest.raises(UserError, match=r"no job of this sweep has finished with val/accuracy; use run=DIR"):
+        resolve_run(str(tmp_path / "sweep"), str(tmp_path))

@@ -1,4 +1,4 @@
-"""src/export.py writes files that need nothing of this project, and none that disagree with PyTorch."""
+"""src/export.py writes models that do not need this project, and none that disagree with PyTorch."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return run
 
 
-def test_onnx_runtime_tells_test_images_as_pytorch_does_in_batches_of_any_size(exported: Path) -> None:
+def test_onnx_runtime_agrees_with_pytorch_for_any_batch_size(exported: Path) -> None:
     session = onnxruntime.InferenceSession(exported / "export" / "model.onnx")
     (given,), (made,) = session.get_inputs(), session.get_outputs()
     assert (given.name, given.type, given.shape[1:]) == ("images", "tensor(uint8)", [1, 28, 28])
@@ -54,7 +54,7 @@ def test_onnx_runtime_tells_test_images_as_pytorch_does_in_batches_of_any_size(e
         np.testing.assert_allclose(session.run(None, {"images": images.numpy()})[0], expected, atol=1e-5)
 
 
-def test_the_pt2_is_used_without_this_project(exported: Path) -> None:
+def test_the_pt2_runs_without_this_project(exported: Path) -> None:
     """A process that has torch alone; probabilities of one image and of three."""
     code = (
         "import sys, torch\n"
@@ -67,7 +67,7 @@ def test_the_pt2_is_used_without_this_project(exported: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=exported)
 
 
-def test_labels_json_tells_what_goes_in_and_comes_out(exported: Path) -> None:
+def test_labels_json_describes_input_and_output(exported: Path) -> None:
     content = json.loads((exported / "export" / "labels.json").read_text())
     assert content["classes"] == load_run(exported).classes
     assert content["input"]["shape"] == ["N", 1, 28, 28]
@@ -75,7 +75,9 @@ def test_labels_json_tells_what_goes_in_and_comes_out(exported: Path) -> None:
     assert content["result"] == json.loads((exported / "result.json").read_text())
 
 
-def test_the_consumer_of_the_readme_tells_what_predict_tells(exported: Path, script: Command, tmp_path: Path) -> None:
+def test_the_readme_s_onnx_example_predicts_the_same_label_as_predict(
+    exported: Path, script: Command, tmp_path: Path
+) -> None:
     """As printed there: it imports onnxruntime, numpy and Pillow alone."""
     (code,) = re.findall(r"```python\n(import json\n.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
     imported = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE))
@@ -101,15 +103,18 @@ def test_a_model_that_disagrees_is_not_written(
     """What was exported before stays, and nothing half-written is left."""
     (run_copy / "export").mkdir()
     (run_copy / "export" / "labels.json").write_text("of before")
-    right = exporting.onnx_function
+    right = exporting.load_onnx
 
     def wrong(file: Path) -> Any:
         return lambda images: right(file)(images) * 0.999
 
-    monkeypatch.setattr(exporting, "onnx_function", wrong)
+    monkeypatch.setattr(exporting, "load_onnx", wrong)
     answer = script("export", f"run={run_copy}")
     assert answer.code == 2
-    assert re.search(r"error: model.onnx: it disagrees with PyTorch on \d+ test images", answer.err)
+    assert re.search(
+        r"error: model.onnx: disagrees with PyTorch on \d+ test images .*; use another model",
+        answer.err,
+    )
     assert [path.name for path in (run_copy / "export").iterdir()] == ["labels.json"]
     assert not list(run_copy.glob(".export*"))
 
@@ -120,14 +125,12 @@ class Branching(nn.Module):
         return logits if logits.sum() > 0 else -logits
 
 
-def test_a_network_that_cannot_be_exported_is_told_with_the_reason_in_one_line(
-    finished_run: Path, tmp_path: Path
-) -> None:
+def test_a_network_that_cannot_be_exported_is_one_line_with_the_reason(finished_run: Path, tmp_path: Path) -> None:
     """Why, as torch found it, and not which of the exporter's steps that was."""
     predictor = Predictor(load_run(finished_run))
     predictor.network.network = Branching()
-    with pytest.raises(UserError, match=r"model: Branching cannot be exported \(.*data-dependent.*\); choose") as error:
-        exporting.save(predictor, tmp_path)
+    with pytest.raises(UserError, match=r"model: Branching cannot be exported \(.*data-dependent.*\); use") as error:
+        exporting.export_model(predictor, tmp_path)
     assert "\n" not in str(error.value)
 
 

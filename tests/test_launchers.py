@@ -1,4 +1,4 @@
-"""Jobs on other machines: a real Ray of two nodes on this one, and SLURM's stand-in by submitit."""
+"""Jobs in other processes: a real Ray cluster of two nodes, and submitit's local executor instead of SLURM."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 import submitit
 from conftest import NO_PICTURES, Command, Process, epochs_trained, read_summary, wait_until
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 
 from pytorch_intro.paths import PROJECT
+from pytorch_intro.sweeps.hydra_internals import failed_job, job_error, runs_jobs_in_turn
+from pytorch_intro.sweeps.job import JobLostError
 
 SWEEP = ["-m", "data=sample", "trainer=cpu", "name=s", *NO_PICTURES]
 
@@ -41,7 +44,7 @@ def is_under_way(file: Path, node: str) -> bool:
     return file.read_text() == node and epochs_trained(file.parent) >= 2
 
 
-def test_ray_does_jobs_of_a_lost_node_again_and_tells_of_one_that_kills_its_process(cluster: Any, sweep: Path) -> None:
+def test_ray_resumes_jobs_of_a_lost_node_and_reports_a_job_that_kills_its_process(cluster: Any, sweep: Path) -> None:
     """seed=2 is killed each time it is tried; a node is killed when another is in the midst of its training there.
 
     Each job computes with as many threads as it has been given cores. In a process of its own: one that has been
@@ -78,8 +81,10 @@ def test_a_cluster_that_does_not_answer_is_one_line(command: Command, sweep: Pat
     assert answer.err.count("\n") == 1
 
 
-def test_slurm_s_jobs_are_waited_for_one_by_one(command: Command, sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By submitit's local executor, which starts what SLURM would; one job kills its process, and the other is run."""
+def test_a_lost_slurm_job_does_not_affect_the_others(
+    command: Command, sweep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With submitit's local executor; one job kills its process, and the other finishes."""
     monkeypatch.setenv("PYTHONPATH", PATH)
     monkeypatch.setattr(submitit.Job, "_results_timeout_s", 1)  # seconds for the file of a job that has ended
     answer = command(
@@ -95,8 +100,16 @@ def test_slurm_s_jobs_are_waited_for_one_by_one(command: Command, sweep: Path, m
     assert answer.err.splitlines()[-1].startswith("error:")
 
 
-def test_slurm_that_is_not_there_is_one_line(command: Command, sweep: Path) -> None:
+def test_missing_slurm_is_one_line(command: Command, sweep: Path) -> None:
     answer = command(*SWEEP, "hydra/launcher=slurm", "seed=0,1")
     assert answer.code == 2
     assert answer.err.startswith("error: hydra/launcher=slurm: ")
     assert answer.err.count("\n") == 1
+
+
+def test_a_failed_job_keeps_its_error_for_the_sweep(capsys: pytest.CaptureFixture[str]) -> None:
+    """The uses of Hydra's private API: the error is read without printing or raising it."""
+    error = JobLostError("its process was lost")
+    assert job_error(failed_job(error)) is error
+    assert capsys.readouterr().err == ""
+    assert runs_jobs_in_turn(BasicLauncher())

@@ -1,4 +1,4 @@
-"""load_run gives a trained network to one's own code; the model card says how."""
+"""load_run loads a trained network for use in other code; the model card shows how."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from pytorch_intro.errors import UserError
 from pytorch_intro.paths import PROJECT
 
 
-def test_a_loaded_network_is_the_one_that_was_tested(run_copy: Path) -> None:
+def test_load_run_returns_the_tested_network(run_copy: Path) -> None:
     """In eval mode, on the host; with the transforms, its accuracy on the test images is the recorded one."""
     network, classes, transforms = load_run(run_copy)
     datamodule = sample_datamodule()
@@ -38,20 +38,20 @@ def test_a_loaded_network_is_the_one_that_was_tested(run_copy: Path) -> None:
 
 
 def test_the_package_is_imported_without_torch() -> None:
-    """Until load_run is asked for."""
+    """Until load_run is accessed."""
     code = "import sys, pytorch_intro; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT / "src", check=True)
     assert pytorch_intro.load_run is load_run
 
 
-def test_a_run_that_names_foreign_code_is_not_loaded(run_copy: Path) -> None:
+def test_a_run_that_names_a_foreign_target_is_refused(run_copy: Path) -> None:
     text = (run_copy / "config.yaml").read_text()
     (run_copy / "config.yaml").write_text(text.replace("pytorch_intro.networks.cnn.CNN", "os.mkdir"))
     with pytest.raises(UserError, match="is refused"):
         load_run(run_copy)
 
 
-def test_a_network_of_one_s_own_in_src_needs_no_permission(
+def test_a_user_network_in_src_needs_no_permission(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its module lies where this project's package does; the same module elsewhere is refused."""
@@ -70,7 +70,7 @@ def test_a_network_of_one_s_own_in_src_needs_no_permission(
     assert load_run(run).classes[0] == "T-shirt/top"
 
 
-def test_the_model_card_tells_what_the_run_is(finished_run: Path) -> None:
+def test_the_model_card_describes_the_run(finished_run: Path) -> None:
     """A front matter that YAML reads, and the figures of result.json."""
     card = (finished_run / "README.md").read_text()
     result = json.loads((finished_run / "result.json").read_text())

@@ -119,7 +119,7 @@ MISTAKES = {
     "clipping below 0": (["trainer.gradient_clip_val=-1"], ["trainer.gradient_clip_val=-1"]),
     "folder that holds no run": (["resume=/nowhere"], ["resume=/nowhere"]),
     "allowance that is no list": (["allow=everything"], ["allow=everything"]),
-    "second job of a sweep": (["-m", "seed=0,-1"], ["seed=-1", "no job was begun"]),
+    "second job of a sweep": (["-m", "seed=0,-1"], ["seed=-1", "no job was started"]),
     "data root that is missing": (["data=fashion_mnist", "data.root=/nowhere"], ["data.root=/nowhere"]),
 }
 

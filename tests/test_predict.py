@@ -1,4 +1,4 @@
-"""src/predict.py tells what is in pictures of any kind, by a run's folder alone."""
+"""src/predict.py classifies images of any kind, from a run's folder alone."""
 
 import csv
 import io
@@ -13,16 +13,16 @@ from PIL import Image, ImageOps
 
 from pytorch_intro.decoder import Decoder, Resize
 from pytorch_intro.loading import Predictor, load_run
-from pytorch_intro.predicting import Look
+from pytorch_intro.predicting import Preprocessor
 
 
 @pytest.mark.parametrize(("resize", "inverted"), [("crop", True), ("stretch", True), ("pad", False)])
-def test_negatives_are_shown_by_a_picture_s_own_borders(resize: Resize, inverted: bool) -> None:
-    """A wide picture, dark on light; what is added to it tells nothing."""
-    look = Look(Decoder((28, 28), 1, resize), "auto", trained_border=0.0)
+def test_images_are_inverted_by_their_own_borders_not_by_padding(resize: Resize, inverted: bool) -> None:
+    """A wide image, dark on light; padded borders are ignored."""
+    preprocessor = Preprocessor(Decoder((28, 28), 1, resize), "auto", trained_border=0.0)
     picture = Image.new("L", (300, 120), 255)
     picture.paste(0, (100, 40, 200, 80))
-    assert look(picture)[1] is inverted
+    assert preprocessor(picture)[1] is inverted
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def rows(run: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO((run / "predictions.csv").read_text(encoding="utf-8"))))
 
 
-def test_files_are_told_as_the_network_tells_the_same_pixels(script: Command, run_copy: Path, pictures: Path) -> None:
+def test_predictions_for_files_equal_those_for_the_same_pixels(script: Command, run_copy: Path, pictures: Path) -> None:
     """All probabilities, of the test images' own pixels."""
     answer = script("predict", f"run={run_copy}", f"images={pictures}", "top_k=10")
     assert answer.code == 0, answer.err
@@ -87,9 +87,7 @@ def test_images_are_found_in_every_way(
     assert str(file) in [row["path"] for row in found]
 
 
-def test_pictures_of_any_kind_are_told_as_their_plain_gray_form(
-    script: Command, run_copy: Path, tmp_path: Path
-) -> None:
+def test_all_image_formats_are_classified_like_the_gray_png(script: Command, run_copy: Path, tmp_path: Path) -> None:
     """JPEG turned by EXIF, palette, 16 bits, CMYK, alpha, RGB, 1 x 1 and 8008 x 8008."""
     folder = tmp_path / "kinds"
     folder.mkdir()
@@ -122,7 +120,7 @@ def test_pictures_of_any_kind_are_told_as_their_plain_gray_form(
         assert float(row["probability"]) == pytest.approx(float(plain["probability"]), abs=0.02), name
 
 
-def test_what_cannot_be_read_is_listed_and_the_rest_is_served(
+def test_unreadable_files_are_listed_and_the_others_classified(
     script: Command, run_copy: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A text, a truncated file, an empty one, a bomb, and a path on stdin that leads nowhere: exit code 1."""
@@ -135,15 +133,15 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_served(
     assert answer.code == 1
     assert len(rows(run_copy)) == 12
     for name in ("note.txt", "empty.png", "half.png", "bomb.png"):
-        assert f"not read: {pictures / name}: " in answer.err
+        assert f"failed to read {pictures / name}: " in answer.err
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"nowhere.png\n{pictures / '01.png'}\n"))
     answer = script("predict", f"run={run_copy}", "images=-")
     assert answer.code == 1
-    assert "not read: nowhere.png" in answer.err
+    assert "failed to read nowhere.png" in answer.err
     assert len(rows(run_copy)) == 1
 
 
-def test_where_nothing_can_be_read_nothing_is_written(script: Command, run_copy: Path, tmp_path: Path) -> None:
+def test_nothing_is_written_if_no_file_can_be_read(script: Command, run_copy: Path, tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("no picture")
     before = sorted(run_copy.iterdir())
     answer = script("predict", f"run={run_copy}", f"images={tmp_path / 'note.txt'}")
@@ -151,7 +149,9 @@ def test_where_nothing_can_be_read_nothing_is_written(script: Command, run_copy:
     assert sorted(run_copy.iterdir()) == before
 
 
-def test_a_negative_of_a_training_image_is_turned_by_itself(script: Command, run_copy: Path, pictures: Path) -> None:
+def test_the_negative_of_a_training_image_is_inverted_automatically(
+    script: Command, run_copy: Path, pictures: Path
+) -> None:
     """Fashion-MNIST is light on black; a shop's picture is dark on white. The label is that of the original."""
     assert script("predict", f"run={run_copy}", f"images={pictures}", "invert=false").code == 0
     expected = [row["label"] for row in rows(run_copy)]
@@ -159,7 +159,7 @@ def test_a_negative_of_a_training_image_is_turned_by_itself(script: Command, run
         ImageOps.invert(Image.open(file)).save(file)
     answer = script("predict", f"run={run_copy}", f"images={pictures}")
     dark = sum("(inverted)" in line for line in answer.out.splitlines())
-    assert f"shown to the network as negatives: {dark} of 12" in answer.out
+    assert f"inverted: {dark} of 12" in answer.out
     assert dark >= 10  # the borders of one or two are no darker than light
     if dark == 12:
         assert [row["label"] for row in rows(run_copy)] == expected
@@ -168,7 +168,7 @@ def test_a_negative_of_a_training_image_is_turned_by_itself(script: Command, run
 
 
 @pytest.mark.pictures
-def test_up_to_64_pictures_are_drawn_with_their_labels(script: Command, run_copy: Path, pictures: Path) -> None:
+def test_the_contact_sheet_shows_the_images_with_their_labels(script: Command, run_copy: Path, pictures: Path) -> None:
     """What is drawn is a picture of two rows."""
     assert script("predict", f"run={run_copy}", f"images={pictures}").code == 0
     with Image.open(run_copy / "predictions.png") as picture:
@@ -184,14 +184,14 @@ def test_up_to_64_pictures_are_drawn_with_their_labels(script: Command, run_copy
         (["images=nowhere"], "images=nowhere: there is no such file"),
         (["images=*.nothing"], "no file matches"),
         (["images=EMPTY"], "no file in this folder"),
-        (["images=PICTURES", "top_k=11"], "top_k=11: there are 10 classes"),
+        (["images=PICTURES", "top_k=11"], "top_k=11: the run has 10 classes; use at most that many"),
         (["images=PICTURES", "top_k=0"], "top_k=0"),
         (["images=PICTURES", "invert=maybe"], "invert=maybe"),
         (["images=PICTURES", "trainer.accelerator=tpu"], "trainer.accelerator=tpu"),
         (["images=PICTURES", "batch=3"], "did you mean batch_size?"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_user_errors_are_one_line(
     script: Command, run_copy: Path, pictures: Path, tmp_path: Path, arguments: list[str], told: str
 ) -> None:
     (tmp_path / "empty").mkdir()

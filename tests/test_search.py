@@ -1,4 +1,4 @@
-"""Searches by Optuna: seeded, kept on disk, carried on."""
+"""Searches with Optuna: seeded, saved on disk, resumed."""
 
 import json
 import os
@@ -10,9 +10,9 @@ import pytest
 from conftest import NO_PICTURES, Command, Process, epochs_trained, read_summary, wait_until
 from optuna.trial import TrialState
 
-from pytorch_intro import extras
 from pytorch_intro.paths import PROJECT
-from pytorch_intro.sweeps.search import storage_of
+from pytorch_intro.sweeps import runner
+from pytorch_intro.sweeps.optuna.search import open_storage
 
 SEARCH = ["-m", "hydra/sweeper=optuna", "data=sample", "trainer=cpu", "trainer.max_epochs=1", "name=s"]
 FEW = [*SEARCH, "trainer.limit_train_batches=2"]
@@ -25,10 +25,10 @@ def sweep(tmp_path: Path) -> Path:
 
 
 def trials(sweep: Path) -> list[optuna.trial.FrozenTrial]:
-    return optuna.load_study(study_name="sweep", storage=storage_of(sweep / "study.db")).trials
+    return optuna.load_study(study_name="sweep", storage=open_storage(sweep / "study.db")).trials
 
 
-def test_a_search_is_kept_and_goes_on_to_more_trials(command: Command, sweep: Path) -> None:
+def test_a_search_is_saved_and_continues_to_more_trials(command: Command, sweep: Path) -> None:
     """The first trial has the config's own values; the study holds what each run recorded."""
     assert command(*FEW, RATE, "hydra.sweeper.n_trials=2").code == 0
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
@@ -45,7 +45,7 @@ def test_a_search_is_kept_and_goes_on_to_more_trials(command: Command, sweep: Pa
     assert "best run:" in answer.out
 
 
-def test_the_same_seed_draws_the_same_values_and_another_others(command: Command, tmp_path: Path) -> None:
+def test_equal_seeds_sample_equal_values_and_other_seeds_do_not(command: Command, tmp_path: Path) -> None:
     drawn = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         options = [*SEARCH[:-1], f"name={name}", "trainer.fast_dev_run=true", RATE]
@@ -54,7 +54,7 @@ def test_the_same_seed_draws_the_same_values_and_another_others(command: Command
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_a_trial_that_fails_is_recorded_passed_over_and_tried_again(command: Command, sweep: Path) -> None:
+def test_a_failed_trial_is_recorded_skipped_and_retried(command: Command, sweep: Path) -> None:
     """Some values do not go together, and are found to be wrong before the training."""
     space = ["data.batch_size=choice(64,-1,-2)", "hydra.sweeper.n_trials=3", "hydra.sweeper.seed=2"]
     first = command(*FEW, *space)
@@ -69,7 +69,7 @@ def test_a_trial_that_fails_is_recorded_passed_over_and_tried_again(command: Com
     assert [path.name for path in sorted(sweep.glob("trial-*"))] == ["trial-0000", "trial-0001", "trial-0002"]
 
 
-def test_values_that_do_not_go_together_stop_no_search(command: Command, sweep: Path) -> None:
+def test_invalid_combinations_do_not_stop_a_search(command: Command, sweep: Path) -> None:
     """model.width is no setting of the mlp; of its trials the reason is told."""
     space = ["model=choice(cnn,mlp)", "model.width=choice(8,12)", "hydra.sweeper.n_trials=4"]
     answer = command(*FEW, *space)
@@ -80,7 +80,7 @@ def test_values_that_do_not_go_together_stop_no_search(command: Command, sweep: 
     assert "model=mlp" in rows["mlp"]["reason"]
 
 
-def test_the_last_of_several_values_counts(command: Command, sweep: Path) -> None:
+def test_the_last_value_of_a_key_wins(command: Command, sweep: Path) -> None:
     """So that a ready space can be narrowed."""
     assert command(*FEW, "search=cnn", "optimizer.lr=0.04", "hydra.sweeper.n_trials=1").code == 0
     (trial,) = trials(sweep)
@@ -88,7 +88,7 @@ def test_the_last_of_several_values_counts(command: Command, sweep: Path) -> Non
     assert "lr: 0.04" in (sweep / "trial-0000" / "config.yaml").read_text()
 
 
-def test_a_search_that_is_killed_carries_its_trial_on(command: Command, tmp_path: Path, sweep: Path) -> None:
+def test_a_killed_search_resumes_its_trial(command: Command, tmp_path: Path, sweep: Path) -> None:
     """By kill -9 of all its processes, in the third epoch of the second trial; nothing else is trained again."""
     options = [option for option in SEARCH if "max_epochs" not in option]
     arguments = [*options, "model=mlp", "trainer.max_epochs=6", *NO_PICTURES, RATE, "hydra.sweeper.n_trials=3"]
@@ -137,7 +137,7 @@ def test_hopeless_trials_are_pruned(command: Command, sweep: Path, objective: st
         (["optimizer.lrr=interval(0.1,0.5)"], "optimizer.lrr"),
     ],
 )
-def test_what_is_no_search_is_one_line(command: Command, sweep: Path, arguments: list[str], message: str) -> None:
+def test_an_invalid_search_is_one_line(command: Command, sweep: Path, arguments: list[str], message: str) -> None:
     answer = command(*FEW, *arguments)
     assert answer.code == 2, answer
     assert answer.err.count("\n") == 1
@@ -153,16 +153,16 @@ def test_what_is_no_search_is_one_line(command: Command, sweep: Path, arguments:
         ("hydra_plugins.slurm_launcher", "hydra/launcher=slurm", "scale"),
     ],
 )
-def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
     command: Command, monkeypatch: pytest.MonkeyPatch, module: str, option: str, extra: str
 ) -> None:
-    monkeypatch.setitem(extras.OF_PLUGINS, module, (option, ("no_such_package",), extra))
+    monkeypatch.setitem(runner.PLUGIN_PACKAGES, module, (option, ("no_such_package",), extra))
     answer = command("-m", "data=sample", option, "seed=0,1")
     assert answer.code == 2
     assert f"{option}: no_such_package is not installed; pip install -r requirements-{extra}.txt" in answer.err
 
 
-def test_the_ready_space_holds_the_default_and_composes(command: Command, sweep: Path) -> None:
+def test_the_predefined_search_space_contains_the_default(command: Command, sweep: Path) -> None:
     """search=cnn; its first trial is the default."""
     answer = command(*FEW, "search=cnn", "hydra.sweeper.n_trials=1")
     assert answer.code == 0, answer.err

@@ -1,4 +1,4 @@
-"""Sweeps as users run them: jobs that fail, that are interrupted, that were finished before; and their summary."""
+"""Sweeps from the command line: failed, interrupted and finished jobs, and the summary."""
 
 import json
 import os
@@ -12,7 +12,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
-from pytorch_intro.sweeps.sweep_folder import SweepFolder
+from pytorch_intro.finished_run import resolve_run
+from pytorch_intro.sweeps.folder import Record, SweepFolder
 
 FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "name=s"]
 BROKEN = "+callbacks.flaky._target_=test_sweep.Broken"
@@ -55,6 +56,8 @@ def test_a_sweep_ranks_settings_over_their_seeds(command: Command, sweep: Path) 
     assert float(rows[0]["std"]) == pytest.approx(abs(scores[0] - scores[1]) / 2**0.5)
     result = json.loads((sweep / rows[0]["job"] / "result.json").read_text())
     assert result["val/accuracy"] == float(rows[0]["val/accuracy"]) == max(float(row["val/accuracy"]) for row in rows)
+    assert json.loads((sweep / "sweep.json").read_text())["best"] == rows[0]["job"]
+    assert resolve_run(str(sweep), "") == str((sweep / rows[0]["job"]).resolve())
     text = (sweep / "summary.md").read_text()
     assert f"Best run: `{rows[0]['job']}`" in text
     repeated = f"python src/train.py {' '.join([*FEW[:-1], *rows[0]['job'].split(',')])}"
@@ -65,18 +68,18 @@ def test_a_sweep_ranks_settings_over_their_seeds(command: Command, sweep: Path) 
     assert len(set(picture.convert("L").tobytes())) > 20
 
 
-def test_the_same_sweep_again_answers_at_once_and_more_values_are_more_jobs(command: Command, sweep: Path) -> None:
+def test_rerunning_a_sweep_trains_nothing_and_new_values_add_jobs(command: Command, sweep: Path) -> None:
     command("-m", *FEW, "seed=0,1")
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
     again = command("-m", *FEW, "seed=0,1")
-    assert again.out.count("finished before") == 2
+    assert again.out.count("already finished") == 2
     assert command("-m", *FEW, "seed=2").code == 0
     assert len(list(sweep.glob("*/result.json"))) == 3
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     assert [row["seed"] for row in sorted(read_summary(sweep), key=lambda row: row["seed"])] == ["0", "1", "2"]
 
 
-def test_a_job_that_fails_stops_no_other_and_is_tried_again(command: Command, sweep: Path, tmp_path: Path) -> None:
+def test_a_failed_job_does_not_stop_the_others_and_is_retried(command: Command, sweep: Path, tmp_path: Path) -> None:
     """One fails once, one each time: its learning rate makes the loss infinite."""
     mended = tmp_path / "mended"
     broken = [BROKEN, f"+callbacks.flaky.unless={mended}"]
@@ -97,7 +100,7 @@ def test_a_job_that_fails_stops_no_other_and_is_tried_again(command: Command, sw
     assert rows["1e+30"]["reason"] in (sweep / "summary.md").read_text()
 
 
-def test_fail_fast_begins_no_other_job(command: Command, sweep: Path, tmp_path: Path) -> None:
+def test_fail_fast_starts_no_further_job(command: Command, sweep: Path, tmp_path: Path) -> None:
     broken = [BROKEN, f"+callbacks.flaky.unless={tmp_path / 'never'}"]
     answer = command("-m", *FEW, *broken, "seed=0,1", "sweep.fail_fast=true")
     assert answer.code == 1
@@ -105,7 +108,7 @@ def test_fail_fast_begins_no_other_job(command: Command, sweep: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("changed", [["trainer.max_epochs=2"], ["model=mlp"]])
-def test_another_config_in_the_same_sweep_is_refused_with_the_difference(
+def test_a_different_config_in_the_same_sweep_is_refused_with_the_diff(
     command: Command, sweep: Path, changed: list[str]
 ) -> None:
     command("-m", *FEW, "seed=0,1")
@@ -118,22 +121,23 @@ def test_another_config_in_the_same_sweep_is_refused_with_the_difference(
     assert len(list(sweep.glob("*/result.json"))) == 2
 
 
-def test_a_sweep_that_is_refused_takes_nothing_from_one_that_has_just_begun(command: Command, sweep: Path) -> None:
-    """Which holds its folder, and has written nothing there yet."""
+def test_a_refused_sweep_leaves_a_sweep_that_has_just_started_alone(command: Command, sweep: Path) -> None:
+    """It has locked its folder but not written to it yet."""
     with SweepFolder(sweep).claimed():
         (sweep / ".holder").unlink()
         assert command("-m", *FEW, "seed=0,1").code == 2
         assert (sweep / ".lock").exists()
 
 
-def test_a_sweep_whose_folder_is_removed_ends_in_one_line(command: Command, sweep: Path) -> None:
+def test_a_sweep_whose_folder_is_deleted_exits_with_one_line(command: Command, sweep: Path) -> None:
     answer = command("-m", *FEW, "seed=0,1", "+callbacks.remover._target_=test_sweep.Remover")
     assert answer.code == 1
-    assert answer.err.splitlines()[-1] == f"error: {sweep}: somebody has removed the sweep's folder; say the same again"
+    message = "the sweep folder was deleted while the sweep was running; rerun the command"
+    assert answer.err.splitlines()[-1] == f"error: {sweep}: {message}"
 
 
-def test_a_sweep_that_another_process_is_running_is_refused(command: Command, sweep: Path) -> None:
-    """At once, and nothing is left of the attempt; else each would take the other's jobs for interrupted ones."""
+def test_a_sweep_that_runs_in_another_process_is_refused(command: Command, sweep: Path) -> None:
+    """Immediately, and without leaving files; otherwise each sweep would resume the other's running jobs."""
     with SweepFolder(sweep).claimed():
         answer = command("-m", *FEW, "seed=0,1")
     assert answer.code == 2
@@ -142,19 +146,19 @@ def test_a_sweep_that_another_process_is_running_is_refused(command: Command, sw
     assert not sweep.exists()
 
 
-def test_overwrite_starts_a_sweep_anew(command: Command, sweep: Path) -> None:
+def test_overwrite_replaces_a_sweep(command: Command, sweep: Path) -> None:
     command("-m", *FEW, "seed=0")
     assert command("-m", *FEW, "trainer.limit_train_batches=1", "seed=1", "overwrite=true").code == 0
     assert [row["seed"] for row in read_summary(sweep)] == ["1"]
 
 
-def test_a_key_that_is_swept_from_now_on_finds_the_runs_that_had_one_value_of_it(command: Command, sweep: Path) -> None:
-    """None is trained twice or counted twice, and each row's command still repeats it."""
+def test_sweeping_an_additional_key_reuses_existing_runs(command: Command, sweep: Path) -> None:
+    """No run is trained or counted twice, and the command of each row still repeats it."""
     command("-m", *FEW, "optimizer.lr=0.06", "seed=0,1")
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
     answer = command("-m", *FEW, "optimizer.lr=0.06,0.001", "seed=0,1")
     assert answer.code == 0
-    assert answer.out.count("finished before") == 2
+    assert answer.out.count("already finished") == 2
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     rows = read_summary(sweep)
     assert sorted((row["optimizer.lr"], row["seed"], row["n"]) for row in rows) == [
@@ -163,7 +167,7 @@ def test_a_key_that_is_swept_from_now_on_finds_the_runs_that_had_one_value_of_it
     assert f"optimizer.lr={rows[0]['optimizer.lr']} seed={rows[0]['seed']}" in answer.out
 
 
-def test_an_earlier_sweep_is_kept_until_the_new_one_is_done(
+def test_the_previous_sweep_is_kept_until_the_new_one_is_finished(
     command: Command, sweep: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command("-m", *FEW, "seed=0,1")
@@ -176,8 +180,8 @@ def test_an_earlier_sweep_is_kept_until_the_new_one_is_done(
     assert not (sweep / ".replaced").exists()
 
 
-def test_a_run_that_is_carried_on_by_itself_counts_as_finished(command: Command, sweep: Path, tmp_path: Path) -> None:
-    """Whatever its error.txt said before."""
+def test_a_job_that_was_resumed_alone_counts_as_finished(command: Command, sweep: Path, tmp_path: Path) -> None:
+    """Even if error.txt remains from before."""
     mended = tmp_path / "mended"
     command("-m", *FEW, BROKEN, f"+callbacks.flaky.unless={mended}", "seed=0,1")
     (sweep / "seed=0" / "error.txt").write_text("it is broken\n")
@@ -189,7 +193,23 @@ def test_a_run_that_is_carried_on_by_itself_counts_as_finished(command: Command,
     assert [row["status"] for row in read_summary(sweep)] == ["finished", "finished"]
 
 
-def test_a_sweep_can_be_ranked_by_another_figure(command: Command, sweep: Path) -> None:
+def test_the_best_job_is_recorded_as_jobs_finish_and_the_first_of_equals(tmp_path: Path) -> None:
+    """Unfinished jobs and jobs without a validation are ignored; another objective changes the best job."""
+    folder = SweepFolder(tmp_path)
+    for job, accuracy, loss in (("a", None, None), ("b", 0.8, 0.5), ("c", 0.8, 0.4), ("d", 0.7, 0.3)):
+        (tmp_path / job).mkdir()
+        result = {"name": job, "val/accuracy": accuracy, "val/loss": loss, "test/accuracy": 1, "epochs": 1}
+        (tmp_path / job / "result.json").write_text(json.dumps(result | {"parameters": 1}))
+    jobs: dict[str, dict[str, list[str]]] = {job: {} for job in ("a", "unfinished", "b", "c", "d")}
+    folder.write(Record("val/accuracy", {}, [], jobs))
+    assert json.loads((tmp_path / "sweep.json").read_text())["best"] == "b"
+    folder.write(Record("val/loss", {}, [], jobs))
+    assert json.loads((tmp_path / "sweep.json").read_text())["best"] == "d"
+    folder.write(Record("val/accuracy", {}, [], {"a": {}, "unfinished": {}}))
+    assert json.loads((tmp_path / "sweep.json").read_text())["best"] is None
+
+
+def test_a_sweep_can_be_ranked_by_another_objective(command: Command, sweep: Path) -> None:
     assert command("-m", *FEW, "seed=0,1", "sweep.objective=val/loss").code == 0
     losses = [float(row["val/loss"]) for row in read_summary(sweep)]
     assert losses == sorted(losses)
@@ -208,7 +228,7 @@ def test_a_sweep_can_be_ranked_by_another_figure(command: Command, sweep: Path) 
         (["seed=0,1", "trainer.num_nodes=2"], "trainer.num_nodes"),
     ],
 )
-def test_what_is_no_sweep_is_one_line_and_begins_no_job(
+def test_an_invalid_sweep_is_one_line_and_starts_no_job(
     command: Command, sweep: Path, arguments: list[str], message: str
 ) -> None:
     answer = command("-m", *FEW, *arguments)
@@ -218,9 +238,7 @@ def test_what_is_no_sweep_is_one_line_and_begins_no_job(
     assert not list(sweep.glob("*/config.yaml"))
 
 
-def test_a_sweep_that_is_killed_with_all_its_processes_redoes_only_what_was_not_finished(
-    command: Command, tmp_path: Path, sweep: Path
-) -> None:
+def test_a_killed_sweep_repeats_only_unfinished_work(command: Command, tmp_path: Path, sweep: Path) -> None:
     """By kill -9 in the third epoch of the second job; of each job every epoch is then trained once."""
     few = ["data=sample", "model=mlp", "trainer=cpu", "trainer.max_epochs=6", *NO_PICTURES]
     arguments = ["-m", *few, "seed=0,1,2", "name=s"]
@@ -230,7 +248,7 @@ def test_a_sweep_that_is_killed_with_all_its_processes_redoes_only_what_was_not_
     process.communicate()
     again = command(*arguments)
     assert again.code == 0
-    assert "seed=0: finished before" in again.out
+    assert "seed=0: already finished" in again.out
     assert [row["status"] for row in read_summary(sweep)] == ["finished"] * 3
     assert "resuming from" in (sweep / "seed=1" / "train.log").read_text()
     # An epoch whose checkpoint was not written yet is trained again.

@@ -1,4 +1,4 @@
-"""From overrides to the jobs of a sweep, and to the space of a search."""
+"""Overrides become the jobs of a sweep, or the search space of Optuna."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from hydra.core.override_parser.types import Override
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from pytorch_intro.errors import UserError
-from pytorch_intro.sweeps.plan import LONGEST_NAME, job_name, plan_grid
-from pytorch_intro.sweeps.search_space import search_space
+from pytorch_intro.sweeps.optuna.search_space import search_space
+from pytorch_intro.sweeps.plan import MAX_NAME_LENGTH, job_name, plan_grid
 
 
 def parsed(*overrides: str) -> list[Override]:
@@ -20,7 +20,7 @@ def names(overrides: Sequence[str], swept_before: Sequence[str] = ()) -> list[st
     return [job.name for job in plan_grid(parsed(*overrides), swept_before).jobs]
 
 
-def test_jobs_are_all_combinations_and_named_by_what_is_swept_alone() -> None:
+def test_jobs_are_all_combinations_and_named_after_swept_keys_only() -> None:
     plan = plan_grid(parsed("seed=range(2)", "data=sample", "optimizer.lr=0.1,0.20", "name=rates"))
     assert [job.name for job in plan.jobs] == [
         "optimizer.lr=0.1,seed=0", "optimizer.lr=0.1,seed=1", "optimizer.lr=0.2,seed=0", "optimizer.lr=0.2,seed=1",
@@ -33,21 +33,21 @@ def test_names_do_not_depend_on_the_order_of_the_command_line() -> None:
     assert sorted(names(["seed=0,1", "model=cnn,mlp"])) == sorted(names(["model=mlp,cnn", "seed=1,0"]))
 
 
-def test_one_value_more_is_one_job_more_also_if_it_is_given_alone() -> None:
+def test_one_more_value_adds_one_job_even_if_given_alone() -> None:
     assert names(["optimizer.lr=0.3", "data=sample"], ["optimizer.lr"]) == ["optimizer.lr=0.3"]
 
 
-def test_where_nothing_is_swept_the_job_is_named_by_all_that_is_given() -> None:
+def test_without_swept_keys_the_job_is_named_after_all_overrides() -> None:
     assert names(["seed=3", "name=one"]) == ["seed=3"]
     assert names(["name=one"]) == ["defaults"]
 
 
-def test_odd_and_long_values_give_a_folder_s_name_each() -> None:
-    """Different values never share one, and none is longer than file systems and people like."""
+def test_odd_and_long_values_give_unique_safe_folder_names() -> None:
+    """Different values never share a name, and none is too long."""
     values = ["[flip,crop]", "[flip, crop]", "[flip/crop]", "'a b'", "'a-b'", "é", "x" * 200, "x" * 201]
     made = [job_name([f"data/augment={value}"]) for value in values]
     assert len(set(made)) == len(values)
-    assert all(len(name) <= LONGEST_NAME and not set(name) & set("/\\ []'\"é") for name in made)
+    assert all(len(name) <= MAX_NAME_LENGTH and not set(name) & set("/\\ []'\"é") for name in made)
     assert job_name(["seed=1"]) == "seed=1"
 
 
@@ -56,11 +56,11 @@ def test_odd_and_long_values_give_a_folder_s_name_each() -> None:
     [
         ("seed=range(0)", "no values"),
         ("optimizer.lr=interval(0.1,1)", "hydra/sweeper=optuna"),
-        ("name=a,b", "in common"),
-        ("sweep.objective=val/loss,val/accuracy", "in common"),
+        ("name=a,b", "cannot be swept, .*; give one value"),
+        ("sweep.objective=val/loss,val/accuracy", "cannot be swept, .*; give one value"),
     ],
 )
-def test_what_is_no_grid_is_told_in_a_sentence(override: str, message: str) -> None:
+def test_an_invalid_grid_raises_a_user_error(override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         plan_grid(parsed(override))
 
@@ -78,13 +78,13 @@ def test_what_is_no_grid_is_told_in_a_sentence(override: str, message: str) -> N
         ("x=[flip],[flip,crop]", CategoricalDistribution(["[flip]", "[flip,crop]"])),
     ],
 )
-def test_hydra_s_syntax_becomes_optuna_s_distributions(override: str, distribution: object) -> None:
+def test_hydra_sweeps_convert_to_optuna_distributions(override: str, distribution: object) -> None:
     assert search_space(parsed(override, "y=3")) == {"x": distribution}
 
 
 @pytest.mark.parametrize(
     "override", ["x=3", "x=interval(2.0,1.0)", "x=tag(log,interval(0.0,1.0))", "x=range(5,1)", "x=interval(0.0,inf)"]
 )
-def test_what_is_no_space_is_told_in_a_sentence(override: str) -> None:
-    with pytest.raises(UserError, match=r"space"):
+def test_an_invalid_search_space_raises_a_user_error(override: str) -> None:
+    with pytest.raises(UserError, match=r"search space"):
         search_space(parsed(override))

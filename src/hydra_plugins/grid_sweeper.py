@@ -23,8 +23,7 @@ class GridSweeper(Sweeper):
         self.params = params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from pytorch_intro.extras import check_plugin
-        from pytorch_intro.sweeps.runner import check_alone
+        from pytorch_intro.sweeps.runner import check_alone, check_plugin
 
         check_alone()
         check_plugin(config.hydra.sweeper._target_)
@@ -36,8 +35,8 @@ class GridSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
+        from pytorch_intro.sweeps.folder import SweepFolder
         from pytorch_intro.sweeps.runner import Runner
-        from pytorch_intro.sweeps.sweep_folder import SweepFolder
 
         params = [f"{key}={value}" for key, value in self.params.items()]
         assert self.hydra_context is not None
@@ -47,6 +46,6 @@ class GridSweeper(Sweeper):
             self.run(Runner(folder, self.hydra_context, self.config, self.launcher), [*params, *arguments])
 
     def run(self, runner: "Runner", arguments: list[str]) -> None:
-        from pytorch_intro.sweeps.grid import sweep_grid
+        from pytorch_intro.sweeps.runner import run_grid
 
-        sweep_grid(runner, arguments)
+        run_grid(runner, arguments)

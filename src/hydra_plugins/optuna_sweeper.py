@@ -1,4 +1,4 @@
-"""hydra/sweeper=optuna: a search by Optuna."""
+"""hydra/sweeper=optuna: search with Optuna."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 class OptunaSweeper(GridSweeper):
-    """Hands over to pytorch_intro.sweeps.search.
+    """Run pytorch_intro.sweeps.optuna.search.
 
     Args:
-        params: The search space, {"optimizer.lr": "tag(log, interval(0.01, 0.1))"}; see search_space.py.
-        n_trials: Trials in all, those of earlier sessions included.
-        n_jobs: Trials at once, where the launcher runs jobs in parallel.
-        seed: Of Optuna's draws.
-        pruner: median or asha; None: every trial is trained to its end.
+        params: Search space, {"optimizer.lr": "tag(log, interval(0.01, 0.1))"}; see search_space.py.
+        n_trials: Total number of trials, including those of earlier commands.
+        n_jobs: Number of trials in parallel, if the launcher supports it.
+        seed: Seed of Optuna's sampler.
+        pruner: "median" or "asha"; None trains every trial to its end.
     """
 
     def __init__(
@@ -26,6 +26,6 @@ class OptunaSweeper(GridSweeper):
         self.settings: dict[str, Any] = {"n_trials": n_trials, "n_jobs": n_jobs, "seed": seed, "pruner": pruner}
 
     def run(self, runner: "Runner", arguments: list[str]) -> None:
-        from pytorch_intro.sweeps.search import search
+        from pytorch_intro.sweeps.optuna.search import search
 
         search(runner, arguments, **self.settings)

@@ -1,4 +1,4 @@
-"""What the launchers share that run jobs in other processes."""
+"""Base class of launchers that run jobs in other processes."""
 
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 
 class ParallelLauncher(Launcher):
-    """Keeps what Hydra hands over until there are jobs to launch."""
+    """Store the arguments of setup() until jobs are launched."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context = hydra_context

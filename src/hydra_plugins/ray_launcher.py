@@ -12,22 +12,23 @@ from hydra_plugins.parallel_launcher import ParallelLauncher
 with suppress(ImportError):
     import hydra_plugins.hydra_ray_launcher._config  # noqa: F401
 
-    # Hydra would take it for a schema of conf/hydra/launcher/ray.yaml, and warn of that.
+    # hydra-ray-launcher registers a config of the same name as conf/hydra/launcher/ray.yaml. Hydra would use it as a
+    # schema and print a warning.
     ConfigStore.instance().repo["hydra"]["launcher"].pop("ray.yaml", None)
 
 
 class RayLauncher(ParallelLauncher):
-    """Hydra's own, but that each job's end is its own affair: see pytorch_intro.sweeps.ray_jobs.
+    """Run jobs with Ray so that a lost job does not affect the others; see ray_jobs.py.
 
     Args:
-        ray: init, the arguments of ray.init; remote, those of ray.remote, for each job.
+        ray: `init`, the arguments of ray.init; `remote`, those of ray.remote for each job.
     """
 
     def __init__(self, ray: DictConfig) -> None:
         self.settings = ray
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from pytorch_intro.sweeps.ray_jobs import launch_on_ray
+        from pytorch_intro.sweeps.launchers.ray_jobs import launch_on_ray
 
         context, task = self.hydra_context, self.task_function
         return launch_on_ray(self.settings, context, task, self.config, job_overrides, initial_job_idx)

@@ -19,7 +19,7 @@ from pytorch_intro.command_line import order_flags, print_help, quote_paths
 from pytorch_intro.errors import explain, leave
 from pytorch_intro.exit_codes import TRACEBACK, end_by_signals, exit_codes_of_errors, exit_codes_of_stops
 from pytorch_intro.faults import told_once
-from pytorch_intro.finished_run import recorded_run
+from pytorch_intro.finished_run import resolve_run
 from pytorch_intro.flat_config import flatten
 from pytorch_intro.paths import CONFIG_DIR, PROJECT, new_run_dir, new_sweep_dir
 from pytorch_intro.processes import is_rank_zero
@@ -103,7 +103,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("project", lambda path: str(PROJECT / path), replace=True)
     OmegaConf.register_new_resolver("new_run_dir", new_run_dir, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("new_sweep_dir", new_sweep_dir, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("recorded_run", recorded_run, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("recorded_run", resolve_run, use_cache=True, replace=True)
 
 
 def known_keys(config_name: str) -> list[str]:

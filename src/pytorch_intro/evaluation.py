@@ -24,7 +24,7 @@ Evaluation = dict[str, Any]
 
 
 def force_single_device(trainer: DictConfig, given: Sequence[str]) -> None:
-    """Make the trainer test on the first of its devices: several would count some images twice.
+    """Let one device test, the first of those that trained: several would count some images twice.
 
     Args:
         trainer: Trainer settings of the run, modified in place.

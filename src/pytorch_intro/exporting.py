@@ -1,8 +1,8 @@
-"""A trained network in files that need nothing of this project, and whether they agree with it."""
+"""Export a trained network to files that do not need this project, and compare them with PyTorch."""
 
+import itertools
 import json
 import logging
-import os
 import statistics
 import time
 import warnings
@@ -17,50 +17,32 @@ from torch import Tensor
 from pytorch_intro.errors import UserError
 from pytorch_intro.finished_run import FinishedRun
 from pytorch_intro.loading import Predictor
-from pytorch_intro.run_folder import remove
 
 log = logging.getLogger(__name__)
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 ONNX, PT2, LABELS = "model.onnx", "model.pt2", "labels.json"
-OPSET = 23  # the newest that ONNX Runtime takes from 1.23 onwards
-TOLERANCE = 1e-4  # of probabilities
-BATCHES = (1, 7, 256)  # sizes that are compared in turn
-ROUNDS = 5  # of measuring speed
+OPSET = 23  # newest opset that ONNX Runtime 1.23 supports
+TOLERANCE = 1e-4  # largest difference between probabilities
+BATCH_SIZES = (1, 7, 256)  # sizes that are compared in turn
+ROUNDS = 5  # repetitions of the speed measurement
 
 Function = Callable[[Tensor], Tensor]
 
 
-@contextmanager
-def write_together(folder: Path) -> Iterator[Path]:
-    """A folder beside this one that takes its place at the end, or is removed if anything fails."""
-    temporary, earlier = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("tmp", "earlier"))
-    remove(temporary)
-    temporary.mkdir()
-    try:
-        yield temporary
-        remove(earlier)
-        if folder.exists():
-            folder.rename(earlier)
-        temporary.rename(folder)
-        remove(earlier)
-    finally:
-        remove(temporary)
-
-
-def save(predictor: Predictor, folder: Path) -> None:
-    """Write model.pt2 and model.onnx.
+def export_model(predictor: Predictor, folder: Path) -> None:
+    """Export the network to model.pt2 and model.onnx.
 
     Raises:
-        UserError: if the network cannot be exported.
+        UserError: If the network cannot be exported.
     """
     decoder = predictor.decoder
-    images = torch.zeros(2, decoder.channels, *decoder.size, dtype=torch.uint8)  # of one, it would make a constant
+    images = torch.zeros(2, decoder.channels, *decoder.size, dtype=torch.uint8)  # with N=1, N would become a constant
     shapes = {"images": {0: torch.export.Dim("N", min=1)}}
     network = type(predictor.network.network).__name__
     try:
-        with warnings.catch_warnings(), quiet():
-            warnings.simplefilter("ignore")  # of torch about its own parts
+        with warnings.catch_warnings(), silence_logging():
+            warnings.simplefilter("ignore")  # torch warns about its own internals
             program = torch.export.export(predictor, (images,), dynamic_shapes=shapes)
             torch.export.save(program, folder / PT2)
             onnx = torch.onnx.export(
@@ -75,17 +57,17 @@ def save(predictor: Predictor, folder: Path) -> None:
             onnx.save(folder / ONNX)
     except (RuntimeError, torch.onnx.errors.OnnxExporterError, torch._dynamo.exc.TorchDynamoException) as error:
         cause: BaseException = error
-        while cause.__cause__:  # the exporter's own message tells of its steps
+        while cause.__cause__:  # the exporter's own message only describes its steps
             cause = cause.__cause__
         reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
         raise UserError(
-            f"model: {network} cannot be exported ({reason}); choose a network without branches, or a newer torch"
+            f"model: {network} cannot be exported ({reason}); use a network without branches, or a newer torch"
         ) from error
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without what torch's exporter logs of its steps."""
+def silence_logging() -> Iterator[None]:
+    """Silence the log messages of torch's exporter."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -94,39 +76,41 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def compare(predictor: Predictor, images: Tensor, kind: str, folder: Path) -> None:
-    """Compare what was written with PyTorch, on images in batches of several sizes, and tell how fast they are.
+def compare_with_pytorch(predictor: Predictor, images: Tensor, kind: str, folder: Path) -> None:
+    """Compare the exported models with PyTorch in batches of several sizes, and print their speed.
 
     Args:
-        images: (N, C, H, W) uint8.
-        kind: What they are called.
+        predictor: Network that was exported.
+        images: Images to compare on, uint8 (N, C, H, W).
+        kind: Name of these images, for messages.
+        folder: Folder of the exported models.
 
     Raises:
-        UserError: if a probability differs by more than 1e-4, or a label.
+        UserError: If a probability differs by more than 1e-4, or a label differs.
     """
     functions: dict[str, Function] = {
         "PyTorch": predictor,
-        ONNX: onnx_function(folder / ONNX),
+        ONNX: load_onnx(folder / ONNX),
         PT2: torch.export.load(folder / PT2).module(),
     }
-    made = {name: in_batches(function, images) for name, function in functions.items()}
-    expected = made.pop("PyTorch")
-    for name, probabilities in made.items():
+    outputs = {name: run_in_batches(function, images) for name, function in functions.items()}
+    expected = outputs.pop("PyTorch")
+    for name, probabilities in outputs.items():
         difference = (probabilities - expected).abs().max().item()
         labels = (probabilities.argmax(dim=1) != expected.argmax(dim=1)).sum().item()
         if not difference <= TOLERANCE or labels:
             raise UserError(
-                f"{name}: it disagrees with PyTorch on {len(images):,} {kind}: probabilities by up to "
-                f"{difference:.1e}, {labels} labels; nothing was written"
+                f"{name}: disagrees with PyTorch on {len(images):,} {kind} (probabilities by up to {difference:.1e}, "
+                f"{labels} labels), nothing was written; use another model, or a newer torch"
             )
-        what = f"{len(images):,} {kind}: probabilities to {difference:.1e}, all labels"
-        print(f"{name:<11} agrees with PyTorch on {what}")
-    speeds = images_per_second(functions, images[: max(BATCHES)])
+        agreement = f"probabilities to {difference:.1e}, all labels"
+        print(f"{name:<11} agrees with PyTorch on {len(images):,} {kind} ({agreement})")
+    speeds = measure_images_per_second(functions, images[: max(BATCH_SIZES)])
     print("images/s on the CPU: " + ", ".join(f"{name} {speed:,.0f}" for name, speed in speeds.items()))
 
 
-def onnx_function(file: Path) -> Function:
-    """What ONNX Runtime makes of a file."""
+def load_onnx(file: Path) -> Function:
+    """Load a model in ONNX Runtime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -136,31 +120,27 @@ def onnx_function(file: Path) -> Function:
 
 
 @torch.inference_mode()
-def in_batches(function: Function, images: Tensor) -> Tensor:
-    """The function's results on all images, (N, num_classes), by batches of 1, 7, 256, 256, …"""
-    sizes = list(BATCHES)
-    results = []
-    while len(images):
-        size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
-        results.append(function(images[:size]))
-        images = images[size:]
-    return torch.cat(results)
+def run_in_batches(function: Function, images: Tensor) -> Tensor:
+    """Return the function's outputs for all images, (N, num_classes), from batches of 1, 7, 256, 256, …"""
+    *first_sizes, size = BATCH_SIZES
+    *batches, rest = images.tensor_split(list(itertools.accumulate(first_sizes)))
+    return torch.cat([function(batch) for batch in (*batches, *rest.split(size)) if len(batch)])
 
 
 @torch.inference_mode()
-def images_per_second(functions: dict[str, Function], images: Tensor) -> dict[str, float]:
-    """How many images each gets through in a second, the median of some rounds in turn."""
+def measure_images_per_second(functions: dict[str, Function], images: Tensor) -> dict[str, float]:
+    """Return the throughput of each function: the median of rounds that alternate between the functions."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(ROUNDS):
         for name, function in functions.items():
             start = time.perf_counter()
             function(images)
             seconds[name].append(time.perf_counter() - start)
-    return {name: len(images) / statistics.median(measured) for name, measured in seconds.items()}
+    return {name: len(images) / statistics.median(times) for name, times in seconds.items()}
 
 
-def describe(run: FinishedRun, folder: Path) -> None:
-    """Write labels.json: the classes' names, what goes in and comes out, and the run's result."""
+def save_labels(run: FinishedRun, folder: Path) -> None:
+    """Save labels.json: class names, input and output of the models, and the run's result."""
     inputs = run.inputs
     channels, height, width = inputs["image_shape"]
     content: dict[str, Any] = {

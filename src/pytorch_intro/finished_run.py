@@ -1,5 +1,6 @@
-"""A finished run, found by its folder alone: its config, its result, and the weights that were tested."""
+"""A finished run, loaded from its folder alone: config, result and the weights that were tested."""
 
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from pytorch_intro.errors import UserError
+from pytorch_intro.errors import UserError, one_line
 from pytorch_intro.paths import is_searched_for_runs
 from pytorch_intro.recorded_config import trusted_config
 from pytorch_intro.run_folder import BEST, Result, RunFolder
@@ -17,38 +18,45 @@ if TYPE_CHECKING:
     from pytorch_intro.classifier import Classifier
 
 LATEST = "latest"
+SWEEP_FILE = "sweep.json"
 
 
-def recorded_run(run: str | None, outputs: str) -> str:
-    """The folder of a finished run: this one, one of this name, the newest, or the best of a sweep.
+def resolve_run(run: str | None, outputs: str) -> str:
+    """Return the absolute path of the finished run that `run` refers to.
 
     Args:
-        run: A folder; or a name in outputs; or latest; or the folder of a sweep, of which the best is taken.
+        run: Folder of a run, name in `outputs`, "latest", or folder of a sweep (its best run).
+        outputs: Folder that contains all runs.
 
     Raises:
-        UserError: if there is none, or none that is finished.
+        UserError: If no such run exists, or if it is not finished.
     """
     run = "" if run is None else str(run)
     if not run:
-        raise UserError("run: give the folder of a finished run, as in run=outputs/first, or run=latest")
+        raise UserError("run: no run given; use the folder of a finished run, as in run=outputs/first, or run=latest")
     if run == LATEST:
-        return str(newest(Path(outputs)).resolve())
-    there = [path for path in (Path(run), Path(outputs, run)) if path.is_dir()]
-    if not there:
-        raise UserError(f"run={run}: there is no such folder; run=latest takes the newest finished run in {outputs}")
-    one = next((path for path in there if (path / "config.yaml").exists()), None)
-    return str((checked_finished(one) if one else best_of_sweep(there[0])).resolve())
+        return str(latest_run(Path(outputs)).resolve())
+    folders = [path for path in (Path(run), Path(outputs, run)) if path.is_dir()]
+    for folder in folders:
+        if (folder / "config.yaml").exists():
+            return str(require_finished(folder).resolve())
+    for folder in folders:
+        if (folder / SWEEP_FILE).exists():
+            return str(require_finished(best_of_sweep(folder)).resolve())
+    if folders:
+        raise UserError(f"run={run}: no finished run and no sweep in {folders[0]}; use another folder, or run=latest")
+    raise UserError(f"run={run}: folder not found; run=latest uses the newest finished run in {outputs}")
 
 
-def checked_finished(folder: Path) -> Path:
-    """The folder, if the run in it is finished."""
+def require_finished(folder: Path) -> Path:
+    """Return the folder, or raise a UserError if its run is not finished."""
     if not (folder / "result.json").exists():
-        raise UserError(f"{folder}: the run is not finished; carry it on by python src/train.py resume={folder}")
+        raise UserError(f"{folder}: the run is not finished; resume it with python src/train.py resume={folder}")
     return folder
 
 
-def newest(outputs: Path) -> Path:
-    """The run that was finished last and has weights, those of sweeps included."""
+def latest_run(outputs: Path) -> Path:
+    """Return the folder of the run that finished last and has weights; jobs of sweeps count too."""
     folders = [file.parent for file in sorted(outputs.rglob("result.json"))]
     finished = [
         folder
@@ -56,40 +64,37 @@ def newest(outputs: Path) -> Path:
         if is_searched_for_runs(folder.relative_to(outputs)) and (folder / "checkpoints" / BEST).exists()
     ]
     if not finished:
-        raise UserError(f"run=latest: there is no finished run in {outputs}; python src/train.py makes one")
+        raise UserError(f"run=latest: no finished run in {outputs}; train one with python src/train.py")
     return max(finished, key=lambda folder: (folder / "result.json").stat().st_mtime)
 
 
 def best_of_sweep(folder: Path) -> Path:
-    """The run that is best by the sweep's objective, the first of equals."""
-    from pytorch_intro.sweeps.objective import is_maximized
-    from pytorch_intro.sweeps.sweep_folder import SweepFolder
-
-    record = SweepFolder(folder).record()
-    objective = record.objective if record else "val/accuracy"
-    finished = [file.parent for file in sorted(folder.glob("*/result.json"))]
-    if not finished:
-        raise UserError(f"run={folder}: it holds no finished run, and is none; choose another folder, or run=latest")
-    scores = {path: RunFolder(path).result()[objective] for path in finished}
-    if None in scores.values():
-        raise UserError(f"run={folder}: its runs have no validation to choose the best by; give the folder of one")
-    return (max if is_maximized(objective) else min)(finished, key=lambda path: scores[path])
+    """Return the folder of a sweep's best job, which the sweep records in sweep.json."""
+    file = folder / SWEEP_FILE
+    try:
+        record = json.loads(file.read_text())
+        best, objective = record.get("best"), record["objective"]
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{file}: cannot be read ({one_line(error)}); use run=DIR of one of its jobs") from error
+    if not isinstance(best, str):
+        raise UserError(f"run={folder}: no job of this sweep has finished with {objective}; use run=DIR of one of them")
+    return folder / best
 
 
 class FinishedRun:
-    """What a run's folder tells when it is finished, wherever it lies now.
+    """The folder of a finished run, which may have been moved.
 
     Args:
-        path: The folder.
-        allow: Packages of one's own that its config may name, besides the known ones and what lies in src/.
-        parts: Of its config, what is to be used; the others may name what is not there any more.
+        path: Folder of the run.
+        allow: Additional packages that the run's config may name as targets.
+        parts: Config groups to use. The others are dropped, since they may name code that no longer exists.
 
     Attributes:
-        config: As it was trained with.
-        result: What result.json holds.
+        config: Config that the run was trained with.
+        result: Content of result.json.
 
     Raises:
-        UserError: if the folder holds no finished run, or its config names what it may not.
+        UserError: If the folder contains no finished run, or its config names a target that is not allowed.
     """
 
     def __init__(
@@ -101,41 +106,41 @@ class FinishedRun:
         folder = RunFolder(path)
         self.path = folder.path
         self.config = trusted_config(self.path, {"outputs": str(self.path.parent)}, allow, parts)
-        checked_finished(self.path)
+        require_finished(self.path)
         self.result: Result = folder.result()
 
     @cached_property
     def checkpoint(self) -> dict[str, Any]:
-        """What checkpoints/best.ckpt holds.
+        """Content of checkpoints/best.ckpt.
 
         Raises:
-            UserError: if it is missing, damaged, or from a version that did not record what images the network takes.
+            UserError: If it is missing, corrupt, or too old to describe the network's input.
         """
         from pytorch_intro.resumption import read_checkpoint
 
         path = self.path / "checkpoints" / BEST
         if not path.exists():
-            raise UserError(f"{path}: there is no such file, so the run has no weights to use; train with checkpoints")
+            raise UserError(f"{path}: file not found, so the run has no weights; train with checkpoints")
         checkpoint = read_checkpoint(path)
         if checkpoint is None:
-            raise UserError(f"{path}: it is damaged; copy it anew, or train again")
+            raise UserError(f"{path}: corrupt checkpoint; copy it again, or retrain")
         if "datamodule_hyper_parameters" not in checkpoint:
-            raise UserError(f"{path}: it does not tell what images the network takes; train again")
+            raise UserError(f"{path}: does not describe the network's input images; retrain")
         return checkpoint
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What images the network takes; see DataModule.input_spec."""
+        """Shape, normalization and classes of the network's input images; see DataModule.input_spec."""
         return self.checkpoint["datamodule_hyper_parameters"]
 
     def classifier(self, compiled: bool = False) -> "Classifier":
-        """The classifier with the weights that were tested, on the host, in eval mode; it cannot be trained.
+        """Build the classifier with the tested weights, on the CPU, in eval mode and without an optimizer.
 
         Args:
-            compiled: Whether to compile its network if it was compiled for the training.
+            compiled: Whether to compile the network if it was compiled for training.
 
         Raises:
-            UserError: if the code makes another network of this config by now.
+            UserError: If the weights do not fit the network that the current code builds from the config.
         """
         from pytorch_intro.check import check_nodes
         from pytorch_intro.instantiate import instantiate
@@ -144,7 +149,7 @@ class FinishedRun:
             check_nodes(self.config[part], part, {})
         checkpoint, inputs, config = self.checkpoint, self.inputs, self.config
         shape = {"image_shape": tuple(inputs["image_shape"]), "num_classes": len(inputs["classes"])}
-        made = {
+        arguments = {
             "network": instantiate(config.model, "model", **shape),
             "num_classes": shape["num_classes"],
             "optimizer": None,
@@ -152,42 +157,41 @@ class FinishedRun:
             "tta_flip": checkpoint["hyper_parameters"]["tta_flip"],
         }
         if not compiled:
-            made["compile"] = False
-        classifier: Classifier = instantiate(config.classifier, "classifier", **made)
+            arguments["compile"] = False
+        classifier: Classifier = instantiate(config.classifier, "classifier", **arguments)
         try:
             classifier.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:
             commit = self.result.get("git_commit") or "unknown"
-            first = " ".join(str(error).split())
+            reason = " ".join(str(error).split())
             raise UserError(
-                f"{self.path}: its weights do not fit the network that the code makes of its config by now ({first}); "
-                f"use the code of that time, commit {commit}, or train again"
+                f"{self.path}: checkpoint does not match the model built from its config ({reason}); check out commit "
+                f"{commit}, or retrain"
             ) from error
         return classifier.eval()
 
 
-def with_settings_given(recorded: DictConfig, config: DictConfig, parts: Sequence[str]) -> list[str]:
-    """Take over what the command line says of these parts of a config: a choice as a whole, or single values.
+def apply_overrides(recorded: DictConfig, config: DictConfig, parts: Sequence[str]) -> list[str]:
+    """Apply the command line's overrides of these config groups to a recorded config.
 
     Args:
-        recorded: A run's config, which is changed.
-        config: As composed for this command.
-        parts: As data and trainer.
+        recorded: Config of the run, changed in place.
+        config: Config composed for this command.
+        parts: Groups whose choices and single settings are applied, such as data and trainer.
 
     Returns:
-        The keys that were given.
+        All keys that the command line sets.
 
     Raises:
-        UserError: if one is to be deleted.
+        UserError: If an override deletes a key.
     """
     keys = [text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task]
-    chosen = [key for key in keys if key in parts]
-    for key in chosen:
+    choices = [key for key in keys if key in parts]
+    for key in choices:
         recorded[key] = config[key]
     for key in keys:
-        if key.startswith("~") and (part := key[1:].partition(".")[0]) in parts and part not in chosen:
-            raise UserError(f"{key}: what the run recorded cannot be taken out; set it to null")
-    for key in keys:
+        if key.startswith("~") and (part := key[1:].partition(".")[0]) in parts and part not in choices:
+            raise UserError(f"{key}: recorded settings cannot be deleted; set it to null")
         if "." in key and key.partition(".")[0] in parts:
             OmegaConf.update(recorded, key, OmegaConf.select(config, key), merge=False, force_add=True)
     return keys

@@ -1,4 +1,4 @@
-"""A trained network for use in one's own code: load_run."""
+"""Load a trained network for use in other code: load_run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +15,14 @@ from pytorch_intro.normalize import Normalize
 
 
 class Transforms:
-    """From one image of any kind to what the network takes.
+    """Convert an image to the network's input.
 
     Args:
-        inputs: What a checkpoint tells of the images; see DataModule.inputs.
+        inputs: Description of the input images in a checkpoint; see DataModule.inputs.
 
     Attributes:
-        decoder: To uint8 (C, H, W).
-        normalize: Whole batches of those, (N, C, H, W), to float32.
+        decoder: Converts an image to uint8 (C, H, W).
+        normalize: Converts a batch uint8 (N, C, H, W) to normalized float32 (N, C, H, W).
     """
 
     def __init__(self, inputs: dict[str, Any]) -> None:
@@ -31,24 +31,30 @@ class Transforms:
         self.normalize = Normalize(inputs["mean"], inputs["std"])
 
     def __call__(self, image: Any) -> Tensor:
-        """A PIL image, an array (H, W) or (H, W, C), or a tensor (C, H, W), to (C, H, W) float32, normalised.
+        """Decode, resize and normalize one image.
+
+        Args:
+            image: PIL image, array (H, W) or (H, W, C), or tensor (C, H, W).
+
+        Returns:
+            Normalized image, float32 (C, H, W), on the CPU.
 
         Raises:
-            ValueError, OSError: as Decoder.
+            ValueError, OSError: If the image cannot be decoded; see Decoder.
         """
         if isinstance(image, Image.Image):
-            image = image.copy()  # decoding may change one that is still to be read
+            image = image.copy()  # decoding may modify an image that is not loaded yet
         return self.normalize(torch.from_numpy(self.decoder(image))[None])[0]
 
 
 class LoadedRun(NamedTuple):
-    """What a run has learnt.
+    """A trained network with everything that is needed to use it.
 
     Attributes:
-        network: Normalised images (N, C, H, W) float32 to logits (N, num_classes), in eval mode; where the run was
-            tested on several views of each image, the mean over those.
-        classes: The classes' names, in the logits' order.
-        transforms: Of one image, for the network.
+        network: Module in eval mode that maps normalized images, float32 (N, C, H, W), to logits (N, num_classes). If
+            the run was tested with test-time augmentation, the logits are the mean over the views.
+        classes: Class names, in the order of the logits.
+        transforms: Converts one image to the network's input, float32 (C, H, W).
     """
 
     network: Classifier
@@ -57,35 +63,49 @@ class LoadedRun(NamedTuple):
 
 
 def load_run(path: str | Path, allow: Sequence[str] = ()) -> LoadedRun:
-    """The best weights of a finished run, from its folder alone, on the host.
+    """Load the best weights of a finished run from its folder, onto the CPU.
+
+    The checkpoint is loaded with weights_only=True, and the config may only name targets of torch, Lightning, this
+    project and src/, so that loading a run from elsewhere executes no foreign code.
+
+    Example:
+        network, classes, transforms = load_run("outputs/first")
+        with torch.inference_mode():
+            logits = network(transforms(Image.open("shoe.png"))[None])  # (1, num_classes)
+        print(classes[logits.argmax()])
 
     Args:
-        path: The folder.
-        allow: Packages of your own that its config may name, besides torch's, Lightning's, this project's and what lies
-            in src/; nothing that it names beyond is imported, and the weights are loaded with weights_only=True.
+        path: Folder of the run.
+        allow: Additional packages that the run's config may name as targets.
+
+    Returns:
+        The network in eval mode, the class names, and the transforms of one image; see LoadedRun.
 
     Raises:
-        UserError: if there is no finished run, or it does not fit the code.
+        UserError: If the folder contains no finished run, or its weights do not fit the current code.
     """
     from pytorch_intro.entrypoint import register_resolvers
 
     register_resolvers()
-    return loaded(FinishedRun(path, allow))
+    return load_from(FinishedRun(path, allow))
 
 
-def loaded(run: FinishedRun) -> LoadedRun:
-    """The same of a run whose folder has been looked at."""
+def load_from(run: FinishedRun) -> LoadedRun:
+    """Load the best weights of a run whose folder has been opened."""
     return LoadedRun(run.classifier(), run.inputs["classes"], Transforms(run.inputs))
 
 
 class Predictor(nn.Module):
-    """A loaded run as one module: bytes in, probabilities out. This is what is exported.
+    """A trained network with its preprocessing and softmax in one module, which src/export.py exports.
 
     Args:
-        run: Of load_run.
+        run: Run returned by load_run.
 
     Attributes:
-        decoder: From one image of any kind to bytes (C, H, W).
+        decoder: Converts an image of any kind to uint8 (C, H, W).
+
+    Shape:
+        Input uint8 (N, C, H, W), values 0 to 255. Output float32 (N, num_classes), each row sums to 1.
     """
 
     def __init__(self, run: LoadedRun) -> None:
@@ -96,5 +116,5 @@ class Predictor(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) uint8 to (N, num_classes) float32."""
+        """Map images, uint8 (N, C, H, W), to probabilities, float32 (N, num_classes)."""
         return self.network(self.normalize(images)).float().softmax(dim=1)

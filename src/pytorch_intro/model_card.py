@@ -11,9 +11,9 @@ from lightning.pytorch.callbacks import Callback
 
 from pytorch_intro.atomic import write_atomically
 from pytorch_intro.class_metrics import datamodule_of, find_class_metrics, most_frequent_error, per_class_scores
-from pytorch_intro.markdown import in_cell, markdown_table
 from pytorch_intro.recorded_config import load_config
 from pytorch_intro.run_folder import REPORT, Result, RunFolder
+from pytorch_intro.tables import escape_cell, markdown_table
 
 USAGE = """\
 ## Use it
@@ -66,7 +66,7 @@ def model_card(run: RunFolder, trainer: Trainer, result: Result) -> str:
 # {result["name"]}
 
 A {network} of {result["parameters"]:,} parameters that classifies {kind} images of {height} x {width} pixels as:
-{in_cell(", ".join(datamodule.classes))}.
+{escape_cell(", ".join(datamodule.classes))}.
 
 {table}
 

@@ -1,5 +1,6 @@
-"""Pictures of one's own through a trained network, a batch at a time."""
+"""Classify image files with a trained network, in batches."""
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,14 +23,14 @@ from pytorch_intro.memory import disable_malloc_trim
 
 Invert = bool | Literal["auto"]
 
-DARK, LIGHT = 0.2, 0.8  # borders of training images, from 0 to 1, between which they say nothing
+DARK, LIGHT = 0.2, 0.8  # border brightness from 0 to 1; training images in between give no reason to invert
 
 
 def check_settings(config: DictConfig) -> None:
-    """Compare the settings of src/predict.py with what they may be.
+    """Validate the settings of src/predict.py.
 
     Raises:
-        UserError: for the first that is wrong.
+        UserError: If a value is invalid.
     """
     hints = {
         "images": str | None,
@@ -46,13 +47,13 @@ def check_settings(config: DictConfig) -> None:
 
 @dataclass
 class Prediction:
-    """What the network makes of one picture.
+    """Prediction for one file.
 
     Attributes:
-        path: The file.
-        probabilities: Of all classes, (num_classes,) float32; None if the file could not be read.
-        inverted: Whether the network was shown its negative.
-        error: Why it could not be read, or "".
+        path: Path of the file.
+        probabilities: Probability of each class, float32 (num_classes,); None if the file could not be read.
+        inverted: Whether the image was inverted.
+        error: Reason why the file could not be read, or "".
     """
 
     path: str
@@ -62,17 +63,17 @@ class Prediction:
 
 
 @dataclass
-class Look:
-    """What the network is shown of a picture: decoded as in training, as a negative if that is what it has learnt on.
+class Preprocessor:
+    """Decode an image as in training, and invert it if the training images were dark on light or the reverse.
 
     Args:
-        decoder: Of the run.
-        invert: Whether to show negatives; auto: where gray training images had dark borders and the picture has a light
-            one, or the reverse; never where borders are added to pictures.
-        trained_border: How bright the training images' borders were, from 0 to 1.
+        decoder: Decoder of the run.
+        invert: Whether to invert images. "auto" inverts an image if its border is light and the borders of the gray
+            training images were dark, or the reverse; never if the decoder pads images.
+        trained_border: Brightness of the training images' borders, from 0 to 1.
 
     Raises:
-        UserError: if the network takes images that are no pictures.
+        UserError: If the network's input has neither one nor three channels.
     """
 
     decoder: Decoder
@@ -81,17 +82,17 @@ class Look:
 
     def __post_init__(self) -> None:
         if self.decoder.channels not in (1, 3):
-            raise UserError(f"run: its network takes images of {self.decoder.channels} channels, which no picture has")
+            raise UserError(f"run: the network expects {self.decoder.channels} channels; use a gray or RGB one")
 
     def __call__(self, image: Image.Image) -> tuple[np.ndarray, bool]:
-        """A picture to (C, H, W) uint8, and whether that is its negative."""
+        """Return the pixels, uint8 (C, H, W), and whether they were inverted."""
         picture = self.decoder.load_oriented(image)
         pixels = pil_to_chw(self.decoder.resized(picture))
-        if not self.is_inverted(pixels):
+        if not self.should_invert(pixels):
             return pixels, False
         return pil_to_chw(self.decoder.resized(ImageOps.invert(picture))), True
 
-    def is_inverted(self, pixels: np.ndarray) -> bool:
+    def should_invert(self, pixels: np.ndarray) -> bool:
         if isinstance(self.invert, bool):
             return self.invert
         if self.decoder.channels != 1 or self.decoder.resize == "pad" or DARK < self.trained_border < LIGHT:
@@ -99,47 +100,44 @@ class Look:
         return (self.trained_border >= LIGHT) != (border_brightness(pixels) > 0.5)
 
 
-def predictions(
-    predictor: Predictor, paths: list[str], look: Look, batch_size: int, num_workers: int | None
+def predict_files(
+    predictor: Predictor, paths: list[str], preprocessor: Preprocessor, batch_size: int, num_workers: int | None
 ) -> Iterator[list[Prediction]]:
-    """What the network makes of these files, in their order, up to batch_size at a time; with a bar on a terminal.
+    """Yield the predictions for these files, in order and in batches, with a progress bar on a terminal.
 
     Args:
-        num_workers: Processes that decode; None: one a core.
+        predictor: Trained network, on the device to use.
+        paths: Image files.
+        preprocessor: Converts an image to the network's input.
+        batch_size: Maximum number of images per batch.
+        num_workers: Number of processes that decode; None uses one per core.
     """
     if next(predictor.parameters()).device.type == "cpu":
         disable_malloc_trim()
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # twice as large is refused by Pillow
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow raises at twice that size
     workers = ALL_CORES if num_workers is None else num_workers
-    rows = iter(paths)
-    for results in batched(
-        parallel_map(UnlabeledImages(paths), look, range(len(paths)), workers, "predicting"), batch_size
-    ):
-        shown = [result.value for result in results if not result.error]
-        probabilities = iter(probabilities_of(predictor, [pixels for pixels, _ in shown]))
+    remaining = iter(paths)
+    decoded = parallel_map(UnlabeledImages(paths), preprocessor, range(len(paths)), workers, "predicting")
+    for results in rebatch(decoded, batch_size):
+        probabilities = iter(predict(predictor, [result.value[0] for result in results if not result.error]))
         yield [
             Prediction(path, None, error=result.error)
             if result.error
             else Prediction(path, next(probabilities), inverted=result.value[1])
-            for result, path in zip(results, rows, strict=False)
+            for result, path in zip(results, remaining, strict=False)
         ]
 
 
-def batched(chunks: Iterator[list], size: int) -> Iterator[list]:
-    """The same elements in lists of this size; the last may be shorter."""
-    left: list = []
-    for chunk in chunks:
-        left += chunk
-        while len(left) >= size:
-            yield left[:size]
-            left = left[size:]
-    if left:
-        yield left
+def rebatch(chunks: Iterator[list], size: int) -> Iterator[list]:
+    """Yield the elements of all chunks in lists of `size`; the last may be shorter."""
+    elements = itertools.chain.from_iterable(chunks)
+    while batch := list(itertools.islice(elements, size)):
+        yield batch
 
 
 @torch.inference_mode()
-def probabilities_of(predictor: Predictor, images: list[np.ndarray]) -> torch.Tensor:
-    """Images (C, H, W) uint8 to (N, num_classes) float32, on the host."""
+def predict(predictor: Predictor, images: list[np.ndarray]) -> torch.Tensor:
+    """Return the probabilities of N images, each uint8 (C, H, W): float32 (N, num_classes), on the CPU."""
     if not images:
         return torch.empty(0)
     device = next(predictor.parameters()).device

@@ -1,4 +1,4 @@
-"""The images that a finished run is scored on: its own test images, or others of the same classes."""
+"""Test data for a finished run: its original test images, or external images of the same classes."""
 
 import logging
 from typing import Any
@@ -16,80 +16,84 @@ from pytorch_intro.instantiate import instantiate
 log = logging.getLogger(__name__)
 
 
-def recorded_data(run: FinishedRun) -> DataModule:
-    """The data that the run was trained with, divided as it was then, normalised with its constants.
+def original_test_data(run: FinishedRun) -> DataModule:
+    """Return the run's data with its original split and normalization, set up for testing.
 
     Raises:
-        UserError: if it cannot be had, or is not what it was.
+        UserError: If the data is missing, has changed since, or has no test images.
     """
     inputs = run.inputs
-    datamodule = built(run, mean=inputs["mean"], std=inputs["std"])
+    datamodule = build_datamodule(run, mean=inputs["mean"], std=inputs["std"])
     datamodule.setup("fit")
     datamodule.setup("test")
     now = datamodule.input_spec()
-    for name, what in (("image_shape", "shape"), ("classes", "classes"), ("trained_on", "training images")):
+    for name, what in (("image_shape", "image shape"), ("classes", "classes"), ("trained_on", "training images")):
         if now[name] != inputs[name]:
             raise UserError(
-                f"data: the {what} are not those that {run.path} was trained with ({now[name]}, {inputs[name]}), so "
-                "that its test images may not be either; give the data of that time by data.root=DIR, or score other "
-                "images by data=…"
+                f"data: the {what} differ from those that {run.path} was trained with ({inputs[name]} → {now[name]}), "
+                "so its test images may differ too; restore the data with data.root=DIR, or evaluate on other images "
+                "with data=…"
             )
     if datamodule.test_set is None:
-        raise UserError("data: the run kept no test images (data.test_fraction=0); choose others by data=…")
+        raise UserError("data: the run has no test images (data.test_fraction=0); choose other images with data=…")
     return datamodule
 
 
-def other_data(run: FinishedRun) -> DataModule:
-    """Other images of the run's classes, made such as the network takes; all of them if they have no test of their own.
+def external_test_data(run: FinishedRun) -> DataModule:
+    """Return other images of the run's classes, converted to the network's input, set up for testing.
+
+    The test split is used, or all images if there is none.
 
     Raises:
-        UserError: if they cannot be had, or are of other classes.
+        UserError: If the images are missing or belong to other classes.
     """
     inputs = run.inputs
     channels, *size = inputs["image_shape"]
-    datamodule = built(run, **{name: inputs[name] for name in ("mean", "std", "resize")}, image_size=size)
+    datamodule = build_datamodule(run, **{name: inputs[name] for name in ("mean", "std", "resize")}, image_size=size)
     source = datamodule.source
     source.reader.channels = channels
     part = source.split("test") if source.has_split("test") else source.split("train")
     if part is None:
-        raise UserError(f"data: {source.name} has no images to score")
+        raise UserError(f"data: {source.name} has no images; choose other data")
     images, known = part.dataset, inputs["classes"]
     if others := [name for name in images.classes if name not in known]:
         raise UserError(
-            f"data: {source.name} has images of {', '.join(others)}, and {run.path} tells {', '.join(known)} apart; "
-            "give images in folders of these names, or map the names by data.target_transform"
+            f"data: {source.name} has images of {', '.join(others)}, but the classes of {run.path} are "
+            f"{', '.join(known)}; use these names, or map them with data.target_transform"
         )
     images.targets = torch.tensor([known.index(name) for name in images.classes])[images.targets]
     images.classes = known
-    which = "of its test" if source.has_split("test") else "for it has no test of its own"
-    log.info("data: %s, %s images, %s", source.name, f"{len(part):,}", which)
+    which = "test split" if source.has_split("test") else "all of them, since it has no test split"
+    log.info("data: %s, %s images (%s)", source.name, f"{len(part):,}", which)
     datamodule.set_test_set(part)
     return datamodule
 
 
-def built(run: FinishedRun, **inputs: Any) -> DataModule:
-    """The run's data, with those values that the network was trained on in the place of its settings."""
+def build_datamodule(run: FinishedRun, **inputs: Any) -> DataModule:
+    """Build the run's DataModule, with these values of the training instead of its settings."""
     check_nodes(run.config.data, "data", {})
     datamodule: DataModule = instantiate(run.config.data, "data", **inputs)
     return datamodule
 
 
-def images_to_compare(run: FinishedRun, count: int, is_other: bool) -> tuple[Tensor, str]:
-    """Up to so many test images, evenly spaced, or random ones where the run's own are not at hand; and which of these.
+def images_to_compare(run: FinishedRun, count: int, is_external: bool) -> tuple[Tensor, str]:
+    """Return up to `count` evenly spaced test images, or random ones if the original data is missing.
 
     Args:
-        is_other: Whether other data than the run's was chosen, which has to be there.
+        run: Finished run.
+        count: Maximum number of images.
+        is_external: Whether other data than the run's was chosen, which must exist.
 
     Returns:
-        (N, C, H, W) uint8, and what they are called.
+        Images, uint8 (N, C, H, W), and their kind: "test images" or "random images".
     """
     try:
-        part = (other_data(run) if is_other else recorded_data(run)).test_set
+        part = (external_test_data(run) if is_external else original_test_data(run)).test_set
         assert part is not None
     except UserError as error:
-        if is_other:
+        if is_external:
             raise
-        log.warning("compared on random images, for the run's test images are not at hand: %s", error)
+        log.warning("comparing on random images, since the test images are not available: %s", error)
         shape = (count, *run.inputs["image_shape"])
         generator = torch.Generator().manual_seed(0)
         return torch.randint(256, shape, dtype=torch.uint8, generator=generator), "random images"

@@ -12,6 +12,7 @@ from hydra.types import RunMode
 from pytorch_intro.paths import PROJECT, display_path
 from pytorch_intro.processes import is_rank_zero
 from pytorch_intro.run_folder import REPORT, Result, RunFolder
+from pytorch_intro.tables import text_table
 
 FILES = (*REPORT, "checkpoints/best.ckpt", "README.md")
 
@@ -49,10 +50,7 @@ def print_summary(
         "folder": folder,
         "in it": ", ".join(name for name in FILES if (run.path / name).exists()),
     }
-    width = max(map(len, rows))
-    below = "\n" + " " * (width + 4)
-    lines = {name: value.replace("\n", below) for name, value in rows.items() if value}
-    table = "\n".join(f"  {name:<{width}}  {value}" for name, value in lines.items())
+    table = text_table([name, value] for name, value in rows.items() if value)
     print(f"\n{title}: {result['name']}\n{table}\n\nnext:\n{next_commands(outputs)}")
 
 

@@ -1,1 +1,1 @@
-"""Sweeps: many runs by one command, each in a folder of its own, and a summary of all."""
+"""Sweeps: many runs from one command, each in its own folder, with a summary of all."""

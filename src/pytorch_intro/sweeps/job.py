@@ -16,7 +16,7 @@ from pytorch_intro.errors import PrunedError, one_line
 from pytorch_intro.faults import explain_failure
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.run_folder import RunFolder, remove
-from pytorch_intro.sweeps.sweep_folder import ERROR, PRUNED, SweepFolder, first_line
+from pytorch_intro.sweeps.folder import ERROR, PRUNED, SweepFolder, first_line
 
 STOPPED = (130, 143)  # exit codes of what was ended from outside
 
@@ -25,7 +25,7 @@ class JobError(Exception):
     """Why a job has no result, in one line; it survives the way from another process."""
 
 
-class LostError(JobError):
+class JobLostError(JobError):
     """Why a job has no result, where its process could not say so itself."""
 
 

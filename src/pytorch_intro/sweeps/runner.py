@@ -1,4 +1,4 @@
-"""The jobs of a sweep: checked before the first begins, launched, and summed up."""
+"""Run a sweep: check all jobs before the first starts, launch them, and print the summary."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobStatus
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
@@ -19,38 +19,61 @@ from pytorch_intro.entrypoint import environment
 from pytorch_intro.errors import UserError, leave, one_line
 from pytorch_intro.flat_config import flatten, is_under
 from pytorch_intro.hardware import resolve_hardware
+from pytorch_intro.optional_deps import check_installed
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.recorded_config import UNCOMPARED
 from pytorch_intro.run_folder import RunFolder, remove
-from pytorch_intro.sweeps.job import LostError
-from pytorch_intro.sweeps.objective import check_settings
-from pytorch_intro.sweeps.plan import Job, Plan
-from pytorch_intro.sweeps.summary import shown, write_summary
-from pytorch_intro.sweeps.sweep_folder import ERROR, Record, SweepFolder
+from pytorch_intro.sweeps.folder import ERROR, Record, SweepFolder, check_settings
+from pytorch_intro.sweeps.hydra_internals import failed_job, job_error, runs_jobs_in_turn
+from pytorch_intro.sweeps.job import JobLostError
+from pytorch_intro.sweeps.plan import Job, Plan, plan_grid
+from pytorch_intro.sweeps.summary import format_score, write_summary
+
+# Packages that Hydra's plugins in src/hydra_plugins need, by the module of the plugin.
+PLUGIN_PACKAGES = {
+    "hydra_plugins.optuna_sweeper": ("hydra/sweeper=optuna", ("optuna",), "search"),
+    "hydra_plugins.ray_launcher": ("hydra/launcher=ray", ("ray", "hydra_plugins.hydra_ray_launcher"), "scale"),
+    "hydra_plugins.slurm_launcher": (
+        "hydra/launcher=slurm", ("submitit", "hydra_plugins.hydra_submitit_launcher"), "scale",
+    ),
+}  # fmt: skip
 
 
 def check_alone() -> None:
-    """Raise a UserError if this is one of several processes that torchrun or srun started."""
+    """Raise a UserError if torchrun or srun started this process as one of several."""
     if any(int(os.environ.get(name) or 1) > 1 for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")):
-        raise UserError("-m: a sweep starts the processes of its jobs itself; leave torchrun or srun out")
+        raise UserError("-m: a sweep starts the processes of its jobs itself; run it without torchrun or srun")
 
 
-def comparable(config: DictConfig) -> str:
-    """What tells a run's config from another one."""
+def check_plugin(target: str) -> None:
+    """Check that the packages of a sweeper or launcher are installed.
+
+    Args:
+        target: Its `_target_`.
+    """
+    for module, requirements in PLUGIN_PACKAGES.items():
+        if target.startswith(f"{module}."):
+            check_installed(*requirements)
+
+
+def config_fingerprint(config: DictConfig) -> str:
+    """Return a text that is equal for equal configs of a run."""
     return repr(sorted(item for item in flatten(config).items() if not is_under(item[0], UNCOMPARED)))
 
 
 class Runner:
-    """What the sweepers share.
+    """Check, launch and summarize jobs, for every sweeper.
 
     Args:
-        folder: The sweep's.
-        context, config: Of Hydra, for the sweep as a whole.
-        launcher: Runs jobs, one after the other in this process or at once in others.
+        folder: Folder of the sweep.
+        context: Hydra's context.
+        config: Config of the sweep as a whole, with Hydra's own part.
+        launcher: Hydra launcher, which runs jobs in turn in this process or in parallel in others.
 
     Attributes:
         settings: The config's node sweep.
-        overwrite: Start anew, whatever is there.
+        overwrite: Whether to replace a previous sweep.
+        launched: Number of jobs launched so far.
     """
 
     def __init__(self, folder: SweepFolder, context: HydraContext, config: DictConfig, launcher: Launcher) -> None:
@@ -61,103 +84,109 @@ class Runner:
         self.settings = config.sweep
         self.overwrite: bool = config.overwrite
         self.launched = 0
-        logging.getLogger("hydra").setLevel(logging.WARNING)  # each job says itself which it is
+        logging.getLogger("hydra").setLevel(logging.WARNING)  # each job prints its name
         check_settings(self.settings)
 
     def parse(self, arguments: Sequence[str]) -> list[Override]:
-        """Overrides as they were typed."""
+        """Parse overrides; the last one of each key wins."""
         parser = OverridesParser.create(config_loader=self.context.config_loader)
         parsed = parser.parse_overrides(list(arguments))
-        return list({override.get_key_element(): override for override in parsed}.values())  # the last of each key
+        return list({override.get_key_element(): override for override in parsed}.values())
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """The config of a job with these overrides, without Hydra's own part."""
+        """Compose the config of a job with these overrides, without Hydra's own part."""
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.pop("hydra")
         return config
 
     def record(self) -> Record | None:
-        """What the sweep recorded when it was run before, unless it is to start anew."""
+        """Return the record of an earlier run of this sweep, unless it is overwritten."""
         return None if self.overwrite else self.folder.record()
 
     def begin(self, plan: Plan, base: DictConfig) -> list[Job]:
         """Check all jobs, then record them.
 
         Args:
-            base: The config that they have in common.
+            plan: Jobs of this command.
+            base: Config that all jobs share.
 
         Returns:
-            Those that are not finished.
+            Jobs that are not finished.
 
         Raises:
-            UserError: for the first whose config is wrong or differs from what its folder was begun with, or if what
-                they have in common differs from before.
+            UserError: If a job's config is invalid or differs from the one in its folder, or if the shared config
+                differs from the recorded one.
         """
         flat = flatten(base)
-        if before := self.record():
-            self.folder.check_base(before, flat, plan.swept)
-            plan = self.with_folders_of(before, plan)
-        waiting = [job for job in plan.jobs if not self.is_finished(job, plan.base)]
+        if previous := self.record():
+            self.folder.check_base(previous, flat, plan.swept)
+            plan = self.reuse_folders(previous, plan)
+        unfinished = [job for job in plan.jobs if not self.is_finished(job, plan.base)]
         if self.overwrite and self.folder.path.exists():
-            self.folder.put_aside()
+            self.folder.archive_previous()
         self.folder.begin(plan, self.settings.objective, flat)
-        return waiting
+        return unfinished
 
-    def with_folders_of(self, before: Record, plan: Plan) -> Plan:
-        """Give jobs that were recorded by other names, as when a key was not swept yet, the folders that they have."""
+    def reuse_folders(self, previous: Record, plan: Plan) -> Plan:
+        """Give jobs that already ran under another name, when a key was not swept yet, their existing folders."""
         names = {job.name for job in plan.jobs}
-        others = {}
-        for name, given in before.jobs.items():
+        existing = {}
+        for name, overrides in previous.jobs.items():
             if name not in names:
-                with suppress(UserError):  # of an older version's settings
-                    others[comparable(self.config_of(Job(name, given["swept"]), given["given"]))] = name
-        if not others:
+                with suppress(UserError):  # settings of an older version
+                    config = self.job_config(Job(name, overrides["swept"]), overrides["given"])
+                    existing[config_fingerprint(config)] = name
+        if not existing:
             return plan
-        known = {job.name: others.get(comparable(self.config_of(job, plan.base)), job.name) for job in plan.jobs}
-        return plan._replace(jobs=[Job(known[job.name], job.overrides) for job in plan.jobs])
+        fingerprints = [config_fingerprint(self.job_config(job, plan.base)) for job in plan.jobs]
+        jobs = zip(plan.jobs, fingerprints, strict=True)
+        return plan._replace(jobs=[job._replace(name=existing.get(key, job.name)) for job, key in jobs])
 
-    def config_of(self, job: Job, base: Sequence[str]) -> DictConfig:
-        """The job's config.
+    def job_config(self, job: Job, base: Sequence[str]) -> DictConfig:
+        """Compose the config of a job.
 
         Raises:
-            UserError: if Hydra refuses it.
+            UserError: If Hydra cannot compose it.
         """
         try:
             return self.compose([*base, *job.overrides])
         except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(f"{one_line(error)} (in the job {' '.join(job.overrides)}; it cannot be run)") from error
+            raise UserError(f"{one_line(error)} (in the job {' '.join(job.overrides)}; change its values)") from error
 
     def is_finished(self, job: Job, base: Sequence[str]) -> bool:
-        """Whether a job, which is checked as it itself will do, has been run to its end; that is said."""
-        config = self.config_of(job, base)
-        config.run_dir = "a folder that the job will have"
+        """Check a job's config as the job itself will, and return whether it is finished, which is also printed.
+
+        Raises:
+            UserError: If the config is invalid or differs from the one in the job's folder.
+        """
+        config = self.job_config(job, base)
+        config.run_dir = "set by Hydra for each job"
         config.overwrite = self.overwrite
-        logging.disable(logging.INFO)  # each job will say itself what hardware it takes
+        logging.disable(logging.INFO)  # each job will log its hardware
         try:
             if config.trainer.num_nodes != 1:
-                raise UserError("trainer.num_nodes: a sweep starts its jobs on one machine each; leave it at 1")
+                raise UserError("trainer.num_nodes: each job of a sweep runs on one machine; use trainer.num_nodes=1")
             result = RunFolder(self.folder.path / job.name).recorded_result(config)
             if result is None:
                 resolve_hardware(config)
         except UserError as error:
-            raise UserError(f"{error} (in the job {' '.join(job.overrides)}; no job was begun)") from error
+            raise UserError(f"{error} (in the job {' '.join(job.overrides)}; no job was started)") from error
         finally:
             logging.disable(logging.NOTSET)
         if result:
             objective = self.settings.objective
-            print(f"{job.name}: finished before, {objective} {shown(result[objective])}")
+            print(f"{job.name}: already finished, {objective} {format_score(result[objective])}")
         return result is not None
 
     def launch(self, jobs: Sequence[Job], base: Sequence[str]) -> dict[str, str]:
-        """Run jobs; in this process one after the other, else all at once.
+        """Run jobs, one by one or all in parallel, depending on the launcher.
 
         Returns:
-            Of those that failed, why.
+            Reason of each failure, by the job's name.
         """
         failed: dict[str, str] = {}
-        # By its name: Hydra loads the modules of its launchers a second time when it looks for plugins.
-        size = 1 if type(self.launcher).__name__ == "BasicLauncher" else max(1, len(jobs))
+        size = 1 if runs_jobs_in_turn(self.launcher) else max(1, len(jobs))
         for first in range(0, len(jobs), size):
             failed |= self.launch_batch(jobs[first : first + size], base)
             if failed and self.settings.fail_fast:
@@ -165,54 +194,72 @@ class Runner:
         return failed
 
     def launch_batch(self, jobs: Sequence[Job], base: Sequence[str]) -> dict[str, str]:
-        # What is begun anew has been put aside: a job that is started twice carries on.
-        common = [value for value in base if not value.startswith("overwrite=")]
-        given = [[*common, *job.overrides, *self.places(job)] for job in jobs]
+        # The previous sweep has been archived. Without overwrite=true, a job that is started twice resumes.
+        shared = [value for value in base if not value.startswith("overwrite=")]
+        overrides = [[*shared, *job.overrides, *self.output_overrides(job)] for job in jobs]
         first, self.launched = self.launched, self.launched + len(jobs)
         path = os.pathsep.join(filter(None, [str(PROJECT / "src"), os.environ.get("PYTHONPATH")]))
         try:
             with environment("PYTHONPATH", path):  # for processes that a launcher starts
-                returns = self.launcher.launch(given, initial_job_idx=first)
+                returns = self.launcher.launch(overrides, initial_job_idx=first)
         except UserError:
             raise
-        except Exception as error:  # of the launcher, which the jobs know nothing of
-            lost = LostError(f"the launcher lost it: {type(error).__name__}: {one_line(error)}")
-            returns = [JobReturn(status=JobStatus.FAILED, _return_value=lost)] * len(jobs)
+        except Exception as error:  # the launcher itself failed, so no job could record why
+            lost = JobLostError(f"the launcher failed: {type(error).__name__}: {one_line(error)}")
+            returns = [failed_job(lost)] * len(jobs)
         failed: dict[str, str] = {}
-        for job, end in zip(jobs, returns, strict=True):
+        for job, returned in zip(jobs, returns, strict=True):
             status = self.folder.outcome(job.name).status
-            if end.status != JobStatus.FAILED or status in ("finished", "pruned"):
+            if returned.status != JobStatus.FAILED or status in ("finished", "pruned"):
                 continue
-            reason = failed[job.name] = str(end._return_value)
-            if isinstance(end._return_value, LostError) and status == "unfinished":
-                self.folder.record_failure(job.name, reason)
+            failure = job_error(returned)
+            failed[job.name] = str(failure)
+            if isinstance(failure, JobLostError) and status == "unfinished":
+                self.folder.record_failure(job.name, str(failure))
         return failed
 
-    def places(self, job: Job) -> list[str]:
-        """Hydra's settings of where a job writes: plain ones, for it may be in a process that knows no others."""
+    def output_overrides(self, job: Job) -> list[str]:
+        """Return the overrides that set a job's folder, without resolvers that its process may not know."""
         return [f"hydra.sweep.dir={quoted(str(self.folder.path.absolute()))}", f"hydra.sweep.subdir='{job.name}'"]
 
     def end(self, failed: dict[str, str]) -> None:
-        """Write the summary and print it; leave with exit code 1 if jobs have failed."""
+        """Write and print the summary; exit with code 1 if jobs failed."""
         try:
             summary = write_summary(self.folder)
         except OSError as error:
             leave(
-                f"{self.folder.path}: the summary cannot be written ({error}); make room, and say the same", exit_code=1
+                f"{self.folder.path}: cannot write the summary ({error}); free disk space and rerun the command",
+                exit_code=1,
             )
         if summary is None:
-            leave(f"{self.folder.path}: somebody has removed the sweep's folder; say the same again", exit_code=1)
+            leave(
+                f"{self.folder.path}: the sweep folder was deleted while the sweep was running; rerun the command",
+                exit_code=1,
+            )
         print(f"\n{summary.as_text()}", flush=True)
         if failed:
-            told = [
-                name if (self.folder.path / name / ERROR).exists() else f"{name} ({why})"
-                for name, why in failed.items()
+            jobs = [
+                name if (self.folder.path / name / ERROR).exists() else f"{name} ({reason})"
+                for name, reason in failed.items()
             ]
-            what = "the sweep was stopped at the first failure" if self.settings.fail_fast else "the others were run"
+            others = "the sweep stopped at the first failure" if self.settings.fail_fast else "the others were run"
             leave(
-                f"{len(failed)} of {len(summary.rows)} jobs failed, {what}: {'; '.join(told)}; see {ERROR} in their "
-                "folders; the same command tries again",
+                f"{len(failed)} of {len(summary.rows)} jobs failed, {others}: {'; '.join(jobs)}; see {ERROR} in their "
+                "folders, then rerun the command to retry",
                 exit_code=1,
             )
         if not summary.count("unfinished"):
             remove(self.folder.replaced)
+
+
+def run_grid(runner: Runner, arguments: Sequence[str]) -> None:
+    """Run all combinations of values that are not finished yet.
+
+    Args:
+        runner: Runner of the sweep.
+        arguments: Overrides, some with several values.
+    """
+    previous = runner.record()
+    plan = plan_grid(runner.parse(arguments), previous.swept if previous else ())
+    unfinished = runner.begin(plan, runner.compose(plan.base))
+    runner.end(runner.launch(unfinished, plan.base))

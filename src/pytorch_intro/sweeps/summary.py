@@ -1,4 +1,4 @@
-"""What a sweep has shown so far: summary.csv, summary.md and summary.png in its folder, and a table on the terminal."""
+"""Results of a sweep so far: summary.csv, summary.md and summary.png in its folder, and a table on the terminal."""
 
 import csv
 import io
@@ -6,35 +6,35 @@ import shlex
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from pytorch_intro.atomic import write_atomically
-from pytorch_intro.markdown import markdown_table
 from pytorch_intro.paths import display_path
-from pytorch_intro.sweeps.objective import is_maximized
-from pytorch_intro.sweeps.sweep_folder import Outcome, Record, SweepFolder
+from pytorch_intro.sweeps.folder import Outcome, Record, SweepFolder, sort_key
+from pytorch_intro.tables import markdown_table, text_table
 
-REPEATS = ("seed", "data.fold", "data.split_seed")  # keys whose values repeat the same settings
-FIGURES = (
+REPLICATE_KEYS = ("seed", "data.fold", "data.split_seed")  # keys that repeat a run with the same settings
+METRICS = (
     "val/accuracy", "val/loss", "test/accuracy", "test/loss", "epochs", "best_epoch", "train_seconds", "total_seconds",
     "images_per_second",
 )  # fmt: skip
-MOST_ROWS = 20  # on the terminal
+MAX_ROWS = 20  # on the terminal
 
 
 @dataclass
 class Row:
-    """One job."""
+    """One job: its swept values, its outcome, and its objective if it is finished."""
 
     job: str
-    values: dict[str, str]  # of what is swept
+    values: dict[str, str]
     outcome: Outcome
     score: float | None
 
 
 @dataclass
 class Group:
-    """Jobs that differ in seed and fold alone."""
+    """Jobs that differ only in seed and fold."""
 
     values: dict[str, str]
     rows: list[Row] = field(default_factory=list)
@@ -49,57 +49,49 @@ class Group:
 
     @property
     def std(self) -> float | None:
-        """Of the sample; None for fewer than two."""
+        """Sample standard deviation; None for fewer than two scores."""
         return statistics.stdev(self.scores) if len(self.scores) > 1 else None
 
     @property
     def seconds(self) -> float:
-        """Of all its finished runs, from start to end."""
+        """Total duration of the finished runs."""
         return sum(row.outcome.result["total_seconds"] for row in self.rows if row.outcome.result)
 
 
 class Summary:
-    """The jobs of a sweep, the best settings first.
+    """The jobs of a sweep, grouped by settings, best first.
 
     Args:
-        record: What is swept.
-        outcomes: How each job stands.
+        folder: Folder of the sweep.
+        record: Content of sweep.json.
+        outcomes: Outcome of each job.
     """
 
     def __init__(self, folder: Path, record: Record, outcomes: dict[str, Outcome]) -> None:
         self.folder = folder
         self.record = record
-        self.sign = 1 if is_maximized(record.objective) else -1
-        self.rows = [self.row(job, given["swept"], outcomes[job]) for job, given in record.jobs.items()]
+        self.sort_key = partial(sort_key, record.objective)
+        self.rows = [self.make_row(job, overrides["swept"], outcomes[job]) for job, overrides in record.jobs.items()]
+        self.best = next((row for row in self.rows if row.job == record.best), None)
         self.keys = list(dict.fromkeys(key for row in self.rows for key in row.values))
-        self.groups = sorted(self.grouped(), key=lambda group: self.worse(group.mean))
+        self.groups = sorted(self.make_groups(), key=lambda group: self.sort_key(group.mean))
 
-    def row(self, job: str, overrides: Sequence[str], outcome: Outcome) -> Row:
+    def make_row(self, job: str, overrides: Sequence[str], outcome: Outcome) -> Row:
         values = dict(override.lstrip("+").partition("=")[::2] for override in overrides)
         score = outcome.result.get(self.record.objective) if outcome.result else None
         return Row(job, values, outcome, score)
 
-    def grouped(self) -> list[Group]:
+    def make_groups(self) -> list[Group]:
         groups: dict[tuple[tuple[str, str], ...], Group] = {}
         for row in self.rows:
-            values = {key: value for key, value in row.values.items() if key not in REPEATS}
+            values = {key: value for key, value in row.values.items() if key not in REPLICATE_KEYS}
             groups.setdefault(tuple(values.items()), Group(values)).rows.append(row)
         for group in groups.values():
-            group.rows.sort(key=lambda row: self.worse(row.score))
+            group.rows.sort(key=lambda row: self.sort_key(row.score))
         return list(groups.values())
-
-    def worse(self, score: float | None) -> tuple[bool, float]:
-        """A key that sorts the best first and what has no score last."""
-        return score is None, -self.sign * (score or 0.0)
 
     def count(self, status: str) -> int:
         return sum(row.outcome.status == status for row in self.rows)
-
-    @property
-    def best(self) -> Row | None:
-        """The job with the best score of all."""
-        scored = [row for row in self.rows if row.score is not None]
-        return min(scored, key=lambda row: self.worse(row.score), default=None)
 
     @property
     def failures(self) -> list[Row]:
@@ -107,105 +99,101 @@ class Summary:
 
     @property
     def axes(self) -> list[str]:
-        """Keys with more than one value, but for those that repeat the same settings."""
-        return [key for key in self.keys if key not in REPEATS and len({row.values.get(key) for row in self.rows}) > 1]
+        """Keys with more than one value, without those that only repeat a run."""
+        return [key for key in self.setting_keys if len({row.values.get(key) for row in self.rows}) > 1]
+
+    @property
+    def setting_keys(self) -> list[str]:
+        return [key for key in self.keys if key not in REPLICATE_KEYS]
 
     def command(self, row: Row) -> str:
-        """Repeats a job by itself, in a folder of its own."""
+        """Return the command that repeats a job outside the sweep."""
         job = self.record.jobs[row.job]
         given = [value for value in job["given"] if value.partition("=")[0] not in ("name", "outputs", "overwrite")]
         return shlex.join(["python", "src/train.py", *given, *job["swept"]])
 
     def progress(self) -> str:
-        """12 jobs: 10 finished, 1 failed, 1 unfinished"""
+        """Return, for example, "12 jobs: 10 finished, 1 failed, 1 unfinished"."""
         counts = {status: self.count(status) for status in ("finished", "pruned", "failed", "unfinished")}
         return f"{len(self.rows)} jobs: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Names of columns, and a row for each group."""
-        keys = [key for key in self.keys if key not in REPEATS]
-        lines = []
-        for rank, group in enumerate(self.groups, 1):
-            values = [shortened(group.values.get(key, "")) for key in keys]
-            place = "" if group.mean is None else str(rank)
-            lines.append([place, *values, shown(group.mean, group.std), str(len(group.scores)), f"{group.seconds:.0f}"])
-        return ["rank", *keys, self.record.objective, "n", "seconds"], lines
+        """Return the header and one row per group."""
+        rows = []
+        for number, group in enumerate(self.groups, 1):
+            rank = "" if group.mean is None else str(number)
+            values = [shorten_number(group.values.get(key, "")) for key in self.setting_keys]
+            score = format_score(group.mean, group.std)
+            rows.append([rank, *values, score, str(len(group.scores)), f"{group.seconds:.0f}"])
+        return ["rank", *self.setting_keys, self.record.objective, "n", "seconds"], rows
 
     def as_text(self) -> str:
-        """The table for the terminal, and what to do next."""
-        names, lines = self.table()
-        text = aligned([names, *lines[:MOST_ROWS]])
-        if len(lines) > MOST_ROWS:
-            text += f"\n  … {len(lines) - MOST_ROWS} more in summary.csv"
+        """Return the table for the terminal, with failures and the command of the best run."""
+        header, rows = self.table()
+        text = text_table([header, *rows[:MAX_ROWS]])
+        if len(rows) > MAX_ROWS:
+            text += f"\n  … {len(rows) - MAX_ROWS} more in summary.csv"
         for row in self.failures:
             text += f"\n  failed: {row.job}: {row.outcome.reason}"
         if best := self.best:
             text += f"\n\nbest run: {display_path(self.folder / best.job)}, {self.record.objective} "
-            text += f"{shown(best.score)}\n  {self.command(best)}"
+            text += f"{format_score(best.score)}\n  {self.command(best)}"
         return f"{self.progress()}\n{text}\n\nsummary: {display_path(self.folder / 'summary.md')}"
 
     def as_markdown(self) -> str:
-        names, lines = self.table()
-        parts = [f"# {self.folder.name}", self.progress() + ".", markdown_table(names, lines)]
+        parts = [f"# {self.folder.name}", self.progress() + ".", markdown_table(*self.table())]
         if best := self.best:
-            about = f"Best run: `{best.job}`, {self.record.objective} {shown(best.score)}. The command that repeats it:"
-            parts.append(f"{about}\n\n```bash\n{self.command(best)}\n```")
+            score = f"{self.record.objective} {format_score(best.score)}"
+            parts.append(f"Best run: `{best.job}`, {score}. Repeat it with:\n\n```bash\n{self.command(best)}\n```")
         if self.failures:
             reasons = [[row.job, row.outcome.reason] for row in self.failures]
             parts.append("## Failures\n\n" + markdown_table(["job", "reason"], reasons))
-        return "\n\n".join([*parts, "![objective by what was swept](summary.png)"]) + "\n"
+        return "\n\n".join([*parts, "![objective by swept keys](summary.png)"]) + "\n"
 
     def as_csv(self) -> str:
-        """A line a job, the best settings first; mean, std and n are of the jobs that differ in seed and fold alone."""
+        """Return one line per job, best settings first; mean, std and n are those of its group."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["rank", "job", "status", *self.keys, *FIGURES, "mean", "std", "n", "reason"])
-        for rank, group in enumerate(self.groups, 1):
+        writer.writerow(["rank", "job", "status", *self.keys, *METRICS, "mean", "std", "n", "reason"])
+        for number, group in enumerate(self.groups, 1):
+            rank = None if group.mean is None else number
             for row in group.rows:
-                figures = [(row.outcome.result or {}).get(name) for name in FIGURES]
                 values = [row.values.get(key) for key in self.keys]
-                place = None if group.mean is None else rank
-                of_group = [group.mean, group.std, len(group.scores)]
-                line = [place, row.job, row.outcome.status, *values, *figures, *of_group, row.outcome.reason]
-                writer.writerow("" if value is None else value for value in line)
+                metrics = [(row.outcome.result or {}).get(name) for name in METRICS]
+                statistics_of_group = [group.mean, group.std, len(group.scores)]
+                writer.writerow(
+                    [rank, row.job, row.outcome.status, *values, *metrics, *statistics_of_group, row.outcome.reason]
+                )
         return text.getvalue()
 
 
-def summary_of(sweep: SweepFolder) -> Summary | None:
-    """How a sweep stands; None if nothing is recorded."""
-    record = sweep.record()
-    return record and Summary(sweep.path, record, {job: sweep.outcome(job) for job in record.jobs})
-
-
 def write_summary(sweep: SweepFolder) -> Summary | None:
-    """Write how a sweep stands into its folder, each file whole or not at all."""
-    from pytorch_intro.sweeps.picture import draw_summary
+    """Update the best job in sweep.json and write the summary files; return None if the sweep has no sweep.json."""
+    from pytorch_intro.sweeps.plot import plot_summary
 
     if not sweep.record_file.exists():
         return None
     with sweep.locked():
-        if summary := summary_of(sweep):
-            write_atomically(sweep.path / "summary.csv", summary.as_csv())
-            write_atomically(sweep.path / "summary.md", summary.as_markdown())
-            draw_summary(summary, sweep.path / "summary.png")
+        record = sweep.record()
+        if record is None:
+            return None
+        summary = Summary(sweep.path, *sweep.write(record))
+        write_atomically(sweep.path / "summary.csv", summary.as_csv())
+        write_atomically(sweep.path / "summary.md", summary.as_markdown())
+        plot_summary(summary, sweep.path / "summary.png")
     return summary
 
 
-def shown(mean: float | None, std: float | None = None) -> str:
+def format_score(mean: float | None, std: float | None = None) -> str:
     if mean is None:
         return "-"
     digits = 4 if abs(mean) < 10 else 1
     return f"{mean:,.{digits}f}" + ("" if std is None else f" ± {std:,.{digits}f}")
 
 
-def shortened(value: str) -> str:
-    """A number to four digits, as far as that is shorter; anything else as it is."""
+def shorten_number(value: str) -> str:
+    """Return a number with four digits if that is shorter; return any other text unchanged."""
     try:
         return min(value, f"{float(value):.4g}", key=len)
     except ValueError:
         return value
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  " + "  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

@@ -1,4 +1,4 @@
-"""summary.png: the objective against what was swept."""
+"""summary.png: the objective plotted against the swept keys."""
 
 import itertools
 import math
@@ -15,35 +15,35 @@ from pytorch_intro import pictures
 if TYPE_CHECKING:
     from pytorch_intro.sweeps.summary import Group, Summary
 
-MOST_CELLS = 400  # of a heat map
-MOST_PANELS = 12
-MOST_NAMES = 40  # on an axis; drawing them takes longer than all else
+MAX_CELLS = 400  # of a heat map
+MAX_PANELS = 12
+MAX_LABELS = 40  # on an axis; more take too long to draw
 
 
-def draw_summary(summary: "Summary", path: Path) -> None:
-    """A line over one key, a heat map over two, a panel for each of more; with standard deviations where there are."""
+def plot_summary(summary: "Summary", path: Path) -> None:
+    """Plot a curve over one key, a heat map over two keys, or one panel per key, with standard deviations."""
     groups = [group for group in summary.groups if group.mean is not None]
     axes = summary.axes
     if len(axes) == 2 and is_grid(groups, axes):
-        figure = heat_map(groups, axes, summary.record.objective)
+        figure = plot_heat_map(groups, axes, summary.record.objective)
     else:
-        figure = panels(groups, axes[:MOST_PANELS], summary.record.objective)
+        figure = plot_panels(groups, axes[:MAX_PANELS], summary.record.objective)
     figure.suptitle(summary.folder.name, parse_math=False)
     pictures.save(pictures.as_image(figure), path)
 
 
 def is_grid(groups: Sequence["Group"], keys: Sequence[str]) -> bool:
-    """Whether most combinations of two keys' values are there."""
+    """Return whether the heat map of two keys is small and at least half full."""
     cells = math.prod(len({group.values.get(key) for group in groups}) for key in keys)
-    return 0 < cells <= min(MOST_CELLS, 2 * len(groups))
+    return 0 < cells <= min(MAX_CELLS, 2 * len(groups))
 
 
-def heat_map(groups: Sequence["Group"], keys: Sequence[str], objective: str) -> Figure:
-    rows, columns = (ordered({group.values.get(key, "") for group in groups}) for key in keys)
+def plot_heat_map(groups: Sequence["Group"], keys: Sequence[str], objective: str) -> Figure:
+    rows, columns = (sort_values({group.values.get(key, "") for group in groups}) for key in keys)
     means = np.full((len(rows), len(columns)), np.nan)
     for group in groups:
-        place = rows.index(group.values.get(keys[0], "")), columns.index(group.values.get(keys[1], ""))
-        means[place] = group.mean
+        cell = rows.index(group.values.get(keys[0], "")), columns.index(group.values.get(keys[1], ""))
+        means[cell] = group.mean
     figure = Figure(figsize=(2.5 + 0.9 * len(columns), 2 + 0.6 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(keys[1], parse_math=False)
@@ -55,13 +55,13 @@ def heat_map(groups: Sequence["Group"], keys: Sequence[str], objective: str) -> 
     middle = (np.nanmin(means) + np.nanmax(means)) / 2
     for row, column in np.ndindex(means.shape):
         if not np.isnan(means[row, column]):
-            colour = "black" if means[row, column] > middle else "white"
-            axes.text(column, row, f"{means[row, column]:.4g}", ha="center", va="center", color=colour, fontsize=8)
+            color = "black" if means[row, column] > middle else "white"
+            axes.text(column, row, f"{means[row, column]:.4g}", ha="center", va="center", color=color, fontsize=8)
     return figure
 
 
-def panels(groups: Sequence["Group"], keys: Sequence[str], objective: str) -> Figure:
-    """A panel for each key, or one with a point for each run where there is none."""
+def plot_panels(groups: Sequence["Group"], keys: Sequence[str], objective: str) -> Figure:
+    """Plot one panel per key, or one panel with a point per run if there are no keys."""
     columns = min(3, max(1, len(keys)))
     rows = max(1, math.ceil(len(keys) / columns))
     figure = Figure(figsize=(max(5.0, 4 * columns), 3.5 * rows), layout="constrained")
@@ -72,7 +72,7 @@ def panels(groups: Sequence["Group"], keys: Sequence[str], objective: str) -> Fi
             axes.set_ylabel(objective)
         if keys:
             axes.set_xlabel(keys[number], parse_math=False)
-            draw_key(axes, groups, keys[number], joined=len(keys) == 1)
+            plot_key(axes, groups, keys[number], connect=len(keys) == 1)
         else:
             scores = list(itertools.chain.from_iterable(group.scores for group in groups))
             axes.set_xlabel("run")
@@ -80,28 +80,28 @@ def panels(groups: Sequence["Group"], keys: Sequence[str], objective: str) -> Fi
     return figure
 
 
-def draw_key(axes: Axes, groups: Sequence["Group"], key: str, joined: bool) -> None:
-    """Each group's mean over its value of a key."""
-    names = ordered({group.values.get(key, "") for group in groups})
-    numbers = [number for name in names if (number := as_number(name)) is not None]
+def plot_key(axes: Axes, groups: Sequence["Group"], key: str, connect: bool) -> None:
+    """Plot the mean of each group against its value of a key."""
+    names = sort_values({group.values.get(key, "") for group in groups})
+    numbers = [number for name in names if (number := to_number(name)) is not None]
     are_numbers = 0 < len(numbers) == len(names)
-    places = dict(zip(names, numbers if are_numbers else map(float, range(len(names))), strict=True))
+    positions = dict(zip(names, numbers if are_numbers else map(float, range(len(names))), strict=True))
     if len(numbers) > 2 and are_numbers and 0 < 10 * numbers[0] <= numbers[-1]:
         axes.set_xscale("log")
-    if not are_numbers and len(names) <= MOST_NAMES:
+    if not are_numbers and len(names) <= MAX_LABELS:
         axes.set_xticks(range(len(names)), names, rotation=20, ha="right", parse_math=False)
-    points = sorted((places[group.values.get(key, "")], group.mean or 0.0, group.std or 0.0) for group in groups)
+    points = sorted((positions[group.values.get(key, "")], group.mean or 0.0, group.std or 0.0) for group in groups)
     x, means, stds = zip(*points, strict=True) if points else ((), (), ())
-    style = "o-" if joined and are_numbers else "o"
+    style = "o-" if connect and are_numbers else "o"
     axes.errorbar(x, means, stds, fmt=style, color="tab:blue", capsize=3)
 
 
-def ordered(values: set[str]) -> list[str]:
-    """Numbers by size, other values by name."""
-    return sorted(values, key=lambda value: (as_number(value) is None, as_number(value) or 0.0, value))
+def sort_values(values: set[str]) -> list[str]:
+    """Sort numbers by value, then other values by name."""
+    return sorted(values, key=lambda value: (to_number(value) is None, to_number(value) or 0.0, value))
 
 
-def as_number(value: str) -> float | None:
+def to_number(value: str) -> float | None:
     try:
         return float(value)
     except ValueError:

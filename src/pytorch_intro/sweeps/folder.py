@@ -1,0 +1,233 @@
+"""The folder of a sweep: sweep.json, one folder per job, and which job is best."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from omegaconf import DictConfig
+
+from pytorch_intro.atomic import write_atomically
+from pytorch_intro.check import check_nodes
+from pytorch_intro.claim import LOCK, lock_folder
+from pytorch_intro.errors import UserError, one_line
+from pytorch_intro.flat_config import diff
+from pytorch_intro.recorded_config import UNCOMPARED
+from pytorch_intro.run_folder import REPLACED, Result, RunFolder, remove
+from pytorch_intro.sweeps.plan import Job, Plan
+
+# What jobs can be ranked by: figures of result.json that do not depend on the test images.
+Objective = Literal["val/accuracy", "val/loss", "train_seconds", "total_seconds", "images_per_second"]
+MAXIMIZED = ("val/accuracy", "images_per_second")
+
+Status = Literal["finished", "failed", "pruned", "unfinished"]
+
+ERROR, PRUNED = "error.txt", "pruned.txt"  # in a job's folder; the first line is the reason
+STUDY = "study.db"  # Optuna's study
+WRITE_LOCK = ".sweep.lock"
+
+
+class Record(NamedTuple):
+    """Content of sweep.json.
+
+    Attributes:
+        objective: Metric that jobs are ranked by.
+        base: Config that all jobs share, {"data.batch_size": 256, …}.
+        swept: Keys whose values differ between jobs.
+        jobs: Overrides of each job, key=value, by the name of its folder: "swept" are its own, "given" are shared.
+        best: Name of the best finished job; None if no finished job has the objective.
+    """
+
+    objective: str
+    base: dict[str, Any]
+    swept: list[str]
+    jobs: dict[str, dict[str, list[str]]]
+    best: str | None = None
+
+
+class Outcome(NamedTuple):
+    """State of a job.
+
+    Attributes:
+        status: What its folder shows.
+        reason: Why it failed or was pruned, on one line.
+        result: Content of result.json if it is finished.
+    """
+
+    status: Status
+    reason: str
+    result: Result | None
+
+
+def check_settings(sweep: DictConfig) -> None:
+    """Validate the config node `sweep`.
+
+    Raises:
+        UserError: for an unknown key or a wrong value.
+    """
+    check_nodes(sweep, "sweep", {"sweep.objective": Objective, "sweep.fail_fast": bool})
+
+
+def is_maximized(objective: str) -> bool:
+    """Return whether a higher objective is better."""
+    return objective in MAXIMIZED
+
+
+def sort_key(objective: str, score: float | None) -> tuple[bool, float]:
+    """Return a key that sorts the best score first and missing scores last."""
+    return score is None, (-1 if is_maximized(objective) else 1) * (score or 0.0)
+
+
+def best_job(objective: str, outcomes: Mapping[str, Outcome]) -> str | None:
+    """Return the job with the best objective, the first of equals; None if no job has one."""
+    scores = {job: outcome.result.get(objective) for job, outcome in outcomes.items() if outcome.result}
+    scored = [job for job, score in scores.items() if score is not None]
+    return min(scored, key=lambda job: sort_key(objective, scores[job]), default=None)
+
+
+class SweepFolder:
+    """Paths and record of a sweep's folder."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.record_file = self.path / "sweep.json"
+        self.replaced = self.path / REPLACED
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other sweeps out, which would resume this sweep's running jobs.
+
+        Afterwards the folder, which Hydra has created, is removed if it is empty.
+
+        Raises:
+            UserError: If another process runs this sweep, or if the folder is not writable.
+        """
+        is_mine = False
+        try:
+            with lock_folder(self.path):
+                is_mine = True
+                yield
+        finally:
+            if is_mine and self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {LOCK, WRITE_LOCK}:
+                remove(self.path)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing sweep.json or the summary at the same time."""
+        from filelock import FileLock
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path / WRITE_LOCK):
+            yield
+
+    def record(self) -> Record | None:
+        """Return the content of sweep.json; None for a new sweep.
+
+        Raises:
+            UserError: If it cannot be read.
+        """
+        if not self.record_file.exists():
+            return None
+        try:
+            return Record(**json.loads(self.record_file.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{self.record_file}: cannot be read ({one_line(error)}); delete it and rerun the command, finished "
+                "runs are kept"
+            ) from error
+
+    def begin(self, plan: Plan, objective: str, base: dict[str, Any]) -> None:
+        """Record a sweep, and add its jobs to those already recorded.
+
+        Args:
+            plan: Jobs to add.
+            objective: Metric that jobs are ranked by.
+            base: Config that all jobs share, flat.
+
+        Raises:
+            UserError: If the shared config differs from the recorded one.
+        """
+        with self.locked():
+            previous = self.record()
+            if previous:
+                self.check_base(previous, base, plan.swept)
+            swept = sorted({*plan.swept, *(previous.swept if previous else ())})
+            self.write(Record(objective, base, swept, previous.jobs if previous else {}))
+        self.add_jobs(plan.jobs, plan.base)
+
+    def add_jobs(self, jobs: Sequence[Job], given: Sequence[str]) -> None:
+        """Record more jobs, with the overrides that they share."""
+        with self.locked():
+            record = self.record()
+            assert record is not None
+            added = {job.name: {"swept": list(job.overrides), "given": list(given)} for job in jobs}
+            self.write(record._replace(jobs=record.jobs | added))
+
+    def write(self, record: Record) -> tuple[Record, dict[str, Outcome]]:
+        """Write sweep.json atomically, with the job that is best now; call it under the lock.
+
+        Returns:
+            The record as written, and the outcomes of its jobs.
+        """
+        outcomes = {job: self.outcome(job) for job in record.jobs}
+        record = record._replace(best=best_job(record.objective, outcomes))
+        write_atomically(self.record_file, json.dumps(record._asdict(), indent=1) + "\n")
+        return record, outcomes
+
+    def check_base(self, previous: Record, base: dict[str, Any], swept: Sequence[str]) -> None:
+        """Check that the shared config is the recorded one, except for keys that are swept from now on."""
+        added = [key for key in swept if key not in previous.swept]
+        if different := diff(previous.base, base, [*added, *UNCOMPARED]):
+            raise UserError(
+                f"{self.path} already holds a sweep with a different config ({'; '.join(different)}); use another "
+                "name= or overwrite=true"
+            )
+
+    def outcome(self, job: str) -> Outcome:
+        """Return the state of a job, from the files in its folder."""
+        folder = self.path / job
+        if (folder / "result.json").exists():  # whatever earlier attempts left
+            try:
+                return Outcome("finished", "", RunFolder(folder).result())
+            except UserError as error:
+                return Outcome("failed", str(error), None)
+        if (folder / PRUNED).exists():
+            return Outcome("pruned", first_line(folder / PRUNED), None)
+        if (folder / ERROR).exists():
+            return Outcome("failed", first_line(folder / ERROR), None)
+        return Outcome("unfinished", "", None)
+
+    def record_failure(self, job: str, reason: str, details: str = "") -> None:
+        """Write error.txt into a job's folder.
+
+        Args:
+            job: Name of the job.
+            reason: Reason of the failure, one line.
+            details: Text below it, such as a traceback.
+        """
+        folder = self.path / job
+        with suppress(OSError):  # for example a full disk, which is reported elsewhere
+            folder.mkdir(exist_ok=True)
+            write_atomically(folder / ERROR, f"{reason}\n{details}")
+
+    def archive_previous(self) -> None:
+        """Move the jobs and the study of the previous sweep to .replaced, before it is overwritten.
+
+        A previous sweep without results is removed instead if an earlier one is still archived.
+        """
+        record = self.record()
+        jobs = list(record.jobs) if record else []
+        paths = [self.path / name for name in [*jobs, STUDY, self.record_file.name] if (self.path / name).exists()]
+        if self.replaced.exists() and not any((self.path / name / "result.json").exists() for name in jobs):
+            for path in paths:
+                remove(path)
+            return
+        remove(self.replaced)
+        self.replaced.mkdir()
+        for path in paths:
+            path.rename(self.replaced / path.name)
+
+
+def first_line(file: Path) -> str:
+    return next(iter(file.read_text(errors="replace").splitlines()), "")

@@ -1,0 +1,1 @@
+"""Launchers that run jobs in other processes: hydra/launcher=ray and slurm."""

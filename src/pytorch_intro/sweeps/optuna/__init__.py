@@ -1,0 +1,1 @@
+"""Search with Optuna: hydra/sweeper=optuna."""

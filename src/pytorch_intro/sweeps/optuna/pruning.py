@@ -1,0 +1,76 @@
+"""Prune trials of a search that do worse than others did at the same epoch."""
+
+from pathlib import Path
+
+import optuna
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
+from optuna.study import StudyDirection
+from optuna.trial import Trial, TrialState
+
+from pytorch_intro.atomic import write_atomically
+from pytorch_intro.errors import PrunedError
+from pytorch_intro.sweeps.folder import PRUNED, STUDY
+from pytorch_intro.sweeps.optuna.search import FOLDER, make_pruner, open_storage
+
+
+class Pruning(Callback):
+    """Report each validation to the study next to the run's folder, and stop the run if the pruner decides so.
+
+    A run without a trial, such as a repeated one, is trained to its end.
+
+    Args:
+        run_dir: Folder of the run.
+        pruner: "median" or "asha".
+        monitor: Validation metric; higher is better.
+
+    Raises:
+        PrunedError: After a validation, instead of the next epoch.
+    """
+
+    def __init__(self, run_dir: str, pruner: str, monitor: str = "val/accuracy") -> None:
+        self.run_dir = Path(run_dir)
+        self.pruner = pruner
+        self.monitor = monitor
+        self.trial: Trial | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.trial = running_trial(self.run_dir, self.pruner)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        reason = trainer.strategy.broadcast(self.reason_to_prune(trainer))  # all ranks stop together
+        if reason:
+            raise PrunedError(reason)
+
+    def reason_to_prune(self, trainer: Trainer) -> str:
+        """Report the last validation and return why the run is pruned, or ""."""
+        if self.trial is None:
+            return ""
+        study, epoch, score = self.trial.study, trainer.current_epoch, trainer.callback_metrics[self.monitor].item()
+        if epoch not in study.trials[self.trial.number].intermediate_values:
+            sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1  # the study's objective may be a loss
+            self.trial.report(sign * score, epoch)
+        if not self.trial.should_prune():
+            return ""
+        reason = f"{self.monitor} {score:.4f} after epoch {epoch + 1} is worse than other trials at that epoch"
+        write_atomically(self.run_dir / PRUNED, f"{reason}\n")
+        return reason
+
+
+def running_trial(run_dir: Path, pruner: str) -> Trial | None:
+    """Return the trial that runs in this folder, or None.
+
+    The trial was created by the sweep, perhaps in another process. Optuna has no public way to continue it here: it
+    takes `Trial(study, trial_id)`, and `_trial_id`, which Optuna's own storages and integrations use.
+    """
+    file = run_dir.parent / STUDY
+    if not file.exists():
+        return None
+    study = optuna.load_study(study_name="sweep", storage=open_storage(file), pruner=make_pruner(pruner))
+    running = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+    trials = [trial for trial in running if trial.user_attrs.get(FOLDER) == run_dir.name]
+    return Trial(study, trials[-1]._trial_id) if trials else None
