@@ -1,4 +1,4 @@
-"""Measure this project beside plain PyTorch, in one run: python src/bench.py --help"""
+"""Compare this project with plain PyTorch, in one run: python src/bench.py --help"""
 
 import json
 from datetime import datetime

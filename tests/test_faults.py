@@ -76,7 +76,7 @@ def test_a_small_file_system_that_fills_up_is_carried_on_with_more_room(
         mount("-o", "remount,size=20m", "none", str(outputs))
         answer = command(*few, "name=full")
         assert answer.code == 0, answer.err
-        assert "(epoch 2, step 6)" in answer.out
+        assert "(epoch 1, step 6)" in answer.out
         assert_same_run(whole, outputs / "full")
     finally:
         subprocess.run(["umount", "-l", str(outputs)], check=True)

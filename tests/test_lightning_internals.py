@@ -55,7 +55,7 @@ class Recorder(Callback):
     ) -> None:
         assert isinstance(pl_module, Module)
         pl_module.events.append("resumable" if lightning_internals.is_resumable_step(trainer) else "-")
-        self.positions.append(tuple(lightning_internals.position_in_epoch(trainer)))
+        self.positions.append(lightning_internals.position_in_epoch(trainer))
 
 
 def fit(
@@ -129,7 +129,7 @@ def test_attributes_that_type_checkers_do_not_know_exist() -> None:
 
 
 def test_a_csv_file_is_appended_to_where_lightning_deletes_it(tmp_path: Path) -> None:
-    def log(logger: CSVLogger, values: dict[str, float], step: int) -> list[dict[str, str]]:
+    def log(logger: CSVLogger, values: dict[str, Tensor | float], step: int) -> list[dict[str, str]]:
         logger.log_metrics(values, step)
         logger.save()
         with (tmp_path / "csv" / "metrics.csv").open() as file:
