@@ -3,10 +3,10 @@
 from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.entrypoint import entrypoint
-from pytorch_intro.finished_run import FinishedRun, with_settings_given
+from pytorch_intro.finished_run import FinishedRun, recorded_run, with_settings_given
 
 
-@entrypoint("eval")
+@entrypoint("eval", resolvers={"resolve_run": recorded_run})
 def main(config: DictConfig) -> float | None:
     from lightning import seed_everything
 

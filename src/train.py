@@ -2,9 +2,10 @@
 
 import time
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.entrypoint import entrypoint
+from pytorch_intro.foreign_config import verify_config
 from pytorch_intro.run_folder import RunFolder
 from pytorch_intro.summary import show
 
@@ -13,14 +14,14 @@ from pytorch_intro.summary import show
 def main(config: DictConfig) -> float | None:
     run = RunFolder.of(config)
     with run.claimed():
-        return train(run.recorded_config(config), run)
+        return train(run.recorded_config(config, verify=verify_config), run)
 
 
 def train(config: DictConfig, run: RunFolder) -> float | None:
     started = time.perf_counter()
     if recorded := run.recorded_result(config):
         show(recorded, run, config.outputs, "finished before; this is the result that it recorded")
-        return recorded[config.sweep.objective]
+        return recorded.get(OmegaConf.select(config, "sweep.objective"))
 
     from lightning import seed_everything
 
@@ -53,7 +54,7 @@ def train(config: DictConfig, run: RunFolder) -> float | None:
     result = result_of(config, trainer, chosen, train_seconds, time.perf_counter() - started)
     run.finish(result, model_card(config, result, classifier, datamodule))
     show(result, run, config.outputs, confused=classifier.confused(datamodule.classes))
-    return result[config.sweep.objective]
+    return result.get(OmegaConf.select(config, "sweep.objective"))
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ ON_CPU = {"accelerator": "cpu", "precision": "32-true"}
 
 
 def test_no_config_group_is_without_a_test() -> None:
-    """A group that is added has to appear here; Hydra's, the benchmarks' and the searches' have tests of their own."""
+    """A new group has to appear here; those of Hydra, benchmarks and sweeps have tests of their own."""
     groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
-    assert groups - {"hydra", "bench", "search"} == set(GROUPS)
+    assert groups - {"hydra", "bench", "search", "sweep"} == set(GROUPS)
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda value: value)

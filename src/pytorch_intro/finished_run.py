@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.errors import UserError
+from pytorch_intro.foreign_config import verify_config
 from pytorch_intro.paths import is_searched_for_runs
 from pytorch_intro.recorded_config import trusted_config
 from pytorch_intro.run_folder import BEST, Result, RunFolder
@@ -100,7 +101,7 @@ class FinishedRun:
         check_value("allow", allow, Sequence[str])
         folder = RunFolder(path)
         self.path = folder.path
-        self.config = trusted_config(self.path, {"outputs": str(self.path.parent)}, allow, parts)
+        self.config = trusted_config(self.path, {"outputs": str(self.path.parent)}, allow, parts, verify_config)
         checked_finished(self.path)
         self.result: Result = folder.result()
 

@@ -11,7 +11,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from pytorch_intro.checkpoint import BestAndLast, can_be_saved
-from pytorch_intro.exit_codes import SIGNALS
+from pytorch_intro.errors import SIGNALS
 from pytorch_intro.processes import highest
 
 log = logging.getLogger(__name__)

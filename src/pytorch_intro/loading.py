@@ -67,9 +67,6 @@ def load_run(path: str | Path, allow: Sequence[str] = ()) -> LoadedRun:
     Raises:
         UserError: if there is no finished run, or it does not fit the code.
     """
-    from pytorch_intro.entrypoint import register_resolvers
-
-    register_resolvers()
     return loaded(FinishedRun(path, allow))
 
 

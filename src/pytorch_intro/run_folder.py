@@ -18,7 +18,7 @@ from pytorch_intro.errors import UserError, one_line
 from pytorch_intro.flat_config import differences, flatten
 from pytorch_intro.paths import shown_path
 from pytorch_intro.processes import is_first_process
-from pytorch_intro.recorded_config import CONFIG, UNCOMPARED, load_config, trusted_config, with_command
+from pytorch_intro.recorded_config import CONFIG, UNCOMPARED, Verify, load_config, trusted_config, with_command
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class RunFolder:
                 self.give_up_unless_saved()
                 raise
 
-    def recorded_config(self, config: DictConfig) -> DictConfig:
+    def recorded_config(self, config: DictConfig, verify: Verify | None = None) -> DictConfig:
         """The config that the run in this folder was started with, if that is to be carried on: resume=DIR.
 
         Raises:
@@ -91,8 +91,8 @@ class RunFolder:
         if others:
             raise UserError(f"resume={config.resume}: that run has its own config; leave out {' '.join(others)}")
         kept = ("resume", "outputs", "allow", "sweep")
-        now = {"overwrite": False, **{setting: config[setting] for setting in kept}}
-        return trusted_config(self.path, now, config.allow)
+        now = {"overwrite": False, **{setting: config[setting] for setting in kept if setting in config}}
+        return trusted_config(self.path, now, config.allow, verify=verify)
 
     def recorded_result(self, config: DictConfig) -> Result | None:
         """The result, if this config has been run here to its end.

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from ray.exceptions import RayError
 
 from pytorch_intro.errors import UserError, one_line
-from pytorch_intro.exit_codes import end_by_signals
+from pytorch_intro.exit_codes import install_signal_handlers
 from pytorch_intro.sweeps.job import LostError
 
 PATIENCE = 30.0  # seconds for a cluster to answer
@@ -74,7 +74,7 @@ def start_ray(init: dict[str, Any]) -> None:
         ray.init(**defaults | init)
     except (ConnectionError, RuntimeError, ValueError, TypeError, TimeoutError) as error:
         raise UserError(f"{ADDRESS}={address}: Ray cannot be reached there ({one_line(error)})") from error
-    end_by_signals()  # in the place of Ray's own handlers
+    install_signal_handlers()  # in the place of Ray's own handlers
 
 
 def check_answers(address: str) -> None:

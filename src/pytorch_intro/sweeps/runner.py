@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn, JobStatus, env_override
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
@@ -16,7 +16,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pytorch_intro.check import check_value
 from pytorch_intro.command_line import quoted
-from pytorch_intro.entrypoint import environment
 from pytorch_intro.errors import UserError, leave, one_line
 from pytorch_intro.flat_config import belongs_to, flatten
 from pytorch_intro.hardware import checked_hardware
@@ -173,7 +172,7 @@ class Runner:
         first, self.launched = self.launched, self.launched + len(jobs)
         path = os.pathsep.join(filter(None, [str(PROJECT / "src"), os.environ.get("PYTHONPATH")]))
         try:
-            with environment("PYTHONPATH", path):  # for processes that a launcher starts
+            with env_override({"PYTHONPATH": path}):  # for processes that a launcher starts
                 returns = self.launcher.launch(given, initial_job_idx=first)
         except UserError:
             raise
