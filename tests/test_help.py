@@ -40,7 +40,7 @@ def test_an_answer_about_the_command_imports_nothing_heavy(script: str, flags: l
 
 
 OWN_GROUPS = {
-    "train": [*GROUPS, "search", "hydra/sweeper", "hydra/launcher"],
+    "train": [*GROUPS, "sweep", "search", "hydra/sweeper", "hydra/launcher"],
     "eval": ["data", "data/augment", "trainer"],
     "predict": [],
     "export": ["data", "data/augment"],

@@ -21,9 +21,9 @@ def print_help(config_name: str) -> None:
     Hydra's own --help composes the config and lists the choices without saying what they are.
     """
     config = OmegaConf.load(CONFIG_DIR / f"{config_name}.yaml")
-    groups = [describe_group(group, default) for group, default in find_groups(config.defaults).items()]
+    groups = "\n".join(describe_group(group, default) for group, default in find_groups(config.defaults).items())
     with ignore_broken_pipe():
-        print(config.hydra.help.template.replace("$APP_CONFIG_GROUPS", "\n".join(filter(None, groups))), flush=True)
+        print(config.hydra.help.template.replace("$APP_CONFIG_GROUPS", groups), flush=True)
 
 
 def find_groups(defaults: object) -> dict[str, str | None]:
@@ -38,14 +38,12 @@ def find_groups(defaults: object) -> dict[str, str | None]:
             groups |= {f"{group}/{path.name}": None for path in (CONFIG_DIR / group).iterdir() if path.is_dir()}
     if "sweep" in groups:
         groups |= {"hydra/sweeper": "grid", "hydra/launcher": None}
-    return groups
+    return {group: default for group, default in groups.items() if (CONFIG_DIR / group).is_dir()}
 
 
 def describe_group(group: str, default: str | None) -> str:
     """Return the group's name and a line for each of its choices, the default first."""
     files = sorted((CONFIG_DIR / group).glob("*.yaml"), key=lambda file: (file.stem != default, file.stem))
-    if [file.stem for file in files] in ([], [default]):
-        return ""
     lines = [f"    {file.stem:<20} {first_comment(file)}{' (default)' * (file.stem == default)}" for file in files]
     return "\n".join([f"  {group}", *lines])
 
