@@ -172,7 +172,10 @@ def test_latest_is_the_run_that_was_finished_last_and_a_sweep_gives_its_best(run
         (lambda run: (run / "checkpoints" / "best.ckpt").unlink(), "best.ckpt: there is no such file"),
         (lambda run: (run / "checkpoints" / "best.ckpt").write_bytes(b"PK broken"), "damaged"),
         (lambda run: (run / "result.json").write_text("{"), "cannot be read"),
-        (lambda run: change(run, "model._target_", "pytorch_intro.networks.cnn.OldCNN"), "check out the code of the run"),
+        (
+            lambda run: change(run, "model._target_", "pytorch_intro.networks.cnn.OldCNN"),
+            "check out the code of the run",
+        ),
         (lambda run: change(run, "model.old_width", 3), "model.old_width"),
         (lambda run: change(run, "model.width", 8), "do not fit the network"),
         (lambda run: change(run, "model._target_", "os.mkdir"), "is refused"),

@@ -6,8 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from traceback import print_exc
-from types import FrameType
-from typing import NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -22,11 +20,7 @@ def install_signal_handlers() -> None:
     """Exit at once on SIGTERM and SIGUSR1; during training, Interruption first finishes the step."""
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
-            signal.signal(number, exit_by_signal)
-
-
-def exit_by_signal(number: int, frame: FrameType | None) -> NoReturn:
-    sys.exit(SIGNALS[signal.Signals(number)])
+            signal.signal(number, lambda number, _: sys.exit(SIGNALS[signal.Signals(number)]))
 
 
 @contextmanager

@@ -96,12 +96,8 @@ def is_allowed_target(target: str) -> bool:
     module = getattr(found, "__module__", None) or ""
     if not inspect.isclass(found):
         return inspect.isfunction(found) and is_within(module, FUNCTION_MODULES)
-    return is_known(module) and (issubclass(found, allowed_bases()) or is_safe_dataset(found))
-
-
-def allowed_bases() -> tuple[type, ...]:
-    """Import ALLOWED_BASES."""
-    return tuple(pkgutil.resolve_name(name) for name in ALLOWED_BASES)
+    bases = tuple(map(find_object, ALLOWED_BASES))
+    return is_known(module) and (issubclass(found, bases) or is_safe_dataset(found))
 
 
 def is_known(target: str) -> bool:
