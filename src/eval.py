@@ -3,10 +3,10 @@
 from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.entrypoint import entrypoint
-from pytorch_intro.finished_run import FinishedRun, apply_overrides
+from pytorch_intro.finished_run import FinishedRun, apply_overrides, resolve_run
 
 
-@entrypoint("eval")
+@entrypoint("eval", resolvers={"resolve_run": resolve_run})
 def main(config: DictConfig) -> float | None:
     from lightning import seed_everything
 

@@ -3,9 +3,10 @@
 from omegaconf import DictConfig
 
 from pytorch_intro.entrypoint import entrypoint
+from pytorch_intro.finished_run import resolve_run
 
 
-@entrypoint("export")
+@entrypoint("export", resolvers={"resolve_run": resolve_run})
 def main(config: DictConfig) -> None:
     from pydantic import PositiveInt
 

@@ -6,9 +6,10 @@ from io import TextIOWrapper
 from omegaconf import DictConfig
 
 from pytorch_intro.entrypoint import entrypoint
+from pytorch_intro.finished_run import resolve_run
 
 
-@entrypoint("predict")
+@entrypoint("predict", resolvers={"resolve_run": resolve_run})
 def main(config: DictConfig) -> None:
     from pytorch_intro.file_search import found_files
     from pytorch_intro.finished_run import FinishedRun

@@ -5,6 +5,7 @@ import time
 from omegaconf import DictConfig
 
 from pytorch_intro.entrypoint import entrypoint
+from pytorch_intro.foreign_config import verify_config
 from pytorch_intro.run_folder import Result, RunFolder
 from pytorch_intro.summary import print_summary
 
@@ -13,7 +14,7 @@ from pytorch_intro.summary import print_summary
 def main(config: DictConfig) -> float | None:
     run = RunFolder.of(config)
     with run.lock():
-        return train(run.recorded_config(config), run)
+        return train(run.recorded_config(config, verify=verify_config), run)
 
 
 def train(config: DictConfig, run: RunFolder) -> float | None:

@@ -31,7 +31,6 @@ from omegaconf import DictConfig
 from PIL import Image
 
 import train
-from pytorch_intro.entrypoint import register_resolvers
 from pytorch_intro.paths import CONFIG_DIR, PROJECT
 
 if TYPE_CHECKING:
@@ -67,7 +66,6 @@ Command = Callable[..., Answer]
 @pytest.fixture(autouse=True)
 def _clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Hydra's and logging's global state as in a new process; no traceback asked for."""
-    register_resolvers()
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     with logging_restored():
         yield
@@ -159,7 +157,6 @@ def run_here(name: str, *arguments: str) -> str:
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), logging_restored():
         patch.setattr(sys, "argv", [f"src/{name}.py", *arguments])
-        register_resolvers()
         importlib.import_module(name).main()
     return out.getvalue()
 
@@ -172,7 +169,6 @@ def result(finished_run: Path) -> dict[str, Any]:
 
 def compose(*overrides: str, run_dir: Path = PROJECT / "outputs" / "never") -> DictConfig:
     """The config of `python src/train.py …` as the entrypoint would get it."""
-    register_resolvers()
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return hydra.compose("train", [f"run_dir={run_dir}", *overrides])

@@ -1,7 +1,10 @@
 """Every file in conf/ composes, fits the signatures that it is meant for, and becomes the object that it describes."""
 
 import re
+import shutil
+from pathlib import Path
 
+import hydra
 import pytest
 import torch
 from conftest import compose
@@ -27,9 +30,26 @@ ON_CPU = {"accelerator": "cpu", "precision": "32-true"}
 
 
 def test_no_config_group_is_without_a_test() -> None:
-    """A group that is added has to appear here; Hydra's, the benchmarks' and the searches' have tests of their own."""
+    """A new group has to appear here; those of Hydra, benchmarks and sweeps have tests of their own."""
     groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
-    assert groups - {"hydra", "bench", "search"} == set(GROUPS)
+    assert groups - {"hydra", "bench", "search", "sweep"} == set(GROUPS)
+
+
+SWEEPS = ["sweep", "search", "hydra/sweeper", "hydra/launcher"]
+
+
+@pytest.mark.parametrize("removed", [*([group] for group in SWEEPS if group != "hydra/sweeper"), SWEEPS], ids=str)
+def test_the_config_composes_without_the_groups_of_sweeps(removed: list[str], tmp_path: Path) -> None:
+    """Then -m uses Hydra's basic sweeper. hydra/sweeper is named in conf/sweep, so it is removed with that."""
+    conf = Path(shutil.copytree(CONFIG_DIR, tmp_path / "conf"))
+    for group in removed:
+        shutil.rmtree(conf / group)
+    with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+        config = hydra.compose("train", return_hydra_config=True)
+    sweeper = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+    has_sweep = "sweep" not in removed
+    assert ("sweep" in config) == has_sweep
+    assert (config.hydra.sweeper._target_ == sweeper) == (not has_sweep)
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda value: value)

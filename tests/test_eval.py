@@ -176,7 +176,10 @@ def test_latest_is_the_run_that_was_finished_last_and_a_sweep_gives_its_best(run
         (lambda run: (run / "checkpoints" / "best.ckpt").unlink(), "best.ckpt: file not found"),
         (lambda run: (run / "checkpoints" / "best.ckpt").write_bytes(b"PK broken"), "corrupt checkpoint"),
         (lambda run: (run / "result.json").write_text("{"), "cannot be read"),
-        (lambda run: change(run, "model._target_", "pytorch_intro.networks.cnn.OldCNN"), "nothing of this name"),
+        (
+            lambda run: change(run, "model._target_", "pytorch_intro.networks.cnn.OldCNN"),
+            "check out the code of the run",
+        ),
         (lambda run: change(run, "model.old_width", 3), "model.old_width"),
         (lambda run: change(run, "model.width", 8), "does not match the model"),
         (lambda run: change(run, "model._target_", "os.mkdir"), "is refused"),

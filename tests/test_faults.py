@@ -166,5 +166,6 @@ def test_a_worker_that_dies_is_named(command: Command) -> None:
     answer = command(*own, "data.mean=[0.5]", "data.std=[0.5]", "data.in_memory=false", "data.batch_size=8")
     assert answer.code == 1
     assert answer.err.count("\n") == 1, answer.err
-    assert "data.num_workers=2" in answer.err
+    assert "data.num_workers=2: DataLoader worker (pid " in answer.err
     assert "was killed" in answer.err
+    assert "free some memory, then rerun the same command to resume" in answer.err

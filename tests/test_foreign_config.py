@@ -7,7 +7,14 @@ from conftest import Command, compose
 from omegaconf import OmegaConf
 
 from pytorch_intro.errors import UserError
-from pytorch_intro.foreign_config import check_foreign, is_part, values_in
+from pytorch_intro.foreign_config import (
+    ALLOWED_BASES,
+    UNSAFE_DATASETS,
+    find_object,
+    is_allowed_target,
+    iter_values,
+    verify_config,
+)
 from pytorch_intro.paths import CONFIG_DIR, PROJECT
 
 FOLDER = PROJECT / "outputs" / "never"
@@ -30,21 +37,38 @@ HOSTILE = [
     "pytorch_intro.benchmarks.workbench.run_process",
     "torchvision.models._utils.Callable",
     "torch",
-    "",
-    "torch.nn.Nonsense",
 ]
+MISSING = ["", "torch.nn.Nonsense", "nonsense.Nonsense"]
 
 
 @pytest.mark.parametrize("target", HOSTILE)
-def test_what_is_no_part_of_a_training_is_refused(target: str) -> None:
-    assert not is_part(target)
+def test_an_object_that_is_not_part_of_a_training_is_refused(target: str) -> None:
+    """The object exists, so that it is refused for what it is."""
+    assert find_object(target) is not None
+    assert not is_allowed_target(target)
+
+
+@pytest.mark.parametrize("target", MISSING)
+def test_a_name_of_nothing_is_refused(target: str) -> None:
+    assert find_object(target) is None
+    assert not is_allowed_target(target)
+
+
+@pytest.mark.parametrize("name", ALLOWED_BASES)
+def test_every_allowed_base_is_a_class(name: str) -> None:
+    assert isinstance(find_object(name), type)
+
+
+@pytest.mark.parametrize("name", UNSAFE_DATASETS)
+def test_every_unsafe_dataset_exists(name: str) -> None:
+    assert isinstance(find_object(f"torchvision.datasets.lsun.{name}"), type)
 
 
 def test_every_target_of_this_project_s_configs_is_a_part_of_a_training() -> None:
     files = [file for file in CONFIG_DIR.rglob("*.yaml") if not {"bench", "hydra"} & set(file.parts)]
-    values = [pair for file in files for pair in values_in(OmegaConf.to_container(OmegaConf.load(file)), "")]
+    values = [pair for file in files for pair in iter_values(OmegaConf.to_container(OmegaConf.load(file)), "")]
     named = {value for key, value in values if key.endswith("_target_")}
-    refused = {target for target in named if target != "???" and not is_part(target)}
+    refused = {target for target in named if target != "???" and not is_allowed_target(target)}
     assert len(named) > 20
     assert not refused
 
@@ -53,10 +77,10 @@ def test_what_the_user_allows_may_be_named() -> None:
     """A package with all in it, a module, or one object; not what merely begins with the same letters."""
     config = compose("data=custom", "data.dataset._target_=stripes.boards.Stripes", run_dir=FOLDER)
     for allowed in ("stripes", "stripes.boards", "stripes.boards.Stripes"):
-        check_foreign(config, FOLDER, [allowed], "config.yaml")
+        verify_config(config, FOLDER, [allowed], "config.yaml")
     for others in ([], ["stripe"], ["stripes.boards.Strip"], ["boards"], [""]):
         with pytest.raises(UserError, match=r"config.yaml: data.dataset._target_=stripes.boards.Stripes is refused"):
-            check_foreign(config, FOLDER, others, "config.yaml")
+            verify_config(config, FOLDER, others, "config.yaml")
 
 
 @pytest.mark.parametrize(

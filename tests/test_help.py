@@ -1,13 +1,14 @@
 """--help and --cfg answer at once, because nothing heavy is imported before it is needed."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 from conftest import Command
 
 from pytorch_intro import command_line
@@ -38,27 +39,132 @@ def test_an_answer_about_the_command_imports_nothing_heavy(script: str, flags: l
     assert not list(tmp_path.iterdir())
 
 
+OWN_GROUPS = {
+    "train": [*GROUPS, "sweep", "search", "hydra/sweeper", "hydra/launcher"],
+    "eval": ["data", "data/augment", "trainer"],
+    "predict": [],
+    "export": ["data", "data/augment"],
+    "bench": ["bench"],
+}
+
+
+def read_choices(text: str) -> dict[str, dict[str, str]]:
+    """The choices of a help text with their descriptions, by group."""
+    groups = re.findall(r"^  ([a-z/]+)\n((?:    \w+ +\S.*\n?)+)", text, re.MULTILINE)
+    return {group: dict(re.findall(r"^    (\w+) +(\S.*)", lines, re.MULTILINE)) for group, lines in groups}
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_help_is_as_it_is_written(script: Command, name: str) -> None:
-    """It leaves none of the project's choices out, so that nothing is added to it."""
-    written = yaml.safe_load((CONFIG_DIR / f"{name}.yaml").read_text())["hydra"]["help"]["template"]
-    assert script(name, "--help").out == f"{written}\n"
+def test_help_lists_the_choices_of_the_command_s_own_groups(script: Command, name: str) -> None:
+    """Every file of each group with its first comment, in 100 columns, and at least one example."""
+    text = script(name, "--help").out
+    choices = read_choices(text)
+    assert sorted(choices) == sorted(OWN_GROUPS[name])
+    for group, descriptions in choices.items():
+        for file in (CONFIG_DIR / group).glob("*.yaml"):
+            assert descriptions[file.stem].removesuffix(" (default)") == command_line.first_comment(file)
+    assert max(map(len, text.splitlines())) <= 100
+    assert f"python src/{name}.py" in text
+    assert "$" not in text
 
 
-def test_help_names_every_choice_of_every_group_and_gives_five_examples(
+def test_every_config_file_begins_with_a_comment_that_describes_it() -> None:
+    files = [file for file in CONFIG_DIR.rglob("*.yaml") if not file.stem.startswith("_")]
+    assert not [str(file) for file in files if not command_line.first_comment(file)]
+
+
+def test_help_marks_the_default_choice_and_lists_added_files(
     script: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Also those that are added to conf/, with no need to say so anywhere else."""
+    """A file added to conf/ is listed without any other change; eval has no defaults but those of the run."""
     conf = Path(shutil.copytree(CONFIG_DIR, tmp_path / "conf"))
-    (conf / "optimizer" / "lion.yaml").write_text("_target_: lion.Lion\n")
+    (conf / "optimizer" / "lion.yaml").write_text("# Lion (Chen et al. 2023)\n_target_: lion.Lion\n")
     monkeypatch.setattr(command_line, "CONFIG_DIR", conf)
     text = script("train", "--help").out
-    named = dict(re.findall(r"^  ([a-z/]+)\s+(.*?)(?=^  \S|^$)", text, re.MULTILINE | re.DOTALL))
-    for group in GROUPS:
-        for choice in (conf / group).glob("[!_]*.yaml"):
-            assert re.search(rf"\b{choice.stem}\b", named[group]), f"{group}={choice.stem}"
-    assert named["optimizer"].endswith("adamw, sgd; lion\n")
+    choices = read_choices(text)
+    assert choices["optimizer"]["lion"] == "Lion (Chen et al. 2023)"
+    defaults = {group: name for group in choices for name, words in choices[group].items() if "(default)" in words}
+    assert defaults["optimizer"] == "muon"
+    assert defaults["hydra/sweeper"] == "grid"
     assert len([line for line in text.splitlines() if line.startswith("  python src/train.py")]) == 5
+    assert "(default)" not in str(read_choices(script("eval", "--help").out))
+
+
+COMPOSE = """
+import sys
+import pytorch_intro
+assert not {heavy} & set(sys.modules)
+import hydra
+with hydra.initialize_config_dir({conf!r}, version_base="1.3"):
+    config = hydra.compose("train", ["data=sample"])
+datamodule = hydra.utils.instantiate(config.data)
+datamodule.setup("fit")
+print(len(datamodule.train_set), len(datamodule.val_set))
+"""
+
+
+def test_a_notebook_composes_the_config_after_importing_the_package(tmp_path: Path) -> None:
+    """In a new process that does nothing else: the import registers the resolvers, and imports nothing heavy."""
+    code = COMPOSE.format(heavy=set(HEAVY), conf=str(CONFIG_DIR))
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(PROJECT / "src")},
+    )
+    assert process.stdout.split() == ["1280", "320"], process.stderr
+
+
+INTERNALS = r"^\s*(?:from|import) hydra\._internal"
+
+
+def test_one_module_uses_the_private_api_of_hydra() -> None:
+    files = [file for file in (PROJECT / "src").rglob("*.py") if re.search(INTERNALS, file.read_text(), re.MULTILINE)]
+    assert [file.name for file in files] == ["hydra_internals.py"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "printed"),
+    [
+        (["--cfg", "job", "--package", "model"], 0, "# @package model\n_target_: "),
+        (["--cfg", "job", "--resolve"], 0, str(PROJECT / "outputs")),
+        (["--cfg", "hydra", "-m"], 2, ""),
+        (["--resolve"], 2, ""),
+        (["--flag"], 2, ""),
+        (["--info", "defaults"], 0, "Defaults List"),
+        (["--hydra-help"], 0, "Hydra (1."),
+    ],
+    ids=str,
+)
+def test_hydra_s_flags_work_or_end_in_one_line(command: Command, arguments: list[str], code: int, printed: str) -> None:
+    answer = command(*arguments)
+    assert answer.code == code, answer.err
+    assert printed in answer.out
+    assert answer.err.count("\n") == (code == 2)
+
+
+def test_the_config_is_composed_once(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """hydra.main composes it a second time, to look for hydra.mode."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    calls = []
+    load = ConfigLoaderImpl.load_configuration
+
+    def counted(*arguments: Any, **keywords: Any) -> Any:
+        calls.append(keywords)
+        return load(*arguments, **keywords)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", counted)
+    assert command("name=../elsewhere").code == 2
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("mode", [[], ["-m"], ["hydra.mode=MULTIRUN"]], ids=str)
+def test_a_sweep_is_asked_for_by_m_or_by_hydra_mode(command: Command, mode: list[str]) -> None:
+    answer = command("data=sample", "seed=0,-1", *mode)
+    assert answer.code == 2
+    assert ("no job was begun" in answer.err) == bool(mode)
 
 
 ALLOWED = {

@@ -162,11 +162,11 @@ def test_the_traceback_of_a_mistake_is_there_for_those_who_ask(
 ) -> None:
     """HYDRA_FULL_ERROR=1 shows it above the line."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    for mistake in ("data.batch_size=0", "data.batch_sise=3"):
+    for mistake, line in {"data.batch_size=0": "data.batch_size=0: ", "data.batch_sise=3": "unknown setting"}.items():
         answer = command("data=sample", mistake)
         assert answer.code == 2
         assert "Traceback" in answer.err
-        assert answer.err.splitlines()[-1].startswith("error: data.batch_si")
+        assert answer.err.splitlines()[-1].startswith(f"error: {line}")
 
 
 def test_an_outputs_folder_that_cannot_be_made_is_a_mistake(command: Command, tmp_path: Path) -> None:
@@ -206,5 +206,9 @@ def test_what_is_no_mistake_of_the_user_s_keeps_its_traceback(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("pytorch_intro.checkpoint.AtomicCheckpointIO.save_checkpoint", broken)
-    with pytest.raises(OSError, match="Input/output"):
-        command("data=sample", "trainer.max_epochs=1", "trainer.limit_train_batches=2")
+    answer = command("data=sample", "trainer.max_epochs=1", "trainer.limit_train_batches=2")
+    assert answer.code == 1
+    assert "Traceback" in answer.err
+    assert "in broken" in answer.err
+    assert answer.err.endswith("OSError: [Errno 5] Input/output error\n")
+    assert "error: " not in answer.err

@@ -1,5 +1,7 @@
-"""hydra/sweeper=grid: the sweeper of `python src/train.py -m`, which finishes what it began."""
+"""hydra/sweeper=grid: the sweeper of `python src/train.py -m`, which resumes a sweep."""
 
+import functools
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.plugins import Plugins
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class GridSweeper(Sweeper):
-    """Finds the launcher that was chosen and hands over to pytorch_intro.sweeps, loaded when it is needed.
+    """Sets up the launcher and calls pytorch_intro.sweeps, which is imported only when it is used.
 
     Args:
         params: Values of keys to sweep, from a config file: {"optimizer.lr": "0.01,0.1"}.
@@ -23,6 +25,7 @@ class GridSweeper(Sweeper):
         self.params = params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from pytorch_intro.sweeps.job import run_job
         from pytorch_intro.sweeps.runner import check_alone, check_plugin
 
         check_alone()
@@ -30,8 +33,10 @@ class GridSweeper(Sweeper):
         check_plugin(config.hydra.launcher._target_)
         self.hydra_context = hydra_context
         self.config = config
+        # The task without entrypoint.wrap_task: run_job needs its errors, not exit codes.
+        job = functools.partial(run_job, inspect.unwrap(task_function))
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
+            hydra_context=hydra_context, task_function=job, config=config
         )
 
     def sweep(self, arguments: list[str]) -> Any:

@@ -2,10 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
+from pytorch_intro.resolvers import register_resolvers
+
 if TYPE_CHECKING:
     from pytorch_intro.loading import load_run as load_run
 
 __all__ = ["load_run"]
+
+register_resolvers()  # so that hydra.compose works in a notebook
 
 
 def __getattr__(name: str) -> Any:

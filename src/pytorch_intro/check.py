@@ -3,6 +3,8 @@
 import inspect
 import json
 import typing
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Annotated, Any, cast
 
 import hydra
@@ -19,7 +21,7 @@ from pydantic import (
     ValidationError,
 )
 
-from pytorch_intro.errors import UserError, unknown_key
+from pytorch_intro.errors import UserError
 
 AtLeastMinus1 = Annotated[int, Field(ge=-1)]
 
@@ -75,6 +77,24 @@ def check_nodes(config: DictConfig | ListConfig, key: str, settings: dict[str, A
                 check_nodes(value, path, settings)
         elif not is_call and value is not None and isinstance(config, DictConfig):
             raise UserError(unknown_key(path, settings))
+
+
+def unknown_key(key: str, known_keys: Iterable[str]) -> str:
+    """Return the error line for a config key that does not exist, with the nearest key that does."""
+    nearest = nearest_key(key, list(known_keys))
+    return f"unknown setting {key}; {f'did you mean {nearest}?' if nearest else 'see --cfg job'}"
+
+
+def nearest_key(key: str, known_keys: list[str]) -> str | None:
+    """Return the same name in another group, else the most similar key or name."""
+    group, _, name = key.rpartition(".")
+    keys_of = {known.rpartition(".")[2]: known for known in known_keys}
+    siblings = [known for known in known_keys if known.rpartition(".")[0] == group]
+    if name in keys_of:
+        return next(known for known in known_keys if known.rpartition(".")[2] == name)
+    close = get_close_matches(key, siblings, n=1, cutoff=0.5) or get_close_matches(key, known_keys, n=1, cutoff=0.7)
+    similar = [keys_of[match] for match in get_close_matches(name, keys_of, n=1, cutoff=0.7)]
+    return next(iter(close + similar), None)
 
 
 def check_call(node: DictConfig, key: str) -> None:

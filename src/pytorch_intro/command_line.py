@@ -1,52 +1,67 @@
-"""The command line, before Hydra reads it: --help at once, flags anywhere, paths of any characters."""
+"""Read and adapt sys.argv before Hydra does: --help, the place of -m, paths with special characters."""
 
 import re
 import sys
+from pathlib import Path
 
-from hydra._internal.utils import get_args_parser
 from omegaconf import OmegaConf
 
-from pytorch_intro.errors import ended_by_closed_pipe, leave
+from pytorch_intro.errors import ignore_broken_pipe
 from pytorch_intro.paths import CONFIG_DIR
 
-LITERAL = ("images", "run")  # settings that hold nothing but paths, ${ in them included
+LITERAL = ("images", "run")  # settings that are always paths, even with ${ in them
 PATHS = (*LITERAL, "resume", "outputs", "data.root", "data.labels", "data.cache_dir")
-# What Hydra reads as it is written: a word that is no value of another kind, or what has a slash.
+# What Hydra's grammar reads as plain text: a word that is not another kind of value, or anything with a slash.
 PLAIN = re.compile(r"(?!(?:true|false|nan|inf)$)[a-z][\w.-]*|[\w.-]*/[\w./+@%-]*", re.ASCII | re.IGNORECASE)
 
 
 def print_help(config_name: str) -> None:
-    """Hydra's --help, without its search through all groups, which takes half a second.
+    """Print the help text in conf/<config_name>.yaml, with its groups in the place of $APP_CONFIG_GROUPS.
 
-    Choices that the text does not name, such as files of one's own in conf/, are added to their group's paragraph.
+    Hydra's own --help composes the config and lists the choices without saying what they are.
     """
-    template = OmegaConf.load(CONFIG_DIR / f"{config_name}.yaml").hydra.help.template
-    with ended_by_closed_pipe():
-        print(re.sub(r"Choices .*?\n\n", with_other_choices, template, flags=re.DOTALL), flush=True)
+    config = OmegaConf.load(CONFIG_DIR / f"{config_name}.yaml")
+    groups = "\n".join(describe_group(group, default) for group, default in find_groups(config.defaults).items())
+    with ignore_broken_pipe():
+        print(config.hydra.help.template.replace("$APP_CONFIG_GROUPS", groups), flush=True)
 
 
-def with_other_choices(text: re.Match[str]) -> str:
-    """Each paragraph that begins with a group's name, and the choices of that group that it does not name."""
+def find_groups(defaults: object) -> dict[str, str | None]:
+    """Return the config groups of a defaults list, with the groups below them, and each one's default choice."""
+    groups: dict[str, str | None] = {}
+    entries = list(OmegaConf.to_container(defaults))  # type: ignore[arg-type]
+    for entry in entries:
+        ((key, default),) = entry.items() if isinstance(entry, dict) else [(entry, None)]
+        group = key.removeprefix("optional ")
+        if (CONFIG_DIR / group).is_dir():
+            groups[group] = None if "finished_run" in entries else default  # there, what the run used is the default
+            groups |= {f"{group}/{path.name}": None for path in (CONFIG_DIR / group).iterdir() if path.is_dir()}
+    if "sweep" in groups:
+        groups |= {"hydra/sweeper": "grid", "hydra/launcher": None}
+    return {group: default for group, default in groups.items() if (CONFIG_DIR / group).is_dir()}
 
-    def completed(paragraph: re.Match[str]) -> str:
-        choices = sorted(path.stem for path in (CONFIG_DIR / paragraph[1]).glob("[!_]*.yaml"))
-        others = [choice for choice in choices if not re.search(rf"\b{choice}\b", paragraph[0])]
-        return "; ".join([paragraph[0], *others])
 
-    return re.sub(r"^  ([a-z/]+)(?=\s).*(?:\n {5,}\S.*)*", completed, text[0], flags=re.MULTILINE)
+def describe_group(group: str, default: str | None) -> str:
+    """Return the group's name and a line for each of its choices, the default first."""
+    files = sorted((CONFIG_DIR / group).glob("*.yaml"), key=lambda file: (file.stem != default, file.stem))
+    lines = [f"    {file.stem:<20} {first_comment(file)}{' (default)' * (file.stem == default)}" for file in files]
+    return "\n".join([f"  {group}", *lines])
 
 
-def order_flags() -> None:
-    """Let -m stand anywhere among the settings, and answer flags that Hydra does not have in one line."""
+def first_comment(file: Path) -> str:
+    """Return the first comment line of a config file, which describes it."""
+    lines = (line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith("# @package"))
+    return next((line[2:] for line in lines if line.startswith("# ")), "")
+
+
+def sort_flags() -> None:
+    """Move -m to the front: Hydra's parser does not take it between settings."""
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
-    parser = get_args_parser()
-    parser.error = lambda message: leave(f"{message}; --help shows what can be said")  # type: ignore[method-assign]
-    parser.parse_args()
 
 
 def quote_paths() -> None:
-    """Let paths be of any characters, as the shell hands them over; Hydra's grammar has its own ideas of some."""
-    if {"-m", "--multirun"} & set(sys.argv):  # where commas part one value from another
+    """Quote paths that Hydra's grammar would read as something else, so that they can have any characters."""
+    if {"-m", "--multirun"} & set(sys.argv):  # there, a comma separates values
         return
     for number, argument in enumerate(sys.argv):
         key, _, value = argument.partition("=")
@@ -56,7 +71,7 @@ def quote_paths() -> None:
 
 
 def quoted(text: str) -> str:
-    """A text of any characters as a value in Hydra's grammar."""
-    # A backslash is doubled before a quotation mark alone, also before the one at the end.
+    """Return any text as a value in Hydra's grammar."""
+    # A backslash is doubled only before a quotation mark, the closing one included.
     escaped = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + (end[2] and "\\'"), text).replace("${", "\\${")
     return f"'{escaped}'"

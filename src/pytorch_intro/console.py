@@ -1,4 +1,4 @@
-"""Log lines and a progress bar on the same terminal."""
+"""Print log lines above a progress bar."""
 
 import logging
 
@@ -6,7 +6,7 @@ from tqdm import tqdm
 
 
 class ConsoleHandler(logging.Handler):
-    """Prints log lines on stdout, above a progress bar that may be there."""
+    """Prints log lines on stdout without breaking tqdm's progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record))

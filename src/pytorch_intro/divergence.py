@@ -10,7 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from pytorch_intro.checkpoint import BestLastCheckpoint
-from pytorch_intro.faults import RunError
+from pytorch_intro.errors import RunError
 
 NO_BAD_STEP = torch.iinfo(torch.int64).max
 

@@ -1,68 +1,58 @@
-"""How a program ends: 0 done, 1 failed, 2 the user's mistake, 130 Ctrl-C, 143 SIGTERM and SIGUSR1."""
+"""Exit codes: 0 success, 1 failure, 2 user mistake, 130 Ctrl-C, 143 SIGTERM and SIGUSR1."""
 
-import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import NoReturn
+from traceback import print_exc
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pytorch_intro.claim import FolderLockedError
-from pytorch_intro.errors import PrunedError, leave
+from pytorch_intro.errors import SIGNALS, StopRun, exit_with_error
 from pytorch_intro.faults import explain_failure
 from pytorch_intro.run_folder import RunFolder
 
-SIGNALS = {signal.SIGTERM: 143}  # and their exit codes
-if sys.platform != "win32":
-    SIGNALS[signal.SIGUSR1] = 143  # SLURM's, before it ends a job
-TRACEBACK = "HYDRA_FULL_ERROR"
 
-
-def end_by_signals() -> None:
-    """SIGTERM and SIGUSR1 end the program at once; in a training, GracefulShutdown lets it finish its step before."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for number in SIGNALS:
-        signal.signal(number, leave_by_signal)
-
-
-def leave_by_signal(number: int, frame: FrameType | None) -> NoReturn:
-    sys.exit(SIGNALS[signal.Signals(number)])
+def install_signal_handlers() -> None:
+    """Exit at once on SIGTERM and SIGUSR1; during training, GracefulShutdown first finishes the step."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, lambda number, _: sys.exit(SIGNALS[signal.Signals(number)]))
 
 
 @contextmanager
-def exit_codes_of_errors(config: DictConfig) -> Iterator[None]:
-    """Turn errors that there is a sentence for into that and an exit code."""
+def errors_to_exit_codes(config: DictConfig) -> Iterator[None]:
+    """Exit with one line for an error that can be explained, with its traceback for any other."""
     try:
         yield
-    except PrunedError:  # of a training in processes of its own; the first has written it into the run's folder
+    except StopRun:
         sys.exit(0)
     except Exception as error:
         explained = explain_failure(error, config)
         if explained is None:
-            raise
+            print_exc()
+            sys.exit(1)
         line, exit_code = explained
-        if exit_code == 2 and not isinstance(error, FolderLockedError):  # the folder is another's
+        if exit_code == 2 and not isinstance(error, FolderLockedError):  # then another process uses the folder
             RunFolder(HydraConfig.get().runtime.output_dir).remove_if_empty()
-        leave(line, traceback=os.environ[TRACEBACK] != "0", exit_code=exit_code)
+        exit_with_error(line, exit_code)
 
 
 @contextmanager
-def exit_codes_of_stops() -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into their exit codes, before Hydra or Lightning make others of them."""
+def interrupts_to_exit_codes() -> Iterator[None]:
+    """Turn Ctrl-C, SIGTERM and SIGUSR1 into exit codes, also where Lightning has replaced them by others."""
+    install_signal_handlers()
     try:
         yield
     except KeyboardInterrupt:
         sys.exit(130)
     except SystemExit as stop:
-        # Lightning answers Ctrl-C with exit code 1 and SIGTERM with a SystemExit of its own, whose code is 0.
+        # Lightning exits with 1 on Ctrl-C, and on SIGTERM with a subclass of SystemExit, whose code is 0.
         if isinstance(stop.__context__, KeyboardInterrupt):
             sys.exit(130)
-        if type(stop).__name__ == "SIGTERMException":
+        if type(stop).__name__ == "SIGTERMException":  # by its name: Lightning takes seconds to import
             sys.exit(143)
         raise

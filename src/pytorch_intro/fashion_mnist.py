@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from pytorch_intro.dataset import InMemoryImageDataset
-from pytorch_intro.errors import UserError, leave
+from pytorch_intro.errors import UserError, exit_with_error
 from pytorch_intro.idx import parse_idx, read_gzip
 from pytorch_intro.paths import PROJECT
 
@@ -130,7 +130,7 @@ def main() -> None:
     try:
         prepare(PROJECT / "data")
     except UserError as error:
-        leave(str(error))
+        exit_with_error(str(error))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What ends a run through no mistake in its settings, told in one sentence with a remedy."""
+"""Explain why a run failed, in one sentence with a remedy: disk full, out of memory, a killed worker."""
 
 import errno
 import re
@@ -9,85 +9,72 @@ from contextlib import contextmanager
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from pytorch_intro.errors import UserError, chain, one_line
+from pytorch_intro.errors import RunError, UserError, exception_chain, first_lines
 
 DISK = {
-    errno.ENOSPC: "the disk is full; make room",
-    errno.EDQUOT: "your share of the disk is used up; make room",
-    errno.EFBIG: "a file would become larger than the system allows; make room",
-    errno.EROFS: "the disk can only be read; let it be written",
-    errno.EACCES: "a file may not be written; let it be written",
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "your disk quota is used up; free some space",
+    errno.EFBIG: "a file would become larger than the system allows; raise the limit",
+    errno.EROFS: "the file system is read-only; make it writable",
+    errno.EACCES: "no permission to write a file; make it writable",
 }
-
-CARRY_ON = "the same command carries on from the last checkpoint"
-ONCE_MORE = "start the same command once more"  # of one that has no checkpoints
-
-
-LIGHTNING_MISTAKE = "MisconfigurationException"  # an exception of its own, which is not worth importing it for
+RESUME_HINT = "rerun the same command to resume from the last checkpoint"
+RETRY_HINT = "rerun the same command"  # for commands without checkpoints
+OUT_OF_MEMORY = r"out of memory|can't allocate memory|not enough memory"
 
 
 @contextmanager
-def told_once() -> Iterator[None]:
-    """Let the thread that writes TensorBoard's files fail in silence: the main thread gets its error, and tells it."""
-    tell = threading.excepthook
+def mute_tensorboard_thread() -> Iterator[None]:
+    """Print no traceback when TensorBoard's writer thread fails: the main thread gets the same error."""
+    excepthook = threading.excepthook
 
-    def tell_others(failure: threading.ExceptHookArgs) -> None:
+    def filtered_excepthook(failure: threading.ExceptHookArgs) -> None:
         if type(failure.thread).__name__ != "_AsyncWriterThread":
-            tell(failure)
+            excepthook(failure)
 
-    threading.excepthook = tell_others
+    threading.excepthook = filtered_excepthook
     try:
         yield
     finally:
-        threading.excepthook = tell
-
-
-class RunError(Exception):
-    """A fault that was found by this project: one sentence, with what to try."""
+        threading.excepthook = excepthook
 
 
 def explain_failure(error: Exception, config: DictConfig) -> tuple[str, int] | None:
-    """The sentence for what ended a run, and the exit code: 2 for the user's mistake, 1 for a fault.
-
-    None if no sentence is known.
-    """
-    if isinstance(error, (UserError, OmegaConfBaseException)) or type(error).__name__ == LIGHTNING_MISTAKE:
-        return one_line(error), 2
+    """Return the sentence for an error of a task and its exit code, 2 or 1; None if the error is not known."""
+    # The last is Lightning's for wrong arguments, by its name: Lightning takes seconds to import.
+    is_mistake = isinstance(error, (UserError, OmegaConfBaseException))
+    if is_mistake or type(error).__name__ == "MisconfigurationException":
+        return first_lines(error), 2
     fault = explain_fault(error, config)
     return None if fault is None else (fault, 1)
 
 
 def explain_fault(error: BaseException, config: DictConfig) -> str | None:
-    """The sentence for an error that ended a run; None for one that nothing is known of but its traceback."""
+    """Return the sentence for an error that is not a user mistake; None if it is not known."""
     if isinstance(error, RunError):
         return str(error)
-    then = CARRY_ON if "resume" in config else ONCE_MORE
-    for cause in chain(error):
+    hint = RESUME_HINT if "resume" in config else RETRY_HINT
+    for cause in exception_chain(error):
         if isinstance(cause, OSError) and cause.errno in DISK:
             where = f" ({cause.filename})" if cause.filename else ""
-            return f"{config.run_dir}: {DISK[cause.errno]}{where}, and {then}"
+            return f"{config.run_dir}: {DISK[cause.errno]}{where}, then {hint}"
     settings, prefix = (config.data, "data.") if "data" in config else (config, "")
-    if "batch_size" not in settings:  # a benchmark that trains in processes of its own, which say what befell them
+    if "batch_size" not in settings:  # a benchmark that trains in processes of its own, which print their errors
         return None
-    message = one_line(error) if isinstance(error, Exception) else ""
-    if is_out_of_memory(error, message):
+    message = first_lines(error)
+    is_memory_error = isinstance(error, RuntimeError) and re.search(OUT_OF_MEMORY, message)  # torch has no type for cpu
+    if is_memory_error or isinstance(error, MemoryError):
         return out_of_memory(message, f"{prefix}batch_size", settings.batch_size)
-    if dead := re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", message):
+    if worker := re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", message):
         return (
-            f"{prefix}num_workers={settings.num_workers}: a process that fetches images (number {dead[1].strip()}) "
-            f"was killed or ended by itself, as the system has it when memory runs out; make some free, and {then}"
+            f"{prefix}num_workers={settings.num_workers}: DataLoader worker (pid {worker[1].strip()}) was killed, "
+            f"probably out of memory; free some memory, then {hint}"
         )
     return None
 
 
-def is_out_of_memory(error: BaseException, message: str) -> bool:
-    """Of the host or a device: torch has a type for cuda's alone."""
-    words = r"out of memory|can't allocate memory|not enough memory"
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(re.search(words, message)))
-
-
 def out_of_memory(message: str, key: str, size: int) -> str:
-    other = ", which is a run with another name" if key.startswith("data.") else ""
-    smaller = f"{key}={size // 2}{other}" if size > 1 else "smaller images (data.image_size) or a smaller network"
+    name = " under a new name=" if key.startswith("data.") else ""
+    smaller = f"{key}={size // 2}{name}" if size > 1 else "a smaller data.image_size or model"
     details = message.split(";")[0].split(". ")[0] or "MemoryError"
     return f"{key}={size}: out of memory ({details}); try {smaller}"

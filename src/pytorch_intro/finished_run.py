@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from pytorch_intro.errors import UserError, one_line
+from pytorch_intro.errors import UserError, first_lines
+from pytorch_intro.foreign_config import verify_config
 from pytorch_intro.paths import is_searched_for_runs
 from pytorch_intro.recorded_config import trusted_config
 from pytorch_intro.run_folder import BEST, Result, RunFolder
@@ -75,7 +76,7 @@ def best_of_sweep(folder: Path) -> Path:
         record = json.loads(file.read_text())
         best, objective = record.get("best"), record["objective"]
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{file}: cannot be read ({one_line(error)}); use run=DIR of one of its jobs") from error
+        raise UserError(f"{file}: cannot be read ({first_lines(error)}); use run=DIR of one of its jobs") from error
     if not isinstance(best, str):
         raise UserError(f"run={folder}: no job of this sweep has finished with {objective}; use run=DIR of one of them")
     return folder / best
@@ -105,7 +106,7 @@ class FinishedRun:
         check_value("allow", allow, Sequence[str])
         folder = RunFolder(path)
         self.path = folder.path
-        self.config = trusted_config(self.path, {"outputs": str(self.path.parent)}, allow, parts)
+        self.config = trusted_config(self.path, {"outputs": str(self.path.parent)}, allow, parts, verify_config)
         require_finished(self.path)
         self.result: Result = folder.result()
 

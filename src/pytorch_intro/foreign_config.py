@@ -1,4 +1,4 @@
-"""What a config that others wrote may do: name parts of a training, and write into its own folder."""
+"""Verify a config from elsewhere: it may only name parts of a training and write into its own folder."""
 
 import importlib.util
 import inspect
@@ -13,83 +13,100 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_intro.errors import UserError
 from pytorch_intro.paths import PROJECT
 
-# Where classes of the kinds below make parts of a training; torch.utils.data's, for one, unpickle files.
+# Packages whose subclasses of ALLOWED_BASES are allowed. Not torch.utils.data: some of its datasets unpickle files.
 PACKAGES = ("torch.nn", "torch.optim", "torchvision", "lightning", "torchmetrics", "pytorch_intro")
+ALLOWED_BASES = (
+    "torch.nn.Module",
+    "torch.optim.Optimizer",
+    "torch.optim.lr_scheduler.LRScheduler",
+    "torchmetrics.Metric",
+    "lightning.LightningModule",
+    "lightning.LightningDataModule",
+    "lightning.Trainer",
+    "lightning.Callback",
+    "lightning.pytorch.loggers.Logger",
+    "lightning.pytorch.profilers.Profiler",
+)
 DATASETS = ("torchvision.datasets", "pytorch_intro")
-UNSAFE_DATASETS = ("LSUN", "LSUNClass")  # which unpickle what lies beside their images
-# Whose functions do so; elsewhere functions do other things: torch.hub.load runs a file, torch.os.system a command.
-MODULES_OF_FUNCTIONS = ("torchvision.models", "pytorch_intro.schedulers")
-# References that lead to a value which the file holds, or to a text: none of them makes a node with a `_target_`.
+UNSAFE_DATASETS = ("LSUN", "LSUNClass")  # these unpickle a file in their folder
+# Modules whose functions are allowed. Elsewhere, functions can run code: torch.hub.load, torch.os.system.
+FUNCTION_MODULES = ("torchvision.models", "pytorch_intro.schedulers")
+# References to a value in the same file, or resolvers that return text: these cannot create a `_target_`.
 REFERENCE = re.compile(r"\$\{[\w.\[\]-]+\}|\$\{(?:project|hydra|oc\.env):[^${}]*\}")
-WRITTEN = ("dirpath", "save_dir", "default_root_dir")  # settings that name a folder to write into
+OUTPUT_KEYS = ("dirpath", "save_dir", "default_root_dir")  # settings with a folder to write into
 
 
-def check_foreign(config: DictConfig, folder: Path, allowed: Sequence[str], source: str) -> None:
-    """Refuse a config from elsewhere that could run code of its author's choice, before anything it names is imported.
+def verify_config(config: DictConfig, folder: Path, allow: Sequence[str], source: str) -> None:
+    """Refuse a config that could run code of its author's choice, before anything that it names is imported.
 
     Args:
-        config: Of a run that is to be carried on, as it will be used; references in it are not resolved here, for they
-            might lead elsewhere the next time.
-        folder: The run's, the only one that it may write into.
-        allowed: Packages, modules or objects of the user's own that may be named as well.
-        source: Where the config is from, for the message.
+        config: Config of a run, as it will be used. References are checked unresolved, as they may change.
+        folder: Folder of the run, the only one that the config may write into.
+        allow: Further packages, modules or objects that the config may name.
+        source: Origin of the config, for the error message.
 
     Raises:
         UserError: for the first value that is refused.
     """
-    for key, value in values_in(OmegaConf.to_container(config, resolve=False), ""):
-        name = key.rpartition(".")[2]
+    for key, value in iter_values(OmegaConf.to_container(config, resolve=False), ""):
         if isinstance(value, str) and "${" in REFERENCE.sub("", value):
-            raise UserError(f"{source}: {key}={value} is refused: it is a reference of a kind that could run code")
-        if name == "_target_" and not (isinstance(value, str) and (is_within(value, allowed) or is_part(value))):
-            if isinstance(value, str) and is_known(value) and found_object(value) is None:
-                raise UserError(
-                    f"{source}: {key}={value}: the code has nothing of this name any more; use the code that the run "
-                    "was made with, or write the new name there"
-                )
-            raise UserError(
-                f"{source}: {key}={value} is refused: a run's config may name parts of torch, torchvision, lightning, "
-                f"torchmetrics and this project alone; if you trust it, allow it by 'allow=[{value}]'"
-            )
-    for key, value in values_in(OmegaConf.to_container(config, resolve=True), ""):
-        if key.rpartition(".")[2] in WRITTEN and not Path(str(value)).resolve().is_relative_to(folder.resolve()):
-            raise UserError(f"{source}: {key}={value} is refused: it lies outside the run's folder, {folder}")
+            raise UserError(f"{source}: {key}={value} is refused: the reference could run code; write its value")
+        if key.rpartition(".")[2] == "_target_":
+            verify_target(key, value, allow, source)
+    for key, value in iter_values(OmegaConf.to_container(config, resolve=True), ""):
+        if key.rpartition(".")[2] in OUTPUT_KEYS and not Path(str(value)).resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{source}: {key}={value} is refused: outside the run folder; use a folder in {folder}")
 
 
-def values_in(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of all that is neither a mapping nor a list, however deep."""
+def verify_target(key: str, target: Any, allow: Sequence[str], source: str) -> None:
+    """Raise a UserError unless a `_target_` is allowed."""
+    if isinstance(target, str) and (is_within(target, allow) or is_allowed_target(target)):
+        return
+    if isinstance(target, str) and is_known(target) and find_object(target) is None:
+        raise UserError(
+            f"{source}: {key}={target}: not found in the installed code; check out the code of the run, or write the "
+            "new name there"
+        )
+    raise UserError(
+        f"{source}: {key}={target} is refused: not a part of torch, torchvision, lightning, torchmetrics or this "
+        f"project; if you trust it, add 'allow=[{target}]'"
+    )
+
+
+def iter_values(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and value of each leaf of nested mappings and lists."""
     if not isinstance(node, (dict, list)):
         yield key, node
         return
     for name, value in node.items() if isinstance(node, dict) else enumerate(node):
-        yield from values_in(value, f"{key}.{name}".lstrip("."))
+        yield from iter_values(value, f"{key}.{name}".lstrip("."))
 
 
 def is_within(target: str, names: Sequence[str]) -> bool:
-    """Whether the target is one of these packages, modules or objects, or in one."""
+    """Return whether the target is one of these packages, modules or objects, or inside one."""
     return any(f"{target}.".startswith(f"{name}.") for name in names)
 
 
-def is_part(target: str) -> bool:
-    """Whether it is a class of the kinds that a training is made of, or a function that makes one, of a known package.
+def is_allowed_target(target: str) -> bool:
+    """Return whether the target is a class, or a function that makes one, that a training consists of.
 
-    Both by the name that is written and by the module that it turns out to be from: a module's name leads on to what it
-    imports.
+    Both its name and the module that defines it must be known, as a module also has names that it imports.
     """
-    found = found_object(target) if is_known(target) else None
+    found = find_object(target) if is_known(target) else None
     module = getattr(found, "__module__", None) or ""
     if not inspect.isclass(found):
-        return inspect.isfunction(found) and is_within(module, MODULES_OF_FUNCTIONS)
-    return is_known(module) and (issubclass(found, kinds()) or is_dataset(found))
+        return inspect.isfunction(found) and is_within(module, FUNCTION_MODULES)
+    bases = tuple(map(find_object, ALLOWED_BASES))
+    return is_known(module) and (issubclass(found, bases) or is_safe_dataset(found))
 
 
 def is_known(target: str) -> bool:
-    """Whether it lies in a known package, or beside this project's in src/, where one's own classes are."""
-    return is_within(target, PACKAGES) or is_own(target)
+    """Return whether the target is in a known package or in this project's src/."""
+    return is_within(target, PACKAGES) or is_project_code(target)
 
 
-def is_own(target: str) -> bool:
-    """Whether it lies in a module in src/; nothing is imported to find out."""
+def is_project_code(target: str) -> bool:
+    """Return whether the target is in a module in src/, without importing it."""
     try:
         spec = importlib.util.find_spec(target.partition(".")[0])
     except (ImportError, ValueError):
@@ -98,30 +115,17 @@ def is_own(target: str) -> bool:
     return any(place and Path(place).is_relative_to(PROJECT / "src") for place in places)
 
 
-def found_object(target: str) -> Any:
-    """What the name stands for; None if there is no such thing."""
+def find_object(target: str) -> Any:
+    """Import the target; None if it does not exist."""
     try:
         return pkgutil.resolve_name(target)
     except (ImportError, AttributeError, ValueError):
         return None
 
 
-def kinds() -> tuple[type, ...]:
-    """What the objects of a run's config are, but for its data set."""
-    from lightning import Callback, LightningDataModule, LightningModule, Trainer
-    from lightning.pytorch.loggers import Logger
-    from lightning.pytorch.profilers import Profiler
-    from torch import nn
-    from torch.optim import Optimizer
-    from torch.optim.lr_scheduler import LRScheduler
-    from torchmetrics import Metric
-
-    learning = (nn.Module, LightningModule, Optimizer, LRScheduler, Metric)
-    return *learning, LightningDataModule, Trainer, Callback, Logger, Profiler
-
-
-def is_dataset(found: type) -> bool:
+def is_safe_dataset(found: type) -> bool:
+    """Return whether a class is a dataset that does not unpickle files."""
     from torch.utils.data import Dataset
 
     is_safe = is_within(found.__module__, DATASETS) and found.__name__ not in UNSAFE_DATASETS
-    return (is_safe or is_own(found.__module__)) and issubclass(found, Dataset)
+    return (is_safe or is_project_code(found.__module__)) and issubclass(found, Dataset)

@@ -21,7 +21,7 @@ from pytorch_intro.cache_writer import CacheWriter
 from pytorch_intro.dataset import InMemoryImageDataset, MemmapImageDataset
 from pytorch_intro.decoder import Decoder
 from pytorch_intro.decoding import parallel_map
-from pytorch_intro.errors import UserError, one_line
+from pytorch_intro.errors import UserError, first_lines
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ class ImageCache:
         try:
             yield
         except (FileNotFoundError, ValueError, EOFError, AttributeError) as error:
-            raise UserError(f"{self.folder} is damaged ({one_line(error)}); remove it, then rerun") from error
+            raise UserError(f"{self.folder} is damaged ({first_lines(error)}); remove it, then rerun") from error
         except OSError as error:
             raise UserError(
                 f"{self.folder} cannot be read ({error.strerror}); use another folder: data.cache_dir=DIR"

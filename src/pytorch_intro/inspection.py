@@ -14,7 +14,7 @@ from torchvision.datasets import VisionDataset
 from pytorch_intro.dataset import BatchedDataset, InMemoryImageDataset
 from pytorch_intro.decoder import Decoder, as_array, shape_of
 from pytorch_intro.decoding import ALL_CORES, DecodeResult, MapDataset, as_label, parallel_map
-from pytorch_intro.errors import UserError, one_line
+from pytorch_intro.errors import UserError, first_lines
 from pytorch_intro.file_search import files_below
 from pytorch_intro.image_files import ImageFiles
 
@@ -32,7 +32,7 @@ def dataset_length(dataset: Any) -> int:
     except Exception as error:  # any kind: it may be the user's class
         name = type(dataset).__name__
         raise UserError(
-            f"data: len() of {name} fails with {type(error).__name__}: {one_line(error)}; give it a method __len__"
+            f"data: len() of {name} fails with {type(error).__name__}: {first_lines(error)}; give it a method __len__"
         ) from error
 
 

@@ -11,7 +11,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from pytorch_intro.checkpoint import BestLastCheckpoint
-from pytorch_intro.exit_codes import SIGNALS
+from pytorch_intro.errors import SIGNALS
 from pytorch_intro.lightning_internals import is_resumable_step
 from pytorch_intro.processes import all_reduce_max
 

@@ -84,9 +84,6 @@ def load_run(path: str | Path, allow: Sequence[str] = ()) -> LoadedRun:
     Raises:
         UserError: If the folder contains no finished run, or its weights do not fit the current code.
     """
-    from pytorch_intro.entrypoint import register_resolvers
-
-    register_resolvers()
     return load_from(FinishedRun(path, allow))
 
 

@@ -11,7 +11,7 @@ import torch
 
 from pytorch_intro.atomic import atomic_write
 from pytorch_intro.checkpoint import is_log
-from pytorch_intro.errors import UserError, one_line
+from pytorch_intro.errors import UserError, first_lines
 from pytorch_intro.processes import is_rank_zero
 from pytorch_intro.run_folder import BEST, LAST, PREVIOUS
 
@@ -83,7 +83,7 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
             "loaded); remove it, or choose another folder"
         ) from error
     except (OSError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
-        log.warning("corrupt checkpoint, not used: %s (%s)", path, one_line(error))
+        log.warning("corrupt checkpoint, not used: %s (%s)", path, first_lines(error))
         return None
     is_ours = isinstance(checkpoint, dict) and checkpoint.keys() >= KEYS
     if not is_ours or not are_valid_log_sizes(checkpoint["log_files"]):

@@ -14,11 +14,18 @@ from omegaconf import DictConfig
 
 from pytorch_intro.atomic import write_atomically
 from pytorch_intro.claim import LOCK, LOCK_OWNER, lock_folder
-from pytorch_intro.errors import UserError, one_line
+from pytorch_intro.errors import UserError, first_lines
 from pytorch_intro.flat_config import diff, flatten
 from pytorch_intro.paths import display_path
 from pytorch_intro.processes import is_rank_zero
-from pytorch_intro.recorded_config import CONFIG, UNCOMPARED, load_config, trusted_config, with_command
+from pytorch_intro.recorded_config import (
+    CONFIG,
+    IGNORED_KEYS,
+    Verify,
+    load_config,
+    to_yaml_with_command,
+    trusted_config,
+)
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +82,7 @@ class RunFolder:
                 self.rollback_if_unsaved()
                 raise
 
-    def recorded_config(self, config: DictConfig) -> DictConfig:
+    def recorded_config(self, config: DictConfig, verify: Verify | None = None) -> DictConfig:
         """Return the config, or with resume=DIR the one that the run in this folder was started with.
 
         Raises:
@@ -89,7 +96,7 @@ class RunFolder:
         if others:
             raise UserError(f"resume={config.resume}: uses the config of that run; remove {' '.join(others)}")
         current = {key: config[key] for key in ("resume", "outputs", "allow", "sweep") if key in config}
-        return trusted_config(self.path, {"overwrite": False, **current}, config.allow)
+        return trusted_config(self.path, {"overwrite": False, **current}, config.allow, verify=verify)
 
     def recorded_result(self, config: DictConfig) -> Result | None:
         """Return the result if the run is finished.
@@ -101,7 +108,7 @@ class RunFolder:
             return None
         if not is_rank_zero():  # rank 0 compares the configs
             return self.result() if self.result_file.exists() else None
-        if different := diff(flatten(load_config(self.config_file)), flatten(config), UNCOMPARED):
+        if different := diff(flatten(load_config(self.config_file)), flatten(config), IGNORED_KEYS):
             raise UserError(
                 f"{self.path} already holds a run with a different config ({'; '.join(different)}); "
                 "use another name= or overwrite=true"
@@ -120,7 +127,7 @@ class RunFolder:
                 raise ValueError("keys are missing")
         except (OSError, ValueError, AttributeError) as error:
             raise UserError(
-                f"{self.result_file}: cannot be read ({one_line(error)}); remove it, then rerun the command to resume "
+                f"{self.result_file}: cannot be read ({first_lines(error)}); remove it, then rerun the command to resume "
                 "from the last checkpoint"
             ) from error
         return result
@@ -139,7 +146,7 @@ class RunFolder:
         if config.overwrite and self.config_file.exists():
             self.archive_previous()
         if not self.config_file.exists():
-            write_atomically(self.config_file, with_command(config))
+            write_atomically(self.config_file, to_yaml_with_command(config))
             self.is_mine = True
 
     def archive_previous(self) -> None:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from pytorch_intro.classifier import Classifier
 from pytorch_intro.datamodule import DataModule
-from pytorch_intro.errors import UserError, one_line
+from pytorch_intro.errors import UserError, first_lines
 from pytorch_intro.instantiate import instantiate, invalid_value_error
 from pytorch_intro.trainer import build_trainer, check_monitors
 
@@ -107,7 +107,7 @@ def dry_run(network: torch.nn.Module, image_shape: tuple[int, int, int], num_cla
             output_shape = tuple(network(torch.zeros(shape)).shape)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise UserError(
-            f"model: {type(network).__name__} does not accept images of shape {shape} ({one_line(error)}); choose "
+            f"model: {type(network).__name__} does not accept images of shape {shape} ({first_lines(error)}); choose "
             "another model, or another data.image_size"
         ) from error
     if output_shape != expected:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.datasets import VisionDataset
 
 from pytorch_intro.dataset import BatchedDataset, ImageSubset
-from pytorch_intro.errors import UserError, one_line
+from pytorch_intro.errors import UserError, first_lines
 from pytorch_intro.image_files import ImageFiles
 from pytorch_intro.inspection import strip_addresses
 from pytorch_intro.paths import checked_root
@@ -143,7 +143,7 @@ class DatasetSplits:
             ) from error
         except Exception as error:  # any kind: it may be the user's class
             kind = type(error).__name__
-            raise UserError(f"data.dataset: {self.name} cannot be opened: {kind}: {one_line(error)}") from error
+            raise UserError(f"data.dataset: {self.name} cannot be opened: {kind}: {first_lines(error)}") from error
 
     def download(self, kwargs: dict[str, Any]) -> None:
         """Download into a temporary folder, then move the complete files into the root.
@@ -161,7 +161,7 @@ class DatasetSplits:
                     self.make(**self.options | kwargs | {"download": True, "root": folder})
             except (OSError, RuntimeError, EOFError, ValueError, BadZipFile, TarError, zlib.error) as error:
                 raise UserError(
-                    f"{self.name} is not in data.root={root} and cannot be downloaded ({one_line(error)}); try again, "
+                    f"{self.name} is not in data.root={root} and cannot be downloaded ({first_lines(error)}); try again, "
                     "or put its files there by hand, in torchvision's layout"
                 ) from error
             try:

@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 from pytorch_intro.atomic import write_atomically
 from pytorch_intro.check import check_nodes
 from pytorch_intro.claim import LOCK, lock_folder
-from pytorch_intro.errors import UserError, one_line
+from pytorch_intro.errors import UserError, first_lines
 from pytorch_intro.flat_config import diff
-from pytorch_intro.recorded_config import UNCOMPARED
+from pytorch_intro.recorded_config import IGNORED_KEYS
 from pytorch_intro.run_folder import REPLACED, Result, RunFolder, remove
 from pytorch_intro.sweeps.plan import Job, Plan
 
@@ -133,7 +133,7 @@ class SweepFolder:
             return Record(**json.loads(self.record_file.read_text()))
         except (OSError, ValueError, TypeError) as error:
             raise UserError(
-                f"{self.record_file}: cannot be read ({one_line(error)}); delete it and rerun the command, finished "
+                f"{self.record_file}: cannot be read ({first_lines(error)}); delete it and rerun the command, finished "
                 "runs are kept"
             ) from error
 
@@ -178,7 +178,7 @@ class SweepFolder:
     def check_base(self, previous: Record, base: dict[str, Any], swept: Sequence[str]) -> None:
         """Check that the shared config is the recorded one, except for keys that are swept from now on."""
         added = [key for key in swept if key not in previous.swept]
-        if different := diff(previous.base, base, [*added, *UNCOMPARED]):
+        if different := diff(previous.base, base, [*added, *IGNORED_KEYS]):
             raise UserError(
                 f"{self.path} already holds a sweep with a different config ({'; '.join(different)}); use another "
                 "name= or overwrite=true"

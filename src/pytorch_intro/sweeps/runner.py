@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import JobStatus
+from hydra.core.utils import JobStatus, env_override
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
@@ -15,13 +15,12 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pytorch_intro.command_line import quoted
-from pytorch_intro.entrypoint import environment
-from pytorch_intro.errors import UserError, leave, one_line
+from pytorch_intro.errors import UserError, exit_with_error, first_lines
 from pytorch_intro.flat_config import flatten, is_under
 from pytorch_intro.hardware import resolve_hardware
 from pytorch_intro.optional_deps import check_installed
 from pytorch_intro.paths import PROJECT
-from pytorch_intro.recorded_config import UNCOMPARED
+from pytorch_intro.recorded_config import IGNORED_KEYS
 from pytorch_intro.run_folder import RunFolder, remove
 from pytorch_intro.sweeps.folder import ERROR, Record, SweepFolder, check_settings
 from pytorch_intro.sweeps.hydra_internals import failed_job, job_error, runs_jobs_in_turn
@@ -58,7 +57,7 @@ def check_plugin(target: str) -> None:
 
 def config_fingerprint(config: DictConfig) -> str:
     """Return a text that is equal for equal configs of a run."""
-    return repr(sorted(item for item in flatten(config).items() if not is_under(item[0], UNCOMPARED)))
+    return repr(sorted(item for item in flatten(config).items() if not is_under(item[0], IGNORED_KEYS)))
 
 
 class Runner:
@@ -152,7 +151,9 @@ class Runner:
         try:
             return self.compose([*base, *job.overrides])
         except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(f"{one_line(error)} (in the job {' '.join(job.overrides)}; change its values)") from error
+            raise UserError(
+                f"{first_lines(error)} (in the job {' '.join(job.overrides)}; change its values)"
+            ) from error
 
     def is_finished(self, job: Job, base: Sequence[str]) -> bool:
         """Check a job's config as the job itself will, and return whether it is finished, which is also printed.
@@ -200,12 +201,12 @@ class Runner:
         first, self.launched = self.launched, self.launched + len(jobs)
         path = os.pathsep.join(filter(None, [str(PROJECT / "src"), os.environ.get("PYTHONPATH")]))
         try:
-            with environment("PYTHONPATH", path):  # for processes that a launcher starts
+            with env_override({"PYTHONPATH": path}):  # for processes that a launcher starts
                 returns = self.launcher.launch(overrides, initial_job_idx=first)
         except UserError:
             raise
         except Exception as error:  # the launcher itself failed, so no job could record why
-            lost = JobLostError(f"the launcher failed: {type(error).__name__}: {one_line(error)}")
+            lost = JobLostError(f"the launcher failed: {type(error).__name__}: {first_lines(error)}")
             returns = [failed_job(lost)] * len(jobs)
         failed: dict[str, str] = {}
         for job, returned in zip(jobs, returns, strict=True):
@@ -227,12 +228,12 @@ class Runner:
         try:
             summary = write_summary(self.folder)
         except OSError as error:
-            leave(
+            exit_with_error(
                 f"{self.folder.path}: cannot write the summary ({error}); free disk space and rerun the command",
                 exit_code=1,
             )
         if summary is None:
-            leave(
+            exit_with_error(
                 f"{self.folder.path}: the sweep folder was deleted while the sweep was running; rerun the command",
                 exit_code=1,
             )
@@ -243,7 +244,7 @@ class Runner:
                 for name, reason in failed.items()
             ]
             others = "the sweep stopped at the first failure" if self.settings.fail_fast else "the others were run"
-            leave(
+            exit_with_error(
                 f"{len(failed)} of {len(summary.rows)} jobs failed, {others}: {'; '.join(jobs)}; see {ERROR} in their "
                 "folders, then rerun the command to retry",
                 exit_code=1,

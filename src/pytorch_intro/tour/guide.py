@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from pytorch_intro.errors import UserError, ended_by_closed_pipe, leave
+from pytorch_intro.errors import UserError, exit_with_error, ignore_broken_pipe
 from pytorch_intro.tour import CHAPTERS
 from pytorch_intro.tour.chapter import Cell, Chapter, read_chapter
 
@@ -39,7 +39,7 @@ class Tour:
         try:
             self.chosen = chosen_chapters(arguments if self.is_running else [])
         except UserError as error:
-            leave(str(error))
+            exit_with_error(str(error))
 
     def chapter(self, number: int) -> None:
         """Run a chapter, if it is chosen."""
@@ -49,7 +49,7 @@ class Tour:
             walk(read_chapter(number))
             return
         try:
-            with ended_by_closed_pipe():
+            with ignore_broken_pipe():
                 walk(read_chapter(number))
                 sys.stdout.flush()
         except KeyboardInterrupt:

@@ -18,8 +18,8 @@ from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray
 from omegaconf import DictConfig, OmegaConf, open_dict
 from ray.exceptions import RayError
 
-from pytorch_intro.errors import UserError, one_line
-from pytorch_intro.exit_codes import end_by_signals
+from pytorch_intro.errors import UserError, first_lines
+from pytorch_intro.exit_codes import install_signal_handlers
 from pytorch_intro.sweeps.hydra_internals import failed_job
 from pytorch_intro.sweeps.job import JobLostError
 
@@ -85,10 +85,10 @@ def start_ray(init: dict[str, Any]) -> None:
         ray.init(**defaults | init)
     except (ConnectionError, RuntimeError, ValueError, TypeError, TimeoutError) as error:
         raise UserError(
-            f"{ADDRESS}={address}: Ray failed to connect ({one_line(error)}); check the address, or leave it out "
+            f"{ADDRESS}={address}: Ray failed to connect ({first_lines(error)}); check the address, or leave it out "
             "to use this machine"
         ) from error
-    end_by_signals()  # replaces the signal handlers that Ray installs
+    install_signal_handlers()  # replaces the signal handlers that Ray installs
 
 
 def check_reachable(address: str) -> None:
@@ -108,4 +108,4 @@ def job_return(job: Any) -> JobReturn:
     try:
         return ray.get(job)
     except RayError as error:
-        return failed_job(JobLostError(f"its process was lost: {one_line(error)}"))
+        return failed_job(JobLostError(f"its process was lost: {first_lines(error)}"))

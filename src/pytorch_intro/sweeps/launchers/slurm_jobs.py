@@ -15,7 +15,7 @@ from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher, SlurmLauncher
 from omegaconf import OmegaConf
 
-from pytorch_intro.errors import UserError, one_line
+from pytorch_intro.errors import UserError, first_lines
 from pytorch_intro.sweeps.hydra_internals import failed_job
 from pytorch_intro.sweeps.job import JobLostError
 
@@ -56,7 +56,7 @@ def launch_with_submitit(
         )
     except (RuntimeError, NameError, ValueError, TypeError) as error:
         raise UserError(
-            f"hydra/launcher=slurm: {one_line(error)}; check its settings, or use hydra.launcher.cluster=local"
+            f"hydra/launcher=slurm: {first_lines(error)}; check its settings, or use hydra.launcher.cluster=local"
         ) from error
     Path(str(hydra["config"].hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
     state = Singleton.get_state()
@@ -73,4 +73,4 @@ def job_return(job: submitit.Job[JobReturn]) -> JobReturn:
     try:
         return job.result()
     except Exception as error:  # submitit raises many types: lost processes, timeouts
-        return failed_job(JobLostError(f"its job {job.job_id} was lost: {one_line(error)}"))
+        return failed_job(JobLostError(f"its job {job.job_id} was lost: {first_lines(error)}"))

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from pytorch_intro.check import check_value
-from pytorch_intro.errors import UserError, one_line
+from pytorch_intro.errors import UserError, first_lines
 from pytorch_intro.sweeps.folder import STUDY, is_maximized
 from pytorch_intro.sweeps.optuna.search_space import Space, any_value, search_space, to_overrides
 from pytorch_intro.sweeps.plan import Job, Plan, is_shared, override_values
@@ -83,7 +83,9 @@ def open_study(runner: Runner, seed: int | None, pruner: BasePruner) -> Study:
             storage=open_storage(file), study_name="sweep", direction=direction, pruner=pruner, load_if_exists=True
         )
     except (SQLAlchemyError, StorageInternalError) as error:
-        raise UserError(f"{file}: cannot be read ({one_line(error)}); move it away, or use overwrite=true") from error
+        raise UserError(
+            f"{file}: cannot be read ({first_lines(error)}); move it away, or use overwrite=true"
+        ) from error
     if study.direction.name.lower() != direction:
         raise UserError(
             f"sweep.objective={runner.settings.objective}: {file} is a search for another objective; use another name="
@@ -157,7 +159,7 @@ def next_trials(
             trial = study.ask(space)
         except ValueError as error:
             raise UserError(
-                f"hydra.sweeper.params: {one_line(error)}; for other choices, use another name= or overwrite=true"
+                f"hydra.sweeper.params: {first_lines(error)}; for other choices, use another name= or overwrite=true"
             ) from error
         if FOLDER not in trial.user_attrs:
             trial.set_user_attr(FOLDER, f"trial-{len(folders):04d}")

@@ -7,7 +7,7 @@ from typing import Any
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from pytorch_intro.errors import UserError, one_line
+from pytorch_intro.errors import UserError, first_lines
 from pytorch_intro.sweeps.plan import override_values
 
 Space = dict[str, BaseDistribution]
@@ -41,7 +41,7 @@ def to_distribution(override: Override) -> BaseDistribution:
             return range_distribution(value)
         return CategoricalDistribution([text.partition("=")[2] for text in override_values(override)])
     except (ValueError, TypeError) as error:
-        raise UserError(f"{override.input_line}: invalid search space ({one_line(error)}); change it") from error
+        raise UserError(f"{override.input_line}: invalid search space ({first_lines(error)}); change it") from error
 
 
 def interval_distribution(sweep: IntervalSweep) -> BaseDistribution:
