@@ -44,10 +44,12 @@ def test_every_choice_fits_its_signature_and_becomes_an_object(group: str, choic
     assert len(trainer.loggers) == len(config.logger)
     datamodule = build(config.data, "data")
     assert isinstance(datamodule, DataModule)
+    assert config.data.root.endswith("sample") == (group != "data" or choice == "sample")
     if config.data.root.endswith("sample"):
         datamodule.setup("fit")
         optimization = build_optimization(config.optimizer, config.scheduler)
-        assert build_classifier(config.classifier, config.model, datamodule, *optimization)
+        classifier = build_classifier(config.classifier, config.model, datamodule, *optimization)
+        assert type(classifier.network).__name__ == config.model._target_.rpartition(".")[2]
 
 
 @pytest.mark.parametrize(("group", "choice"), [pair for pair in CHOICES if pair[0] in ("data", "experiment")])
