@@ -18,7 +18,8 @@ from pytorch_intro import extras
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.sweeps.search import storage_of
 
-SEARCH = ["-m", "hydra/sweeper=optuna", "data=sample", "trainer=cpu", "trainer.max_epochs=1", "name=s"]
+SEARCH = ["-m", "hydra/sweeper=optuna", "data=sample", "trainer=cpu", *NO_PICTURES, "logger=none"]
+SEARCH += ["trainer.max_epochs=1", "name=s"]
 FEW = [*SEARCH, "trainer.limit_train_batches=2"]
 RATE = "optimizer.lr=tag(log,interval(0.01,0.5))"
 
@@ -95,7 +96,7 @@ def test_the_last_of_several_values_counts(command: Command, sweep: Path) -> Non
 def test_a_search_that_is_killed_carries_its_trial_on(command: Command, tmp_path: Path, sweep: Path) -> None:
     """By kill -9 of all its processes, in the third epoch of the second trial; nothing else is trained again."""
     options = [option for option in SEARCH if "max_epochs" not in option]
-    arguments = [*options, "model=mlp", "trainer.max_epochs=6", *NO_PICTURES, RATE, "hydra.sweeper.n_trials=3"]
+    arguments = [*options, "model=mlp", "trainer.max_epochs=6", RATE, "hydra.sweeper.n_trials=3"]
     process = Process(*arguments, f"outputs={tmp_path / 'outputs'}")
     wait_until(lambda: epochs_trained(sweep / "trial-0001") >= 2, process)
     os.killpg(process.pid, signal.SIGKILL)

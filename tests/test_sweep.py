@@ -15,7 +15,8 @@ from PIL import Image
 
 from pytorch_intro.sweeps.sweep_folder import SweepFolder
 
-FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "name=s"]
+FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
+FEW += [*NO_PICTURES, "logger=none", "name=s"]
 BROKEN = "+callbacks.flaky._target_=test_sweep.Broken"
 
 
