@@ -65,9 +65,11 @@ def test_every_choice_fits_its_signature_and_becomes_an_object(group: str, choic
     assert len(trainer.loggers) == len(config.logger)
     datamodule = instantiate(config.data, "data")
     assert isinstance(datamodule, DataModule)
+    assert config.data.root.endswith("sample") == (group != "data" or choice == "sample")
     if config.data.root.endswith("sample"):
         datamodule.setup("fit")
-        assert build_classifier(config, datamodule)
+        classifier = build_classifier(config, datamodule)
+        assert type(classifier.network).__name__ == config.model._target_.rpartition(".")[2]
 
 
 @pytest.mark.parametrize(("group", "choice"), [pair for pair in CHOICES if pair[0] in ("data", "experiment")])

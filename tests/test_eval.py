@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Command, sample_datamodule, write_images
+from explained import UNKNOWN, assert_explained, assert_facts
 from omegaconf import OmegaConf
 from PIL import Image
 from torchmetrics.functional.classification import multiclass_calibration_error
@@ -92,8 +93,7 @@ def test_a_run_with_a_test_of_its_own_drawing_is_scored_on_that_alone_and_on_no_
     write_images(photos, "c'd/new.png")
     answer = script("eval", f"run={run}")
     assert answer.code == 2
-    assert "the training images differ from those that" in answer.err
-    assert "data.root=DIR" in answer.err
+    assert_explained(answer.err, [], [str(run)], r"training images.*\([0-9a-f]{16}, [0-9a-f]{16}\)", r"data\.root=DIR")
     answer = script("export", f"run={run}")
     assert answer.code == 0, answer.err
     assert "comparing on random images" in answer.out
@@ -118,8 +118,8 @@ def test_images_of_other_classes_are_refused(script: Command, run_copy: Path, tm
     write_images(tmp_path / "photos", "cat/1.png", "Bag/1.png")
     answer = script("eval", f"run={run_copy}", "data=folder", f"data.root={tmp_path / 'photos'}")
     assert answer.code == 2
-    assert "images of cat" in answer.err
-    assert answer.err.count("\n") == 1 or answer.err.splitlines()[-1].startswith("error: ")
+    apart = "T-shirt/top, Trouser.*Ankle boot"
+    assert_explained(answer.err, [], ["data", str(run_copy)], f"images of cat.*{apart}", r"data\.target_transform")
     assert not (run_copy / "eval.json").exists()
 
 
@@ -168,32 +168,67 @@ def test_latest_is_the_run_that_was_finished_last_and_a_sweep_gives_its_best(run
     assert resolve_run(str(outputs / "sweeps" / "rates"), str(outputs)) == str(outputs / "sweeps" / "rates" / "a")
 
 
-@pytest.mark.parametrize(
-    ("break_it", "told"),
-    [
-        (lambda run: (run / "result.json").unlink(), "not finished"),
-        (lambda run: (run / "config.yaml").unlink(), "no finished run"),
-        (lambda run: (run / "checkpoints" / "best.ckpt").unlink(), "best.ckpt: file not found"),
-        (lambda run: (run / "checkpoints" / "best.ckpt").write_bytes(b"PK broken"), "corrupt checkpoint"),
-        (lambda run: (run / "result.json").write_text("{"), "cannot be read"),
-        (
-            lambda run: change(run, "model._target_", "pytorch_intro.networks.cnn.OldCNN"),
-            "check out the code of the run",
-        ),
-        (lambda run: change(run, "model.old_width", 3), "model.old_width"),
-        (lambda run: change(run, "model.width", 8), "does not match the model"),
-        (lambda run: change(run, "model._target_", "os.mkdir"), "is refused"),
-    ],
-)
+# Of each: what is done to the run, a name in the message, and regular expressions of its problem and its remedy.
+BROKEN_RUNS = {
+    "unfinished": (lambda run: (run / "result.json").unlink(), "{run}", "not finished", "train.py resume="),
+    "no config": (lambda run: (run / "config.yaml").unlink(), "run={run}", "no finished run", "run=latest"),
+    "no weights": (
+        lambda run: (run / "checkpoints" / "best.ckpt").unlink(),
+        "{run}/checkpoints/best.ckpt",
+        "no such file|does not exist|missing",
+        r"\btrain\b",
+    ),
+    "damaged weights": (
+        lambda run: (run / "checkpoints" / "best.ckpt").write_bytes(b"PK broken"),
+        "{run}/checkpoints/best.ckpt",
+        "damaged|corrupt",
+        "copy it.*train",
+    ),
+    "damaged result": (
+        lambda run: (run / "result.json").write_text("{"),
+        "{run}/result.json",
+        "line 1 column 2",
+        "remove|delete",
+    ),
+    "class that is gone": (
+        lambda run: change(run, "model._target_", "pytorch_intro.networks.cnn.OldCNN"),
+        "model._target_=pytorch_intro.networks.cnn.OldCNN",
+        "nothing of this name|no longer exists|not found",
+        "new name|check out",
+    ),
+    "setting that is gone": (
+        lambda run: change(run, "model.old_width", 3),
+        "model.old_width",
+        UNKNOWN,
+        r"did you mean model\.width",
+    ),
+    "other width": (
+        lambda run: change(run, "model.width", 8),
+        "{run}",
+        "do(es)? not (fit|match).*size mismatch",
+        "train again|retrain",
+    ),
+    "foreign code": (
+        lambda run: change(run, "model._target_", "os.mkdir"),
+        "model._target_=os.mkdir",
+        "refused|not allowed",
+        r"allow=\[os\.mkdir\]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("break_it", "name", "problem", "remedy"), BROKEN_RUNS.values(), ids=BROKEN_RUNS)
 def test_a_run_that_cannot_be_used_is_told_in_one_line(
-    script: Command, run_copy: Path, break_it: Any, told: str, tmp_path: Path
+    script: Command, run_copy: Path, break_it: Any, name: str, problem: str, remedy: str, tmp_path: Path
 ) -> None:
     break_it(run_copy)
-    for name, more in (("eval", []), ("predict", [f"images={tmp_path}"]), ("export", [])):
-        answer = script(name, f"run={run_copy}", *more)
+    before = sorted(run_copy.rglob("*"))
+    for entrypoint, more in (("eval", []), ("predict", [f"images={tmp_path}"]), ("export", [])):
+        answer = script(entrypoint, f"run={run_copy}", *more)
         assert answer.code == 2, answer.err
-        assert told in answer.err.splitlines()[-1], name
-        assert not list(run_copy.glob("*.json*"))[1:]
+        last = answer.err.splitlines()[-1] + "\n"
+        assert_explained(last, [str(run_copy)], [name.format(run=run_copy)], problem, remedy)
+        assert sorted(run_copy.rglob("*")) == before, entrypoint
 
 
 def change(run: Path, key: str, value: object) -> None:
@@ -202,12 +237,20 @@ def change(run: Path, key: str, value: object) -> None:
     (run / "config.yaml").write_text(OmegaConf.to_yaml(config))
 
 
-@pytest.mark.parametrize("run", ["nowhere", "latest", ""])
-def test_a_run_that_is_not_there_is_told_in_one_line(script: Command, tmp_path: Path, run: str) -> None:
-    answer = script("eval", f"run={run}", f"outputs={tmp_path}")
+@pytest.mark.parametrize(
+    ("run", "problem", "remedy"),
+    [
+        ("run=nowhere", "no such folder|does not exist", "run=latest"),
+        ("run=latest", "no finished run", r"python src/train\.py"),
+        ("run=", "folder of a finished run|required", "run=outputs/first"),
+    ],
+)
+def test_a_run_that_is_not_there_is_told_in_one_line(
+    script: Command, tmp_path: Path, run: str, problem: str, remedy: str
+) -> None:
+    answer = script("eval", run, f"outputs={tmp_path}")
     assert answer.code == 2
-    assert answer.err.startswith("error: run")
-    assert answer.err.count("\n") == 1
+    assert_explained(answer.err, [run], [run.rstrip("=")], problem, remedy)
     assert not list(tmp_path.iterdir())
 
 
@@ -215,6 +258,6 @@ def test_the_best_of_runs_without_validation_is_not_guessed(run_copy: Path, tmp_
     shutil.copytree(run_copy, tmp_path / "sweep" / "a")
     file = tmp_path / "sweep" / "a" / "result.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"val/accuracy": None}))
-    SweepFolder(tmp_path / "sweep").write(Record("val/accuracy", {}, [], {"a": {}}))
-    with pytest.raises(UserError, match=r"no job of this sweep has finished with val/accuracy; use run=DIR"):
+    with pytest.raises(UserError) as error:
         resolve_run(str(tmp_path / "sweep"), str(tmp_path))
+    assert_facts(str(error.value), [], [f"run={tmp_path / 'sweep'}"], "no validation", "folder of one|one run")

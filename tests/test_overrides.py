@@ -28,8 +28,8 @@ def test_any_argument_gives_a_run_or_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     answer = command("data=sample", "trainer=cpu", "trainer.fast_dev_run=true", argument)
-    if answer.code:
-        assert answer.code == 2, answer.err
-        assert answer.err.startswith("error: ")
-        assert answer.err.count("\n") == 1, answer.err
-        assert len(answer.err) < 1100
+    assert answer.code in (0, 2), answer.err
+    lines = 1 if answer.code else 0
+    assert (answer.err.startswith("error: "), answer.err.count("\n")) == (bool(answer.code), lines), answer.err
+    assert ("test/accuracy" in answer.out) == (answer.code == 0), answer.out
+    assert len(answer.err) < 1100

@@ -4,12 +4,22 @@ import csv
 import json
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
 import torch
 from conftest import Command, compose, write_images
+from explained import (
+    ABOVE_0,
+    AT_LEAST_0,
+    AT_LEAST_2,
+    NO_CHOICE,
+    NO_REMEDY,
+    WRONG_VALUE,
+    assert_explained,
+    assert_facts,
+)
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -55,7 +65,10 @@ def test_the_readme_s_dataset_works_as_printed(
 class Gradients(Dataset[tuple[Tensor, int]]):
     """Three methods, no more; with a choice of what an image is."""
 
+    latest: ClassVar["Gradients"]
+
     def __init__(self, count: int = 60, kind: str = "tensor") -> None:
+        Gradients.latest = self
         self.count = count
         self.kind = kind
 
@@ -351,12 +364,16 @@ def test_what_a_dataset_gives_counts_and_stays_its_own(name: str) -> None:
     datamodule = opened(f"test_own_data.{name}")
     pixels = datamodule.train_set.dataset[50][0]
     assert int(pixels[0, 0, 0]) == (50 if name == "Album" else round(50 / 120 * 255))
-    datamodule = opened(f"test_own_data.{name}")
+    own = Gradients.latest
+    assert isinstance(own, Album if name == "Album" else Scaled)
+    kept = np.asarray(own.pictures[50] if isinstance(own, Album) else own.data[50])
+    assert (kept.shape, set(kept.flatten().tolist())) == ((9, 9), {50})
 
 
 def test_parts_of_different_classes_are_refused() -> None:
-    with pytest.raises(UserError, match="the test images are of a, c, and the training images of a, b, c"):
+    with pytest.raises(UserError) as error:
         opened("test_own_data.Renamed")
+    assert_facts(str(error.value), [], ["data"], r"\ba, c\b.*\ba, b, c\b", "the same")
 
 
 def test_a_class_that_is_not_left_to_train_on_is_named(tmp_path: Path) -> None:
@@ -366,8 +383,9 @@ def test_a_class_that_is_not_left_to_train_on_is_named(tmp_path: Path) -> None:
     datamodule: DataModule = instantiate(
         compose("data=folder", f"data.root={tmp_path}", "data.skip_broken=true").data, "data"
     )
-    with pytest.raises(UserError, match="no image of b is left to train on"):
+    with pytest.raises(UserError) as error:
         datamodule.setup("fit")
+    assert_facts(str(error.value), [], ["data"], r"\bb\b.*\b20\b", r"data\.split_seed")
 
 
 class Wrong(Gradients):
@@ -395,89 +413,190 @@ class Wrong(Gradients):
         return answers[self.mistake]()
 
 
-WRONG = {
-    "empty": "Wrong has no images",
-    "label": "its label is 'cat'",
-    "negative": "its label is -1",
-    "one class": "one class only",
-    "channels last": r"its shape is \(10, 10, 3\), where \(C, H, W\) or \(H, W\) is expected of a tensor",
-    "channels first": r"its shape is \(3, 10, 10\), where \(H, W, C\) or \(H, W\) is expected of an array",
-    "no pixels": r"its shape is \(1, 0, 10\)",
-    "no pair": "no image can be read",
-    "identifier": "the label 4000000000; classes are numbered from 0",
-    "no image": "no image can be read",
-    "fails": "KeyError: 'x'",
-    "one fails": r"Wrong\[17\] cannot be read .*KeyError",
+LABELS = "whole number from 0|integer"
+# Of each: the names that the message has, and regular expressions of its problem and its remedy.
+WRONG: dict[str, tuple[list[str], str, str | None]] = {
+    "empty": (["Wrong"], "no (images|samples)", NO_REMEDY),
+    "label": (["data"], "label is 'cat'", LABELS),
+    "negative": (["data"], "label is -1", LABELS),
+    "one class": (["Wrong"], "one class only|only one class", "at least (two|2)"),
+    "channels last": (["data", "tensor"], r"shape is \(10, 10, 3\)", r"\(C, H, W\) or \(H, W\)"),
+    "channels first": (["data", "array"], r"shape is \(3, 10, 10\)", r"\(H, W, C\) or \(H, W\)"),
+    "no pixels": (["data", "tensor"], r"shape is \(1, 0, 10\)", r"\(C, H, W\) or \(H, W\)"),
+    "no pair": (["data"], "TypeError: iteration over a 0-d tensor", NO_REMEDY),
+    "identifier": (["Wrong"], "label 4000000000", "numbered from 0"),
+    "no image": (["data"], r"\bstr\b", "PIL image, a tensor or an array"),
+    "fails": (["data"], "KeyError: 'x'", NO_REMEDY),
+    "one fails": (["Wrong[17]"], "KeyError: 'x'", r"data\.skip_broken=true"),
 }
 
 
 @pytest.mark.parametrize("mistake", WRONG)
 def test_a_dataset_that_gives_something_else_is_told(mistake: str) -> None:
-    with pytest.raises(UserError, match=WRONG[mistake]):
+    with pytest.raises(UserError) as error:
         opened("test_own_data.Wrong", f"+data.dataset.mistake={mistake.replace(' ', chr(92) + ' ')}")
+    assert_facts(str(error.value), [mistake], *WRONG[mistake])
 
 
-def mistakes(root: Path) -> dict[str, tuple[list[str], list[str]]]:
-    """Arguments for images in root/two, and what is said about them."""
+Expected = tuple[list[str], list[str], str, str | None]
+
+
+def mistakes(root: Path) -> dict[str, Expected]:
+    """Arguments for images in root/two; the names in the message, and regular expressions of problem and remedy."""
     two, one, footwear = f"data.root={root / 'two'}", f"data.root={root / 'one'}", "{a: x}"
+    nowhere, empty = f"data.root={root / 'nowhere'}", f"data.root={root / 'empty'}"
+    file, inside = f"data.cache_dir={root / 'two/a/0.png'}", f"data.cache_dir={root / 'two/c'}"
     return {
-        "no root": (["data=folder"], ["data.root"]),
-        "missing folder": (["data=folder", f"data.root={root / 'nowhere'}"], ["nowhere", "data.root"]),
-        "empty folder": (["data=folder", f"data.root={root / 'empty'}"], ["empty", "no subfolders"]),
-        "one class": (["data=folder", one], ["one class only, a"]),
-        "broken image": (["data=folder", f"data.root={root / 'broken'}"], ["b/1.png", "data.skip_broken=true"]),
-        "no labels": (["data=csv", two], ["data.labels"]),
-        "labels that no one asked for": (["data=folder", two, "data.labels=x.csv"], ["data.labels=x.csv", "data=csv"]),
-        "more folds than images": (["data=folder", two, "data.num_folds=99"], ["data.num_folds=99", "only"]),
-        "fold beyond the last": (["data=folder", two, "data.num_folds=3", "data.fold=3"], ["data.fold=3", "0 to 2"]),
-        "fold of no folds": (["data=folder", two, "data.fold=1"], ["data.fold=1", "data.num_folds"]),
-        "size beyond all screens": (["data=folder", two, "data.image_size=100000"], ["data.image_size=100000"]),
-        "endless alpha": (["data=folder", two, "data.mixup_alpha=inf"], ["data.mixup_alpha"]),
-        "one fold": (["data=folder", two, "data.num_folds=1"], ["data.num_folds=1"]),
+        "no root": (["data=folder"], ["data.root", "ImageFolder"], "where the images|required", r"data\.root=DIR"),
+        "missing folder": (["data=folder", nowhere], [nowhere], "no such folder|does not exist", r"data\.root=DIR"),
+        "empty folder": (["data=folder", empty], [empty], "no subfolders", "data=csv data.labels=FILE"),
+        "one class": (
+            ["data=folder", one],
+            ["ImageFolder", ", a"],
+            "one class only|only one class",
+            "at least (two|2)",
+        ),
+        "broken image": (
+            ["data=folder", f"data.root={root / 'broken'}"],
+            [str(root / "broken/b/1.png")],
+            "truncated",
+            r"data\.skip_broken=true",
+        ),
+        "no labels": (["data=csv", two], ["data.labels"], r"\bCSV\b", "columns path and label"),
+        "labels that no one asked for": (
+            ["data=folder", two, "data.labels=x.csv"],
+            ["data.labels=x.csv"],
+            "ImageFolder",
+            "data=csv",
+        ),
+        "more folds than images": (
+            ["data=folder", two, "data.num_folds=99"],
+            ["data.num_folds=99"],
+            "only 18 images",
+            "fewer|at most",
+        ),
+        "fold beyond the last": (
+            ["data=folder", two, "data.num_folds=3", "data.fold=3"],
+            ["data.fold=3"],
+            "3 folds",
+            "0 to 2",
+        ),
+        "fold of no folds": (["data=folder", two, "data.fold=1"], ["data.fold=1"], "no folds", r"data\.num_folds"),
+        "size beyond all screens": (
+            ["data=folder", two, "data.image_size=100000"],
+            ["data.image_size=100000"],
+            WRONG_VALUE,
+            r"\b4096\b",
+        ),
+        "endless alpha": (
+            ["data=folder", two, "data.mixup_alpha=inf"],
+            ["data.mixup_alpha=Infinity"],
+            WRONG_VALUE,
+            "finite",
+        ),
+        "one fold": (["data=folder", two, "data.num_folds=1"], ["data.num_folds=1"], WRONG_VALUE, AT_LEAST_2),
         "folds of what is divided": (
             ["data=folder", f"data.root={root / 'divided'}", "data.num_folds=2"],
-            ["data.num_folds=2", "of its own"],
+            ["data.num_folds=2", "ImageFolder"],
+            "validation (images|split)|val split",
+            "leave the folds out|remove|drop",
         ),
-        "mapping that misses a class": (["data=folder", two, f"data.target_transform={footwear}"], ["'b'", "a, b"]),
-        "mapping of no class": (["data=folder", two, "data.target_transform={a:x,b:y,c:x}"], ["'c'", "no class"]),
-        "mapping to one class": (["data=folder", two, "data.target_transform={a:x,b:x}"], ["one class only, x"]),
-        "size of three": (["data=folder", two, "data.image_size=[1,2,3]"], ["data.image_size"]),
-        "size 0": (["data=folder", two, "data.image_size=0"], ["data.image_size=0"]),
-        "resize unheard of": (["data=folder", two, "data.resize=squeeze"], ["data.resize=squeeze", "crop"]),
-        "cache in a file": (["data=folder", two, f"data.cache_dir={root / 'two/a/0.png'}"], ["data.cache_dir"]),
-        "alpha below 0": (["data=folder", two, "data.mixup_alpha=-1"], ["data.mixup_alpha=-1"]),
+        "mapping that misses a class": (
+            ["data=folder", two, f"data.target_transform={footwear}"],
+            ["data.target_transform"],
+            "'b' is (not in|missing)",
+            r"\ba, b\b",
+        ),
+        "mapping of no class": (
+            ["data=folder", two, "data.target_transform={a:x,b:y,c:x}"],
+            ["data.target_transform"],
+            "'c' is (no|not a) class",
+            r"\ba, b\b",
+        ),
+        "mapping to one class": (
+            ["data=folder", two, "data.target_transform={a:x,b:x}"],
+            ["ImageFolder", ", x"],
+            "one class only|only one class",
+            "at least (two|2)",
+        ),
+        "size of three": (
+            ["data=folder", two, "data.image_size=[1,2,3]"],
+            ["data.image_size=[1, 2, 3]"],
+            WRONG_VALUE,
+            "at most 2 items",
+        ),
+        "size 0": (["data=folder", two, "data.image_size=0"], ["data.image_size=0"], WRONG_VALUE, ABOVE_0),
+        "resize unheard of": (
+            ["data=folder", two, "data.resize=squeeze"],
+            ["data.resize=squeeze"],
+            WRONG_VALUE,
+            "'crop', 'pad' or 'stretch'",
+        ),
+        "cache in a file": (["data=folder", two, file], [file, two], "among the images", "another folder"),
+        "alpha below 0": (
+            ["data=folder", two, "data.mixup_alpha=-1"],
+            ["data.mixup_alpha=-1"],
+            WRONG_VALUE,
+            AT_LEAST_0,
+        ),
         "padding beyond the image": (
             ["data=folder", two, "data/augment=[crop]", "data.augment.crop.padding=0"],
             ["data.augment.crop.padding=0"],
+            WRONG_VALUE,
+            ABOVE_0,
         ),
         "padding that leaves nothing": (
             ["data=folder", two, "data/augment=[crop]", "data.augment.crop.padding=1000000"],
-            ["data.augment", "padding=1000000", "12 x 12"],
+            ["data.augment", "padding=1000000"],
+            "12 x 12",
+            "at most 12",
         ),
         "paint of another colour": (
             ["data=folder", two, "data/augment=[erasing]", "data.augment.erasing.value=[0,0.5]"],
-            ["data.augment", "2 values", "1 channel"],
+            ["data.augment", "value=[0, 0.5]"],
+            "2 values.* 1 channel",
+            "one value, or one (a|per) channel",
         ),
         "images too small for the network": (
             ["data=folder", two, "data.image_size=1"],
-            ["model: CNN", "(2, 1, 1, 1)", "data.image_size"],
+            ["model: CNN"],
+            r"\(2, 1, 1, 1\)",
+            r"another data\.image_size|larger data\.image_size",
         ),
-        "too many workers": (["data=folder", two, "data.num_workers=100000"], ["data.num_workers=100000", "512"]),
-        "cache among the images": (["data=folder", two, f"data.cache_dir={root / 'two/c'}"], ["data.cache_dir"]),
-        "empty root": (["data=folder", "data.root=''"], ["data.root"]),
-        "unknown augmentation": (["data=folder", two, "data/augment=[flop]"], ["flop"]),
-        "no dataset": (["data=custom"], ["data.dataset._target_"]),
+        "too many workers": (
+            ["data=folder", two, "data.num_workers=100000"],
+            ["data.num_workers=100000"],
+            WRONG_VALUE,
+            r"\b512\b",
+        ),
+        "cache among the images": (["data=folder", two, inside], [inside, two], "among the images", "another folder"),
+        "empty root": (["data=folder", "data.root=''"], ["data.root"], r"\bempty\b", r"data\.root=DIR"),
+        "unknown augmentation": (
+            ["data=folder", two, "data/augment=[flop]"],
+            ["data/augment", "flop"],
+            f"[Cc]ould not load|{NO_CHOICE}",
+            NO_REMEDY,
+        ),
+        "no dataset": (["data=custom"], ["data.dataset._target_"], "[Mm]issing|required", NO_REMEDY),
         "dataset that is not there": (
             ["data=custom", "data.dataset._target_=nowhere.Images"],
-            ["data.dataset._target_=nowhere.Images", "cannot be imported"],
+            ["data.dataset._target_=nowhere.Images"],
+            "cannot be imported",
+            "'nowhere' is installed|[Cc]heck",
         ),
-        "two constants, one channel": (["data=folder", two, "data.std=[0.1,0.2]", "data.mean=[0.5]"], ["data.std"]),
+        "two constants, one channel": (
+            ["data=folder", two, "data.std=[0.1,0.2]", "data.mean=[0.5]"],
+            ["data.std=[0.1, 0.2]"],
+            "1 channel",
+            "one value.*null",
+        ),
     }
 
 
 def test_a_dataset_without_a_length_is_told() -> None:
-    with pytest.raises(UserError, match=r"len\(\) of Endless fails with TypeError.* no len"):
+    with pytest.raises(UserError) as error:
         opened("test_own_data.Endless")
+    assert_facts(str(error.value), [], ["data: Endless"], r"no len\(\)", "__len__")
 
 
 class Endless(Dataset[tuple[Tensor, int]]):
@@ -500,11 +619,8 @@ def test_a_mistake_with_one_s_own_data_ends_in_one_line_and_exit_code_2(
     (tmp_path / "broken" / "b" / "1.png").write_bytes((tmp_path / "broken/b/1.png").read_bytes()[:50])
     write_images(tmp_path, "one/a/0.png", "one/a/1.png")
     (tmp_path / "empty").mkdir()
-    arguments, told = mistakes(tmp_path)[mistake]
+    arguments, names, problem, remedy = mistakes(tmp_path)[mistake]
     answer = command(*arguments, "trainer=cpu", "name=wrong")
     assert answer.code == 2
-    assert answer.err.startswith("error: ")
-    assert answer.err.count("\n") == 1, answer.err
-    for words in told:
-        assert words in answer.err
+    assert_explained(answer.err, arguments, names, problem, remedy)
     assert not (tmp_path / "outputs" / "wrong").exists()

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Command, sample_datamodule
+from explained import ABOVE_0, BOOLEAN, UNKNOWN, WRONG_VALUE, assert_explained
 from PIL import Image, ImageOps
 
 from pytorch_intro.decoder import Decoder, Resize
@@ -146,6 +148,10 @@ def test_nothing_is_written_if_no_file_can_be_read(script: Command, run_copy: Pa
     before = sorted(run_copy.iterdir())
     answer = script("predict", f"run={run_copy}", f"images={tmp_path / 'note.txt'}")
     assert answer.code == 2
+    assert "note.txt" in answer.err.splitlines()[0]
+    assert_explained(
+        answer.err.splitlines()[-1] + "\n", [], ["images"], "could be read|can be read", "others|other images"
+    )
     assert sorted(run_copy.iterdir()) == before
 
 
@@ -158,11 +164,12 @@ def test_the_negative_of_a_training_image_is_inverted_automatically(
     for file in pictures.iterdir():
         ImageOps.invert(Image.open(file)).save(file)
     answer = script("predict", f"run={run_copy}", f"images={pictures}")
-    dark = sum("(inverted)" in line for line in answer.out.splitlines())
-    assert f"inverted: {dark} of 12" in answer.out
-    assert dark >= 10  # the borders of one or two are no darker than light
-    if dark == 12:
-        assert [row["label"] for row in rows(run_copy)] == expected
+    lines = [next(line for line in answer.out.splitlines() if f"{number:02}.png" in line) for number in range(12)]
+    dark = [number for number, line in enumerate(lines) if "(inverted)" in line]
+    assert re.search(rf"negatives: {len(dark)} of 12", answer.out)
+    assert len(dark) >= 10  # the borders of one or two are no darker than light
+    found = [row["label"] for row in rows(run_copy)]
+    assert [found[number] for number in dark] == [expected[number] for number in dark]
     assert script("predict", f"run={run_copy}", f"images={pictures}", "invert=true").code == 0
     assert [row["label"] for row in rows(run_copy)] == expected
 
@@ -177,29 +184,42 @@ def test_the_contact_sheet_shows_the_images_with_their_labels(script: Command, r
     assert 300 < height < 500
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        ([], "images: give"),
-        (["images=nowhere"], "images=nowhere: there is no such file"),
-        (["images=*.nothing"], "no file matches"),
-        (["images=EMPTY"], "no file in this folder"),
-        (["images=PICTURES", "top_k=11"], "top_k=11: the run has 10 classes; use at most that many"),
-        (["images=PICTURES", "top_k=0"], "top_k=0"),
-        (["images=PICTURES", "invert=maybe"], "invert=maybe"),
-        (["images=PICTURES", "trainer.accelerator=tpu"], "trainer.accelerator=tpu"),
-        (["images=PICTURES", "batch=3"], "did you mean batch_size?"),
-    ],
-)
-def test_user_errors_are_one_line(
-    script: Command, run_copy: Path, pictures: Path, tmp_path: Path, arguments: list[str], told: str
+GIVE_IMAGES = "a file, a folder, a glob, or -"
+# Of each: the arguments, the names that the message has, and regular expressions of its problem and its remedy.
+MISTAKES = [
+    ([], ["images"], GIVE_IMAGES, "images=photos"),
+    (["images=nowhere"], ["images=nowhere"], "no such file|does not exist", GIVE_IMAGES),
+    (["images=*.nothing"], ["images=*.nothing"], "no file matches", GIVE_IMAGES),
+    (["images=EMPTY"], ["images=", "empty: "], "no file in this folder|folder is empty", GIVE_IMAGES),
+    (["images=PICTURES", "top_k=11"], ["top_k=11"], "classes", r"\b10\b"),
+    (["images=PICTURES", "top_k=0"], ["top_k=0"], WRONG_VALUE, ABOVE_0),
+    (["images=PICTURES", "invert=maybe"], ["invert=maybe"], WRONG_VALUE, f"({BOOLEAN}).*auto"),
+    (
+        ["images=PICTURES", "trainer.accelerator=tpu"],
+        ["trainer.accelerator=tpu"],
+        "none here|not available|is not there",
+        r"\bcpu\b.*\bauto\b",
+    ),
+    (["images=PICTURES", "batch=3"], ["batch"], UNKNOWN, "did you mean batch_size"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "names", "problem", "remedy"), MISTAKES)
+def test_mistakes_are_told_in_one_line(
+    script: Command,
+    run_copy: Path,
+    pictures: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    names: list[str],
+    problem: str,
+    remedy: str,
 ) -> None:
     (tmp_path / "empty").mkdir()
     named = [text.replace("PICTURES", str(pictures)).replace("EMPTY", str(tmp_path / "empty")) for text in arguments]
     answer = script("predict", f"run={run_copy}", *named)
     assert answer.code == 2
-    assert answer.err.splitlines()[-1].startswith(f"error: {told.split(':')[0]}") or told in answer.err
-    assert told in answer.err
+    assert_explained(answer.err, arguments, names, problem, remedy)
     assert not (run_copy / "predictions.csv").exists()
 
 

@@ -2,19 +2,24 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
 import optuna
 import pytest
-from conftest import NO_PICTURES, Command, Process, epochs_trained, read_summary, wait_until
+import yaml
+from conftest import NO_PICTURES, Command, Process, compose, epochs_trained, read_summary, wait_until
+from explained import ABOVE_0, UNKNOWN, WRONG_VALUE, assert_explained
+from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.sweeps import runner
 from pytorch_intro.sweeps.optuna.search import open_storage
 
-SEARCH = ["-m", "hydra/sweeper=optuna", "data=sample", "trainer=cpu", "trainer.max_epochs=1", "name=s"]
+SEARCH = ["-m", "hydra/sweeper=optuna", "data=sample", "trainer=cpu", *NO_PICTURES, "logger=none"]
+SEARCH += ["trainer.max_epochs=1", "name=s"]
 FEW = [*SEARCH, "trainer.limit_train_batches=2"]
 RATE = "optimizer.lr=tag(log,interval(0.01,0.5))"
 
@@ -49,7 +54,7 @@ def test_equal_seeds_sample_equal_values_and_other_seeds_do_not(command: Command
     drawn = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         options = [*SEARCH[:-1], f"name={name}", "trainer.fast_dev_run=true", RATE]
-        command(*options, "hydra.sweeper.n_trials=2", f"hydra.sweeper.seed={seed}")
+        assert command(*options, "hydra.sweeper.n_trials=2", f"hydra.sweeper.seed={seed}").code == 0
         drawn.append([trial.params for trial in trials(tmp_path / "outputs" / "sweeps" / name)])
     assert drawn[0] == drawn[1] != drawn[2]
 
@@ -91,7 +96,7 @@ def test_the_last_value_of_a_key_wins(command: Command, sweep: Path) -> None:
 def test_a_killed_search_resumes_its_trial(command: Command, tmp_path: Path, sweep: Path) -> None:
     """By kill -9 of all its processes, in the third epoch of the second trial; nothing else is trained again."""
     options = [option for option in SEARCH if "max_epochs" not in option]
-    arguments = [*options, "model=mlp", "trainer.max_epochs=6", *NO_PICTURES, RATE, "hydra.sweeper.n_trials=3"]
+    arguments = [*options, "model=mlp", "trainer.max_epochs=6", RATE, "hydra.sweeper.n_trials=3"]
     process = Process(*arguments, f"outputs={tmp_path / 'outputs'}")
     wait_until(lambda: epochs_trained(sweep / "trial-0001") >= 2, process)
     os.killpg(process.pid, signal.SIGKILL)
@@ -125,23 +130,30 @@ def test_hopeless_trials_are_pruned(command: Command, sweep: Path, objective: st
     assert any(trial.state == TrialState.COMPLETE for trial in made if float(trial.params["optimizer.lr"]) > 1e-6)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([RATE, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0"),
-        ([RATE, "hydra.sweeper.pruner=best"], "hydra.sweeper.pruner=best"),
-        ([RATE, "sweep.objective=val/f1"], "val/accuracy"),
-        (["optimizer.lr=interval(0.5,0.1)"], "optimizer.lr=interval(0.5,0.1)"),
-        (["optimizer.lr=interval(0.5)"], "interval"),
-        (["optimizer.lr=0.1"], "nothing to search"),
-        (["optimizer.lrr=interval(0.1,0.5)"], "optimizer.lrr"),
-    ],
-)
-def test_an_invalid_search_is_one_line(command: Command, sweep: Path, arguments: list[str], message: str) -> None:
+# Of each: the arguments, the names that the message has, and regular expressions of its problem and its remedy.
+MISTAKES = [
+    ([RATE, "hydra.sweeper.n_trials=0"], ["hydra.sweeper.n_trials=0"], WRONG_VALUE, ABOVE_0),
+    ([RATE, "hydra.sweeper.pruner=best"], ["hydra.sweeper.pruner=best"], WRONG_VALUE, "'median' or 'asha'"),
+    ([RATE, "sweep.objective=val/f1"], ["sweep.objective=val/f1"], WRONG_VALUE, "'val/accuracy', 'val/loss'"),
+    (
+        ["optimizer.lr=interval(0.5,0.1)"],
+        ["optimizer.lr=interval(0.5,0.1)"],
+        r"low=0\.5, high=0\.1",
+        "low <= high|swap",
+    ),
+    (["optimizer.lr=interval(0.5)"], ["optimizer.lr=interval(0.5)"], "[Mm]issing", "'end'"),
+    (["optimizer.lr=0.1"], ["hydra/sweeper=optuna"], "nothing to search", "interval.*search=cnn"),
+    (["optimizer.lrr=interval(0.1,0.5)"], ["optimizer.lrr"], UNKNOWN, r"did you mean optimizer\.lr\b"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "names", "problem", "remedy"), MISTAKES)
+def test_what_is_no_search_is_one_line(
+    command: Command, sweep: Path, arguments: list[str], names: list[str], problem: str, remedy: str
+) -> None:
     answer = command(*FEW, *arguments)
     assert answer.code == 2, answer
-    assert answer.err.count("\n") == 1
-    assert message in answer.err
+    assert_explained(answer.err, arguments, names, problem, remedy)
     assert not list(sweep.glob("*/config.yaml"))
 
 
@@ -159,14 +171,21 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     monkeypatch.setitem(runner.PLUGIN_PACKAGES, module, (option, ("no_such_package",), extra))
     answer = command("-m", "data=sample", option, "seed=0,1")
     assert answer.code == 2
-    assert f"{option}: no_such_package is not installed; pip install -r requirements-{extra}.txt" in answer.err
+    install = rf"pip install -r requirements-{extra}\.txt"
+    assert_explained(answer.err, [option], [option], "no_such_package is not installed", install)
 
 
 def test_the_predefined_search_space_contains_the_default(command: Command, sweep: Path) -> None:
     """search=cnn; its first trial is the default."""
-    answer = command(*FEW, "search=cnn", "hydra.sweeper.n_trials=1")
+    ready = yaml.safe_load((PROJECT / "conf" / "search" / "cnn.yaml").read_text())["hydra"]["sweeper"]["params"]
+    sizes = [int(size) for size in re.findall(r"\d+", ready["data.batch_size"])]
+    assert compose().data.batch_size in sizes
+    sample = compose("data=sample")
+    sizes.append(sample.data.batch_size)  # which are smaller than those of the default
+    answer = command(*FEW, "search=cnn", f"data.batch_size={','.join(map(str, sizes))}", "hydra.sweeper.n_trials=1")
     assert answer.code == 0, answer.err
     (trial,) = trials(sweep)
+    assert set(trial.params) == set(ready)
     assert trial.state == TrialState.COMPLETE
-    config = (sweep / "trial-0000" / "config.yaml").read_text()
-    assert f"lr: {trial.params['optimizer.lr']}" in config
+    trained = OmegaConf.load(sweep / "trial-0000" / "config.yaml")
+    assert [key for key in ready if OmegaConf.select(trained, key) != OmegaConf.select(sample, key)] == []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import NO_PICTURES, Command, Process, epochs_trained, read_summary, wait_until
+from explained import BOOLEAN, NO_REMEDY, WRONG_VALUE, assert_explained
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
@@ -15,7 +16,8 @@ from PIL import Image
 from pytorch_intro.finished_run import resolve_run
 from pytorch_intro.sweeps.folder import Record, SweepFolder
 
-FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "name=s"]
+FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
+FEW += [*NO_PICTURES, "logger=none", "name=s"]
 BROKEN = "+callbacks.flaky._target_=test_sweep.Broken"
 
 
@@ -68,11 +70,13 @@ def test_a_sweep_ranks_settings_over_their_seeds(command: Command, sweep: Path) 
     assert len(set(picture.convert("L").tobytes())) > 20
 
 
-def test_rerunning_a_sweep_trains_nothing_and_new_values_add_jobs(command: Command, sweep: Path) -> None:
-    command("-m", *FEW, "seed=0,1")
+def test_the_same_sweep_again_answers_at_once_and_more_values_are_more_jobs(command: Command, sweep: Path) -> None:
+    assert command("-m", *FEW, "seed=0,1").code == 0
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
+    assert len(before) == 2
     again = command("-m", *FEW, "seed=0,1")
-    assert again.out.count("already finished") == 2
+    assert again.code == 0
+    assert again.out.count("finished before") == 2
     assert command("-m", *FEW, "seed=2").code == 0
     assert len(list(sweep.glob("*/result.json"))) == 3
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
@@ -107,16 +111,21 @@ def test_fail_fast_starts_no_further_job(command: Command, sweep: Path, tmp_path
     assert [row["status"] for row in read_summary(sweep)] == ["failed", "unfinished"]
 
 
-@pytest.mark.parametrize("changed", [["trainer.max_epochs=2"], ["model=mlp"]])
-def test_a_different_config_in_the_same_sweep_is_refused_with_the_diff(
-    command: Command, sweep: Path, changed: list[str]
+@pytest.mark.parametrize(
+    ("changed", "difference"),
+    [
+        (["trainer.max_epochs=2"], r"trainer\.max_epochs: 1\b.* 2\b"),
+        (["model=mlp"], r"model\._target_: \S*\.CNN\b.*\.MLP\b.*model\.width: 16\b"),
+    ],
+)
+def test_another_config_in_the_same_sweep_is_refused_with_the_difference(
+    command: Command, sweep: Path, changed: list[str], difference: str
 ) -> None:
-    command("-m", *FEW, "seed=0,1")
+    assert command("-m", *FEW, "seed=0,1").code == 0
     record = (sweep / "sweep.json").read_text()
     answer = command("-m", *FEW, *changed, "seed=2,3")
     assert answer.code == 2
-    assert changed[0].partition("=")[0] in answer.err
-    assert " → " in answer.err
+    assert_explained(answer.err, changed, [str(sweep)], difference, "another name.*overwrite=true")
     assert (sweep / "sweep.json").read_text() == record
     assert len(list(sweep.glob("*/result.json"))) == 2
 
@@ -125,15 +134,16 @@ def test_a_refused_sweep_leaves_a_sweep_that_has_just_started_alone(command: Com
     """It has locked its folder but not written to it yet."""
     with SweepFolder(sweep).claimed():
         (sweep / ".holder").unlink()
-        assert command("-m", *FEW, "seed=0,1").code == 2
+        answer = command("-m", *FEW, "seed=0,1")
+        assert (answer.code, str(sweep) in answer.err) == (2, True), answer.err
         assert (sweep / ".lock").exists()
 
 
 def test_a_sweep_whose_folder_is_deleted_exits_with_one_line(command: Command, sweep: Path) -> None:
     answer = command("-m", *FEW, "seed=0,1", "+callbacks.remover._target_=test_sweep.Remover")
     assert answer.code == 1
-    message = "the sweep folder was deleted while the sweep was running; rerun the command"
-    assert answer.err.splitlines()[-1] == f"error: {sweep}: {message}"
+    last = answer.err.splitlines()[-1] + "\n"
+    assert_explained(last, [], [str(sweep)], "removed|deleted", "again|rerun")
 
 
 def test_a_sweep_that_runs_in_another_process_is_refused(command: Command, sweep: Path) -> None:
@@ -141,21 +151,22 @@ def test_a_sweep_that_runs_in_another_process_is_refused(command: Command, sweep
     with SweepFolder(sweep).claimed():
         answer = command("-m", *FEW, "seed=0,1")
     assert answer.code == 2
-    assert answer.err.startswith(f"error: {sweep}: process {os.getpid()} on ")
-    assert answer.err.endswith("; wait for it to finish, or use another name=\n")
+    process = rf"process {os.getpid()} on \S+"
+    assert_explained(answer.err, [], [f"error: {sweep}"], process, "wait.*another name")
     assert not sweep.exists()
 
 
-def test_overwrite_replaces_a_sweep(command: Command, sweep: Path) -> None:
-    command("-m", *FEW, "seed=0")
+def test_overwrite_starts_a_sweep_anew(command: Command, sweep: Path) -> None:
+    assert command("-m", *FEW, "seed=0").code == 0
     assert command("-m", *FEW, "trainer.limit_train_batches=1", "seed=1", "overwrite=true").code == 0
     assert [row["seed"] for row in read_summary(sweep)] == ["1"]
 
 
-def test_sweeping_an_additional_key_reuses_existing_runs(command: Command, sweep: Path) -> None:
-    """No run is trained or counted twice, and the command of each row still repeats it."""
-    command("-m", *FEW, "optimizer.lr=0.06", "seed=0,1")
+def test_a_key_that_is_swept_from_now_on_finds_the_runs_that_had_one_value_of_it(command: Command, sweep: Path) -> None:
+    """None is trained twice or counted twice, and each row's command still repeats it."""
+    assert command("-m", *FEW, "optimizer.lr=0.06", "seed=0,1").code == 0
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
+    assert len(before) == 2
     answer = command("-m", *FEW, "optimizer.lr=0.06,0.001", "seed=0,1")
     assert answer.code == 0
     assert answer.out.count("already finished") == 2
@@ -170,7 +181,7 @@ def test_sweeping_an_additional_key_reuses_existing_runs(command: Command, sweep
 def test_the_previous_sweep_is_kept_until_the_new_one_is_finished(
     command: Command, sweep: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command("-m", *FEW, "seed=0,1")
+    assert command("-m", *FEW, "seed=0,1").code == 0
     broken = [BROKEN, f"+callbacks.flaky.unless={sweep / 'never'}", "overwrite=true", "sweep.fail_fast=true"]
     for _ in range(2):  # the second time, too
         assert command("-m", *FEW, *broken, "seed=0,1").code == 1
@@ -183,10 +194,10 @@ def test_the_previous_sweep_is_kept_until_the_new_one_is_finished(
 def test_a_job_that_was_resumed_alone_counts_as_finished(command: Command, sweep: Path, tmp_path: Path) -> None:
     """Even if error.txt remains from before."""
     mended = tmp_path / "mended"
-    command("-m", *FEW, BROKEN, f"+callbacks.flaky.unless={mended}", "seed=0,1")
+    assert command("-m", *FEW, BROKEN, f"+callbacks.flaky.unless={mended}", "seed=0,1").code == 1
     (sweep / "seed=0" / "error.txt").write_text("it is broken\n")
     mended.touch()
-    command("-m", *FEW, BROKEN, f"+callbacks.flaky.unless={mended}", "seed=0")
+    assert command("-m", *FEW, BROKEN, f"+callbacks.flaky.unless={mended}", "seed=0").code == 0
     (sweep / "seed=0" / "error.txt").write_text("it is broken\n")
     answer = command("-m", *FEW, BROKEN, f"+callbacks.flaky.unless={mended}", "seed=0,1")
     assert answer.code == 0
@@ -215,26 +226,33 @@ def test_a_sweep_can_be_ranked_by_another_objective(command: Command, sweep: Pat
     assert losses == sorted(losses)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["seed=0,1", "sweep.objective=val/f1"], "val/accuracy"),
-        (["seed=0,1", "sweep.objective=test/accuracy"], "val/accuracy"),  # which would be chosen by the test
-        (["seed=range(0)"], "no values"),
-        (["optimizer.lr=interval(0.1,1)"], "hydra/sweeper=optuna"),
-        (["seed=choice()"], "seed=choice()"),
-        (["seed=0,1", "sweep.fail_fast=maybe"], "sweep.fail_fast"),
-        (["model=cnn,mlp", "model.width=16,32"], "in the job model=mlp model.width=16"),
-        (["seed=0,1", "trainer.num_nodes=2"], "trainer.num_nodes"),
-    ],
-)
-def test_an_invalid_sweep_is_one_line_and_starts_no_job(
-    command: Command, sweep: Path, arguments: list[str], message: str
+OBJECTIVES = "'val/accuracy', 'val/loss'"
+# Of each: the arguments, the names that the message has, and regular expressions of its problem and its remedy.
+MISTAKES = [
+    (["seed=0,1", "sweep.objective=val/f1"], ["sweep.objective=val/f1"], WRONG_VALUE, OBJECTIVES),
+    # A setting that would be chosen by the test.
+    (["seed=0,1", "sweep.objective=test/accuracy"], ["sweep.objective=test/accuracy"], WRONG_VALUE, OBJECTIVES),
+    (["seed=range(0)"], ["seed=range(0)"], "no values", "seed=1,2,3"),
+    (["optimizer.lr=interval(0.1,1)"], ["optimizer.lr=interval(0.1,1)"], "grid", "hydra/sweeper=optuna"),
+    (["seed=choice()"], ["seed=choice()"], "empty choice", NO_REMEDY),
+    (["seed=0,1", "sweep.fail_fast=maybe"], ["sweep.fail_fast=maybe"], WRONG_VALUE, BOOLEAN),
+    (
+        ["model=cnn,mlp", "model.width=16,32"],
+        ["'model.width'", "in the job model=mlp model.width=16"],
+        "[Cc]ould not override|no such setting|[Uu]nknown setting",
+        NO_REMEDY,
+    ),
+    (["seed=0,1", "trainer.num_nodes=2"], ["trainer.num_nodes"], "one machine|one node", r"at 1\b|=1\b"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "names", "problem", "remedy"), MISTAKES)
+def test_what_is_no_sweep_is_one_line_and_begins_no_job(
+    command: Command, sweep: Path, arguments: list[str], names: list[str], problem: str, remedy: str | None
 ) -> None:
     answer = command("-m", *FEW, *arguments)
     assert answer.code == 2
-    assert answer.err.count("\n") == 1
-    assert message in answer.err
+    assert_explained(answer.err, arguments, names, problem, remedy)
     assert not list(sweep.glob("*/config.yaml"))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
+from explained import NO_REMEDY, assert_facts
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -52,17 +53,18 @@ def test_odd_and_long_values_give_unique_safe_folder_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("override", "name", "problem", "remedy"),
     [
-        ("seed=range(0)", "no values"),
-        ("optimizer.lr=interval(0.1,1)", "hydra/sweeper=optuna"),
-        ("name=a,b", "cannot be swept, .*; give one value"),
-        ("sweep.objective=val/loss,val/accuracy", "cannot be swept, .*; give one value"),
+        ("seed=range(0)", "seed=range(0)", "no values", "seed=1,2,3"),
+        ("optimizer.lr=interval(0.1,1)", "optimizer.lr=interval(0.1,1)", "grid", "hydra/sweeper=optuna"),
+        ("name=a,b", "name", "all jobs", "one value"),
+        ("sweep.objective=val/loss,val/accuracy", "sweep.objective", "all jobs", "one value"),
     ],
 )
-def test_an_invalid_grid_raises_a_user_error(override: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+def test_what_is_no_grid_is_told_in_a_sentence(override: str, name: str, problem: str, remedy: str) -> None:
+    with pytest.raises(UserError) as error:
         plan_grid(parsed(override))
+    assert_facts(str(error.value), [override], [name], problem, remedy)
 
 
 @pytest.mark.parametrize(
@@ -83,8 +85,16 @@ def test_hydra_sweeps_convert_to_optuna_distributions(override: str, distributio
 
 
 @pytest.mark.parametrize(
-    "override", ["x=3", "x=interval(2.0,1.0)", "x=tag(log,interval(0.0,1.0))", "x=range(5,1)", "x=interval(0.0,inf)"]
+    ("override", "name", "problem", "remedy"),
+    [
+        ("x=3", "hydra/sweeper=optuna", "nothing to search", "interval.*search=cnn"),
+        ("x=interval(2.0,1.0)", "x=interval(2.0,1.0)", r"low=2\.0, high=1\.0", "low <= high|swap"),
+        ("x=tag(log,interval(0.0,1.0))", "x=tag(log,interval(0.0,1.0))", r"low=0\.0", "low > 0|above 0"),
+        ("x=range(5,1)", "x=range(5,1)", "no values", NO_REMEDY),
+        ("x=interval(0.0,inf)", "x=interval(0.0,inf)", "both ends", "numbers|finite"),
+    ],
 )
-def test_an_invalid_search_space_raises_a_user_error(override: str) -> None:
-    with pytest.raises(UserError, match=r"search space"):
+def test_what_is_no_space_is_told_in_a_sentence(override: str, name: str, problem: str, remedy: str | None) -> None:
+    with pytest.raises(UserError) as error:
         search_space(parsed(override))
+    assert_facts(str(error.value), [override], [name], problem, remedy)
