@@ -16,11 +16,12 @@ from torch.utils.data import Dataset
 
 from pytorch_intro.build import build
 from pytorch_intro.datamodule import DataModule
-from pytorch_intro.dataset import InMemoryImageDataset, UncachedDataset
+from pytorch_intro.dataset import InMemoryImageDataset
 from pytorch_intro.errors import UserError
 from pytorch_intro.fashion_mnist import FashionMNISTSample
 from pytorch_intro.paths import PROJECT
 from pytorch_intro.sampler import ResumableBatchSampler
+from pytorch_intro.uncached import UncachedDataset
 
 SHORT = ["trainer=cpu", "trainer.max_epochs=1", "callbacks=none", "logger=none"]
 

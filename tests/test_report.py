@@ -142,4 +142,4 @@ def test_the_pairs_that_are_mixed_up_most_often_come_first() -> None:
 def test_normalising_can_be_undone() -> None:
     images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, 16, 16)
     normalize = Normalize([0.2, 0.5, 0.7], [0.1, 0.3, 0.4])
-    assert torch.equal(normalize.undone(normalize(images)), images)
+    assert torch.equal(normalize.denormalize(normalize(images)), images)
