@@ -180,8 +180,8 @@ def test_up_to_64_pictures_are_drawn_with_their_labels(script: Command, run_copy
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "images: give"),
-        (["images=nowhere"], "images=nowhere: there is no such file"),
+        ([], "images is required: a file"),
+        (["images=nowhere"], "images=nowhere: no such file or folder; give a file"),
         (["images=*.nothing"], "no file matches"),
         (["images=EMPTY"], "no file in this folder"),
         (["images=PICTURES", "top_k=11"], "top_k=11: there are 10 classes"),
