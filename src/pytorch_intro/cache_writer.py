@@ -30,41 +30,34 @@ class CacheWriter:
     """
 
     def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
-        self.folder = folder
-        self.images = folder / "images.npy"
-        self.shape = shape
+        self.folder, self.images, self.shape = folder, folder / "images.npy", shape
         self.blank = np.zeros(shape[1:], np.uint8)
-        self.saved = self.resume()  # rows in complete shards
+        self.shards: list[np.ndarray] = []  # labels of the complete shards
+        self.saved = 0  # number of their rows
         self.labels: list[int] = []  # of the current shard
-        self.broken: dict[int, str] = {}
+        self.broken: dict[int, str] = {}  # errors by row
+        with suppress(OSError, ValueError, TypeError, KeyError, OverflowError):  # not started yet, or damaged
+            self.resume()
 
     @property
     def done(self) -> int:
         """Number of rows written."""
         return self.saved + len(self.labels)
 
-    def resume(self) -> int:
-        """Return the number of rows that an interrupted process left in complete shards."""
-        saved = 0
-        with suppress(OSError, ValueError, TypeError, KeyError, OverflowError):  # not started yet, or damaged
-            images = np.load(self.images, mmap_mode="r", allow_pickle=False)
-            if (images.shape, images.dtype) == (self.shape, np.uint8):
-                while saved < self.shape[0]:
-                    saved += len(self.read_shard(saved)[0])
-        if saved:
-            log.info("data: resuming after %s images", f"{saved:,}")
-        return saved
+    def resume(self) -> None:
+        """Load the complete shards of an interrupted process; raises at the first that is missing or damaged."""
+        images = np.load(self.images, mmap_mode="r", allow_pickle=False)
+        while (images.shape, images.dtype) == (self.shape, np.uint8) and self.saved < len(images):
+            shard = json.loads(self.shard_file().read_text())
+            labels, broken = np.array(shard["labels"], np.int64), dict(shard["broken"])
+            if not 0 < len(labels) <= len(images) - self.saved:
+                raise ValueError(f"{len(labels)} labels")
+            self.shards.append(labels)
+            self.saved += len(labels)
+            self.broken |= broken
 
-    def read_shard(self, first_row: int) -> tuple[np.ndarray, dict[int, str]]:
-        """Return the labels of a shard, (rows,) int64, and the errors of its broken images by row."""
-        shard = json.loads(self.shard_file(first_row).read_text())
-        labels, broken = np.array(shard["labels"], np.int64), dict(shard["broken"])
-        if not 0 < len(labels) <= self.shape[0] - first_row:
-            raise ValueError(f"{len(labels)} labels")
-        return labels, broken
-
-    def shard_file(self, first_row: int) -> Path:
-        return self.folder / f"shard-{first_row:010}.json"
+    def shard_file(self) -> Path:
+        return self.folder / f"shard-{self.saved:010}.json"
 
     def __enter__(self) -> "CacheWriter":
         needed = (self.shape[0] - self.saved) * (self.blank.nbytes + 8)
@@ -72,8 +65,10 @@ class CacheWriter:
         if needed > free:
             raise OSError(errno.ENOSPC, f"{needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB free")
         for shard in self.folder.glob("shard-*.json"):
-            if shard.name >= self.shard_file(self.saved).name:  # behind a damaged one, or of a damaged images.npy
+            if shard.name >= self.shard_file().name:  # behind a damaged one, or of a damaged images.npy
                 shard.unlink()
+        if self.saved:
+            log.info("data: resuming after %s images", f"{self.saved:,}")
         mode = "r+" if self.saved else "w+"  # w+ makes a sparse file of the full size
         offset = np.lib.format.open_memmap(self.images, mode, np.uint8, self.shape).offset
         # Writing through the memory map would crash with SIGBUS on a full disk, instead of raising OSError.
@@ -82,7 +77,6 @@ class CacheWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Save the rows of an incomplete shard."""
         with self.file:
             self.save_shard()
 
@@ -97,23 +91,17 @@ class CacheWriter:
 
     def save_shard(self) -> None:
         """Complete the current shard, if it has rows."""
-        if not self.labels:
-            return
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        shard = {"labels": self.labels, "broken": list(self.broken.items())}
-        write_atomically(self.shard_file(self.saved), json.dumps(shard))
-        self.saved, self.labels, self.broken = self.done, [], {}
+        if self.labels:
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            broken = [(row, error) for row, error in self.broken.items() if row >= self.saved]
+            write_atomically(self.shard_file(), json.dumps({"labels": self.labels, "broken": broken}))
+            self.shards.append(np.array(self.labels, np.int64))
+            self.saved, self.labels = self.done, []
 
     def finish(self) -> None:
         """Merge the shards' labels and broken images into labels.npy and broken.json."""
         self.save_shard()
-        labels, broken, row = np.empty(self.shape[0], np.int64), dict[int, str](), 0
-        while row < len(labels):
-            shard, errors = self.read_shard(row)
-            labels[row : row + len(shard)] = shard
-            broken |= errors
-            row += len(shard)
         with atomic_write(self.folder / "labels.npy") as file:
-            np.save(file, labels)
-        write_atomically(self.folder / "broken.json", json.dumps(broken))
+            np.save(file, np.concatenate(self.shards))
+        write_atomically(self.folder / "broken.json", json.dumps(self.broken))
