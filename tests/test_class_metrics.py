@@ -301,7 +301,7 @@ def test_unequal_ranks_compute_what_one_process_computes(tmp_path: Path) -> None
     logits, targets = random_predictions(300, 4)
     expected, top = compute_in_batches(logits, targets), TopErrors()
     top.update(torch.arange(300.0).view(-1, 1, 1, 1), logits, targets)
-    torch.multiprocessing.spawn(compute_on_rank, (str(tmp_path),), nprocs=3)  # type: ignore[attr-defined,no-untyped-call]
+    torch.multiprocessing.spawn(compute_on_rank, (str(tmp_path),), nprocs=3)  # type: ignore[attr-defined]
     for rank in range(3):
         metrics, errors = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert torch.equal(metrics["confusion_matrix"], expected["confusion_matrix"])
