@@ -9,7 +9,7 @@ import torch
 from conftest import Command, sample_datamodule
 from lightning import Trainer
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, distributed
 from torchmetrics.classification import (
     MulticlassCalibrationError,
     MulticlassConfusionMatrix,
@@ -282,3 +282,29 @@ def test_without_the_callback_an_empty_one_is_found() -> None:
     own = ClassMetrics()
     trainer.callbacks.append(own)  # type: ignore[attr-defined]
     assert find_class_metrics(trainer) is own
+
+
+def compute_on_rank(rank: int, folder: str) -> None:
+    """Rank 0 has all images but one, rank 1 that one, rank 2 none."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=3)
+    logits, targets = random_predictions(300, 4)
+    metrics, top = PerClassMetrics(4), TopErrors()
+    for rows in (torch.arange(299), torch.arange(299, 300), torch.arange(0))[rank].split(100):
+        if len(rows):
+            metrics.update(logits[rows], targets[rows])
+            top.update(rows.float().view(-1, 1, 1, 1), logits[rows], targets[rows])
+    torch.save((metrics.compute(), top.compute()), f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_unequal_ranks_compute_what_one_process_computes(tmp_path: Path) -> None:
+    logits, targets = random_predictions(300, 4)
+    expected, top = compute_in_batches(logits, targets), TopErrors()
+    top.update(torch.arange(300.0).view(-1, 1, 1, 1), logits, targets)
+    torch.multiprocessing.spawn(compute_on_rank, (str(tmp_path),), nprocs=3)  # type: ignore[attr-defined]
+    for rank in range(3):
+        metrics, errors = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert torch.equal(metrics["confusion_matrix"], expected["confusion_matrix"])
+        assert torch.equal(metrics["positives"], expected["positives"])
+        torch.testing.assert_close(metrics["ece"], expected["ece"])
+        assert torch.equal(errors["images"], top.compute()["images"])

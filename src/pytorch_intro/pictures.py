@@ -72,9 +72,9 @@ def plot_confusion(matrix: Tensor, classes: Sequence[str], name: str, dpi: int =
     counts = matrix.cpu().numpy()
     correct, total = int(counts.trace()), int(counts.sum())
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
-    side = min(20.0, 1.6 + 0.36 * len(classes))
+    side = min(20.0, max(3.0, 1.6 + 0.36 * len(classes)))  # 3: the title has to fit above two classes
     figure = Figure(figsize=(side, side), layout="constrained", dpi=dpi)
-    title = f"{name}: {correct / max(total, 1):.2%} of {total:,} images correct"
+    title = f"{name}\n{correct / max(total, 1):.2%} of {total:,} images correct"
     figure.suptitle(title, parse_math=False, fontsize=9)
     axes = figure.add_subplot(xlabel="predicted", ylabel="true class")
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
