@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from pytorch_intro.entrypoint import entrypoint
+from pytorch_intro.cli.entrypoint import entrypoint
 
 
 @entrypoint("bench")
@@ -14,10 +14,10 @@ def main(config: DictConfig) -> None:
     from lightning import seed_everything
     from pydantic import PositiveInt
 
-    from pytorch_intro.atomic import write_atomically
     from pytorch_intro.benchmarks.harness import BenchmarkContext, environment
-    from pytorch_intro.hardware import resolve_hardware
-    from pytorch_intro.instantiate import instantiate
+    from pytorch_intro.common.files import write_atomically
+    from pytorch_intro.config.instantiate import instantiate
+    from pytorch_intro.training.hardware import resolve_hardware
 
     hardware = resolve_hardware(config, {"seeds": PositiveInt})
     seed_everything(config.seed, verbose=False)

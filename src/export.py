@@ -2,22 +2,22 @@
 
 from omegaconf import DictConfig
 
-from pytorch_intro.entrypoint import entrypoint
-from pytorch_intro.finished_run import resolve_run
+from pytorch_intro.cli.entrypoint import entrypoint
+from pytorch_intro.inference.finished_run import resolve_run
 
 
 @entrypoint("export", resolvers={"resolve_run": resolve_run})
 def main(config: DictConfig) -> None:
     from pydantic import PositiveInt
 
-    from pytorch_intro.atomic import atomic_directory
-    from pytorch_intro.check import check_value
-    from pytorch_intro.exporting import PACKAGES, compare_with_pytorch, export_model, save_labels
-    from pytorch_intro.finished_run import FinishedRun, apply_overrides
-    from pytorch_intro.loading import Predictor, load_from
-    from pytorch_intro.optional_deps import check_installed
-    from pytorch_intro.paths import display_path
-    from pytorch_intro.scored_data import images_to_compare
+    from pytorch_intro.common.files import atomic_directory
+    from pytorch_intro.common.optional_deps import check_installed
+    from pytorch_intro.config.paths import display_path
+    from pytorch_intro.config.validate import check_value
+    from pytorch_intro.inference.eval_data import images_to_compare
+    from pytorch_intro.inference.export import PACKAGES, compare_with_pytorch, export_model, save_labels
+    from pytorch_intro.inference.finished_run import FinishedRun, apply_overrides
+    from pytorch_intro.inference.load import Predictor, load_from
 
     check_installed("exporting", PACKAGES, "export")
     check_value("num_images", config.num_images, PositiveInt)

@@ -5,18 +5,18 @@ from io import TextIOWrapper
 
 from omegaconf import DictConfig
 
-from pytorch_intro.entrypoint import entrypoint
-from pytorch_intro.finished_run import resolve_run
+from pytorch_intro.cli.entrypoint import entrypoint
+from pytorch_intro.inference.finished_run import resolve_run
 
 
 @entrypoint("predict", resolvers={"resolve_run": resolve_run})
 def main(config: DictConfig) -> None:
-    from pytorch_intro.file_search import found_files
-    from pytorch_intro.finished_run import FinishedRun
-    from pytorch_intro.hardware import choose_accelerator
-    from pytorch_intro.loading import Predictor, load_from
-    from pytorch_intro.predicting import Preprocessor, check_settings, predict_files
-    from pytorch_intro.prediction_report import PredictionReport
+    from pytorch_intro.data.ingest.find_files import found_files
+    from pytorch_intro.inference.finished_run import FinishedRun
+    from pytorch_intro.inference.load import Predictor, load_from
+    from pytorch_intro.inference.predict import Preprocessor, check_settings, predict_files
+    from pytorch_intro.inference.prediction_report import PredictionReport
+    from pytorch_intro.training.hardware import choose_accelerator
 
     check_settings(config)
     for stream in (sys.stdin, sys.stdout, sys.stderr):  # file names need not be valid UTF-8

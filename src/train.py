@@ -4,10 +4,10 @@ import time
 
 from omegaconf import DictConfig
 
-from pytorch_intro.entrypoint import entrypoint
-from pytorch_intro.foreign_config import verify_config
-from pytorch_intro.run_folder import Result, RunFolder
-from pytorch_intro.summary import print_summary
+from pytorch_intro.cli.entrypoint import entrypoint
+from pytorch_intro.runs.folder import Result, RunFolder
+from pytorch_intro.safety.untrusted_config import verify_config
+from pytorch_intro.training.summary import print_summary
 
 
 @entrypoint("train")
@@ -23,12 +23,12 @@ def train(config: DictConfig, run: RunFolder) -> float | None:
         print_summary(finished, run, config.outputs, "finished before, this is the stored result")
         return objective(finished, config)
 
-    from pytorch_intro.checkpoint import select_checkpoint
-    from pytorch_intro.hardware import resolve_hardware
-    from pytorch_intro.result import result_of, run_result_hooks
-    from pytorch_intro.resumption import checkpoint_to_resume
-    from pytorch_intro.setup import build_experiment
-    from pytorch_intro.trainer import wait_for_all_ranks
+    from pytorch_intro.training.checkpoint import select_checkpoint
+    from pytorch_intro.training.hardware import resolve_hardware
+    from pytorch_intro.training.result import result_of, run_result_hooks
+    from pytorch_intro.training.resume import checkpoint_to_resume
+    from pytorch_intro.training.setup import build_experiment
+    from pytorch_intro.training.trainer import wait_for_all_ranks
 
     check_sweep_settings(config)
     datamodule, classifier, trainer = build_experiment(config, resolve_hardware(config))

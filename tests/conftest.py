@@ -31,12 +31,12 @@ from omegaconf import DictConfig
 from PIL import Image
 
 import train
-from pytorch_intro.paths import CONFIG_DIR, PROJECT
+from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pytorch_intro.datamodule import DataModule
+    from pytorch_intro.data.datamodule import DataModule
 
 yaml.SafeLoader = yaml.CSafeLoader  # the same, by libyaml: a fifth of the time that Hydra takes
 
@@ -78,7 +78,7 @@ def _not_drawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """Pictures are blank except in tests of pictures: to draw those of a run takes as long as the run."""
     from torch.utils.tensorboard import SummaryWriter
 
-    from pytorch_intro import pictures
+    from pytorch_intro.analysis import plots as pictures
 
     if not request.node.get_closest_marker("pictures"):
         for name in ("plot_curves", "plot_confusion", "plot_image_grid", "as_image"):
@@ -176,7 +176,7 @@ def compose(*overrides: str, run_dir: Path = PROJECT / "outputs" / "never") -> D
 
 def sample_datamodule(*overrides: str) -> "DataModule":
     """The DataModule of data=sample, set up for training and for testing."""
-    from pytorch_intro.instantiate import instantiate
+    from pytorch_intro.config.instantiate import instantiate
 
     datamodule: DataModule = instantiate(compose("data=sample", *overrides).data, "data")
     datamodule.setup("fit")

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from pytorch_intro.resolvers import register_resolvers
+from pytorch_intro.config.resolvers import register_resolvers
 
 if TYPE_CHECKING:
-    from pytorch_intro.loading import load_run as load_run
+    from pytorch_intro.inference.load import load_run as load_run
 
 __all__ = ["load_run"]
 
@@ -15,6 +15,6 @@ register_resolvers()  # so that hydra.compose works in a notebook
 def __getattr__(name: str) -> Any:
     if name != "load_run":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pytorch_intro.loading import load_run
+    from pytorch_intro.inference.load import load_run
 
     return load_run

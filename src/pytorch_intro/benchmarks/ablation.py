@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from pytorch_intro.benchmarks.accuracy import run_recipe
 from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, quiet
-from pytorch_intro.fashion_mnist import prepare
-from pytorch_intro.hardware import resolve_hardware
-from pytorch_intro.paths import PROJECT
-from pytorch_intro.recorded_config import load_config
-from pytorch_intro.setup import build_experiment
+from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.data.fashion_mnist import prepare
+from pytorch_intro.runs.config_record import load_config
+from pytorch_intro.training.hardware import resolve_hardware
+from pytorch_intro.training.setup import build_experiment
 
 
 class AblationBenchmark:

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures
-from pytorch_intro.errors import UserError
-from pytorch_intro.paths import PROJECT
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.config.paths import PROJECT
 
 
 class AllBenchmarks:

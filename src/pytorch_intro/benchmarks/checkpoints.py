@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_comparison
 from pytorch_intro.benchmarks.loop import lightning_epochs
-from pytorch_intro.lightning_internals import callbacks, set_callbacks
+from pytorch_intro.training.lightning_internals import callbacks, set_callbacks
 
 
 class CheckpointBenchmark:

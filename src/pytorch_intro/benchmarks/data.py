@@ -15,12 +15,12 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import FashionMNIST
 
-from pytorch_intro.augmentation import build_mixup_cutmix
 from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_comparison
-from pytorch_intro.datamodule import DataModule
-from pytorch_intro.dataset import BatchedDataset, MemmapImageDataset, identity_collate
-from pytorch_intro.image_files import ImageFolder
-from pytorch_intro.reading import DatasetReader
+from pytorch_intro.data.augment.pipeline import build_mixup_cutmix
+from pytorch_intro.data.datamodule import DataModule
+from pytorch_intro.data.dataset import BatchedDataset, MemmapImageDataset, identity_collate
+from pytorch_intro.data.ingest.image_folder import ImageFolder
+from pytorch_intro.data.ingest.reader import DatasetReader
 
 Way = Callable[..., object]
 

@@ -18,11 +18,11 @@ import torch
 from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from pytorch_intro.classifier import Classifier
-from pytorch_intro.datamodule import DataModule
-from pytorch_intro.hardware import device_name
-from pytorch_intro.setup import build_classifier, build_datamodule
-from pytorch_intro.trainer import build_trainer
+from pytorch_intro.data.datamodule import DataModule
+from pytorch_intro.training.classifier import Classifier
+from pytorch_intro.training.hardware import device_name
+from pytorch_intro.training.setup import build_classifier, build_datamodule
+from pytorch_intro.training.trainer import build_trainer
 
 Figures = dict[str, object]
 

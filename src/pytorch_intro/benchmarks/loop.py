@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_comparison, quiet
-from pytorch_intro.classifier import Classifier
-from pytorch_intro.datamodule import DataModule
-from pytorch_intro.lightning_internals import callbacks
+from pytorch_intro.data.datamodule import DataModule
+from pytorch_intro.training.classifier import Classifier
+from pytorch_intro.training.lightning_internals import callbacks
 
 
 class LoopBenchmark:

@@ -15,11 +15,11 @@ from pydantic import PositiveInt
 from tqdm import tqdm
 
 from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_comparison, run_process, shown
-from pytorch_intro.hparams import HParams
-from pytorch_intro.lightning_internals import callbacks
-from pytorch_intro.paths import PROJECT
-from pytorch_intro.report import Report
-from pytorch_intro.tensorboard_pages import TensorBoardPages
+from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.reports.plots_callback import Report
+from pytorch_intro.reports.tensorboard.callback import TensorBoardPages
+from pytorch_intro.reports.tensorboard.hparams import HParams
+from pytorch_intro.training.lightning_internals import callbacks
 
 CLOCKED = (Report, TensorBoardPages, HParams)
 NONE = ["callbacks.report=null", "callbacks.tensorboard=null", "callbacks.hparams=null", "logger=none"]

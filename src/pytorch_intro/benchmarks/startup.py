@@ -13,7 +13,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from tqdm import tqdm
 
 from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_comparison, run_process
-from pytorch_intro.paths import PROJECT
+from pytorch_intro.config.paths import PROJECT
 
 
 class StartupBenchmark:

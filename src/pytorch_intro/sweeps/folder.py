@@ -8,13 +8,13 @@ from typing import Any, Literal, NamedTuple
 
 from omegaconf import DictConfig
 
-from pytorch_intro.atomic import write_atomically
-from pytorch_intro.check import check_nodes
-from pytorch_intro.claim import LOCK, lock_folder
-from pytorch_intro.errors import UserError, first_lines
-from pytorch_intro.flat_config import diff
-from pytorch_intro.recorded_config import IGNORED_KEYS
-from pytorch_intro.run_folder import REPLACED, Result, RunFolder, remove
+from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.common.files import write_atomically
+from pytorch_intro.common.locks import LOCK, lock_folder
+from pytorch_intro.config.flatten import diff
+from pytorch_intro.config.validate import check_nodes
+from pytorch_intro.runs.config_record import IGNORED_KEYS
+from pytorch_intro.runs.folder import REPLACED, Result, RunFolder, remove
 from pytorch_intro.sweeps.plan import Job, Plan
 
 # What jobs can be ranked by: figures of result.json that do not depend on the test images.

@@ -10,13 +10,13 @@ from contextlib import suppress
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pytorch_intro.claim import FolderLockedError
-from pytorch_intro.command_line import quoted
-from pytorch_intro.errors import PrunedError, first_lines
-from pytorch_intro.exit_codes import interrupts_to_exit_codes
-from pytorch_intro.faults import explain_failure
-from pytorch_intro.paths import PROJECT
-from pytorch_intro.run_folder import RunFolder, remove
+from pytorch_intro.cli.argv import quoted
+from pytorch_intro.cli.exit_codes import interrupts_to_exit_codes
+from pytorch_intro.cli.failures import explain_failure
+from pytorch_intro.common.errors import PrunedError, first_lines
+from pytorch_intro.common.locks import FolderLockedError
+from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.runs.folder import RunFolder, remove
 from pytorch_intro.sweeps.folder import ERROR, PRUNED, SweepFolder, first_line
 
 INTERRUPTED = (130, 143)  # exit codes of Ctrl-C and signals
@@ -37,8 +37,8 @@ def run_job(task: Callable[[DictConfig], object], config: DictConfig) -> object:
         JobError: for any error of the task.
         SystemExit: after Ctrl-C or a signal.
     """
-    from pytorch_intro.hardware import number_of_processes
     from pytorch_intro.sweeps.summary import write_summary
+    from pytorch_intro.training.hardware import number_of_processes
 
     run = RunFolder(HydraConfig.get().runtime.output_dir)
     sweep = SweepFolder(run.path.parent)

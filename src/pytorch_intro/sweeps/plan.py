@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from hydra.core.override_parser.types import Override
 
-from pytorch_intro.errors import UserError
+from pytorch_intro.common.errors import UserError
 
 SHARED_KEYS = ("name", "outputs", "overwrite", "allow", "resume")  # settings of the sweep, not of a job
 MAX_NAME_LENGTH = 100  # characters

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pytorch_intro import pictures
+from pytorch_intro.analysis import plots
 
 if TYPE_CHECKING:
     from pytorch_intro.sweeps.summary import Group, Summary
@@ -29,7 +29,7 @@ def plot_summary(summary: "Summary", path: Path) -> None:
     else:
         figure = plot_panels(groups, axes[:MAX_PANELS], summary.record.objective)
     figure.suptitle(summary.folder.name, parse_math=False)
-    pictures.save(pictures.as_image(figure), path)
+    plots.save(plots.as_image(figure), path)
 
 
 def is_grid(groups: Sequence["Group"], keys: Sequence[str]) -> bool:

@@ -14,19 +14,19 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from pytorch_intro.command_line import quoted
-from pytorch_intro.errors import UserError, exit_with_error, first_lines
-from pytorch_intro.flat_config import flatten, is_under
-from pytorch_intro.hardware import resolve_hardware
-from pytorch_intro.optional_deps import check_installed
-from pytorch_intro.paths import PROJECT
-from pytorch_intro.recorded_config import IGNORED_KEYS
-from pytorch_intro.run_folder import RunFolder, remove
+from pytorch_intro.cli.argv import quoted
+from pytorch_intro.common.errors import UserError, exit_with_error, first_lines
+from pytorch_intro.common.optional_deps import check_installed
+from pytorch_intro.config.flatten import flatten, is_under
+from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.runs.config_record import IGNORED_KEYS
+from pytorch_intro.runs.folder import RunFolder, remove
 from pytorch_intro.sweeps.folder import ERROR, Record, SweepFolder, check_settings
 from pytorch_intro.sweeps.hydra_internals import failed_job, job_error, runs_jobs_in_turn
 from pytorch_intro.sweeps.job import JobLostError
 from pytorch_intro.sweeps.plan import Job, Plan, plan_grid
 from pytorch_intro.sweeps.summary import format_score, write_summary
+from pytorch_intro.training.hardware import resolve_hardware
 
 # Packages that Hydra's plugins in src/hydra_plugins need, by the module of the plugin.
 PLUGIN_PACKAGES = {

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from pytorch_intro.atomic import write_atomically
-from pytorch_intro.paths import display_path
+from pytorch_intro.common.files import write_atomically
+from pytorch_intro.common.tables import markdown_table, text_table
+from pytorch_intro.config.paths import display_path
 from pytorch_intro.sweeps.folder import Outcome, Record, SweepFolder, sort_key
-from pytorch_intro.tables import markdown_table, text_table
 
 REPLICATE_KEYS = ("seed", "data.fold", "data.split_seed")  # keys that repeat a run with the same settings
 METRICS = (

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from pytorch_intro.errors import UserError, exit_with_error, ignore_broken_pipe
+from pytorch_intro.common.errors import UserError, exit_with_error, ignore_broken_pipe
 from pytorch_intro.tour import CHAPTERS
 from pytorch_intro.tour.chapter import Cell, Chapter, read_chapter
 

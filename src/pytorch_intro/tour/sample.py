@@ -6,9 +6,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from pytorch_intro.paths import PROJECT
+from pytorch_intro.config.paths import PROJECT
 
-SAMPLE = PROJECT / "src" / "pytorch_intro" / "sample"
+SAMPLE = PROJECT / "src" / "pytorch_intro" / "data" / "sample"
 
 
 def sample_root() -> str:

@@ -15,7 +15,7 @@ from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher, SlurmLauncher
 from omegaconf import OmegaConf
 
-from pytorch_intro.errors import UserError, first_lines
+from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.sweeps.hydra_internals import failed_job
 from pytorch_intro.sweeps.job import JobLostError
 

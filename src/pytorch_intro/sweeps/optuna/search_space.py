@@ -7,7 +7,7 @@ from typing import Any
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from pytorch_intro.errors import UserError, first_lines
+from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.sweeps.plan import override_values
 
 Space = dict[str, BaseDistribution]

@@ -33,7 +33,7 @@ for batches in (first, second):
     assert sorted(numbers) == list(range(0, 20, 2)), "each sample once"
 assert [len(batch) for batch in first] == [4, 4, 2]
 first, second
-# At work: src/pytorch_intro/sampler.py: ResumableBatchSampler
+# At work: src/pytorch_intro/data/sampler.py: ResumableBatchSampler
 
 # %%
 # Workers are other processes, of Python's module multiprocessing, that fetch batches while this one computes. That helps where
@@ -65,4 +65,4 @@ list(options)[1:10]
 shapes = [(batch.shape, some.shape) for batch, some in DataLoader(samples, batch_size=4)]
 assert shapes == [((4, 2), (4,)), ((4, 2), (4,)), ((2, 2), (2,))]
 shapes
-# At work: src/pytorch_intro/datamodule.py: DataModule.loader
+# At work: src/pytorch_intro/data/datamodule.py: DataModule.loader

@@ -27,7 +27,7 @@ root = sample_root()
 pictures = datasets.FashionMNIST(root, train=True)
 assert (len(pictures), len(pictures.classes)) == (1600, 10)
 pictures
-# At work: src/pytorch_intro/fashion_mnist.py: FashionMNISTSample
+# At work: src/pytorch_intro/data/fashion_mnist.py: FashionMNISTSample
 
 # %%
 # > PyTorch uses the concept of a DataLoader to load data in batches, normalize it, etc.
@@ -55,5 +55,5 @@ assert abs(batches["normalized"].mean()) < 0.2 < batches["not"].mean()
     f"{name}: mean {batch.mean():.2f}, deviation {batch.std():.2f}"
     for name, batch in batches.items()
 )
-# At work: src/pytorch_intro/datamodule.py: DataModule.loader
-# At work: src/pytorch_intro/normalize.py: Normalize
+# At work: src/pytorch_intro/data/datamodule.py: DataModule.loader
+# At work: src/pytorch_intro/data/normalize.py: Normalize

@@ -18,7 +18,7 @@ assert isinstance(pictures, Dataset)
 assert len(pictures.data) == len(pictures.targets) == len(pictures)
 assert label == pictures.targets[0]
 picture, label, pictures.classes[label]
-# At work: src/pytorch_intro/dataset.py: BatchedDataset
+# At work: src/pytorch_intro/data/dataset.py: BatchedDataset
 
 # %%
 # > A `DataLoader` wraps an iterable around a `Dataset` for easy access.
@@ -37,4 +37,4 @@ assert seen == [100] * 16
 first, labels = next(iter(loader))
 assert torch.equal(first[3], pictures[3][0])
 f"{len(loader)} batches of {len(first)}"
-# At work: src/pytorch_intro/datamodule.py: DataModule.train_dataloader
+# At work: src/pytorch_intro/data/datamodule.py: DataModule.train_dataloader

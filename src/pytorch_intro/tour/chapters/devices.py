@@ -17,7 +17,7 @@ here = {
     "cpu": True,
 }
 here
-# At work: src/pytorch_intro/hardware.py: choose_accelerator
+# At work: src/pytorch_intro/training/hardware.py: choose_accelerator
 
 # %%
 # What does not depend on the kind of device asks for the accelerator: the fast device that is here, if there is one.

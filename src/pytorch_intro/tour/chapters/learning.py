@@ -62,4 +62,4 @@ assert all(
 )
 "the same parameters, to the last bit"
 # At work: conf/optimizer/sgd.yaml: _target_
-# At work: src/pytorch_intro/muon.py: Muon
+# At work: src/pytorch_intro/training/muon.py: Muon

@@ -32,7 +32,7 @@ features, targets = torch.randn(4, 2), torch.tensor([0, 1, 2, 1])
 start = {name: parameter.clone() for name, parameter in network.state_dict().items()}
 assert issubclass(LightningModule, nn.Module)
 type(Learner(network)).__mro__[1].__name__
-# At work: src/pytorch_intro/classifier.py: Classifier
+# At work: src/pytorch_intro/training/classifier.py: Classifier
 
 # %%
 # One step by hand, and one by the Trainer.
@@ -43,7 +43,7 @@ by_hand = {
     for name, parameter in network.named_parameters()
 }
 
-from pytorch_intro.trainer import silence_lightning
+from pytorch_intro.training.trainer import silence_lightning
 
 silence_lightning()  # what Lightning would say about itself
 network.load_state_dict(start)
@@ -60,5 +60,5 @@ assert all(
     torch.equal(network.state_dict()[name], weights) for name, weights in by_hand.items()
 )
 "the same parameters, to the last bit"
-# At work: src/pytorch_intro/trainer.py: build_trainer
+# At work: src/pytorch_intro/training/trainer.py: build_trainer
 # At work: src/train.py: train

@@ -42,7 +42,7 @@ assert seconds(lambda: pictures[:1].to(device, copy=True)) < move  # one picture
 size = pictures.numel() * pictures.element_size()
 speed = f"{size / move / 1e9:.1f} GB/s"
 f"{size / 1e6:.0f} MB: {1000 * move:.1f} ms to move ({speed}), {1000 * add:.1f} ms to add one"
-# At work: src/pytorch_intro/datamodule.py: DataModule.device_for_cache
+# At work: src/pytorch_intro/data/datamodule.py: DataModule.device_for_cache
 
 # %%
 # Pictures are bytes, 0 to 255, and networks compute with floats of four bytes: whoever moves first and converts there
@@ -50,7 +50,7 @@ f"{size / 1e6:.0f} MB: {1000 * move:.1f} ms to move ({speed}), {1000 * add:.1f} 
 as_floats = pictures[:1000].float()
 assert as_floats.element_size() == 4 * pictures.element_size()
 as_floats.element_size(), pictures.element_size()
-# At work: src/pytorch_intro/datamodule.py: DataModule.on_after_batch_transfer
+# At work: src/pytorch_intro/data/datamodule.py: DataModule.on_after_batch_transfer
 
 # %%
 # > By default, CPU tensors and numpy arrays share memory when one is created from the other.
@@ -79,4 +79,4 @@ there += 1
 assert back.tolist() == [0, 0, 0]
 assert there.tolist() == [1, 1, 1]
 back, there
-# At work: src/pytorch_intro/dataset.py: MemmapImageDataset
+# At work: src/pytorch_intro/data/dataset.py: MemmapImageDataset

@@ -18,7 +18,7 @@ for layer in layers:
     shapes.append((type(layer).__name__, tuple(data.shape)))
 assert [shape for _, shape in shapes] == [(64, 784), (64, 32), (64, 32), (64, 10)]
 shapes
-# At work: src/pytorch_intro/networks/mlp.py: MLP
+# At work: src/pytorch_intro/models/mlp.py: MLP
 
 # %%
 # > `torch.nn` has all of the building blocks.
@@ -49,12 +49,12 @@ linear = nn.Linear(2, 3)
 assert [tuple(parameter.shape) for parameter in linear.parameters()] == [(3, 2), (3,)]
 assert not linear.eval().training
 linear
-# At work: src/pytorch_intro/networks/cnn.py: CosineStem
+# At work: src/pytorch_intro/models/cnn.py: CosineStem
 
 # %%
 # > A neural network is a module that is composed of other modules (i.e. layers).
 # And they of others again. This project's own network for pictures is such a tree, here two levels of it.
-from pytorch_intro.networks.cnn import CNN
+from pytorch_intro.models.cnn import CNN
 
 network = CNN((1, 28, 28), num_classes=10)
 assert isinstance(network, nn.Module)
@@ -67,7 +67,7 @@ logits = network(torch.rand(64, 1, 28, 28))
 assert logits.shape == (64, 10)
 layers = ", ".join(type(layer).__name__ for layer in network.layers)
 f"{count:,} parameters in {len(list(network.modules()))} modules: {layers}"
-# At work: src/pytorch_intro/networks/cnn.py: CNN
+# At work: src/pytorch_intro/models/cnn.py: CNN
 
 # %%
 # What comes out are logits: a number for each class, the greater the likelier. softmax makes probabilities of them, which are

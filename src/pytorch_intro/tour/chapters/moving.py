@@ -39,7 +39,7 @@ network, data = NeuralNetwork().to(device), numbers.to(device)
 assert not hasattr(nn, "NeuralNetwork")
 assert network(data).device.type == device.type
 network(data)
-# At work: src/pytorch_intro/loading.py: Predictor
+# At work: src/pytorch_intro/inference/load.py: Predictor
 
 # %%
 # > The former creates and moves a NN to the device while the latter moves data to the device.
@@ -58,4 +58,4 @@ assert elsewhere is not numbers
 assert numbers.device.type == "cpu"
 assert numbers.to("cpu") is numbers
 "network.to(device) is network; data.to(device) is not data"
-# At work: src/pytorch_intro/datamodule.py: DataModule.on_after_batch_transfer
+# At work: src/pytorch_intro/data/datamodule.py: DataModule.on_after_batch_transfer

@@ -23,7 +23,7 @@ assert (len(training), len(test)) == (1600, 400)
 assert training[0][0].shape == (1, 28, 28)
 assert list(inspect.signature(Dataset.__init__).parameters) == ["self", "args", "kwargs"]
 list(inspect.signature(FashionMNIST.__init__).parameters)[1:]
-# At work: src/pytorch_intro/source.py: DatasetSplits
+# At work: src/pytorch_intro/data/ingest/source.py: DatasetSplits
 
 # %%
 # Without the files, and not allowed to fetch them, it says so.
@@ -47,4 +47,4 @@ rows = image[0, ::2].tolist()
 letters = " .:-=+*#%@"
 drawing = "\n".join("".join(letters[level * 9 // 255] for level in row) for row in rows)
 f"{training.classes[label]}\n{drawing}"
-# At work: src/pytorch_intro/dataset.py: InMemoryImageDataset.__getitem__
+# At work: src/pytorch_intro/data/dataset.py: InMemoryImageDataset.__getitem__

@@ -41,7 +41,7 @@ assert len(stripes) == 6
 assert [label for _, label in (stripes[index] for index in range(6))] == [0, 1, 0, 1, 0, 1]
 assert Squares()[3] == 9  # without __init__
 stripes[1][0][:2].int()
-# At work: src/pytorch_intro/uncached.py: UncachedDataset
+# At work: src/pytorch_intro/data/ingest/uncached.py: UncachedDataset
 
 # %%
 # That is all that a DataLoader needs.
@@ -56,7 +56,7 @@ pictures.shape, labels
 # it where there is one. identity_collate tells it that nothing is left to stack.
 import time
 
-from pytorch_intro.dataset import InMemoryImageDataset, identity_collate
+from pytorch_intro.data.dataset import InMemoryImageDataset, identity_collate
 
 
 class OneByOne(Dataset):
@@ -80,4 +80,4 @@ for name, loader in loaders.items():
     results.append(f"{name}: {1000 * (time.perf_counter() - start):.0f} ms for 6,000")
     assert shapes == [(60, 1, 28, 28)] * 100
 ", ".join(results)
-# At work: src/pytorch_intro/dataset.py: ImageSubset.__getitems__
+# At work: src/pytorch_intro/data/dataset.py: ImageSubset.__getitems__

@@ -21,7 +21,7 @@ assert not torch.equal(other(data), network(data))
 other.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
 assert torch.equal(other(data), network(data))
 list(network.state_dict())
-# At work: src/pytorch_intro/checkpoint.py: AtomicCheckpointIO
+# At work: src/pytorch_intro/training/checkpoint.py: AtomicCheckpointIO
 
 # %%
 # A file from a stranger may hold more than numbers. Python's pickle, which torch.save uses, can hold a call of any function,
@@ -43,7 +43,7 @@ except pickle.UnpicklingError as error:
 assert "Weights only load failed" in refused
 assert not (folder / "sprung").exists()
 refused.split(".")[0]
-# At work: src/pytorch_intro/resumption.py: read_checkpoint
+# At work: src/pytorch_intro/training/resume.py: read_checkpoint
 
 # %%
 # Tidying up.

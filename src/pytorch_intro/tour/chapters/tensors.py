@@ -15,7 +15,7 @@ array = np.zeros((64, 1, 28, 28), dtype=np.uint8)
 assert pictures.shape == array.shape
 assert pictures.ndim == array.ndim == 4
 pictures.shape, pictures.dtype
-# At work: src/pytorch_intro/dataset.py: InMemoryImageDataset
+# At work: src/pytorch_intro/data/dataset.py: InMemoryImageDataset
 
 # %%
 # > They are very similar to NumPy arrays with many similar operations.
@@ -45,4 +45,4 @@ assert torch.equal(there, tensor)
 assert np.array_equal(back, table)
 assert np.array_equal(np.asarray(tensor), table)
 type(there).__name__, type(back).__name__
-# At work: src/pytorch_intro/dataset.py: load_memmap
+# At work: src/pytorch_intro/data/dataset.py: load_memmap

@@ -9,11 +9,11 @@ This project's README: "From clone to curves" and "Use it".
 import torch
 from torch.nn.functional import cross_entropy
 
-from pytorch_intro.augment import RandomHorizontalFlip
-from pytorch_intro.dataset import ImageSubset
-from pytorch_intro.fashion_mnist import FashionMNISTSample
-from pytorch_intro.networks.cnn import CNN
-from pytorch_intro.normalize import Normalize, channel_statistics
+from pytorch_intro.data.augment.basic import RandomHorizontalFlip
+from pytorch_intro.data.dataset import ImageSubset
+from pytorch_intro.data.fashion_mnist import FashionMNISTSample
+from pytorch_intro.data.normalize import Normalize, channel_statistics
+from pytorch_intro.models.cnn import CNN
 from pytorch_intro.tour.sample import SAMPLE
 
 torch.manual_seed(0)
@@ -38,7 +38,7 @@ for _ in range(epochs):
     losses.append(loss.item())
 assert losses[-1] < losses[0]
 " → ".join(f"{loss:.2f}" for loss in losses)
-# At work: src/pytorch_intro/classifier.py: Classifier.training_step
+# At work: src/pytorch_intro/training/classifier.py: Classifier.training_step
 
 # %%
 # The test: pictures that it has never seen. Of ten classes, a guess would be right once in ten.
@@ -49,7 +49,7 @@ with torch.no_grad():
 right = (probabilities.argmax(dim=1) == targets).float().mean().item()
 assert right > 0.75
 f"{right:.1%} of {len(test)} pictures are told right"
-# At work: src/pytorch_intro/epoch_metrics.py: EpochMetrics
+# At work: src/pytorch_intro/training/metrics.py: EpochMetrics
 
 # %%
 # What does it look at? Cover a part of a picture with black: where the probability of the answer
@@ -75,8 +75,8 @@ f"{(maps > 0.5).float().mean():.0%} of the dots matter at least half as much as 
 # more it matters, where it has looked.
 from PIL import Image
 
-from pytorch_intro.paths import PROJECT
-from pytorch_intro.pictures import plot_image_grid, save, to_pil_images
+from pytorch_intro.analysis.plots import plot_image_grid, save, to_pil_images
+from pytorch_intro.config.paths import PROJECT
 
 levels = (255 * (1 - maps)).to(torch.uint8)
 pairs = zip(to_pil_images(pictures), to_pil_images(levels), strict=True)
@@ -96,7 +96,7 @@ save(
 with Image.open(file) as drawn:
     assert drawn.size > (1000, 500)
 f"drawn: {file}"
-# At work: src/pytorch_intro/pictures.py: plot_image_grid
+# At work: src/pytorch_intro/analysis/plots.py: plot_image_grid
 
 # %%
 # From here: `python src/train.py` trains on all 60,000 pictures, and the README tells the rest.

@@ -29,7 +29,7 @@ assert ready.shape == (1, 28, 28)
 assert ready.dtype == torch.float32
 assert -1 < ready.min() < 0 < ready.max() < 3
 f"{ready.min():.2f} to {ready.max():.2f}"
-# At work: src/pytorch_intro/normalize.py: Normalize
+# At work: src/pytorch_intro/data/normalize.py: Normalize
 
 # %%
 # > Both the features and labels may require such transformations.
@@ -46,12 +46,12 @@ features, target = pictures[0]
 assert torch.equal(features, ready)
 assert target.tolist() == [float(number == pictures.targets[0]) for number in range(10)]
 target
-# At work: src/pytorch_intro/reading.py: relabel
+# At work: src/pytorch_intro/data/ingest/reader.py: relabel
 
 # %%
 # Random transforms make more of few pictures: a shoe that looks to the left is a shoe that looks to the right. This is called
 # augmentation. Given a whole batch, torchvision's draw once for all of it; this project's draw for each picture.
-from pytorch_intro.augment import RandomHorizontalFlip
+from pytorch_intro.data.augment.basic import RandomHorizontalFlip
 
 torch.manual_seed(1)
 pair = torch.tensor([[1, 0]], dtype=torch.uint8).expand(
@@ -62,4 +62,4 @@ ours = RandomHorizontalFlip(0.5)(pair)[:, 0, 0, 1].float().mean()
 assert theirs in (0, 1), "all or none"
 assert 0.3 < ours < 0.7, "half of them"
 f"flipped: {theirs:.0%} of a batch by torchvision, {ours:.0%} by this project"
-# At work: src/pytorch_intro/augment.py: RandomHorizontalFlip
+# At work: src/pytorch_intro/data/augment/basic.py: RandomHorizontalFlip

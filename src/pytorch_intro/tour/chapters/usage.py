@@ -10,7 +10,7 @@ Python's documentation: "venv — Creation of virtual environments". This projec
 # shell fish.
 import sys
 
-from pytorch_intro.paths import PROJECT
+from pytorch_intro.config.paths import PROJECT
 
 readme = (PROJECT / "README.md").read_text(encoding="utf-8")
 ignored = (PROJECT / ".gitignore").read_text(encoding="utf-8").split()

@@ -1,0 +1,1 @@
+"""Class metrics and plots."""

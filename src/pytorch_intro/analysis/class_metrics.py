@@ -1,0 +1,291 @@
+"""Metrics of each class, and the most confident errors, collected by a callback.
+
+Training does not depend on this module: without the callback, nothing here is computed.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torchmetrics import Metric
+
+from pytorch_intro.common.distributed import all_gather_object
+from pytorch_intro.data.datamodule import DataModule
+from pytorch_intro.data.dataset import Batch
+
+MAX_CLASSES = 2000  # the confusion matrix of more classes would take too much memory
+NUM_BINS = 15  # of the calibration error, as in Guo et al. 2017
+NUM_THRESHOLDS = 127  # of the precision-recall curves, as many as TensorBoard plots
+NUM_ERRORS = 32
+
+Scores = dict[str, Any]
+
+
+class PerClassMetrics(Metric):
+    """Confusion matrix, calibration error and precision-recall curves, over all images and ranks.
+
+    torchmetrics computes the same (the tests compare), at a higher cost. MulticlassCalibrationError stores the
+    confidence of every image. MulticlassConfusionMatrix and the binned MulticlassPrecisionRecallCurve call
+    torch.bincount, which waits for the GPU; on mps, and with deterministic algorithms, they compare all elements with
+    all bins instead: 26 GB for 512 images of 10 classes. Here an update adds to sums of a fixed size.
+    """
+
+    full_state_update = False
+    confusion: Tensor
+    num_samples: Tensor
+    num_correct: Tensor
+    confidence_sum: Tensor
+    histogram: Tensor
+    bin_edges: Tensor
+    thresholds: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.register_buffer("bin_edges", torch.linspace(0, 1, NUM_BINS + 1), persistent=False)
+        self.register_buffer("thresholds", torch.linspace(0, 1, NUM_THRESHOLDS), persistent=False)
+        counts = {
+            "confusion": num_classes**2,
+            "num_samples": NUM_BINS + 1,  # the last bin is for a confidence of exactly 1
+            "num_correct": NUM_BINS + 1,
+            "histogram": num_classes * 2 * NUM_THRESHOLDS,
+        }
+        for name, size in counts.items():
+            self.add_state(name, torch.zeros(size, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("confidence_sum", torch.zeros(NUM_BINS + 1), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            logits: (N, num_classes) float.
+            targets: (N,) int64.
+        """
+        probabilities = logits.float().softmax(dim=1)
+        confidences, predicted = probabilities.max(dim=1)
+        ones = torch.ones_like(targets)
+        self.confusion.index_add_(0, targets * self.num_classes + predicted, ones)
+        bins = torch.bucketize(confidences, self.bin_edges, right=True) - 1
+        self.num_samples.index_add_(0, bins, ones)
+        self.num_correct.index_add_(0, bins, (predicted == targets).long())
+        self.confidence_sum.index_add_(0, bins, confidences)
+        classes = torch.arange(self.num_classes, device=targets.device)
+        rows = 2 * classes + (classes == targets[:, None]).long()
+        columns = torch.bucketize(probabilities, self.thresholds, right=True) - 1
+        cells = (rows * NUM_THRESHOLDS + columns).flatten()
+        self.histogram.index_add_(0, cells, torch.ones_like(cells))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the metrics of all images.
+
+        Returns:
+            confusion_matrix: (num_classes, num_classes) int64; rows are true classes, columns predicted ones.
+            ece: () float32, expected calibration error.
+            positives: (num_classes, 2, NUM_THRESHOLDS) int64; false and true positives of each class at each threshold.
+        """
+        histogram = self.histogram.view(self.num_classes, 2, NUM_THRESHOLDS)
+        return {
+            "confusion_matrix": self.confusion.view(self.num_classes, self.num_classes),
+            "ece": (self.num_correct - self.confidence_sum).abs().sum() / self.num_samples.sum(),
+            "positives": histogram.flip(-1).cumsum(-1).flip(-1),
+        }
+
+
+class TopErrors:
+    """The NUM_ERRORS wrong predictions with the highest probability, over all images and ranks.
+
+    A torchmetrics Metric does not fit: it cannot gather images from a rank that had no batch, and it squeezes results
+    of one element.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Tensor] = {}
+
+    def update(self, images: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            images: (N, C, H, W).
+            logits: (N, num_classes) float.
+            targets: (N,) int64.
+        """
+        confidences, predicted = logits.float().softmax(dim=1).max(dim=1)
+        confidences = confidences.where(predicted != targets, -1.0)  # rank correct predictions below all errors
+        batch = {"confidences": confidences, "predicted": predicted, "targets": targets, "images": images}
+        self.rows = top_rows([self.rows, top_rows([batch])])
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the errors of all ranks, the most confident first, on the CPU; nothing if no rank had a batch.
+
+        Returns:
+            confidences: (K,) float32, probability of the wrong class.
+            predicted, targets: (K,) int64.
+            images: (K, C, H, W), as the network saw them.
+        """
+        rows = top_rows(all_gather_object({name: values.cpu() for name, values in self.rows.items()}))
+        return {name: values[rows["confidences"] >= 0] for name, values in rows.items()}
+
+
+def top_rows(tables: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the NUM_ERRORS rows of the highest confidence, in that order, out of tables of which some may be empty."""
+    tables = [table for table in tables if table]
+    if not tables:
+        return {}
+    merged = {name: torch.cat([table[name] for table in tables]) for name in tables[0]}
+    order = merged["confidences"].topk(min(NUM_ERRORS, len(merged["confidences"]))).indices
+    return {name: values[order] for name, values in merged.items()}
+
+
+class ClassMetrics(Callback):
+    """Collects per-class metrics of each validation and test, and the most confident errors of each test.
+
+    Attributes:
+        val, test: Metrics of the last validation and test, as PerClassMetrics.compute returns them; None if there was
+            none, or with more than MAX_CLASSES classes.
+        errors: Errors of the last test, as TopErrors.compute returns them; None if there was no test.
+    """
+
+    def __init__(self) -> None:
+        self.val: dict[str, Tensor] | None = None
+        self.test: dict[str, Tensor] | None = None
+        self.errors: dict[str, Tensor] | None = None
+        self.per_class: PerClassMetrics | None = None
+        self.top_errors = TopErrors()
+
+    def start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        num_classes = len(datamodule_of(trainer).classes)
+        self.per_class = PerClassMetrics(num_classes).to(pl_module.device) if num_classes <= MAX_CLASSES else None
+        self.top_errors = TopErrors()
+
+    def compute(self) -> dict[str, Tensor] | None:
+        """Return the per-class metrics of all ranks; every rank has to call this."""
+        if self.per_class is None:
+            return None
+        values, num_classes = self.per_class.compute(), self.per_class.num_classes
+        self.per_class = None
+        return {**values, "confusion_matrix": values["confusion_matrix"].view(num_classes, num_classes)}
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.start(trainer, pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self.per_class:
+            self.per_class.update(outputs["logits"], outputs["targets"])
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.val = self.compute()
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.start(trainer, pl_module)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self.per_class:
+            self.per_class.update(outputs["logits"], outputs["targets"])
+        self.top_errors.update(batch[0], outputs["logits"], outputs["targets"])
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.test = self.compute()
+        self.errors = self.top_errors.compute()
+        self.top_errors = TopErrors()
+
+    def on_result(self, trainer: Trainer, result: dict[str, Any]) -> dict[str, str]:
+        """Return a row for the printed table: the three pairs of classes that the test confused most often."""
+        if self.test is None:
+            return {}
+        scores = per_class_scores(self.test, datamodule_of(trainer).classes)
+        return {"confused": "\n".join(most_confused_pairs(scores, 3))}
+
+
+def find_class_metrics(trainer: Trainer) -> ClassMetrics:
+    """Return the trainer's ClassMetrics, or an empty one if it has none."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback for callback in callbacks if isinstance(callback, ClassMetrics)), ClassMetrics())
+
+
+def datamodule_of(trainer: Trainer) -> DataModule:
+    datamodule = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(datamodule, DataModule)
+    return datamodule
+
+
+def per_class_scores(metrics: dict[str, Tensor], classes: Sequence[str]) -> Scores:
+    """Return precision, recall and F1 of each class as plain values.
+
+    Args:
+        metrics: Result of PerClassMetrics.compute.
+        classes: Names of the classes; repeated ones get a number.
+
+    Returns:
+        ece: Expected calibration error over 15 bins (Guo et al. 2017, arXiv:1706.04599).
+        classes: Precision, recall, f1 (0 to 1; 0 if undefined) and support (images) of each class, by name.
+        confusion_matrix: Images by true class (rows) and predicted class (columns).
+    """
+    matrix = metrics["confusion_matrix"].cpu()
+    correct, support, predicted = matrix.diagonal(), matrix.sum(dim=1), matrix.sum(dim=0)
+    columns = {
+        "precision": correct.double() / predicted.clamp(1),
+        "recall": correct.double() / support.clamp(1),
+        "f1": 2 * correct.double() / (support + predicted).clamp(1),
+        "support": support,
+    }
+    rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+    scores = [dict(zip(columns, row, strict=True)) for row in rows]
+    return {
+        "ece": metrics["ece"].item(),
+        "classes": dict(zip(unique_names(classes), scores, strict=True)),
+        "confusion_matrix": matrix.tolist(),
+    }
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Return the names, with a number appended to those that occurred before."""
+    counts: dict[str, int] = {}
+    unique = []
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+        unique.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
+    return unique
+
+
+def most_confused_pairs(scores: Scores, count: int) -> list[str]:
+    """Return the pairs of classes that are confused most often, in either direction, a line each."""
+    names, matrix = list(scores["classes"]), torch.tensor(scores["confusion_matrix"])
+    support = matrix.sum(dim=1)
+    both = (matrix + matrix.T).triu(diagonal=1)
+    order = both.flatten().argsort(descending=True, stable=True)[:count]
+    pairs = [divmod(index, len(names)) for index in order.tolist()]
+    return [
+        f"{names[row]} and {names[column]}: {both[row, column]:,} of {support[row] + support[column]:,}"
+        for row, column in pairs
+        if both[row, column]
+    ]
+
+
+def most_frequent_error(scores: Scores) -> str:
+    """Return the most frequent error in one line."""
+    names, matrix = list(scores["classes"]), torch.tensor(scores["confusion_matrix"])
+    support = matrix.sum(dim=1)
+    errors = matrix.fill_diagonal_(0)
+    row, column = divmod(int(errors.argmax()), len(names))
+    if not errors[row, column]:
+        return "no image was mistaken for another class"
+    return f"most often, {names[row]} is taken for {names[column]}: {errors[row, column]:,} of {support[row]:,}"

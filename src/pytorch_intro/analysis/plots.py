@@ -1,0 +1,204 @@
+"""Plots of a run: curves, confusion matrix, samples with captions."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib import get_data_path
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from pytorch_intro.common.files import atomic_write
+
+if TYPE_CHECKING:
+    from pytorch_intro.data.datamodule import DataModule
+
+MAX_NUMBERED_CLASSES = 30  # with more, the numbers in the confusion matrix would not be legible
+MAX_NAMED_CLASSES = 100  # likewise for the names
+TILE, GAP = 130, 14  # pixels of an image grid: side of an image, space between two
+# Colors of Okabe and Ito, which are distinguishable with color blindness; the line styles differ too.
+COLORS = {"train": ("#0072B2", "--"), "val": ("#D55E00", "-")}
+
+
+def plot_curves(history: Mapping[int, Mapping[str, float]], title: str, best_epoch: int | None = None) -> Image.Image:
+    """Plot loss and accuracy of training and validation over the epochs.
+
+    Args:
+        history: Metrics of each epoch, counted from 1, by name: train/loss and so on.
+        title: Title of the figure.
+        best_epoch: Epoch whose weights were selected.
+    """
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    figure.suptitle(title, parse_math=False, fontsize=11)
+    for position, metric in enumerate(("loss", "accuracy"), 1):
+        axes = figure.add_subplot(1, 2, position, xlabel="epoch", title=metric)
+        for stage, (color, line_style) in COLORS.items():
+            name = f"{stage}/{metric}"
+            points = [(epoch, metrics[name]) for epoch, metrics in sorted(history.items()) if name in metrics]
+            if points:
+                axes.plot(*zip(*points, strict=True), line_style, color=color, marker="o", markersize=4, label=name)
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color="gray", linewidth=1, linestyle=":", label=f"best: epoch {best_epoch}")
+        style_axes(axes, metric)
+    return as_image(figure)
+
+
+def style_axes(axes: Axes, metric: str) -> None:
+    """Add a light grid, integer epochs, percentages and a legend."""
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if metric == "accuracy":
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
+
+
+def plot_confusion(matrix: Tensor, classes: Sequence[str], name: str, dpi: int = 140) -> Image.Image:
+    """Plot a confusion matrix, colored by the share of the true class, with the accuracy as title.
+
+    Args:
+        matrix: (num_classes, num_classes) int64; rows are true classes.
+        classes: Names of the classes.
+        name: Name of the evaluated images.
+        dpi: Pixels per inch; ten classes take five inches.
+    """
+    counts = matrix.cpu().numpy()
+    correct, total = int(counts.trace()), int(counts.sum())
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    side = min(20.0, max(3.0, 1.6 + 0.36 * len(classes)))  # 3: the title has to fit above two classes
+    figure = Figure(figsize=(side, side), layout="constrained", dpi=dpi)
+    title = f"{name}\n{correct / max(total, 1):.2%} of {total:,} images correct"
+    figure.suptitle(title, parse_math=False, fontsize=9)
+    axes = figure.add_subplot(xlabel="predicted", ylabel="true class")
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(classes) <= MAX_NAMED_CLASSES:
+        ticks = range(len(classes))
+        axes.set_xticks(ticks, classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=8, parse_math=False)
+        axes.set_yticks(ticks, classes, fontsize=8, parse_math=False)
+    for row, column in np.ndindex(counts.shape) if len(classes) <= MAX_NUMBERED_CLASSES else ():
+        if counts[row, column]:
+            color = "white" if shares[row, column] > 0.5 else "black"
+            number = f"{counts[row, column]:,}"
+            text = axes.text(column, row, number, ha="center", va="center", color=color, fontsize=7)
+            text.set_in_layout(False)  # else the layout measures every number
+    return as_image(figure)
+
+
+def plot_errors(errors: Mapping[str, Tensor], data: "DataModule", **options: int) -> Image.Image:
+    """Plot the most confident errors, with the predicted class, its probability and the true class.
+
+    Args:
+        errors: Result of TopErrors.compute, with images as the network saw them.
+        data: DataModule with the names of the classes and the normalization.
+        options: Arguments of plot_image_grid.
+    """
+    columns = (errors[name].tolist() for name in ("predicted", "confidences", "targets"))
+    captions = [
+        f"{data.classes[wrong]} {share:.0%}\nis {data.classes[right]}"
+        for wrong, share, right in zip(*columns, strict=True)
+    ]
+    count = "1 most confident error" if len(captions) == 1 else f"{len(captions)} most confident errors"
+    title = f"the {count} of the test" if captions else "no errors in the test"
+    return plot_image_grid(to_pil_images(data.normalize.denormalize(errors["images"])), captions, title, **options)
+
+
+def plot_samples(images: Tensor, targets: Tensor, classes: Sequence[str], title: str, **options: int) -> Image.Image:
+    """Plot images with their labels.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        targets: (N,) int64; or shares of the classes, (N, num_classes) float, of which the two largest are shown.
+        classes: Names of the classes.
+        title: Title of the plot.
+        options: Arguments of plot_image_grid.
+    """
+    if targets.ndim == 1:
+        captions = [classes[target] for target in targets.tolist()]
+    else:
+        shares, numbers = targets.topk(min(2, len(classes)))
+        captions = [
+            "\n".join(f"{classes[number]} {share:.0%}" for share, number in zip(*both, strict=True) if share)
+            for both in zip(shares.tolist(), numbers.tolist(), strict=True)
+        ]
+    return plot_image_grid(to_pil_images(images), captions, title, **options)
+
+
+def plot_image_grid(
+    images: Sequence[Image.Image], captions: Sequence[str], title: str = "", columns: int = 8, font_size: int = 11
+) -> Image.Image:
+    """Plot images of any size in a grid, each with a caption of up to two lines.
+
+    Args:
+        images: Images, in rows.
+        captions: Captions of the images.
+        title: Title above the grid.
+        columns: Maximum number of images per row.
+        font_size: Size of the captions in pixels.
+    """
+    columns = max(1, min(columns, len(images)))
+    rows = -(-len(images) // columns)
+    lines = max((caption.count("\n") + 1 for caption in captions), default=0)
+    caption_height = round(lines * 1.35 * font_size) + 6
+    title_font = load_font(font_size + 3)
+    title_height = 2 * font_size + 12 if title else 0
+    width = max(columns * (TILE + GAP) + GAP, round(title_font.getlength(title)) + 2 * GAP)
+    grid = Image.new("RGB", (width, title_height + rows * (caption_height + TILE + GAP) + GAP), "white")
+    draw = ImageDraw.Draw(grid)
+    draw.text((GAP, 10), title, "black", title_font)
+    font = load_font(font_size)
+    for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        row, column = divmod(index, columns)
+        left = GAP + column * (TILE + GAP)
+        top = title_height + row * (caption_height + TILE + GAP) + caption_height
+        tile = resize_to_tile(image)
+        grid.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
+        text = "\n".join(shorten(line, font) for line in caption.split("\n"))
+        draw.multiline_text((left + TILE / 2, top - 4), text, "black", font, anchor="md", align="center", spacing=2)
+    return grid
+
+
+@functools.cache
+def load_font(size: int) -> ImageFont.FreeTypeFont:
+    """Return the font that Matplotlib ships, in pixels."""
+    return ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
+
+
+def shorten(line: str, font: ImageFont.FreeTypeFont) -> str:
+    """Return as much of a line as fits above an image."""
+    short = line
+    while font.getlength(short) > TILE + GAP - 4:
+        short = f"{short[:-2]}…"
+    return short
+
+
+def resize_to_tile(image: Image.Image) -> Image.Image:
+    """Return an image of the size of a tile: small ones enlarged by whole pixels, large ones averaged."""
+    scale = TILE / max(image.size)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.convert("RGB").resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX)
+
+
+def to_pil_images(images: Tensor) -> list[Image.Image]:
+    """Convert images (N, C, H, W) uint8; unless they have one or three channels, only the first is shown."""
+    images = images.cpu() if images.shape[1] in (1, 3) else images[:, :1].cpu()
+    return [Image.fromarray(image.squeeze(-1).numpy()) for image in images.permute(0, 2, 3, 1)]
+
+
+def as_image(figure: Figure) -> Image.Image:
+    """Render a figure."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def save(image: Image.Image, path: Path) -> None:
+    """Write a PNG file atomically."""
+    with atomic_write(path) as file:
+        image.save(file, format="PNG")

@@ -1,0 +1,1 @@
+"""From arguments to a config, a task and an exit code."""

@@ -1,0 +1,77 @@
+"""Read and adapt sys.argv before Hydra does: --help, the place of -m, paths with special characters."""
+
+import re
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from pytorch_intro.common.errors import ignore_broken_pipe
+from pytorch_intro.config.paths import CONFIG_DIR
+
+LITERAL = ("images", "run")  # settings that are always paths, even with ${ in them
+PATHS = (*LITERAL, "resume", "outputs", "data.root", "data.labels", "data.cache_dir")
+# What Hydra's grammar reads as plain text: a word that is not another kind of value, or anything with a slash.
+PLAIN = re.compile(r"(?!(?:true|false|nan|inf)$)[a-z][\w.-]*|[\w.-]*/[\w./+@%-]*", re.ASCII | re.IGNORECASE)
+
+
+def print_help(config_name: str) -> None:
+    """Print the help text in conf/<config_name>.yaml, with its groups in the place of $APP_CONFIG_GROUPS.
+
+    Hydra's own --help composes the config and lists the choices without saying what they are.
+    """
+    config = OmegaConf.load(CONFIG_DIR / f"{config_name}.yaml")
+    groups = "\n".join(describe_group(group, default) for group, default in find_groups(config.defaults).items())
+    with ignore_broken_pipe():
+        print(config.hydra.help.template.replace("$APP_CONFIG_GROUPS", groups), flush=True)
+
+
+def find_groups(defaults: object) -> dict[str, str | None]:
+    """Return the config groups of a defaults list, with the groups below them, and each one's default choice."""
+    groups: dict[str, str | None] = {}
+    entries = list(OmegaConf.to_container(defaults))  # type: ignore[arg-type]
+    for entry in entries:
+        ((key, default),) = entry.items() if isinstance(entry, dict) else [(entry, None)]
+        group = key.removeprefix("optional ")
+        if (CONFIG_DIR / group).is_dir():
+            groups[group] = None if "finished_run" in entries else default  # there, what the run used is the default
+            groups |= {f"{group}/{path.name}": None for path in (CONFIG_DIR / group).iterdir() if path.is_dir()}
+    if "sweep" in groups:
+        groups |= {"hydra/sweeper": "grid", "hydra/launcher": None}
+    return {group: default for group, default in groups.items() if (CONFIG_DIR / group).is_dir()}
+
+
+def describe_group(group: str, default: str | None) -> str:
+    """Return the group's name and a line for each of its choices, the default first."""
+    files = sorted((CONFIG_DIR / group).glob("*.yaml"), key=lambda file: (file.stem != default, file.stem))
+    lines = [f"    {file.stem:<20} {first_comment(file)}{' (default)' * (file.stem == default)}" for file in files]
+    return "\n".join([f"  {group}", *lines])
+
+
+def first_comment(file: Path) -> str:
+    """Return the first comment line of a config file, which describes it."""
+    lines = (line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith("# @package"))
+    return next((line[2:] for line in lines if line.startswith("# ")), "")
+
+
+def sort_flags() -> None:
+    """Move -m to the front: Hydra's parser does not take it between settings."""
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
+
+
+def quote_paths() -> None:
+    """Quote paths that Hydra's grammar would read as something else, so that they can have any characters."""
+    if {"-m", "--multirun"} & set(sys.argv):  # there, a comma separates values
+        return
+    for number, argument in enumerate(sys.argv):
+        key, _, value = argument.partition("=")
+        is_written_for_hydra = value[:1] in ("'", '"') or ("${" in value and key not in LITERAL)
+        if key in PATHS and not (is_written_for_hydra or PLAIN.fullmatch(value)):
+            sys.argv[number] = f"{key}={quoted(value)}"
+
+
+def quoted(text: str) -> str:
+    """Return any text as a value in Hydra's grammar."""
+    # A backslash is doubled only before a quotation mark, the closing one included.
+    escaped = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + (end[2] and "\\'"), text).replace("${", "\\${")
+    return f"'{escaped}'"

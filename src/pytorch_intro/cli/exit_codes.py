@@ -1,0 +1,58 @@
+"""Exit codes: 0 success, 1 failure, 2 user mistake, 130 Ctrl-C, 143 SIGTERM and SIGUSR1."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from traceback import print_exc
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from pytorch_intro.cli.failures import explain_failure
+from pytorch_intro.common.errors import SIGNALS, StopRun, exit_with_error
+from pytorch_intro.common.locks import FolderLockedError
+from pytorch_intro.runs.folder import RunFolder
+
+
+def install_signal_handlers() -> None:
+    """Exit at once on SIGTERM and SIGUSR1; during training, GracefulShutdown first finishes the step."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, lambda number, _: sys.exit(SIGNALS[signal.Signals(number)]))
+
+
+@contextmanager
+def errors_to_exit_codes(config: DictConfig) -> Iterator[None]:
+    """Exit with one line for an error that can be explained, with its traceback for any other."""
+    try:
+        yield
+    except StopRun:
+        sys.exit(0)
+    except Exception as error:
+        explained = explain_failure(error, config)
+        if explained is None:
+            print_exc()
+            sys.exit(1)
+        line, exit_code = explained
+        if exit_code == 2 and not isinstance(error, FolderLockedError):  # then another process uses the folder
+            RunFolder(HydraConfig.get().runtime.output_dir).remove_if_empty()
+        exit_with_error(line, exit_code)
+
+
+@contextmanager
+def interrupts_to_exit_codes() -> Iterator[None]:
+    """Turn Ctrl-C, SIGTERM and SIGUSR1 into exit codes, also where Lightning has replaced them by others."""
+    install_signal_handlers()
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except SystemExit as stop:
+        # Lightning exits with 1 on Ctrl-C, and on SIGTERM with a subclass of SystemExit, whose code is 0.
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            sys.exit(130)
+        if type(stop).__name__ == "SIGTERMException":  # by its name: Lightning takes seconds to import
+            sys.exit(143)
+        raise

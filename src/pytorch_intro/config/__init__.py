@@ -1,0 +1,1 @@
+"""From YAML to objects: paths, validation, instantiation, resolvers."""

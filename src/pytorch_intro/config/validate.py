@@ -1,0 +1,168 @@
+"""Validate a config: compare its values with the signatures that receive them."""
+
+import inspect
+import json
+import typing
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Annotated, Any, cast
+
+import hydra
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
+
+from pytorch_intro.common.errors import UserError
+
+AtLeastMinus1 = Annotated[int, Field(ge=-1)]
+
+# Settings that are not arguments of a target, and ranges that the signature of Lightning's Trainer does not state.
+SETTINGS: dict[str, Any] = {
+    "name": str | int | None,
+    "seed": Annotated[int, Field(ge=0, lt=2**32)],
+    "compile": bool | str,
+    "overwrite": bool,
+    "resume": str | None,
+    "allow": list[str],
+    "outputs": str,
+    "run_dir": str,
+    "trainer.num_nodes": PositiveInt,
+    "trainer.max_epochs": AtLeastMinus1 | None,
+    "trainer.max_steps": AtLeastMinus1,
+    "trainer.max_time": Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d:\d\d$")] | dict[str, float] | None,
+    "trainer.check_val_every_n_epoch": PositiveInt | None,
+    "trainer.accumulate_grad_batches": PositiveInt,
+    "trainer.gradient_clip_val": NonNegativeFloat | None,
+    "trainer.log_every_n_steps": NonNegativeInt | None,
+}
+
+
+def check(config: DictConfig | ListConfig, more_settings: dict[str, Any] | None = None) -> None:
+    """Validate every value of a config, before any work is done. The node `sweep` is checked by the sweeps.
+
+    Args:
+        config: Composed config.
+        more_settings: Type hints by dotted key, of settings that only one command has.
+
+    Raises:
+        UserError: for an unknown key, or a value of the wrong type or range.
+    """
+    check_nodes(config, "", SETTINGS | (more_settings or {}))
+
+
+def check_nodes(config: DictConfig | ListConfig, key: str, settings: dict[str, Any]) -> None:
+    """Validate a node and all nodes in it: with a `_target_` by its signature, otherwise by `settings`."""
+    is_call = isinstance(config, DictConfig) and "_target_" in config
+    if is_call:
+        check_call(cast(DictConfig, config), key)
+    for name, value in config.items() if isinstance(config, DictConfig) else enumerate(config):
+        path = f"{key}.{name!s}".lstrip(".")
+        if path == "sweep":
+            continue
+        if path in settings:
+            check_value(path, value, settings[path])
+        elif isinstance(value, ListConfig) and not is_call and not _has_target(value):
+            raise UserError(unknown_key(path, settings))
+        elif isinstance(value, (DictConfig, ListConfig)):
+            if not is_call or _has_target(value):  # otherwise check_call has compared it as a whole
+                check_nodes(value, path, settings)
+        elif not is_call and value is not None and isinstance(config, DictConfig):
+            raise UserError(unknown_key(path, settings))
+
+
+def unknown_key(key: str, known_keys: Iterable[str]) -> str:
+    """Return the error line for a config key that does not exist, with the nearest key that does."""
+    nearest = nearest_key(key, list(known_keys))
+    return f"unknown setting {key}; {f'did you mean {nearest}?' if nearest else 'see --cfg job'}"
+
+
+def nearest_key(key: str, known_keys: list[str]) -> str | None:
+    """Return the same name in another group, else the most similar key or name."""
+    group, _, name = key.rpartition(".")
+    keys_of = {known.rpartition(".")[2]: known for known in known_keys}
+    siblings = [known for known in known_keys if known.rpartition(".")[0] == group]
+    if name in keys_of:
+        return next(known for known in known_keys if known.rpartition(".")[2] == name)
+    close = get_close_matches(key, siblings, n=1, cutoff=0.5) or get_close_matches(key, known_keys, n=1, cutoff=0.7)
+    similar = [keys_of[match] for match in get_close_matches(name, keys_of, n=1, cutoff=0.7)]
+    return next(iter(close + similar), None)
+
+
+def check_call(node: DictConfig, key: str) -> None:
+    """Validate the values of a node by the signature of its `_target_`."""
+    try:
+        target = hydra.utils.get_object(node["_target_"])
+        signature = inspect.signature(target)
+    except Exception as error:
+        raise UserError(
+            f"{key}._target_={node['_target_']}: cannot be imported ({error}); check the spelling"
+        ) from error
+    is_class = inspect.isclass(target)
+    try:
+        hints = typing.get_type_hints(target.__init__ if is_class else target, include_extras=True)
+    except NameError:  # annotations that only type checkers import
+        hints = {}
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+    for name, value in node.items():
+        if str(name) in ("_target_", "_convert_", "_args_"):
+            continue
+        if str(name) in ("_partial_", "_recursive_"):
+            check_value(f"{key}.{name!s}", value, bool)
+            continue
+        if name not in signature.parameters and not takes_any:
+            raise UserError(unknown_key(f"{key}.{name!s}", [f"{key}.{known}" for known in signature.parameters]))
+        if name in hints:
+            check_value(f"{key}.{name!s}", value, hints[str(name)])
+
+
+def check_value(key: str, value: object, hint: Any) -> None:
+    """Validate a value by a type hint, in pydantic's strict mode: "5" and true are not integers.
+
+    Args:
+        key: Dotted key, for the error.
+        value: Value, or a node of the config.
+        hint: Type hint, with pydantic's constraints.
+
+    Raises:
+        UserError: if the value does not match.
+    """
+    if isinstance(value, (DictConfig, ListConfig)):
+        if _has_target(value):
+            return
+        value = OmegaConf.to_container(value, resolve=True)
+    try:
+        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticSchemaGenerationError:
+        return
+    except PydanticUserError:
+        adapter = TypeAdapter(hint)
+    try:
+        adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        raise UserError(f"{key}={_as_typed(value)}: {_expectation(error)}") from None
+
+
+def _expectation(error: ValidationError) -> str:
+    """Return what is expected: the messages of pydantic, one for each type of a union."""
+    sentences = [
+        detail["msg"] for detail in error.errors() if detail["type"] not in ("needs_python_object", "none_required")
+    ]
+    return " or ".join(dict.fromkeys(sentences)).lower() or "not a valid value"
+
+
+def _as_typed(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _has_target(value: DictConfig | ListConfig) -> bool:
+    nodes = value.values() if isinstance(value, DictConfig) else value
+    return "_target_" in value or any(isinstance(node, DictConfig) and "_target_" in node for node in nodes)

@@ -1,0 +1,1 @@
+"""Datasets, splits, the sampler and the DataModule."""

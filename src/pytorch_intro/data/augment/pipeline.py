@@ -1,0 +1,51 @@
+"""The augmentation pipeline of training batches, and MixUp and CutMix."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+from torchvision.transforms import v2
+
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.data.augment.basic import RandomHorizontalFlip
+
+
+class Augmentation(nn.Sequential):
+    """Modules applied in order to batches, (N, C, H, W) uint8 to the same.
+
+    Args:
+        modules: Modules by their names in conf/data/augment.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        super().__init__(*modules.values())
+
+    @property
+    def has_hflip(self) -> bool:
+        """Whether mirror images count as the same class."""
+        return any(isinstance(module, RandomHorizontalFlip) and module.p > 0 for module in self)
+
+    def validate_shape(self, image_shape: tuple[int, int, int]) -> None:
+        """Run the pipeline on black images of a shape (C, H, W), before training.
+
+        Raises:
+            UserError: if it changes shape or dtype, or a module rejects the shape.
+        """
+        black = torch.zeros(2, *image_shape, dtype=torch.uint8)
+        with torch.random.fork_rng(devices=[]):
+            augmented = self(black)
+        if augmented.shape != black.shape or augmented.dtype != black.dtype:
+            raise UserError(
+                f"data.augment: turns images {tuple(black.shape)} {black.dtype} into {tuple(augmented.shape)} "
+                f"{augmented.dtype}; shape and dtype must stay the same"
+            )
+
+
+def build_mixup_cutmix(num_classes: int, mixup_alpha: float, cutmix_alpha: float) -> nn.Module | None:
+    """Build torchvision's MixUp (Zhang et al. 2018), CutMix (Yun et al. 2019), or a random choice per batch."""
+    chosen: list[nn.Module] = []
+    if mixup_alpha:
+        chosen.append(v2.MixUp(num_classes=num_classes, alpha=mixup_alpha))
+    if cutmix_alpha:
+        chosen.append(v2.CutMix(num_classes=num_classes, alpha=cutmix_alpha))
+    return v2.RandomChoice(chosen) if chosen else None

@@ -1,0 +1,275 @@
+"""The LightningDataModule: dataset, splits, loaders, and augmentation and normalization on the device."""
+
+import hashlib
+import logging
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, cast
+
+import torch
+from lightning import LightningDataModule
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.common.memory import free_device_memory
+from pytorch_intro.data.augment.pipeline import Augmentation, build_mixup_cutmix
+from pytorch_intro.data.dataset import Batch, ImageSubset, identity_collate
+from pytorch_intro.data.ingest.decoder import Resize, border_brightness
+from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
+from pytorch_intro.data.ingest.reader import DatasetReader
+from pytorch_intro.data.ingest.source import DatasetSplits
+from pytorch_intro.data.normalize import Normalize, resolve_mean_std
+from pytorch_intro.data.sampler import ResumableBatchSampler
+from pytorch_intro.data.seeding import seed_all_rngs
+from pytorch_intro.data.splits import SplitSpec, check_classes
+
+log = logging.getLogger(__name__)
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Side = Annotated[int, Field(gt=0, le=4096)]  # pixels
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Workers = Annotated[int, Field(ge=0, le=512)]
+Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class DataModule(LightningDataModule):
+    """Batches of uint8 images (N, C, H, W) and int64 labels (N,), augmented and normalized on the device.
+
+    The dataset's own splits are used; missing ones are made from its training images, stratified and seeded by
+    split_seed. The official test set of a torchvision dataset is loaded only for testing.
+
+    Args:
+        dataset: Dataset class or a partial of it; see source.py.
+        root: Data root, passed to the dataset if it takes it, like download and labels.
+        download: Whether to download missing data.
+        labels: CSV file of labels.
+        image_size: Side of a square or [height, width], in pixels; None: the images' common size if its sides are at
+            most 64, else 64.
+        resize: Handling of other aspect ratios: crop, pad or stretch.
+        cache_dir: Folder of decoded images; None: .cache in the data root.
+        in_memory: Whether to load decoded images into memory; None: if they take less than an eighth of it.
+        skip_broken: Whether to skip images that cannot be decoded, instead of stopping at the first.
+        target_transform: New class name for each class name.
+        val_fraction: Share of the training images for validation; 0 for none.
+        test_fraction: Share of all images for the test; 0 for none.
+        num_folds: Number of cross-validation folds, instead of val_fraction.
+        fold: Index of the validation fold, from 0.
+        split_seed: Seed of the splits.
+        mean: Mean of each channel, for pixels scaled to [0, 1]; None: computed from the training images.
+        std: Standard deviation of each channel, likewise.
+        augment: Named modules, applied in order to training batches, (N, C, H, W) uint8 to the same.
+        mixup_alpha: Parameter of the beta distribution of torchvision's MixUp; 0 disables it. If CutMix is enabled too,
+            one of both is sampled per batch. Labels become class probabilities, (N, num_classes) float.
+        cutmix_alpha: Parameter of the beta distribution of torchvision's CutMix; 0 disables it.
+        batch_size: Images per global batch, shared by all devices.
+        shuffle: Whether to shuffle the training images in every epoch.
+        num_workers: DataLoader workers; 0 loads in the training process.
+        on_device: Whether to cache the images on the training device; None: if they are in memory, num_workers is 0,
+            and they take less than a quarter of its free memory.
+        seed: Seed of the shuffles and of all random draws per step.
+
+    Attributes:
+        image_shape: (C, H, W), known after setup.
+        classes: Class names, known after setup.
+
+    Raises:
+        UserError: if the data cannot be obtained or read, a split would be empty, or a value does not fit the images.
+    """
+
+    def __init__(
+        self,
+        dataset: Callable[..., Any],
+        root: str | None,
+        download: bool = True,
+        labels: str | None = None,
+        image_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None,
+        resize: Resize = "crop",
+        cache_dir: str | None = None,
+        in_memory: bool | None = None,
+        skip_broken: bool = False,
+        target_transform: Mapping[str, str | int] | None = None,
+        val_fraction: Fraction = 0.1,
+        test_fraction: Fraction = 0.1,
+        num_folds: Annotated[int, Field(ge=2)] | None = None,
+        fold: NonNegativeInt = 0,
+        split_seed: Seed = 0,
+        mean: Sequence[float] | None = None,
+        std: Sequence[Annotated[float, Field(gt=0)]] | None = None,
+        augment: Mapping[str, nn.Module] | None = None,
+        mixup_alpha: Alpha = 0.0,
+        cutmix_alpha: Alpha = 0.0,
+        batch_size: PositiveInt = 256,
+        shuffle: bool = True,
+        num_workers: Workers = 0,
+        on_device: bool | None = None,
+        seed: Seed = 0,
+    ) -> None:
+        super().__init__()
+        if on_device and num_workers:
+            raise UserError(
+                f"data.num_workers={num_workers}: images on the device need no workers; use data.num_workers=0, or "
+                "leave out data.on_device=true"
+            )
+        reader = DatasetReader(image_size, resize, cache_dir, in_memory, skip_broken, num_workers, target_transform)
+        self.source = DatasetSplits(dataset, {"root": root, "download": download, "labels": labels}, reader)
+        self.split_spec = SplitSpec(val_fraction, test_fraction, num_folds, fold, split_seed)
+        self.mean = mean
+        self.std = std
+        self.augment = Augmentation(augment or {})
+        self.mixup_alpha = mixup_alpha
+        self.cutmix_alpha = cutmix_alpha
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.num_workers = num_workers
+        self.on_device = on_device
+        self.seed = seed
+        self.train_set: ImageSubset
+        self.val_set: ImageSubset | None = None
+        self.test_set: ImageSubset | None = None
+        self.image_shape: tuple[int, int, int]
+        self.classes: list[str]
+        self.normalize: Normalize
+        self.mix: nn.Module | None = None
+        self.epoch = 0  # in which training starts
+        self.completed_batches = 0  # of that epoch, in an interrupted run
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position of training in the data."""
+        assert self.trainer is not None
+        epochs, batches = self.trainer.fit_loop.epoch_progress.current, self.trainer.fit_loop.epoch_loop.batch_progress
+        is_within_epoch = epochs.ready > epochs.processed  # type: ignore[attr-defined]
+        completed = batches.current.ready if is_within_epoch else 0
+        return {"epoch": epochs.processed, "completed_batches": completed}  # type: ignore[attr-defined]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resume at this position; Lightning restores its loops only after the loaders are made."""
+        self.epoch, self.completed_batches = state_dict["epoch"], state_dict["completed_batches"]
+
+    def setup(self, stage: str) -> None:
+        """Load the training and validation images once; for the test, also the test images."""
+        if not hasattr(self, "train_set"):
+            self.train_set, self.val_set, self.test_set = self.split_spec.apply(self.source)
+            images = self.train_set.dataset
+            self.image_shape, self.classes = images.image_shape, images.classes
+            self.mean, self.std = resolve_mean_std(self.train_set, self.mean, self.std)
+            self.normalize = Normalize(self.mean, self.std)
+            self.mix = build_mixup_cutmix(len(self.classes), self.mixup_alpha, self.cutmix_alpha)
+            self.augment.validate_shape(self.image_shape)
+            self.save_hyperparameters(self.input_spec(), logger=False)  # into every checkpoint
+            self.log_summary()
+        if stage == "test" and self.test_set is None and (own_test := self.source.split("test")):
+            check_classes(self.classes, own_test, "test")
+            self.test_set = own_test
+
+    def set_test_set(self, test_set: ImageSubset) -> None:
+        """Use these images for the test, instead of setup; mean and std must be given."""
+        assert self.mean is not None
+        assert self.std is not None
+        self.train_set = self.test_set = test_set  # Lightning calls setup, which then loads nothing
+        self.image_shape, self.classes = test_set.dataset.image_shape, test_set.dataset.classes
+        self.normalize = Normalize(self.mean, self.std)
+
+    def input_spec(self) -> dict[str, Any]:
+        """Return what a user of the weights must know: input shape, preprocessing and classes, as plain values.
+
+        border is the median brightness of some training images' borders, in [0, 1]; trained_on is a digest of the
+        training split.
+        """
+        rows = self.train_set.indices.cpu().numpy(), self.train_set.targets.cpu().numpy()
+        images, _ = self.train_set.__getitems__(evenly_spaced_indices(len(self.train_set)))
+        return {
+            "classes": list(self.classes),
+            "image_shape": list(self.image_shape),
+            "resize": self.source.reader.resize,
+            "mean": list(self.mean or ()),
+            "std": list(self.std or ()),
+            "border": statistics.median(map(border_brightness, images.numpy())),
+            "trained_on": hashlib.sha256(b"".join(part.tobytes() for part in rows)).hexdigest()[:16],
+        }
+
+    def log_summary(self) -> None:
+        """Log the shape, the classes and the sizes of the splits."""
+        channels, height, width = self.image_shape
+        val = f"{len(self.val_set):,}" if self.val_set else "none"
+        test = f"{len(self.test_set):,}" if self.test_set else "its own" if self.source.has_split("test") else "none"
+        log.info(
+            f"data: {self.source.name}, {channels} x {height} x {width}, {len(self.classes)} classes; "
+            f"training {len(self.train_set):,}, validation {val}, test {test}; {self.train_set.dataset.storage}"
+        )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        is_one_batch = self.trainer is not None and self.trainer.overfit_batches  # type: ignore[attr-defined]
+        return self.loader(self.train_set, shuffle=self.shuffle and not is_one_batch, training=True)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        return self.loader(self.val_set) if self.val_set else []
+
+    def test_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        return self.loader(self.test_set) if self.test_set else []
+
+    def loader(self, subset: ImageSubset, shuffle: bool = False, training: bool = False) -> DataLoader[Batch]:
+        """Build a DataLoader that fetches whole batches."""
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        if len(subset) < world:
+            raise UserError(
+                f"trainer.devices: {world} processes cannot share {len(subset)} images; use fewer, or change "
+                "data.val_fraction or data.test_fraction"
+            )
+        if self.batch_size % world:
+            raise UserError(
+                f"data.batch_size={self.batch_size}: {world} processes cannot share a batch evenly; use a multiple of "
+                f"{world}"
+            )
+        if training and world > 1:
+            log.info(f"batches: {self.batch_size} images per step, {self.batch_size // world} per device")
+        if device := self.device_for_cache(subset):
+            log.info("data: caching %s images on %s", f"{len(subset):,}", device)
+            subset = subset.to(device)
+        epoch, start = (self.epoch, self.completed_batches) if training else (0, 0)
+        total, seed = len(subset), self.seed
+        batches = ResumableBatchSampler(total, self.batch_size, shuffle, seed, world, rank, training, start, device)
+        batches.set_epoch(epoch)  # Lightning does so too, but after workers have started to fetch
+        return DataLoader(
+            cast(Dataset[Batch], subset.seeded(seed, batches.current_epoch)),  # its __getitems__ returns batches
+            batch_sampler=cast(Any, batches),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=identity_collate,
+            generator=torch.Generator().manual_seed(seed),  # workers must not advance the global RNG
+        )
+
+    def device_for_cache(self, subset: ImageSubset) -> torch.device | None:
+        """Return the training device if the images are to be cached there; None leaves them on the host."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        is_resident = subset.dataset.is_resident
+        if self.on_device and not is_resident:
+            raise UserError(f"data.on_device=true: the images are {subset.dataset.storage}; leave it out")
+        if device.type == "cpu" or not is_resident or self.num_workers or self.on_device is False:
+            return None
+        fits = subset.nbytes < free_device_memory(device) / (1 if self.on_device else 4)
+        if self.on_device and not fits:
+            raise UserError(
+                f"data.on_device=true: {len(subset):,} images do not fit into the memory of {device}; leave it out"
+            )
+        return device if fits else None
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Reseed all RNGs from (seed, rank, step) so that a resumed run draws the same numbers."""
+        if self.trainer is not None and self.trainer.training:
+            step = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
+            seed_all_rngs(self.trainer.strategy.root_device, "step", self.seed, self.trainer.global_rank, step)
+        return batch
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """On the device: images (N, C, H, W) uint8 to normalized float32; augmented and mixed in training."""
+        images, targets = batch
+        if self.trainer is None:
+            return self.normalize(images), targets
+        if self.trainer.training:
+            images = self.augment(images)
+        images = self.normalize(images)
+        if self.trainer.training and self.mix:
+            images, targets = self.mix(images, targets)
+        return self.trainer.precision_plugin.convert_input(images), targets  # for 64-true, bf16-true and the like

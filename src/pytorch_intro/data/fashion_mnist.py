@@ -1,0 +1,137 @@
+"""Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747) from the data root, the system's package, or the mirror."""
+
+import hashlib
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import Tensor
+from torchvision import datasets
+
+from pytorch_intro.common.errors import UserError, exit_with_error
+from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.data.dataset import InMemoryImageDataset
+from pytorch_intro.data.idx import parse_idx, read_gzip
+
+log = logging.getLogger(__name__)
+
+# SHA-256 of the uncompressed files: archives of the same content differ between compressors.
+CHECKSUMS = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+
+SYSTEM_DIR = Path("/usr/share/datasets/fashion-mnist")  # of Debian's and Ubuntu's package dataset-fashion-mnist
+
+MIRROR_TIMEOUT = 20  # seconds without data
+
+
+class FashionMNIST(datasets.FashionMNIST):
+    """torchvision's Fashion-MNIST, with its content verified, and downloaded only if the system has no copy.
+
+    Raises:
+        UserError: if a file is damaged, or download=True and the files cannot be obtained.
+    """
+
+    def download(self) -> None:
+        """Copy the files from the system's package if it is installed, else download them."""
+        if self._check_exists():
+            return
+        raw = Path(self.raw_folder)
+        if SYSTEM_DIR.is_dir():
+            raw.mkdir(parents=True, exist_ok=True)
+            for name in CHECKSUMS:
+                archive = SYSTEM_DIR / f"{name}.gz"
+                content = read_gzip(archive)
+                verify(content, archive)
+                (raw / name).write_bytes(content)
+            log.info("data: copied Fashion-MNIST from %s", SYSTEM_DIR)
+            return
+        try:
+            with socket_timeout(MIRROR_TIMEOUT):
+                super().download()
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"Fashion-MNIST is neither in the data root nor in {SYSTEM_DIR}, and the mirror failed "
+                f"({' '.join(str(error).split())}); install your system's package dataset-fashion-mnist, put the files "
+                "into data/FashionMNIST/raw, or use data=sample"
+            ) from error
+        log.info("data: downloaded Fashion-MNIST from the mirror")
+
+    def _check_legacy_exist(self) -> bool:
+        return False  # files of old versions of torchvision, which cannot be verified
+
+    def _load_data(self) -> tuple[Tensor, Tensor]:
+        for name in split_files(self.train):
+            file = Path(self.raw_folder, name)
+            verify(file.read_bytes(), file)
+        return super()._load_data()
+
+
+class FashionMNISTSample(InMemoryImageDataset):
+    """160 training and 40 test images per class of Fashion-MNIST, part of this project.
+
+    Args:
+        root: Folder of the four gzipped idx files.
+        train: Whether to load the training images; else the test images.
+    """
+
+    def __init__(self, root: str, train: bool = True) -> None:
+        files = [Path(root) / f"{name}.gz" for name in split_files(train)]
+        for file in files:
+            if not file.exists():
+                raise UserError(f"data.root={root}: the sample's {file.name} is missing; leave data.root out")
+        images, targets = (parse_idx(read_gzip(file), file) for file in files)
+        super().__init__(images.unsqueeze(1), targets.long(), FashionMNIST.classes)
+
+
+def split_files(train: bool) -> list[str]:
+    """Return the names of a split's image and label file."""
+    return [name for name in CHECKSUMS if name.startswith("train" if train else "t10k")]
+
+
+def verify(content: bytes, source: Path) -> None:
+    """Raise a UserError unless this is the content of the official file of that name."""
+    name = source.name.removesuffix(".gz")
+    if hashlib.sha256(content).hexdigest() != CHECKSUMS[name]:
+        raise UserError(f"{source} is not Fashion-MNIST's {name}: truncated or altered; remove it, then rerun")
+
+
+@contextmanager
+def socket_timeout(seconds: float) -> Iterator[None]:
+    """Limit how long sockets wait for data; torchvision's downloads would wait forever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def prepare(root: Path) -> None:
+    """Put the files into the data root, whole or not at all.
+
+    Raises:
+        UserError: if they cannot be obtained.
+    """
+    from pytorch_intro.data.datamodule import DataModule
+
+    splits = DataModule(FashionMNIST, str(root)).source
+    for train in (True, False):
+        splits.open(train=train)
+
+
+def main() -> None:
+    """Put the files into data/: python -m pytorch_intro.data.fashion_mnist."""
+    try:
+        prepare(PROJECT / "data")
+    except UserError as error:
+        exit_with_error(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Any dataset to decoded uint8 images of one shape."""

@@ -1,0 +1,170 @@
+"""A cache of decoded images in plain files: written once, by one process at a time, and read by all."""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.data.dataset import InMemoryImageDataset, MemmapImageDataset
+from pytorch_intro.data.ingest.cache_writer import CacheWriter
+from pytorch_intro.data.ingest.decoder import Decoder
+from pytorch_intro.data.ingest.parallel import parallel_map
+
+log = logging.getLogger(__name__)
+
+STALE_AFTER_SECONDS = 3 * 24 * 3600  # unlikely to be in use after that
+
+
+class ImageCache:
+    """A folder of images.npy (N, C, H, W) uint8, labels.npy (N,) int64 and broken.json.
+
+    Until it is complete, the folder is named <name>.partial; an interrupted one is resumed.
+
+    Args:
+        folder: Folder of all caches.
+        subject: Dataset and image shape. A new cache replaces older ones of the same subject.
+        content: Digest of the files.
+    """
+
+    def __init__(self, folder: Path, subject: str, content: str) -> None:
+        self.subject = digest(subject)
+        self.folder = folder / f"{self.subject}-{digest(content)}"
+        self.partial = self.folder.with_suffix(".partial")
+        self.images = self.folder / "images.npy"
+
+    def open(self, targets: Tensor, classes: Sequence[str], in_memory: bool) -> InMemoryImageDataset:
+        """Return the images with these targets, (N,) int64."""
+        with self.explain_read_errors():
+            if in_memory:
+                pixels = torch.from_numpy(np.load(self.images, allow_pickle=False))
+                images = InMemoryImageDataset(pixels, targets, classes)
+            else:
+                images = MemmapImageDataset(self.images, targets, classes)
+            if images.images.dtype != torch.uint8 or len(images.images) != len(targets):
+                raise ValueError(f"{len(images.images)} images instead of {len(targets)}")
+        images.folder = self.folder
+        return images
+
+    def size(self) -> int:
+        """Return the bytes of the images."""
+        with self.explain_read_errors():
+            return self.images.stat().st_size
+
+    def labels(self) -> Tensor:
+        """Return the labels, (N,) int64; -1 for a broken image."""
+        with self.explain_read_errors():
+            return torch.from_numpy(np.load(self.folder / "labels.npy", allow_pickle=False))
+
+    def broken(self) -> dict[int, str]:
+        """Return the rows of broken images, whose pixels are 0, and their errors."""
+        with self.explain_read_errors():
+            return {int(row): error for row, error in json.loads((self.folder / "broken.json").read_text()).items()}
+
+    def build(
+        self,
+        samples: Any,
+        decoder: Callable[[], Decoder],
+        num_workers: int,
+        handle_broken: Callable[[int, str, bool], None],
+    ) -> None:
+        """Decode all images, unless the cache exists.
+
+        Args:
+            samples: Dataset of (image, label) pairs.
+            decoder: Factory of the decoder, called only if something is decoded.
+            num_workers: Processes that decode.
+            handle_broken: Function of (row, error, is_io_error), called for broken images; may raise.
+
+        Raises:
+            UserError: if the folder cannot be written.
+        """
+        if self.folder.is_dir():
+            with suppress(OSError):  # the cache of another user
+                os.utime(self.folder)
+            return
+        with self.explain_write_errors(), self.lock():
+            if self.folder.is_dir():  # another process has built it
+                return
+            started = time.perf_counter()
+            decode = decoder()
+            log.info("data: decoding %s images once, into %s", f"{len(samples):,}", self.folder)
+            self.partial.mkdir(exist_ok=True)
+            with CacheWriter(self.partial, (len(samples), decode.channels, *decode.size)) as writer:
+                todo = range(writer.done, len(samples))
+                for results in parallel_map(samples, decode, todo, num_workers, "decoding"):
+                    for result in results:
+                        if result.error:
+                            handle_broken(writer.done, result.error, result.is_io_error)
+                        writer.append(result)
+                writer.finish()
+            self.partial.rename(self.folder)
+            for shard in self.folder.glob("shard-*.json"):  # not before: a process killed here would start over
+                shard.unlink()
+            log.info("data: decoded in %.1f s", time.perf_counter() - started)
+            self.prune_stale()
+
+    def prune_stale(self) -> None:
+        """Remove older caches of the same subject, unless they were used in the last days."""
+        for older in self.folder.parent.glob(f"{self.subject}-*"):
+            is_stale = older.is_dir() and time.time() - older.stat().st_mtime > STALE_AFTER_SECONDS
+            if is_stale and older != self.folder:
+                with suppress(Timeout), FileLock(older.with_suffix(".lock"), timeout=0):
+                    shutil.rmtree(older, ignore_errors=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Wait until no other process builds this cache; the system releases the lock of a killed process."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("data: waiting for another process that is decoding these images")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def explain_read_errors(self) -> Iterator[None]:
+        """Turn errors of a truncated, altered or unreadable cache into a UserError."""
+        try:
+            yield
+        except (FileNotFoundError, ValueError, EOFError, AttributeError) as error:
+            raise UserError(f"{self.folder} is damaged ({first_lines(error)}); remove it, then rerun") from error
+        except OSError as error:
+            raise UserError(
+                f"{self.folder} cannot be read ({error.strerror}); use another folder: data.cache_dir=DIR"
+            ) from error
+
+    @contextmanager
+    def explain_write_errors(self) -> Iterator[None]:
+        """Turn errors of writing into a UserError; on a full disk, free the space again."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                shutil.rmtree(self.partial, ignore_errors=True)
+            raise UserError(
+                f"data.cache_dir: {self.folder} cannot be written ({error.strerror or error}); use a folder on "
+                "another disk: data.cache_dir=DIR"
+            ) from error
+
+
+def digest(text: str) -> str:
+    """Return 16 hexadecimal digits that identify the text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,84 @@
+"""Labels of images in a CSV file: path,label[,split]."""
+
+import csv
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pytorch_intro.common.errors import UserError
+
+SPLITS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+def read_labels(file: str, root: str) -> dict[str, tuple[str, str]]:
+    """Return the class name and split (train, val, test or "") of each path relative to the root, with / as separator.
+
+    Raises:
+        UserError: if the file cannot be read, a column is missing, or a line has a wrong path, label or split.
+    """
+    labels: dict[str, tuple[str, str]] = {}
+    for line, row in read_rows(file):
+        where = f"data.labels={file}, line {line}"
+        path = checked_path(row["path"], root, where)
+        if path in labels:
+            raise UserError(f"{where}: {path} is listed twice; remove one of the lines")
+        labels[path] = checked_label(row, where)
+    if not labels:
+        raise UserError(f"data.labels={file}: no line with an image; add some")
+    if len({bool(split) for _, split in labels.values()}) > 1:
+        raise UserError(f"data.labels={file}: some lines have a split and some have none; give all or none")
+    return labels
+
+
+def read_rows(file: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line number and the columns path, label and split of each line.
+
+    Raises:
+        UserError: if it cannot be read, or the column path or label is missing.
+    """
+    try:
+        with Path(file).open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines, skipinitialspace=True)
+            reader.fieldnames = columns = [name.strip() for name in reader.fieldnames or ()]
+            for column in ("path", "label"):
+                if column not in columns:
+                    raise UserError(
+                        f"data.labels={file}: the column {column} is missing; the first line must name the columns, "
+                        f"separated by commas, and is {', '.join(columns)!r}"
+                    )
+            for row in reader:
+                if None in row:
+                    raise UserError(
+                        f"data.labels={file}, line {reader.line_num}: more columns than in the first line; put values "
+                        'with a comma between "'
+                    )
+                yield reader.line_num, {name: (row.get(name) or "").strip() for name in ("path", "label", "split")}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"data.labels={file}: cannot be read as CSV ({error}); fix the file") from error
+
+
+def checked_path(path: str, root: str, where: str) -> str:
+    """Return the path relative to the root, normalized, with / as separator.
+
+    Raises:
+        UserError: if it leaves the root, or is not a file.
+    """
+    folder = os.path.abspath(root)  # noqa: PTH100, which resolves links
+    absolute = os.path.abspath(Path(root, path))  # noqa: PTH100
+    if not path or not Path(absolute).is_relative_to(folder):
+        raise UserError(f"{where}: the path {path!r} is not below data.root={root}; fix it, or change data.root")
+    if not Path(absolute).is_file():
+        hint = "write / between folders" if "\\" in path else "fix the path, or remove the line"
+        raise UserError(f"{where}: {absolute} is not a file; {hint}")
+    return Path(absolute).relative_to(folder).as_posix()
+
+
+def checked_label(row: dict[str, str], where: str) -> tuple[str, str]:
+    if not row["label"]:
+        raise UserError(f"{where}: the label of {row['path']} is empty; fill it in, or remove the line")
+    if row["split"] and row["split"].lower() not in SPLITS:
+        raise UserError(f"{where}: the split {row['split']!r} is unknown; use train, val or test")
+    return row["label"], SPLITS.get(row["split"].lower(), "")

@@ -1,0 +1,104 @@
+"""Finds image files below a folder, by a glob or in a list, without hidden and system files."""
+
+import glob
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pytorch_intro.common.errors import UserError
+
+IGNORED_FILES = {"thumbs.db", "desktop.ini"}  # and hidden files
+
+
+def found_files(images: str | None, lines: Iterable[str]) -> list[str]:
+    """Return the paths of the image files, sorted except where listed one by one.
+
+    Args:
+        images: File, folder (all files below it), glob, or - for the lines.
+        lines: Paths, one per line.
+
+    Raises:
+        UserError: if no file matches.
+    """
+    if not images:
+        raise UserError("images is required: a file, a folder, a glob, or - for paths on stdin, as in images=photos")
+    if images == "-":
+        found = [line.rstrip("\r\n") for line in lines if line.strip()]
+        problem = "stdin has no path"
+    elif os.path.isdir(path := os.path.expanduser(images)):  # noqa: PTH111, PTH112, which never raise
+        found = sorted(os.path.join(path, file) for file in files_below(Path(path)))  # noqa: PTH118
+        problem = "no file in this folder"
+    elif os.path.exists(path):  # noqa: PTH110
+        return [path]
+    else:
+        found = [file for file in sorted(glob.glob(path, recursive=True)) if os.path.isfile(file)]  # noqa: PTH113, PTH207
+        problem = "no file matches" if glob.has_magic(images) else "no such file or folder"
+    if not found:
+        raise UserError(f"images={images}: {problem}; give a file, a folder, a glob, or - for paths on stdin")
+    return found
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted.
+
+    Raises:
+        UserError: if it does not exist, or has none.
+    """
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
+    except OSError as error:
+        raise UserError(f"data.root={folder}: {error.strerror}; give the folder of your images") from error
+    if not names:
+        raise UserError(
+            f"data.root={folder}: no subfolders; use one per class, as in {folder}/cat/1.jpg, or give the labels in a "
+            "file: data=csv data.labels=FILE"
+        )
+    return names
+
+
+def holds_folders_only(folder: Path) -> bool:
+    """Return whether a folder contains folders, but no files."""
+    entries = [
+        entry for entry in os.scandir(folder) if entry.name[0] != "." and entry.name.lower() not in IGNORED_FILES
+    ]
+    return bool(entries) and all(entry.is_dir() for entry in entries)
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """Yield the paths below a folder, with / as separator, without hidden and system files."""
+    visited = set()
+    for parent, folders, files in os.walk(folder, onerror=raise_unreadable_dir, followlinks=True):
+        if (place := os.path.realpath(parent)) in visited:  # a link leads back
+            folders.clear()
+            continue
+        visited.add(place)
+        folders[:] = [name for name in folders if name[0] != "."]
+        for name in files:
+            path = Path(parent, name)
+            is_file = path.is_file() or path.is_symlink()  # a dangling link is reported when it is read
+            if name[0] != "." and name.lower() not in IGNORED_FILES and is_file:
+                yield path.relative_to(folder).as_posix()
+
+
+def is_searched(folder: Path, root: Path) -> bool:
+    """Return whether files_below(root) would yield the files of this folder."""
+    folder, root = folder.resolve(), root.resolve()
+    return folder == root or (root in folder.parents and not any(p[0] == "." for p in folder.relative_to(root).parts))
+
+
+def raise_unreadable_dir(error: OSError) -> None:
+    """Raise for a folder that cannot be read, which os.walk would treat as empty."""
+    raise UserError(f"{error.filename}: {error.strerror}; make it readable, or move it away") from error
+
+
+def fingerprint(root: Path, paths: Iterable[str]) -> str:
+    """Return a digest of a folder's path and of the paths, sizes and modification times of files in it."""
+    digest = hashlib.sha256(os.fsencode(root))
+    for path in paths:
+        try:
+            status = os.stat(os.path.join(root, path))  # noqa: PTH116, PTH118, twice as fast, for millions of files
+            digest.update(os.fsencode(f"\0{path}\0{status.st_size}\0{status.st_mtime_ns}"))
+        except OSError:  # a dangling link, reported when it is decoded
+            digest.update(os.fsencode(f"\0{path}\0"))
+    return digest.hexdigest()

@@ -1,0 +1,57 @@
+"""A dataset whose images are loaded on demand, every epoch."""
+
+from copy import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pytorch_intro.data.dataset import Batch, BatchedDataset, Indices, Sample
+from pytorch_intro.data.ingest.decoder import Decoder
+from pytorch_intro.data.seeding import seed_all_rngs
+
+CPU = torch.device("cpu")
+
+
+class UncachedDataset(BatchedDataset):
+    """Loads and decodes each image every time it is indexed.
+
+    Random samples are a function of (seed, epoch, index), whichever worker loads them.
+
+    Args:
+        samples: Any dataset of (image, label) pairs.
+        decoder: Converter of each image to the common shape.
+        targets: (N,) int64 class indices.
+        classes: Class names.
+
+    Attributes:
+        seed: Seed of random samples; None leaves the RNGs alone.
+        epoch: () int64, the current epoch, in memory shared with worker processes.
+    """
+
+    storage = "loaded on demand"
+    is_decoded = False
+    seed: int | None = None
+    epoch: Tensor
+
+    def __init__(self, samples: Any, decoder: Decoder, targets: Tensor, classes: list[str]) -> None:
+        self.samples = samples
+        self.decoder = decoder
+        self.targets = targets
+        self.classes = classes
+        self.image_shape = (decoder.channels, *decoder.size)
+
+    def seeded(self, seed: int, epoch: Tensor) -> "UncachedDataset":
+        """Return a copy that reseeds all RNGs from (seed, epoch, index) before each sample."""
+        seeded = copy(self)
+        seeded.seed, seeded.epoch = seed, epoch
+        return seeded
+
+    def __getitem__(self, index: int) -> Sample:
+        if self.seed is not None:
+            seed_all_rngs(CPU, "image", self.seed, int(self.epoch), index)
+        return torch.from_numpy(self.decoder(self.samples[index][0])), int(self.targets[index])
+
+    def __getitems__(self, indices: Indices) -> Batch:
+        rows = torch.as_tensor(indices)
+        return torch.stack([self[index][0] for index in rows.tolist()]), self.targets[rows]

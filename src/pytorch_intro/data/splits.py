@@ -1,0 +1,156 @@
+"""Training, validation and test splits: the dataset's own, and seeded stratified ones where it has none."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.data.dataset import ImageSubset
+
+
+class SplitSource(Protocol):
+    """A dataset that may come with splits of its own."""
+
+    name: str
+
+    def split(self, name: str) -> ImageSubset | None:
+        """Return the images of train, val or test; None if the dataset lacks this split."""
+        ...
+
+    def has_split(self, name: str) -> bool:
+        """Return whether the dataset has this split."""
+        ...
+
+
+@dataclass
+class SplitSpec:
+    """How to create the splits that a dataset lacks.
+
+    Args:
+        val_fraction: Share of the training images for validation; 0 for none.
+        test_fraction: Share of all images for the test; 0 for none.
+        num_folds: Number of cross-validation folds, instead of val_fraction.
+        fold: Index of the validation fold, from 0.
+        seed: Seed of the splits.
+
+    Raises:
+        UserError: if fold is not one of the folds.
+    """
+
+    val_fraction: float
+    test_fraction: float
+    num_folds: int | None
+    fold: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.fold and not self.num_folds:
+            raise UserError(f"data.fold={self.fold}: data.num_folds is not set; add data.num_folds=5, or leave it out")
+        if self.num_folds and self.fold >= self.num_folds:
+            raise UserError(f"data.fold={self.fold}: folds are numbered 0 to {self.num_folds - 1}; choose one of them")
+
+    def apply(self, source: SplitSource) -> tuple[ImageSubset, ImageSubset | None, ImageSubset | None]:
+        """Return the train, val and test splits; test is None if the dataset has its own, which is not loaded yet.
+
+        Raises:
+            UserError: if a split would be empty, or the dataset does not fit the settings.
+        """
+        train, val, test = source.split("train"), source.split("val"), None
+        if train is None:
+            raise UserError(f"data: {source.name} has no training images; add some")
+        if len(classes := train.dataset.classes) < 2:
+            raise UserError(f"data: {source.name} has one class only, {classes[0]}; at least two are needed")
+        whole = train
+        if not source.has_split("test"):
+            train, test = self.split_off(train, self.test_fraction, "test_fraction")
+        if val is None:
+            if self.num_folds:
+                train, val = self.split_fold(train, self.num_folds)
+            else:
+                train, val = self.split_off(train, self.val_fraction, "val_fraction")
+            check_all_classes_trained(whole, train)
+            return train, val, test
+        check_all_classes_trained(whole, train)
+        check_classes(train.dataset.classes, val, "validation")
+        if self.num_folds:
+            raise UserError(
+                f"data.num_folds={self.num_folds}: {source.name} has a validation split of its own; use "
+                "data.num_folds=null"
+            )
+        return train, val, test
+
+    def split_off(self, subset: ImageSubset, fraction: float, key: str) -> tuple[ImageSubset, ImageSubset | None]:
+        if fraction == 0:
+            return subset, None
+        rest, chosen = stratified_split(subset.targets, fraction, self.seed)
+        if not len(chosen) or not len(rest):
+            raise UserError(f"data.{key}={fraction}: leaves a split of {len(subset)} images empty; change it")
+        return subset.take(rest), subset.take(chosen)
+
+    def split_fold(self, subset: ImageSubset, num_folds: int) -> tuple[ImageSubset, ImageSubset]:
+        if num_folds > len(subset):
+            raise UserError(f"data.num_folds={num_folds}: only {len(subset)} images; use fewer folds")
+        rest, chosen = stratified_fold(subset.targets, num_folds, self.fold, self.seed)
+        return subset.take(rest), subset.take(chosen)
+
+
+def check_all_classes_trained(whole: ImageSubset, train: ImageSubset) -> None:
+    """Raise a UserError if a class has images, but none of them is left in the training split."""
+    labels = whole.dataset.targets
+    present = torch.bincount(labels[labels >= 0])
+    trained = torch.bincount(train.targets, minlength=len(present))
+    for number in ((present > 0) & (trained == 0)).nonzero().flatten().tolist():
+        raise UserError(
+            f"data: no image of {whole.dataset.classes[number]} is left to train on, of {present[number]} in all; "
+            "add some, remove the class, or change data.split_seed"
+        )
+
+
+def check_classes(classes: list[str], subset: ImageSubset, name: str) -> None:
+    """Raise a UserError unless the labels of a split mean the trained classes."""
+    if subset.dataset.classes != classes[: len(subset.dataset.classes)]:  # numeric classes may lack the last ones
+        raise UserError(
+            f"data: the {name} images are of {', '.join(subset.dataset.classes)}, and the training images of "
+            f"{', '.join(classes)}; both need the same classes"
+        )
+
+
+def stratified_split(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Choose round(N * fraction) rows, with each class's share right to less than one image.
+
+    Args:
+        targets: (N,) int64.
+        fraction: Share of the rows to choose.
+        seed: Seed of the choice.
+
+    Returns:
+        The other rows and the chosen rows, both sorted.
+    """
+    total = len(targets)
+    # Without a random offset, the last row would always be chosen.
+    offset = torch.randint(total, (), generator=torch.Generator().manual_seed(seed))
+    place = (torch.arange(total + 1) * round(total * fraction) + offset) // total
+    return partition(shuffled_by_class(targets, seed), place[1:] > place[:-1])
+
+
+def stratified_fold(targets: Tensor, num_folds: int, fold: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Choose one of num_folds disjoint folds that together cover all rows.
+
+    Fold sizes differ by one at most, and so does each class's count.
+
+    Returns:
+        The other rows and the fold's rows, both sorted.
+    """
+    return partition(shuffled_by_class(targets, seed), torch.arange(len(targets)) % num_folds == fold)
+
+
+def shuffled_by_class(targets: Tensor, seed: int) -> Tensor:
+    """Return the row indices ordered by class, shuffled within each class."""
+    shuffled = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
+    return shuffled[torch.argsort(targets[shuffled], stable=True)]
+
+
+def partition(order: Tensor, is_chosen: Tensor) -> tuple[Tensor, Tensor]:
+    return order[~is_chosen].sort().values, order[is_chosen].sort().values

@@ -1,0 +1,1 @@
+"""Finished runs: evaluate, predict, export."""

@@ -1,0 +1,100 @@
+"""Test data for a finished run: its original test images, or external images of the same classes."""
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.config.instantiate import instantiate
+from pytorch_intro.config.validate import check_nodes
+from pytorch_intro.data.datamodule import DataModule
+from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
+from pytorch_intro.inference.finished_run import FinishedRun
+
+log = logging.getLogger(__name__)
+
+
+def original_test_data(run: FinishedRun) -> DataModule:
+    """Return the run's data with its original split and normalization, set up for testing.
+
+    Raises:
+        UserError: If the data is missing, has changed since, or has no test images.
+    """
+    inputs = run.inputs
+    datamodule = build_datamodule(run, mean=inputs["mean"], std=inputs["std"])
+    datamodule.setup("fit")
+    datamodule.setup("test")
+    now = datamodule.input_spec()
+    for name, what in (("image_shape", "image shape"), ("classes", "classes"), ("trained_on", "training images")):
+        if now[name] != inputs[name]:
+            raise UserError(
+                f"data: the {what} differ from those that {run.path} was trained with ({inputs[name]} → {now[name]}), "
+                "so its test images may differ too; restore the data with data.root=DIR, or evaluate on other images "
+                "with data=…"
+            )
+    if datamodule.test_set is None:
+        raise UserError("data: the run has no test images (data.test_fraction=0); choose other images with data=…")
+    return datamodule
+
+
+def external_test_data(run: FinishedRun) -> DataModule:
+    """Return other images of the run's classes, converted to the network's input, set up for testing.
+
+    The test split is used, or all images if there is none.
+
+    Raises:
+        UserError: If the images are missing or belong to other classes.
+    """
+    inputs = run.inputs
+    channels, *size = inputs["image_shape"]
+    datamodule = build_datamodule(run, **{name: inputs[name] for name in ("mean", "std", "resize")}, image_size=size)
+    source = datamodule.source
+    source.reader.channels = channels
+    part = source.split("test") if source.has_split("test") else source.split("train")
+    if part is None:
+        raise UserError(f"data: {source.name} has no images; choose other data")
+    images, known = part.dataset, inputs["classes"]
+    if others := [name for name in images.classes if name not in known]:
+        raise UserError(
+            f"data: {source.name} has images of {', '.join(others)}, but the classes of {run.path} are "
+            f"{', '.join(known)}; use these names, or map them with data.target_transform"
+        )
+    images.targets = torch.tensor([known.index(name) for name in images.classes])[images.targets]
+    images.classes = known
+    which = "test split" if source.has_split("test") else "all of them, since it has no test split"
+    log.info("data: %s, %s images (%s)", source.name, f"{len(part):,}", which)
+    datamodule.set_test_set(part)
+    return datamodule
+
+
+def build_datamodule(run: FinishedRun, **inputs: Any) -> DataModule:
+    """Build the run's DataModule, with these values of the training instead of its settings."""
+    check_nodes(run.config.data, "data", {})
+    datamodule: DataModule = instantiate(run.config.data, "data", **inputs)
+    return datamodule
+
+
+def images_to_compare(run: FinishedRun, count: int, is_external: bool) -> tuple[Tensor, str]:
+    """Return up to `count` evenly spaced test images, or random ones if the original data is missing.
+
+    Args:
+        run: Finished run.
+        count: Maximum number of images.
+        is_external: Whether other data than the run's was chosen, which must exist.
+
+    Returns:
+        Images, uint8 (N, C, H, W), and their kind: "test images" or "random images".
+    """
+    try:
+        part = (external_test_data(run) if is_external else original_test_data(run)).test_set
+        assert part is not None
+    except UserError as error:
+        if is_external:
+            raise
+        log.warning("comparing on random images, since the test images are not available: %s", error)
+        shape = (count, *run.inputs["image_shape"])
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(256, shape, dtype=torch.uint8, generator=generator), "random images"
+    return part.__getitems__(evenly_spaced_indices(len(part), count))[0], "test images"

@@ -1,0 +1,96 @@
+"""Results of src/eval.py: eval.json, a plot of the confusion matrix, a printed table."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from hydra.core.hydra_config import HydraConfig
+from lightning import Trainer
+from omegaconf import DictConfig, ListConfig
+
+from pytorch_intro.analysis.class_metrics import find_class_metrics, most_frequent_error, per_class_scores
+from pytorch_intro.common.files import write_atomically
+from pytorch_intro.config.paths import display_path
+from pytorch_intro.data.datamodule import DataModule
+from pytorch_intro.inference.finished_run import FinishedRun
+from pytorch_intro.runs.folder import CONFUSION, CONFUSION_EXTERNAL
+from pytorch_intro.training.result import nan_to_none
+
+Evaluation = dict[str, Any]
+
+
+def force_single_device(trainer: DictConfig, given: Sequence[str]) -> None:
+    """Let one device test, the first of those that trained: several would count some images twice.
+
+    Args:
+        trainer: Trainer settings of the run, modified in place.
+        given: Keys set on the command line; trainer.limit_test_batches of the run applies only to its own images.
+    """
+    devices = trainer.devices
+    trainer.devices = [devices[0]] if isinstance(devices, ListConfig) and devices else 1
+    trainer.num_nodes, trainer.strategy = 1, "auto"
+    if trainer.limit_test_batches == 0 or ("data" in given and "trainer.limit_test_batches" not in given):
+        trainer.limit_test_batches = 1.0
+
+
+def summarize_evaluation(run: FinishedRun, trainer: Trainer, datamodule: DataModule) -> Evaluation:
+    """Return the content of eval.json, after the test; with more than MAX_CLASSES classes without per-class metrics."""
+    assert datamodule.test_set
+    class_metrics = find_class_metrics(trainer).test
+    scores = per_class_scores(class_metrics, datamodule.classes) if class_metrics else {}
+    images = min(len(datamodule.test_set), int(sum(trainer.num_test_batches)) * datamodule.batch_size)
+    metrics = {name: nan_to_none(value.item()) for name, value in trainer.callback_metrics.items()}
+    return {
+        "run": run.result["name"],
+        "data": datamodule.source.name,
+        "images": images,
+        **{name: value for name, value in metrics.items() if name.startswith("test/")},
+        **scores,
+        "device": str(trainer.strategy.root_device),
+        "precision": trainer.precision,
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "command": shlex.join(["python", "src/eval.py", *HydraConfig.get().overrides.task]),
+    }
+
+
+def record(evaluation: Evaluation, folder: Path, is_external: bool) -> None:
+    """Write eval.json and the confusion matrix to the run folder, and print their paths.
+
+    Args:
+        evaluation: Content of eval.json.
+        folder: Run folder.
+        is_external: Whether the images are not those of the run; confusion_matrix.png, which the model card shows, is
+            kept then.
+    """
+    from pytorch_intro.analysis.plots import plot_confusion, save
+
+    written = ["eval.json"]
+    if "confusion_matrix" in evaluation:
+        matrix = torch.tensor(evaluation["confusion_matrix"])
+        written.append(CONFUSION_EXTERNAL if is_external else CONFUSION)
+        save(plot_confusion(matrix, list(evaluation["classes"]), evaluation["data"]), folder / written[-1])
+    write_atomically(folder / "eval.json", json.dumps(evaluation, indent=2) + "\n")
+    print(f"\nwritten: {', '.join(display_path(folder / name) for name in written)}")
+
+
+def show(evaluation: Evaluation) -> None:
+    """Print the metrics of each class and of all images."""
+    classes = evaluation.get("classes", {})
+    width = max(map(len, (*classes, "test/accuracy")))
+    print(f"\n{evaluation['run']} on {evaluation['images']:,} images of {evaluation['data']}")
+    if classes:
+        print(f"  {'':<{width}}  precision  recall      f1  support")
+    for name, scores in classes.items():
+        precision, recall, f1, support = (scores[score] for score in ("precision", "recall", "f1", "support"))
+        print(f"  {name:<{width}}  {precision:>9.2%}{recall:>8.2%}{f1:>8.2%}  {support:>7,}")
+    print(f"\n  {'test/accuracy':<{width}}  {evaluation['test/accuracy']:.2%}")
+    loss = evaluation["test/loss"]
+    print(f"  {'test/loss':<{width}}  {'NaN or inf' if loss is None else f'{loss:.4f}'}")
+    if classes:
+        print(f"  {'ece':<{width}}  {evaluation['ece']:.4f}  (expected calibration error, 15 bins)")
+        print(f"  {most_frequent_error(evaluation)}")

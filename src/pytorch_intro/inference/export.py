@@ -1,0 +1,161 @@
+"""Export a trained network to files that do not need this project, and compare them with PyTorch."""
+
+import itertools
+import json
+import logging
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.inference.finished_run import FinishedRun
+from pytorch_intro.inference.load import Predictor
+
+log = logging.getLogger(__name__)
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+ONNX, PT2, LABELS = "model.onnx", "model.pt2", "labels.json"
+OPSET = 23  # newest opset that ONNX Runtime 1.23 supports
+TOLERANCE = 1e-4  # largest difference between probabilities
+BATCH_SIZES = (1, 7, 256)  # sizes that are compared in turn
+ROUNDS = 5  # repetitions of the speed measurement
+
+Function = Callable[[Tensor], Tensor]
+
+
+def export_model(predictor: Predictor, folder: Path) -> None:
+    """Export the network to model.pt2 and model.onnx.
+
+    Raises:
+        UserError: If the network cannot be exported.
+    """
+    decoder = predictor.decoder
+    images = torch.zeros(2, decoder.channels, *decoder.size, dtype=torch.uint8)  # with N=1, N would become a constant
+    shapes = {"images": {0: torch.export.Dim("N", min=1)}}
+    network = type(predictor.network.network).__name__
+    try:
+        with warnings.catch_warnings(), silence_logging():
+            warnings.simplefilter("ignore")  # torch warns about its own internals
+            program = torch.export.export(predictor, (images,), dynamic_shapes=shapes)
+            torch.export.save(program, folder / PT2)
+            onnx = torch.onnx.export(
+                program,
+                input_names=["images"],
+                output_names=["probabilities"],
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+            assert onnx is not None
+            onnx.save(folder / ONNX)
+    except (RuntimeError, torch.onnx.errors.OnnxExporterError, torch._dynamo.exc.TorchDynamoException) as error:
+        cause: BaseException = error
+        while cause.__cause__:  # the exporter's own message only describes its steps
+            cause = cause.__cause__
+        reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+        raise UserError(
+            f"model: {network} cannot be exported ({reason}); use a network without branches, or a newer torch"
+        ) from error
+
+
+@contextmanager
+def silence_logging() -> Iterator[None]:
+    """Silence the log messages of torch's exporter."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def compare_with_pytorch(predictor: Predictor, images: Tensor, kind: str, folder: Path) -> None:
+    """Compare the exported models with PyTorch in batches of several sizes, and print their speed.
+
+    Args:
+        predictor: Network that was exported.
+        images: Images to compare on, uint8 (N, C, H, W).
+        kind: Name of these images, for messages.
+        folder: Folder of the exported models.
+
+    Raises:
+        UserError: If a probability differs by more than 1e-4, or a label differs.
+    """
+    functions: dict[str, Function] = {
+        "PyTorch": predictor,
+        ONNX: load_onnx(folder / ONNX),
+        PT2: torch.export.load(folder / PT2).module(),
+    }
+    outputs = {name: run_in_batches(function, images) for name, function in functions.items()}
+    expected = outputs.pop("PyTorch")
+    for name, probabilities in outputs.items():
+        difference = (probabilities - expected).abs().max().item()
+        labels = (probabilities.argmax(dim=1) != expected.argmax(dim=1)).sum().item()
+        if not difference <= TOLERANCE or labels:
+            raise UserError(
+                f"{name}: disagrees with PyTorch on {len(images):,} {kind} (probabilities by up to {difference:.1e}, "
+                f"{labels} labels), nothing was written; use another model, or a newer torch"
+            )
+        agreement = f"probabilities to {difference:.1e}, all labels"
+        print(f"{name:<11} agrees with PyTorch on {len(images):,} {kind} ({agreement})")
+    speeds = measure_images_per_second(functions, images[: max(BATCH_SIZES)])
+    print("images/s on the CPU: " + ", ".join(f"{name} {speed:,.0f}" for name, speed in speeds.items()))
+
+
+def load_onnx(file: Path) -> Function:
+    """Load a model in ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(["probabilities"], {"images": images.numpy()})[0])
+
+
+@torch.inference_mode()
+def run_in_batches(function: Function, images: Tensor) -> Tensor:
+    """Return the function's outputs for all images, (N, num_classes), from batches of 1, 7, 256, 256, …"""
+    *first_sizes, size = BATCH_SIZES
+    *batches, rest = images.tensor_split(list(itertools.accumulate(first_sizes)))
+    return torch.cat([function(batch) for batch in (*batches, *rest.split(size)) if len(batch)])
+
+
+@torch.inference_mode()
+def measure_images_per_second(functions: dict[str, Function], images: Tensor) -> dict[str, float]:
+    """Return the throughput of each function: the median of rounds that alternate between the functions."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(ROUNDS):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function(images)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: len(images) / statistics.median(times) for name, times in seconds.items()}
+
+
+def save_labels(run: FinishedRun, folder: Path) -> None:
+    """Save labels.json: class names, input and output of the models, and the run's result."""
+    inputs = run.inputs
+    channels, height, width = inputs["image_shape"]
+    content: dict[str, Any] = {
+        "classes": inputs["classes"],
+        "input": {
+            "name": "images",
+            "dtype": "uint8",
+            "shape": ["N", channels, height, width],
+            "channels": {1: "gray", 3: "RGB"}.get(channels, f"{channels} channels"),
+            "range": [0, 255],
+            "resize": inputs["resize"],
+            "border": inputs["border"],
+        },
+        "output": {"name": "probabilities", "dtype": "float32", "shape": ["N", len(inputs["classes"])]},
+        "opset": OPSET,
+        "result": run.result,
+    }
+    (folder / LABELS).write_text(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,198 @@
+"""A finished run, loaded from its folder alone: config, result and the weights that were tested."""
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.config.paths import is_searched_for_runs
+from pytorch_intro.runs.config_record import trusted_config
+from pytorch_intro.runs.folder import BEST, Result, RunFolder
+from pytorch_intro.safety.untrusted_config import verify_config
+
+if TYPE_CHECKING:
+    from pytorch_intro.training.classifier import Classifier
+
+LATEST = "latest"
+SWEEP_FILE = "sweep.json"
+
+
+def resolve_run(run: str | None, outputs: str) -> str:
+    """Return the absolute path of the finished run that `run` refers to.
+
+    Args:
+        run: Folder of a run, name in `outputs`, "latest", or folder of a sweep (its best run).
+        outputs: Folder that contains all runs.
+
+    Raises:
+        UserError: If no such run exists, or if it is not finished.
+    """
+    run = "" if run is None else str(run)
+    if not run:
+        raise UserError("run: no run given; use the folder of a finished run, as in run=outputs/first, or run=latest")
+    if run == LATEST:
+        return str(latest_run(Path(outputs)).resolve())
+    folders = [path for path in (Path(run), Path(outputs, run)) if path.is_dir()]
+    for folder in folders:
+        if (folder / "config.yaml").exists():
+            return str(require_finished(folder).resolve())
+    for folder in folders:
+        if (folder / SWEEP_FILE).exists():
+            return str(require_finished(best_of_sweep(folder)).resolve())
+    if folders:
+        raise UserError(f"run={run}: no finished run and no sweep in {folders[0]}; use another folder, or run=latest")
+    raise UserError(f"run={run}: folder not found; run=latest uses the newest finished run in {outputs}")
+
+
+def require_finished(folder: Path) -> Path:
+    """Return the folder, or raise a UserError if its run is not finished."""
+    if not (folder / "result.json").exists():
+        raise UserError(f"{folder}: the run is not finished; resume it with python src/train.py resume={folder}")
+    return folder
+
+
+def latest_run(outputs: Path) -> Path:
+    """Return the folder of the run that finished last and has weights; jobs of sweeps count too."""
+    folders = [file.parent for file in sorted(outputs.rglob("result.json"))]
+    finished = [
+        folder
+        for folder in folders
+        if is_searched_for_runs(folder.relative_to(outputs)) and (folder / "checkpoints" / BEST).exists()
+    ]
+    if not finished:
+        raise UserError(f"run=latest: no finished run in {outputs}; train one with python src/train.py")
+    return max(finished, key=lambda folder: (folder / "result.json").stat().st_mtime)
+
+
+def best_of_sweep(folder: Path) -> Path:
+    """Return the folder of a sweep's best job, which the sweep records in sweep.json."""
+    file = folder / SWEEP_FILE
+    try:
+        record = json.loads(file.read_text())
+        best, objective = record.get("best"), record["objective"]
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{file}: cannot be read ({first_lines(error)}); use run=DIR of one of its jobs") from error
+    if not isinstance(best, str):
+        raise UserError(f"run={folder}: no job of this sweep has finished with {objective}; use run=DIR of one of them")
+    return folder / best
+
+
+class FinishedRun:
+    """The folder of a finished run, which may have been moved.
+
+    Args:
+        path: Folder of the run.
+        allow: Additional packages that the run's config may name as targets.
+        parts: Config groups to use. The others are dropped, since they may name code that no longer exists.
+
+    Attributes:
+        config: Config that the run was trained with.
+        result: Content of result.json.
+
+    Raises:
+        UserError: If the folder contains no finished run, or its config names a target that is not allowed.
+    """
+
+    def __init__(
+        self, path: str | Path, allow: Sequence[str] = (), parts: Sequence[str] = ("model", "classifier")
+    ) -> None:
+        from pytorch_intro.config.validate import check_value
+
+        check_value("allow", allow, Sequence[str])
+        folder = RunFolder(path)
+        self.path = folder.path
+        self.config = trusted_config(self.path, {"outputs": str(self.path.parent)}, allow, parts, verify_config)
+        require_finished(self.path)
+        self.result: Result = folder.result()
+
+    @cached_property
+    def checkpoint(self) -> dict[str, Any]:
+        """Content of checkpoints/best.ckpt.
+
+        Raises:
+            UserError: If it is missing, corrupt, or too old to describe the network's input.
+        """
+        from pytorch_intro.training.resume import read_checkpoint
+
+        path = self.path / "checkpoints" / BEST
+        if not path.exists():
+            raise UserError(f"{path}: file not found, so the run has no weights; train with checkpoints")
+        checkpoint = read_checkpoint(path)
+        if checkpoint is None:
+            raise UserError(f"{path}: corrupt checkpoint; copy it again, or retrain")
+        if "datamodule_hyper_parameters" not in checkpoint:
+            raise UserError(f"{path}: does not describe the network's input images; retrain")
+        return checkpoint
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Shape, normalization and classes of the network's input images; see DataModule.input_spec."""
+        return self.checkpoint["datamodule_hyper_parameters"]
+
+    def classifier(self, compiled: bool = False) -> "Classifier":
+        """Build the classifier with the tested weights, on the CPU, in eval mode and without an optimizer.
+
+        Args:
+            compiled: Whether to compile the network if it was compiled for training.
+
+        Raises:
+            UserError: If the weights do not fit the network that the current code builds from the config.
+        """
+        from pytorch_intro.config.instantiate import instantiate
+        from pytorch_intro.config.validate import check_nodes
+
+        for part in ("model", "classifier"):
+            check_nodes(self.config[part], part, {})
+        checkpoint, inputs, config = self.checkpoint, self.inputs, self.config
+        shape = {"image_shape": tuple(inputs["image_shape"]), "num_classes": len(inputs["classes"])}
+        arguments = {
+            "network": instantiate(config.model, "model", **shape),
+            "num_classes": shape["num_classes"],
+            "optimizer": None,
+            "scheduler": None,
+            "tta_flip": checkpoint["hyper_parameters"]["tta_flip"],
+        }
+        if not compiled:
+            arguments["compile"] = False
+        classifier: Classifier = instantiate(config.classifier, "classifier", **arguments)
+        try:
+            classifier.load_state_dict(checkpoint["state_dict"])
+        except RuntimeError as error:
+            commit = self.result.get("git_commit") or "unknown"
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{self.path}: checkpoint does not match the model built from its config ({reason}); check out commit "
+                f"{commit}, or retrain"
+            ) from error
+        return classifier.eval()
+
+
+def apply_overrides(recorded: DictConfig, config: DictConfig, parts: Sequence[str]) -> list[str]:
+    """Apply the command line's overrides of these config groups to a recorded config.
+
+    Args:
+        recorded: Config of the run, changed in place.
+        config: Config composed for this command.
+        parts: Groups whose choices and single settings are applied, such as data and trainer.
+
+    Returns:
+        All keys that the command line sets.
+
+    Raises:
+        UserError: If an override deletes a key.
+    """
+    keys = [text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task]
+    choices = [key for key in keys if key in parts]
+    for key in choices:
+        recorded[key] = config[key]
+    for key in keys:
+        if key.startswith("~") and (part := key[1:].partition(".")[0]) in parts and part not in choices:
+            raise UserError(f"{key}: recorded settings cannot be deleted; set it to null")
+        if "." in key and key.partition(".")[0] in parts:
+            OmegaConf.update(recorded, key, OmegaConf.select(config, key), merge=False, force_add=True)
+    return keys

@@ -1,0 +1,117 @@
+"""Load a trained network for use in other code: load_run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from pytorch_intro.data.ingest.decoder import Decoder
+from pytorch_intro.data.normalize import Normalize
+from pytorch_intro.inference.finished_run import FinishedRun
+from pytorch_intro.training.classifier import Classifier
+
+
+class Transforms:
+    """Convert an image to the network's input.
+
+    Args:
+        inputs: Description of the input images in a checkpoint; see DataModule.inputs.
+
+    Attributes:
+        decoder: Converts an image to uint8 (C, H, W).
+        normalize: Converts a batch uint8 (N, C, H, W) to normalized float32 (N, C, H, W).
+    """
+
+    def __init__(self, inputs: dict[str, Any]) -> None:
+        channels, height, width = inputs["image_shape"]
+        self.decoder = Decoder((height, width), channels, inputs["resize"])
+        self.normalize = Normalize(inputs["mean"], inputs["std"])
+
+    def __call__(self, image: Any) -> Tensor:
+        """Decode, resize and normalize one image.
+
+        Args:
+            image: PIL image, array (H, W) or (H, W, C), or tensor (C, H, W).
+
+        Returns:
+            Normalized image, float32 (C, H, W), on the CPU.
+
+        Raises:
+            ValueError, OSError: If the image cannot be decoded; see Decoder.
+        """
+        if isinstance(image, Image.Image):
+            image = image.copy()  # decoding may modify an image that is not loaded yet
+        return self.normalize(torch.from_numpy(self.decoder(image))[None])[0]
+
+
+class LoadedRun(NamedTuple):
+    """A trained network with everything that is needed to use it.
+
+    Attributes:
+        network: Module in eval mode that maps normalized images, float32 (N, C, H, W), to logits (N, num_classes). If
+            the run was tested with test-time augmentation, the logits are the mean over the views.
+        classes: Class names, in the order of the logits.
+        transforms: Converts one image to the network's input, float32 (C, H, W).
+    """
+
+    network: Classifier
+    classes: list[str]
+    transforms: Transforms
+
+
+def load_run(path: str | Path, allow: Sequence[str] = ()) -> LoadedRun:
+    """Load the best weights of a finished run from its folder, onto the CPU.
+
+    The checkpoint is loaded with weights_only=True, and the config may only name targets of torch, Lightning, this
+    project and src/, so that loading a run from elsewhere executes no foreign code.
+
+    Example:
+        network, classes, transforms = load_run("outputs/first")
+        with torch.inference_mode():
+            logits = network(transforms(Image.open("shoe.png"))[None])  # (1, num_classes)
+        print(classes[logits.argmax()])
+
+    Args:
+        path: Folder of the run.
+        allow: Additional packages that the run's config may name as targets.
+
+    Returns:
+        The network in eval mode, the class names, and the transforms of one image; see LoadedRun.
+
+    Raises:
+        UserError: If the folder contains no finished run, or its weights do not fit the current code.
+    """
+    return load_from(FinishedRun(path, allow))
+
+
+def load_from(run: FinishedRun) -> LoadedRun:
+    """Load the best weights of a run whose folder has been opened."""
+    return LoadedRun(run.classifier(), run.inputs["classes"], Transforms(run.inputs))
+
+
+class Predictor(nn.Module):
+    """A trained network with its preprocessing and softmax in one module, which src/export.py exports.
+
+    Args:
+        run: Run returned by load_run.
+
+    Attributes:
+        decoder: Converts an image of any kind to uint8 (C, H, W).
+
+    Shape:
+        Input uint8 (N, C, H, W), values 0 to 255. Output float32 (N, num_classes), each row sums to 1.
+    """
+
+    def __init__(self, run: LoadedRun) -> None:
+        super().__init__()
+        self.decoder = run.transforms.decoder
+        self.normalize = run.transforms.normalize
+        self.network = run.network
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images, uint8 (N, C, H, W), to probabilities, float32 (N, num_classes)."""
+        return self.network(self.normalize(images)).float().softmax(dim=1)

@@ -1,0 +1,144 @@
+"""Classify image files with a trained network, in batches."""
+
+import itertools
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image, ImageOps
+from pydantic import PositiveInt
+
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.common.memory import disable_malloc_trim
+from pytorch_intro.config.validate import check_value
+from pytorch_intro.data.datamodule import Workers
+from pytorch_intro.data.ingest.decoder import Decoder, border_brightness, pil_to_chw
+from pytorch_intro.data.ingest.image_folder import UnlabeledImages
+from pytorch_intro.data.ingest.parallel import ALL_CORES, parallel_map
+from pytorch_intro.inference.load import Predictor
+
+Invert = bool | Literal["auto"]
+
+DARK, LIGHT = 0.2, 0.8  # border brightness from 0 to 1; training images in between give no reason to invert
+
+
+def check_settings(config: DictConfig) -> None:
+    """Validate the settings of src/predict.py.
+
+    Raises:
+        UserError: If a value is invalid.
+    """
+    hints = {
+        "images": str | None,
+        "top_k": PositiveInt,
+        "invert": Invert,
+        "batch_size": PositiveInt,
+        "num_workers": Workers | None,
+        "trainer.accelerator": str,
+        "allow": list[str],
+    }
+    for key, hint in hints.items():
+        check_value(key, OmegaConf.select(config, key), hint)
+
+
+@dataclass
+class Prediction:
+    """Prediction for one file.
+
+    Attributes:
+        path: Path of the file.
+        probabilities: Probability of each class, float32 (num_classes,); None if the file could not be read.
+        inverted: Whether the image was inverted.
+        error: Reason why the file could not be read, or "".
+    """
+
+    path: str
+    probabilities: torch.Tensor | None
+    inverted: bool = False
+    error: str = ""
+
+
+@dataclass
+class Preprocessor:
+    """Decode an image as in training, and invert it if the training images were dark on light or the reverse.
+
+    Args:
+        decoder: Decoder of the run.
+        invert: Whether to invert images. "auto" inverts an image if its border is light and the borders of the gray
+            training images were dark, or the reverse; never if the decoder pads images.
+        trained_border: Brightness of the training images' borders, from 0 to 1.
+
+    Raises:
+        UserError: If the network's input has neither one nor three channels.
+    """
+
+    decoder: Decoder
+    invert: Invert
+    trained_border: float
+
+    def __post_init__(self) -> None:
+        if self.decoder.channels not in (1, 3):
+            raise UserError(f"run: the network expects {self.decoder.channels} channels; use a gray or RGB one")
+
+    def __call__(self, image: Image.Image) -> tuple[np.ndarray, bool]:
+        """Return the pixels, uint8 (C, H, W), and whether they were inverted."""
+        picture = self.decoder.load_oriented(image)
+        pixels = pil_to_chw(self.decoder.resized(picture))
+        if not self.should_invert(pixels):
+            return pixels, False
+        return pil_to_chw(self.decoder.resized(ImageOps.invert(picture))), True
+
+    def should_invert(self, pixels: np.ndarray) -> bool:
+        if isinstance(self.invert, bool):
+            return self.invert
+        if self.decoder.channels != 1 or self.decoder.resize == "pad" or DARK < self.trained_border < LIGHT:
+            return False
+        return (self.trained_border >= LIGHT) != (border_brightness(pixels) > 0.5)
+
+
+def predict_files(
+    predictor: Predictor, paths: list[str], preprocessor: Preprocessor, batch_size: int, num_workers: int | None
+) -> Iterator[list[Prediction]]:
+    """Yield the predictions for these files, in order and in batches, with a progress bar on a terminal.
+
+    Args:
+        predictor: Trained network, on the device to use.
+        paths: Image files.
+        preprocessor: Converts an image to the network's input.
+        batch_size: Maximum number of images per batch.
+        num_workers: Number of processes that decode; None uses one per core.
+    """
+    if next(predictor.parameters()).device.type == "cpu":
+        disable_malloc_trim()
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow raises at twice that size
+    workers = ALL_CORES if num_workers is None else num_workers
+    remaining = iter(paths)
+    decoded = parallel_map(UnlabeledImages(paths), preprocessor, range(len(paths)), workers, "predicting")
+    for results in rebatch(decoded, batch_size):
+        probabilities = iter(predict(predictor, [result.value[0] for result in results if not result.error]))
+        yield [
+            Prediction(path, None, error=result.error)
+            if result.error
+            else Prediction(path, next(probabilities), inverted=result.value[1])
+            for result, path in zip(results, remaining, strict=False)
+        ]
+
+
+def rebatch(chunks: Iterator[list], size: int) -> Iterator[list]:
+    """Yield the elements of all chunks in lists of `size`; the last may be shorter."""
+    elements = itertools.chain.from_iterable(chunks)
+    while batch := list(itertools.islice(elements, size)):
+        yield batch
+
+
+@torch.inference_mode()
+def predict(predictor: Predictor, images: list[np.ndarray]) -> torch.Tensor:
+    """Return the probabilities of N images, each uint8 (C, H, W): float32 (N, num_classes), on the CPU."""
+    if not images:
+        return torch.empty(0)
+    device = next(predictor.parameters()).device
+    return predictor(torch.from_numpy(np.stack(images)).to(device)).cpu()

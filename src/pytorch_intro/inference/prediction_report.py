@@ -1,0 +1,124 @@
+"""Output of src/predict.py: predictions.csv, a contact sheet and a table."""
+
+import csv
+import io
+import itertools
+import sys
+from collections import Counter
+from collections.abc import Iterable
+
+from PIL import Image
+
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.common.files import atomic_write
+from pytorch_intro.common.tables import text_table
+from pytorch_intro.config.paths import display_path
+from pytorch_intro.data.ingest.decoder import Decoder
+from pytorch_intro.inference.finished_run import FinishedRun
+from pytorch_intro.inference.predict import Prediction
+
+MAX_SHOWN = 64  # images in the table and on the contact sheet
+THUMBNAIL = 160  # pixels per side
+
+
+class PredictionReport:
+    """Write predictions to the run's folder, and show the first 64.
+
+    Args:
+        run: Finished run.
+        top_k: Number of labels per image.
+
+    Attributes:
+        num_failed: Number of files that could not be read. Each is reported on stderr at once.
+
+    Raises:
+        UserError: If top_k exceeds the number of classes.
+    """
+
+    def __init__(self, run: FinishedRun, top_k: int) -> None:
+        self.classes: list[str] = run.inputs["classes"]
+        if top_k > len(self.classes):
+            raise UserError(f"top_k={top_k}: the run has {len(self.classes)} classes; use at most that many")
+        self.run = run
+        self.top_k = top_k
+        self.shown: list[Prediction] = []
+        self.num_failed = 0
+        self.thumbnails: list[Image.Image] = []
+        self.counts: Counter[str] = Counter()
+        self.num_inverted = 0
+
+    def save(self, batches: Iterable[list[Prediction]]) -> None:
+        """Write predictions.csv, as the predictions arrive, and predictions.png.
+
+        Raises:
+            UserError: If no file could be read; nothing is written then.
+        """
+        suffixes = ["", *(f"_{number}" for number in range(2, self.top_k + 1))]
+        header = ["path", *(f"{name}{suffix}" for suffix in suffixes for name in ("label", "probability"))]
+        with atomic_write(self.run.path / "predictions.csv") as file:
+            for rows in itertools.chain([[header]], map(self.add, batches)):
+                text = io.StringIO()
+                csv.writer(text, lineterminator="\n").writerows(rows)
+                file.write(text.getvalue().encode("utf-8", "surrogateescape"))  # file names need not be valid UTF-8
+            self.save_contact_sheet()
+
+    def add(self, predictions: list[Prediction]) -> list[list[str]]:
+        """Collect the statistics of some predictions and return their rows in predictions.csv."""
+        read = [prediction for prediction in predictions if not prediction.error]
+        for prediction in predictions:
+            if prediction.error:
+                self.num_failed += 1
+                print(f"failed to read {prediction.path}: {prediction.error}", file=sys.stderr)
+        for prediction in read[: MAX_SHOWN - len(self.shown)]:
+            self.shown.append(prediction)
+            self.thumbnails.append(thumbnail(prediction.path))
+        self.num_inverted += sum(prediction.inverted for prediction in read)
+        rows = []
+        for prediction in read:
+            top = self.top_classes(prediction)
+            self.counts[top[0][0]] += 1
+            rows.append([prediction.path, *(cell for label, share in top for cell in (label, f"{share:.6f}"))])
+        return rows
+
+    def top_classes(self, prediction: Prediction) -> list[tuple[str, float]]:
+        """Return the most likely classes with their probabilities, best first."""
+        assert prediction.probabilities is not None
+        shares, indices = prediction.probabilities.topk(self.top_k)
+        return [(self.classes[index], share) for index, share in zip(indices.tolist(), shares.tolist(), strict=True)]
+
+    def save_contact_sheet(self) -> None:
+        """Save the first images with their labels as predictions.png."""
+        from pytorch_intro.analysis.plots import plot_image_grid, save
+
+        if not self.shown:
+            raise UserError("images: none could be read, nothing was written; choose other files")
+        captions = [f"{label}\n{share:.0%}" for label, share in (self.top_classes(shown)[0] for shown in self.shown)]
+        save(plot_image_grid(self.thumbnails, captions), self.run.path / "predictions.png")
+
+    def print_summary(self) -> None:
+        """Print the first predictions, the number of images per class, and the files written."""
+        rows = []
+        for prediction in self.shown:
+            labels = (f"{label} {share:.1%}" for label, share in self.top_classes(prediction))
+            rows.append([prediction.path, *labels, "(inverted)" if prediction.inverted else ""])
+        print(text_table(rows))
+        total = self.counts.total()
+        if total > len(self.shown):
+            print(f"  … and {total - len(self.shown):,} more")
+            print("predicted: " + ", ".join(f"{label} {count:,}" for label, count in self.counts.most_common()))
+        if self.num_inverted:
+            print(f"inverted: {self.num_inverted:,} of {total:,} images; invert=false leaves them as they are")
+        folder = display_path(self.run.path)
+        print(f"written: {folder}/predictions.csv, {folder}/predictions.png")
+
+
+def thumbnail(path: str) -> Image.Image:
+    """Return a small RGB copy of an image file, or a black pixel if it can no longer be read."""
+    decoder = Decoder((THUMBNAIL, THUMBNAIL), channels=3)
+    try:
+        with Image.open(path) as image:
+            picture = decoder.load_oriented(image)
+    except OSError:
+        return Image.new("RGB", (1, 1))
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    return picture

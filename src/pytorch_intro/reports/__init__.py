@@ -1,0 +1,1 @@
+"""Pictures and the model card of a run."""

@@ -1,0 +1,129 @@
+"""The model card, README.md in the run folder: what was trained, on which data, how well it does, how to use it."""
+
+from pathlib import Path
+
+import lightning
+import torch
+import torchvision
+import yaml
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
+
+from pytorch_intro.analysis.class_metrics import (
+    datamodule_of,
+    find_class_metrics,
+    most_frequent_error,
+    per_class_scores,
+)
+from pytorch_intro.common.files import write_atomically
+from pytorch_intro.common.tables import escape_cell, markdown_table
+from pytorch_intro.runs.config_record import load_config
+from pytorch_intro.runs.folder import REPORT, Result, RunFolder
+
+USAGE = """\
+## Use it
+
+In the project that made it, with the path of this folder in the place of `DIR`:
+
+```bash
+python src/predict.py run=DIR images=PATH   # classify a picture, a folder of them, a glob
+python src/eval.py run=DIR                  # precision and recall of every class, the confusion matrix
+python src/export.py run=DIR                # ONNX and .pt2, which need nothing of the project
+```
+
+```python
+from pytorch_intro import load_run
+
+network, classes, transforms = load_run("DIR")
+```
+"""
+
+
+class ModelCard(Callback):
+    """Writes the model card when the result is known.
+
+    Args:
+        run_dir: Run folder.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        self.run = RunFolder(run_dir)
+
+    def on_result(self, trainer: Trainer, result: Result) -> None:
+        write_atomically(self.run.path / "README.md", model_card(self.run, trainer, result))
+
+
+def model_card(run: RunFolder, trainer: Trainer, result: Result) -> str:
+    """Return the model card as Markdown, with the front matter of the Hugging Face Hub."""
+    datamodule = datamodule_of(trainer)
+    channels, height, width = datamodule.image_shape
+    kind = {1: "gray", 3: "RGB"}.get(channels, f"{channels}-channel")
+    network = load_config(run.config_file).model["_target_"].rpartition(".")[2]
+    table = markdown_table(["", ""], card_rows(trainer, result).items())
+    figures = [name for name in REPORT if (run.path / name).exists()]
+    images = "".join(f"![{Path(name).stem.replace('_', ' ')}]({name})\n\n" for name in figures)
+    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, lightning {lightning.__version__}"
+    return f"""\
+---
+{yaml.safe_dump(front_matter(result, datamodule.source.name), sort_keys=False).strip()}
+---
+
+# {result["name"]}
+
+A {network} of {result["parameters"]:,} parameters that classifies {kind} images of {height} x {width} pixels as:
+{escape_cell(", ".join(datamodule.classes))}.
+
+{table}
+
+{images}{USAGE}
+## How it was made
+
+```bash
+{result["command"]}
+```
+
+At commit {result["git_commit"] or "unknown"}, with {versions}. The whole config is in `config.yaml`.
+"""
+
+
+def format_percent(share: float | None) -> str:
+    return "not measured" if share is None else f"{share:.2%}"
+
+
+def card_rows(trainer: Trainer, result: Result) -> dict[str, str]:
+    """Return the rows of the card's table."""
+    datamodule, metrics = datamodule_of(trainer), find_class_metrics(trainer).test
+    scores = per_class_scores(metrics, datamodule.classes) if metrics else None
+    splits = {"training": datamodule.train_set, "validation": datamodule.val_set, "test": datamodule.test_set}
+    data = ", ".join(f"{len(split):,} {name}" for name, split in splits.items() if split)
+    epochs = f"{result['epochs']} epoch{'s' * (result['epochs'] != 1)}"
+    weights = f"`checkpoints/best.ckpt`, of epoch {result['best_epoch']}"
+    if trainer.checkpoint_callback is None:
+        weights = "not saved: the run was trained without checkpoints, and cannot be used"
+    return {
+        "data": f"{datamodule.source.name}: {data} images",
+        "test accuracy": format_percent(result["test/accuracy"]),
+        "validation accuracy": format_percent(result["val/accuracy"]),
+        "expected calibration error": f"{scores['ece']:.4f}" if scores else "not measured",
+        "confusion": most_frequent_error(scores) if scores else "not measured",
+        "trained": f"{epochs}, {result['train_seconds']:.0f} s on {result['device']}",
+        "weights": weights,
+    }
+
+
+def front_matter(result: Result, dataset: str) -> dict[str, object]:
+    """Return the model's metadata as described in huggingface.co/docs/hub/model-cards."""
+    metadata: dict[str, object] = {
+        "library_name": "pytorch",
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "pytorch", "lightning"],
+        "metrics": ["accuracy"],
+    }
+    if result["test/accuracy"] is not None:
+        score = {
+            "task": {"type": "image-classification"},
+            "dataset": {"name": dataset, "type": dataset, "split": "test"},
+            "metrics": [{"type": "accuracy", "value": result["test/accuracy"]}],
+        }
+        metadata["model-index"] = [{"name": result["name"], "results": [score]}]
+    return metadata

@@ -1,0 +1,56 @@
+"""Figures in the run folder: curves.png, confusion_matrix.png, mistakes.png."""
+
+from pathlib import Path
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from pytorch_intro.analysis.class_metrics import datamodule_of, find_class_metrics
+from pytorch_intro.runs.folder import CONFUSION, CURVES, MISTAKES
+from pytorch_intro.training.callbacks.epoch_logger import EpochLogger
+from pytorch_intro.training.checkpoint import BestLastCheckpoint
+
+# Matplotlib is imported when there is something to plot: that takes a quarter of a second.
+
+
+class Report(Callback):
+    """Plots the curves after training, and the confusion matrix and the most confident errors after the test.
+
+    The curves need callbacks.epoch_log, the others callbacks.class_metrics.
+
+    Args:
+        run_dir: Run folder.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        self.folder = Path(run_dir)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        history = next((callback.history for callback in callbacks if isinstance(callback, EpochLogger)), None)
+        if not history or not trainer.is_global_zero:
+            return
+        from pytorch_intro.analysis.plots import plot_curves, save
+
+        save(plot_curves(history, self.folder.name, best_epoch(trainer, history)), self.folder / CURVES)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        from pytorch_intro.analysis.plots import plot_confusion, plot_errors, save
+
+        metrics, data = find_class_metrics(trainer), datamodule_of(trainer)
+        if metrics.test:
+            matrix, title = metrics.test["confusion_matrix"], f"{self.folder.name}, test"
+            save(plot_confusion(matrix, data.classes, title), self.folder / CONFUSION)
+        if metrics.errors:
+            save(plot_errors(metrics.errors, data), self.folder / MISTAKES)
+
+
+def best_epoch(trainer: Trainer, history: dict[int, dict[str, float]]) -> int | None:
+    """Return the epoch, counted from 1, with the best validation; None without one."""
+    checkpoint = trainer.checkpoint_callback
+    if not isinstance(checkpoint, BestLastCheckpoint) or checkpoint.best_model_score is None:
+        return None
+    monitor, best = checkpoint.monitor, checkpoint.best_model_score
+    return next((epoch for epoch, metrics in history.items() if metrics.get(monitor) == best), None)

@@ -1,0 +1,1 @@
+"""TensorBoard pages beyond scalars."""

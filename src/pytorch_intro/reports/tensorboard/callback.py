@@ -1,0 +1,163 @@
+"""TensorBoard pages besides scalars: images, network graph, per-class metrics, embeddings."""
+
+import math
+from typing import Annotated, Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import FSDPStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from pytorch_intro.analysis.class_metrics import datamodule_of, find_class_metrics
+from pytorch_intro.data.dataset import Batch
+from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
+from pytorch_intro.reports.tensorboard import events
+from pytorch_intro.runs.folder import RunFolder
+from pytorch_intro.training.classifier import Classifier
+
+# Matplotlib is imported when there is something to plot: that takes a quarter of a second.
+
+NUM_SAMPLES = 16  # training images
+# TensorBoard scales images down: few columns and large letters keep the captions readable.
+GRID: dict[str, int] = {"columns": 4, "font_size": 17}
+DPI = 100
+
+
+class TensorBoardPages(Callback):
+    """Logs more than scalars to the TensorBoard logger, if the run has one.
+
+    At the start: train and val in one chart (CUSTOM SCALARS), the network (GRAPHS), config and command (TEXT). After
+    the first epoch: training images, original and augmented (IMAGES). After validations: the accuracy of each class
+    and the confusion matrix. After the test: the most confident errors, precision-recall curves (PR CURVES) and
+    embeddings of test images (PROJECTOR). Per-class metrics and errors need callbacks.class_metrics.
+
+    Args:
+        run_dir: Run folder.
+        confusion_every_n_epochs: Interval of the confusion matrix, which the last epoch always has; None: four per run,
+            or one every ten epochs of endless training.
+        embeddings: Maximum number of test images in the projector; it needs a network with a linear layer.
+    """
+
+    def __init__(
+        self,
+        run_dir: str,
+        confusion_every_n_epochs: PositiveInt | None = None,
+        embeddings: Annotated[NonNegativeInt, Field(le=10_000)] = 1000,
+    ) -> None:
+        self.run = RunFolder(run_dir)
+        self.confusion_every_n_epochs = confusion_every_n_epochs
+        self.embeddings = embeddings
+        self.first_batch: Batch | None = None  # as the network saw it
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step:  # a resumed run has logged these already
+            return
+        data = datamodule_of(trainer)
+        for writer in writers_of(trainer):
+            events.add_texts(writer, self.run)
+            events.add_layout(writer, data.classes)
+            if has_full_model(trainer):
+                events.add_graph(writer, network_of(pl_module), data.image_shape)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        if trainer.current_epoch == 0 and self.first_batch is None:
+            images, targets = batch
+            self.first_batch = images[:NUM_SAMPLES].clone(), targets[:NUM_SAMPLES].clone()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.first_batch is None:
+            return
+        data = datamodule_of(trainer)
+        original = data.train_set.__getitems__(evenly_spaced_indices(len(data.train_set), NUM_SAMPLES))
+        augmented = data.normalize.denormalize(self.first_batch[0]), self.first_batch[1]
+        for writer in writers_of(trainer):
+            from pytorch_intro.analysis.plots import plot_samples
+
+            for tag, (images, targets), title in (
+                ("train/images", original, "training images"),
+                ("train/augmented", augmented, "a batch, as the network sees it"),
+            ):
+                grid = plot_samples(images, targets, data.classes, title, **GRID)
+                events.add_image(writer, tag, grid, trainer.global_step - 1)  # as Lightning counts
+        self.first_batch = None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        metrics = find_class_metrics(trainer).val
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or not metrics:
+            return
+        matrix, classes = metrics["confusion_matrix"], datamodule_of(trainer).classes
+        step, epoch = trainer.global_step - 1, trainer.current_epoch + 1
+        for writer in writers_of(trainer):
+            events.add_class_accuracies(writer, matrix.cpu(), classes, step)
+            if epoch % self.confusion_interval(trainer) == 0 or epoch == trainer.max_epochs:
+                from pytorch_intro.analysis.plots import plot_confusion
+
+                figure = plot_confusion(matrix, classes, f"epoch {epoch}, val", dpi=DPI)
+                events.add_image(writer, "val/confusion", figure, step)
+
+    def confusion_interval(self, trainer: Trainer) -> int:
+        epochs = trainer.max_epochs or 0
+        return self.confusion_every_n_epochs or (math.ceil(epochs / 4) if epochs > 0 else 10)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        metrics, data, step = find_class_metrics(trainer), datamodule_of(trainer), trainer.global_step
+        for writer in writers_of(trainer):
+            if metrics.test:
+                events.add_pr_curves(writer, metrics.test["positives"].cpu(), data.classes, step)
+            if metrics.errors:
+                from pytorch_intro.analysis.plots import plot_errors
+
+                events.add_image(writer, "test/mistakes", plot_errors(metrics.errors, data, **GRID), step)
+            if embeddings := self.compute_embeddings(trainer, pl_module):
+                writer.add_embedding(**embeddings, tag="test", global_step=step)
+
+    def compute_embeddings(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Return the inputs of the last linear layer for evenly spaced test images, as arguments of add_embedding.
+
+        The batches are as large as one device gets in a step. Empty without a linear layer.
+        """
+        data, network = datamodule_of(trainer), network_of(pl_module)
+        last = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1:]
+        if not (self.embeddings and data.test_set and last and has_full_model(trainer)):
+            return {}
+        features: list[Tensor] = []
+        sprites: list[Tensor] = []
+        metadata: list[tuple[str, str, str]] = []
+        rows = torch.tensor(evenly_spaced_indices(len(data.test_set), self.embeddings))
+        hook = last[0].register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].float().cpu().flatten(1)))
+        with hook, torch.no_grad(), trainer.precision_plugin.forward_context():
+            for indices in rows.split(max(1, data.batch_size // trainer.world_size)):
+                images, targets = data.test_set.__getitems__(indices)
+                batch = data.on_after_batch_transfer((images.to(trainer.strategy.root_device), targets), 0)
+                # Not network(…): that would compile a compiled network again, and skip the hook.
+                predicted = network.forward(batch[0]).argmax(dim=1)
+                for true, guess in zip(targets.tolist(), predicted.tolist(), strict=True):
+                    metadata.append((data.classes[true], data.classes[guess], "right" if true == guess else "wrong"))
+                sprites.append(events.to_sprites(images.cpu()))
+        return {
+            "mat": torch.cat(features),
+            "metadata": metadata,
+            "metadata_header": ["true class", "predicted class", "right or wrong"],
+            "label_img": torch.cat(sprites),
+        }
+
+
+def writers_of(trainer: Trainer) -> list[SummaryWriter]:
+    """Return the writers of the TensorBoard loggers; none on ranks other than 0."""
+    loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+    return [logger.experiment for logger in loggers] if trainer.is_global_zero else []
+
+
+def has_full_model(trainer: Trainer) -> bool:
+    """Return whether rank 0 can use the network without the other ranks."""
+    return not isinstance(trainer.strategy, FSDPStrategy)
+
+
+def network_of(module: LightningModule) -> nn.Module:
+    assert isinstance(module, Classifier)
+    return module.network

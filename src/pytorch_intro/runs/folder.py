@@ -1,0 +1,207 @@
+"""The folder of a run: config.yaml is written first, result.json last."""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from pytorch_intro.common.distributed import is_rank_zero
+from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.common.files import write_atomically
+from pytorch_intro.common.locks import LOCK, LOCK_OWNER, lock_folder
+from pytorch_intro.config.flatten import diff, flatten
+from pytorch_intro.config.paths import display_path
+from pytorch_intro.runs.config_record import (
+    CONFIG,
+    IGNORED_KEYS,
+    Verify,
+    load_config,
+    to_yaml_with_command,
+    trusted_config,
+)
+
+log = logging.getLogger(__name__)
+
+Result = dict[str, Any]
+
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+REPLACED = ".replaced"
+REPORT = (CURVES, CONFUSION, MISTAKES) = ("curves.png", "confusion_matrix.png", "mistakes.png")
+CONFUSION_EXTERNAL = "confusion_matrix_external.png"
+# Written by training, evaluation, prediction and export; overwrite=true replaces them.
+RUN_FILES = (
+    CONFIG, "result.json", "checkpoints", "tensorboard", "csv", "README.md", "eval.json", *REPORT,
+    CONFUSION_EXTERNAL, "predictions.csv", "predictions.png", "export", "error.txt", "pruned.txt",
+)  # fmt: skip
+
+
+class RunFolder:
+    """Paths in the folder of a run, and the rules for starting, resuming and finishing it.
+
+    A folder with a config.yaml holds a run; with a result.json the run is finished. Both are written atomically.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / CONFIG
+        self.result_file = self.path / "result.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.replaced = self.path / REPLACED
+        self.is_mine = False  # whether this process started the run in the folder
+
+    @classmethod
+    def of(cls, config: DictConfig) -> "RunFolder":
+        """Return the folder of the run of a config.
+
+        Raises:
+            UserError: if run_dir was overridden; other settings refer to it.
+        """
+        folder = HydraConfig.get().runtime.output_dir
+        if config.run_dir != folder:
+            raise UserError(f"run_dir={config.run_dir}: cannot be set; use outputs=DIR and name=NAME")
+        return cls(folder)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Lock the folder; if the run fails before its first checkpoint, restore the folder."""
+        if not is_rank_zero():
+            yield
+            return
+        is_finished = self.result_file.exists()  # then its result can be printed without write permission
+        with lock_folder(self.path, lock_timeout(), is_read_only=is_finished):
+            try:
+                yield
+            except Exception:
+                self.rollback_if_unsaved()
+                raise
+
+    def recorded_config(self, config: DictConfig, verify: Verify | None = None) -> DictConfig:
+        """Return the config, or with resume=DIR the one that the run in this folder was started with.
+
+        Raises:
+            UserError: if the folder holds no run, its config names a target that is not allowed, or the command line
+                has further settings.
+        """
+        if config.resume is None:
+            return config
+        accepted = ("resume=", "outputs=", "allow=")
+        others = [s for s in HydraConfig.get().overrides.task if not s.lstrip("+").startswith(accepted)]
+        if others:
+            raise UserError(f"resume={config.resume}: uses the config of that run; remove {' '.join(others)}")
+        current = {key: config[key] for key in ("resume", "outputs", "allow", "sweep") if key in config}
+        return trusted_config(self.path, {"overwrite": False, **current}, config.allow, verify=verify)
+
+    def recorded_result(self, config: DictConfig) -> Result | None:
+        """Return the result if the run is finished.
+
+        Raises:
+            UserError: if the folder holds a run with a different config.
+        """
+        if not self.config_file.exists() or config.overwrite:
+            return None
+        if not is_rank_zero():  # rank 0 compares the configs
+            return self.result() if self.result_file.exists() else None
+        if different := diff(flatten(load_config(self.config_file)), flatten(config), IGNORED_KEYS):
+            raise UserError(
+                f"{self.path} already holds a run with a different config ({'; '.join(different)}); "
+                "use another name= or overwrite=true"
+            )
+        return self.result() if self.result_file.exists() else None
+
+    def result(self) -> Result:
+        """Read result.json.
+
+        Raises:
+            UserError: if it cannot be read.
+        """
+        try:
+            result = json.loads(self.result_file.read_text())
+            if not result.keys() >= {"name", "val/accuracy", "test/accuracy", "epochs", "parameters"}:
+                raise ValueError("keys are missing")
+        except (OSError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"{self.result_file}: cannot be read ({first_lines(error)}); remove it, then rerun the command to "
+                "resume from the last checkpoint"
+            ) from error
+        return result
+
+    def begin(self, config: DictConfig) -> None:
+        """Write config.yaml, unless the run in the folder is resumed.
+
+        With overwrite=true the previous run is archived, except for its log, and removed after the first checkpoint of
+        the new run.
+        """
+        if not is_rank_zero():
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.checkpoints.exists() and not self.checkpoints.is_dir():
+            raise UserError(f"{self.checkpoints}: not a folder; remove it, or use another name=")
+        if config.overwrite and self.config_file.exists():
+            self.archive_previous()
+        if not self.config_file.exists():
+            write_atomically(self.config_file, to_yaml_with_command(config))
+            self.is_mine = True
+
+    def archive_previous(self) -> None:
+        """Move the run to .replaced/; a run without checkpoints is removed if an earlier one is archived already.
+
+        Other files in the folder stay.
+        """
+        earlier = [path for path in self.path.iterdir() if path.name in RUN_FILES]
+        if self.replaced.exists() and not self.checkpoints.exists():
+            for path in earlier:
+                remove(path)
+            return
+        remove(self.replaced)
+        self.replaced.mkdir()
+        for path in sorted(
+            earlier, key=lambda path: path == self.config_file
+        ):  # config.yaml last: without it the folder holds no run
+            path.rename(self.replaced / path.name)
+        log.info("the previous run is kept in %s until the first checkpoint", display_path(self.replaced))
+
+    def rollback_if_unsaved(self) -> None:
+        """Remove config.yaml and restore the archived run, if this process started the run and saved no checkpoint."""
+        if not self.is_mine or self.checkpoints.exists():
+            return
+        self.config_file.unlink()
+        if self.replaced.exists():
+            for path in self.replaced.iterdir():
+                remove(self.path / path.name)
+                path.rename(self.path / path.name)
+            self.replaced.rmdir()
+
+    def remove_if_empty(self) -> None:
+        """Remove the folder if it holds nothing but a log, after a mistake in the settings."""
+        files = list(self.path.iterdir())
+        if {path.name for path in files} <= {"train.log", LOCK, LOCK_OWNER}:
+            with suppress(PermissionError):  # Windows does not remove an open log
+                for path in files:
+                    path.unlink()
+                self.path.rmdir()
+
+    def finish(self, result: Result) -> None:
+        """Remove the fallback checkpoint and write the result, which marks the run finished."""
+        if is_rank_zero():
+            (self.checkpoints / PREVIOUS).unlink(missing_ok=True)
+            write_atomically(self.result_file, json.dumps(result, indent=2) + "\n")
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it exists."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def lock_timeout() -> float:
+    """Return the seconds to wait for a lock: in a sweep, the process of a lost machine may live on for a while."""
+    return 20.0 if HydraConfig.get().mode == RunMode.MULTIRUN else 0.0

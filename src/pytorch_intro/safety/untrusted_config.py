@@ -1,0 +1,131 @@
+"""Verify a config from elsewhere: it may only name parts of a training and write into its own folder."""
+
+import importlib.util
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.config.paths import PROJECT
+
+# Packages whose subclasses of ALLOWED_BASES are allowed. Not torch.utils.data: some of its datasets unpickle files.
+PACKAGES = ("torch.nn", "torch.optim", "torchvision", "lightning", "torchmetrics", "pytorch_intro")
+ALLOWED_BASES = (
+    "torch.nn.Module",
+    "torch.optim.Optimizer",
+    "torch.optim.lr_scheduler.LRScheduler",
+    "torchmetrics.Metric",
+    "lightning.LightningModule",
+    "lightning.LightningDataModule",
+    "lightning.Trainer",
+    "lightning.Callback",
+    "lightning.pytorch.loggers.Logger",
+    "lightning.pytorch.profilers.Profiler",
+)
+DATASETS = ("torchvision.datasets", "pytorch_intro")
+UNSAFE_DATASETS = ("LSUN", "LSUNClass")  # these unpickle a file in their folder
+# Modules whose functions are allowed. Elsewhere, functions can run code: torch.hub.load, torch.os.system.
+FUNCTION_MODULES = ("torchvision.models", "pytorch_intro.training.schedulers")
+# References to a value in the same file, or resolvers that return text: these cannot create a `_target_`.
+REFERENCE = re.compile(r"\$\{[\w.\[\]-]+\}|\$\{(?:project|hydra|oc\.env):[^${}]*\}")
+OUTPUT_KEYS = ("dirpath", "save_dir", "default_root_dir")  # settings with a folder to write into
+
+
+def verify_config(config: DictConfig, folder: Path, allow: Sequence[str], source: str) -> None:
+    """Refuse a config that could run code of its author's choice, before anything that it names is imported.
+
+    Args:
+        config: Config of a run, as it will be used. References are checked unresolved, as they may change.
+        folder: Folder of the run, the only one that the config may write into.
+        allow: Further packages, modules or objects that the config may name.
+        source: Origin of the config, for the error message.
+
+    Raises:
+        UserError: for the first value that is refused.
+    """
+    for key, value in iter_values(OmegaConf.to_container(config, resolve=False), ""):
+        if isinstance(value, str) and "${" in REFERENCE.sub("", value):
+            raise UserError(f"{source}: {key}={value} is refused: the reference could run code; write its value")
+        if key.rpartition(".")[2] == "_target_":
+            verify_target(key, value, allow, source)
+    for key, value in iter_values(OmegaConf.to_container(config, resolve=True), ""):
+        if key.rpartition(".")[2] in OUTPUT_KEYS and not Path(str(value)).resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{source}: {key}={value} is refused: outside the run folder; use a folder in {folder}")
+
+
+def verify_target(key: str, target: Any, allow: Sequence[str], source: str) -> None:
+    """Raise a UserError unless a `_target_` is allowed."""
+    if isinstance(target, str) and (is_within(target, allow) or is_allowed_target(target)):
+        return
+    if isinstance(target, str) and is_known(target) and find_object(target) is None:
+        raise UserError(
+            f"{source}: {key}={target}: not found in the installed code; check out the code of the run, or write the "
+            "new name there"
+        )
+    raise UserError(
+        f"{source}: {key}={target} is refused: not a part of torch, torchvision, lightning, torchmetrics or this "
+        f"project; if you trust it, add 'allow=[{target}]'"
+    )
+
+
+def iter_values(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and value of each leaf of nested mappings and lists."""
+    if not isinstance(node, (dict, list)):
+        yield key, node
+        return
+    for name, value in node.items() if isinstance(node, dict) else enumerate(node):
+        yield from iter_values(value, f"{key}.{name}".lstrip("."))
+
+
+def is_within(target: str, names: Sequence[str]) -> bool:
+    """Return whether the target is one of these packages, modules or objects, or inside one."""
+    return any(f"{target}.".startswith(f"{name}.") for name in names)
+
+
+def is_allowed_target(target: str) -> bool:
+    """Return whether the target is a class, or a function that makes one, that a training consists of.
+
+    Both its name and the module that defines it must be known, as a module also has names that it imports.
+    """
+    found = find_object(target) if is_known(target) else None
+    module = getattr(found, "__module__", None) or ""
+    if not inspect.isclass(found):
+        return inspect.isfunction(found) and is_within(module, FUNCTION_MODULES)
+    bases = tuple(map(find_object, ALLOWED_BASES))
+    return is_known(module) and (issubclass(found, bases) or is_safe_dataset(found))
+
+
+def is_known(target: str) -> bool:
+    """Return whether the target is in a known package or in this project's src/."""
+    return is_within(target, PACKAGES) or is_project_code(target)
+
+
+def is_project_code(target: str) -> bool:
+    """Return whether the target is in a module in src/, without importing it."""
+    try:
+        spec = importlib.util.find_spec(target.partition(".")[0])
+    except (ImportError, ValueError):
+        return False
+    places = [spec.origin, *(spec.submodule_search_locations or [])] if spec else []
+    return any(place and Path(place).is_relative_to(PROJECT / "src") for place in places)
+
+
+def find_object(target: str) -> Any:
+    """Import the target; None if it does not exist."""
+    try:
+        return pkgutil.resolve_name(target)
+    except (ImportError, AttributeError, ValueError):
+        return None
+
+
+def is_safe_dataset(found: type) -> bool:
+    """Return whether a class is a dataset that does not unpickle files."""
+    from torch.utils.data import Dataset
+
+    is_safe = is_within(found.__module__, DATASETS) and found.__name__ not in UNSAFE_DATASETS
+    return (is_safe or is_project_code(found.__module__)) and issubclass(found, Dataset)

@@ -1,0 +1,1 @@
+"""The LightningModule, optimizers, Trainer, checkpoints and resume."""

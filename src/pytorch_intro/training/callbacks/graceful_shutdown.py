@@ -1,0 +1,84 @@
+"""Ctrl-C and the signals of job schedulers: finish the step, save a checkpoint, exit."""
+
+import logging
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from pytorch_intro.common.distributed import all_reduce_max
+from pytorch_intro.common.errors import SIGNALS
+from pytorch_intro.training.checkpoint import BestLastCheckpoint
+from pytorch_intro.training.lightning_internals import is_resumable_step
+
+log = logging.getLogger(__name__)
+
+EXIT_CODES = {signal.SIGINT: 130, **SIGNALS}
+
+
+class GracefulShutdown(Callback):
+    """Ends training after the current step, with a checkpoint, when a signal arrives.
+
+    A second signal ends it immediately. A validation is finished first. With several ranks, all stop after the same
+    step, whichever of them received the signal.
+
+    Raises:
+        SystemExit: with 130 for Ctrl-C and 143 for the other signals.
+    """
+
+    def __init__(self) -> None:
+        self.exit_code = 0
+        self.original_handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Replace Lightning's handlers, which Lightning removes itself after training."""
+        if threading.current_thread() is threading.main_thread():
+            self.original_handlers = {number: signal.signal(number, self.on_signal) for number in EXIT_CODES}
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        for number, handler in self.original_handlers.items():
+            signal.signal(number, handler)
+        self.original_handlers = {}
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.exit_code:
+            raise SystemExit(self.exit_code)
+        self.exit_code = EXIT_CODES[signal.Signals(number)]
+        print("\nfinishing this step; press Ctrl-C again to stop immediately", file=sys.stderr, flush=True)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if is_resumable_step(trainer) and self.stop_requested():
+            if isinstance(trainer.checkpoint_callback, BestLastCheckpoint):
+                trainer.checkpoint_callback.save_last(trainer)
+            self.stop(trainer, trainer.current_epoch + 1)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.stop_requested():
+            self.stop(trainer, trainer.current_epoch)
+
+    on_train_end = on_train_epoch_start  # in both, the end of the epoch before has saved a checkpoint
+
+    def stop_requested(self) -> bool:
+        """Return whether any rank has received a signal."""
+        if code := all_reduce_max(self.exit_code):  # if 0, assign nothing: a signal may have arrived in between
+            self.exit_code = code
+        return code > 0
+
+    def stop(self, trainer: Trainer, epoch: int) -> None:
+        """Log where training stopped, and exit.
+
+        Args:
+            trainer: Trainer of the run.
+            epoch: Epoch of the last step, counted from 1.
+        """
+        saved = "no checkpoint was saved"
+        if isinstance(trainer.checkpoint_callback, BestLastCheckpoint):
+            saved = f"saved {trainer.checkpoint_callback.last}; run the same command to resume"
+        log.warning(f"interrupted at step {trainer.global_step}, epoch {max(1, epoch)}: {saved}")
+        raise SystemExit(self.exit_code)

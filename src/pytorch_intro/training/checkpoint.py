@@ -1,0 +1,207 @@
+"""Checkpoints, written atomically: the last and the best of a run, and which one is tested."""
+
+import math
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.trainer.states import TrainerFn
+from pydantic import Field
+
+from pytorch_intro.common.distributed import all_reduce_max
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.common.files import atomic_write
+from pytorch_intro.runs.folder import BEST, LAST, PREVIOUS, REPLACED, remove
+from pytorch_intro.training.lightning_internals import is_fast_dev_run, is_resumable_step
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Saves to a temporary file, flushes it to the disk and renames it, so that no checkpoint is ever incomplete."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            torch.save(checkpoint, file)
+
+
+class BestLastCheckpoint(Checkpoint):
+    """Keeps best.ckpt (best validation), last.ckpt and previous.ckpt (the last.ckpt before).
+
+    In most epochs the best is the last: then one file is written, and both names are hard links to it. Lightning's
+    ModelCheckpoint would write it twice, and keeps no last without a best.
+
+    A checkpoint records the size of the log files, so that a run resumed from it logs everything exactly once.
+
+    Args:
+        dirpath: Folder of the checkpoints, in the run folder.
+        monitor: Validation metric that selects the best; without validation, the best is the last.
+        mode: Whether higher or lower values are better.
+        every_n_minutes: Minutes between saves of last.ckpt within an epoch; None: save at the end of epochs only.
+
+    Raises:
+        UserError: if the validation has no such metric.
+    """
+
+    def __init__(
+        self,
+        dirpath: str,
+        monitor: str = "val/accuracy",
+        mode: Literal["max", "min"] = "max",
+        every_n_minutes: Annotated[float, Field(gt=0)] | None = None,
+    ) -> None:
+        self.last = Path(dirpath) / LAST
+        self.previous = Path(dirpath) / PREVIOUS
+        self.best = Path(dirpath) / BEST
+        self.monitor = monitor
+        self.every_n_minutes = every_n_minutes
+        self.sign = 1 if mode == "max" else -1
+        self.best_model_path = ""
+        self.best_model_score: float | None = None
+        self.last_is_best = False
+        self.saved_at = self.started_at = time.monotonic()
+        self.seconds_before = 0.0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.saved_at = self.started_at = time.monotonic()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["train_seconds"] = self.seconds_before + time.monotonic() - self.started_at
+        checkpoint["log_files"] = log_sizes(trainer, self.last.parent.parent)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.seconds_before = checkpoint["train_seconds"]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_model_score": self.best_model_score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_model_score = state_dict["best_model_score"]
+        self.best_model_path = str(self.best) if self.best.exists() else ""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or not self.is_best(trainer):
+            return
+        self.last_is_best = trainer.is_last_batch
+        if not self.last_is_best:  # a validation within an epoch
+            self.save_best(trainer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.every_n_minutes is None or not is_resumable_step(trainer):
+            return
+        if all_reduce_max(time.monotonic() - self.saved_at > 60 * self.every_n_minutes):
+            self.save_last(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not (self.last_is_best or self.best_model_score is None):
+            self.save_last(trainer)
+            return
+        self.save_best(trainer)
+        if trainer.is_global_zero and self.best_model_path:
+            self.rotate()
+            hardlink_or_copy(self.best, self.last)  # after the best: last.ckpt must not refer to a missing best.ckpt
+        trainer.strategy.barrier()
+        self.last_is_best = False
+        self.saved_at = time.monotonic()
+
+    def is_best(self, trainer: Trainer) -> bool:
+        """Return whether this validation is the best so far, or the first whose score is not NaN."""
+        if self.monitor not in trainer.callback_metrics:
+            known = ", ".join(name for name in trainer.callback_metrics if name.startswith("val/"))
+            raise UserError(
+                f"callbacks.checkpoint.monitor={self.monitor}: the validation has no such metric; choose from {known}"
+            )
+        score, best = trainer.callback_metrics[self.monitor].item(), self.best_model_score
+        if best is not None and not math.isnan(best) and not self.sign * score > self.sign * best:
+            return False
+        self.best_model_score = score
+        return True
+
+    def save_best(self, trainer: Trainer) -> None:
+        self.save(trainer, self.best)
+        self.best_model_path = "" if is_fast_dev_run(trainer) else str(self.best)
+
+    def save_last(self, trainer: Trainer) -> None:
+        """Save last.ckpt; the existing one becomes previous.ckpt."""
+        if trainer.is_global_zero:
+            self.rotate()
+        self.save(trainer, self.last)
+        self.saved_at = time.monotonic()
+
+    def rotate(self) -> None:
+        if self.last.exists():
+            hardlink_or_copy(self.last, self.previous)
+
+    def save(self, trainer: Trainer, path: Path) -> None:
+        if not is_fast_dev_run(trainer):
+            trainer.save_checkpoint(path, weights_only=False)
+            if trainer.is_global_zero:
+                remove(self.last.parent.parent / REPLACED)  # the run that overwrite=true replaces
+
+
+def log_sizes(trainer: Trainer, folder: Path) -> dict[str, int]:
+    """Flush the loggers and return the sizes of their files in a folder, by relative path; see log_size."""
+    sizes = {}
+    for logger in trainer.loggers if trainer.is_global_zero else []:
+        logger.save()
+        if logger.log_dir and Path(logger.log_dir).is_relative_to(folder):
+            files = [path for path in Path(logger.log_dir).rglob("*") if is_log(path) and path.parent != folder]
+            sizes.update({path.relative_to(folder).as_posix(): log_size(path) for path in files})
+    return sizes
+
+
+def is_log(path: Path) -> bool:
+    """Return whether a file is a CSV table or a TensorBoard event file, by its name."""
+    return path.suffix == ".csv" or path.name.startswith("events.out.tfevents")
+
+
+def log_size(path: Path) -> int:
+    """Return the lines of a CSV table, which is rewritten when a column is added, or the bytes of any other log."""
+    return len(path.read_bytes().splitlines()) if path.suffix == ".csv" else path.stat().st_size
+
+
+def hardlink_or_copy(file: Path, name: Path) -> None:
+    """Make `name` a hard link to a file, or a copy if links are not supported; atomically in both cases."""
+    link = name.with_suffix(".linked")
+    link.unlink(missing_ok=True)
+    try:
+        link.hardlink_to(file)
+    except OSError:  # exFAT, for example
+        with file.open("rb") as content, atomic_write(name) as copy:
+            shutil.copyfileobj(content, copy)
+        return
+    link.replace(name)
+
+
+@dataclass
+class SelectedCheckpoint:
+    """The weights that are tested and used: the best by validation, or the last if no checkpoint was saved.
+
+    Attributes:
+        path: Checkpoint file; None for the weights in memory at the end of training.
+        epoch: Epoch of the weights, counted from 1.
+        metrics: val/… of these weights, and all other metrics of the last epoch.
+    """
+
+    path: str | None
+    epoch: int
+    metrics: dict[str, float]
+
+
+def select_checkpoint(trainer: Trainer) -> SelectedCheckpoint:
+    """Return the weights to test after trainer.fit, with the validation metrics saved with them."""
+    metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    path = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    if not path:
+        return SelectedCheckpoint(None, trainer.current_epoch, metrics)
+    checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+    of_last_epoch = {name: value for name, value in metrics.items() if not name.startswith("val/")}
+    return SelectedCheckpoint(path, checkpoint["epoch"] + 1, checkpoint["metrics"] | of_last_epoch)

@@ -1,0 +1,135 @@
+"""The LightningModule: a network, its loss, its optimizer, and loss and accuracy of each epoch."""
+
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal
+
+import torch
+from lightning import LightningModule
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, pad
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from pytorch_intro.data.dataset import Batch
+from pytorch_intro.training.metrics import EpochMetrics
+
+
+class Classifier(LightningModule):
+    """Trains a network that turns images (N, C, H, W) float into logits (N, num_classes).
+
+    Loss and accuracy accumulate on the device and are read once per epoch; no step waits for them. train/loss includes
+    the label smoothing; val/loss and test/loss are plain cross-entropy. Each step returns its logits and targets, from
+    which callbacks compute further metrics.
+
+    Args:
+        network: Images to logits.
+        num_classes: Number of logits.
+        optimizer: Builds the optimizer from the network's parameters.
+        scheduler: Builds the schedule from an optimizer and the total number of steps, math.inf for endless training.
+        label_smoothing: Share of each training label that is spread over all classes (Szegedy et al. 2016).
+        tta_flip: Test-time augmentation: average the logits of each image and its horizontal flip.
+        tta_shift: Test-time augmentation: average the logits over shifts of up to this many pixels in each direction.
+        compile: Compile the network in place with torch.compile, in its default or the named mode; reduce-overhead
+            uses CUDA graphs.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        num_classes: int,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[[Optimizer, float], LRScheduler],
+        label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+        tta_flip: bool | None = False,
+        tta_shift: Annotated[int, Field(ge=0, le=8)] = 0,
+        compile: bool | Literal["reduce-overhead", "max-autotune"] = False,
+    ) -> None:
+        super().__init__()
+        # Plain values only: a checkpoint that contains modules or functions does not load with weights_only=True.
+        self.save_hyperparameters("num_classes", "label_smoothing", "tta_flip", "tta_shift")
+        self.network = network.to(memory_format=torch.channels_last)  # about twice as fast for convolutions
+        if compile:  # in place, so that the keys of the state dict stay the same
+            self.network.compile(mode=None if compile is True else compile)
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.label_smoothing = label_smoothing
+        self.tta_flip = tta_flip
+        self.tta_shift = tta_shift
+        self.train_metrics = EpochMetrics()
+        self.val_metrics = EpochMetrics()
+        self.test_metrics = EpochMetrics()
+        self.no_tta_metrics = EpochMetrics()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (N, num_classes) of images (N, C, H, W) float; in eval mode the mean over all views."""
+        return self.network(images) if self.training else self.tta_logits(images).mean(dim=0)
+
+    def tta_logits(self, images: Tensor) -> Tensor:
+        """Return the logits of each view of the images: (views, N, num_classes) float32.
+
+        The first view is the image itself. A shifted view repeats the pixels of the border.
+        """
+        height, width = images.shape[-2:]
+        offsets = sorted(range(2 * self.tta_shift + 1), key=lambda offset: abs(offset - self.tta_shift))
+        padded = pad(images, [self.tta_shift] * 4, mode="replicate")
+        views = [padded[..., top : top + height, left : left + width] for top in offsets for left in offsets]
+        if self.tta_flip:
+            views = [view for shifted in views for view in (shifted, shifted.flip(-1))]
+        # float32 before the mean, which would otherwise round to bfloat16 once more
+        return torch.stack([self.network(view).float() for view in views])
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        images, targets = batch
+        logits = self(images)
+        loss = cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        if targets.ndim == 2:  # mixed images count as the class with the largest share
+            targets = targets.argmax(dim=1)
+        self.train_metrics.update(loss.detach(), logits.detach(), targets)
+        if self.trainer.is_last_batch:  # callbacks run before this module's on_train_epoch_end
+            self.log_epoch("train", self.train_metrics)
+        return {"loss": loss, "logits": logits.detach(), "targets": targets}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        images, targets = batch
+        logits = self(images)
+        self.val_metrics.update(cross_entropy(logits, targets), logits, targets)
+        return {"logits": logits, "targets": targets}
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_epoch("val", self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        images, targets = batch
+        views = self.tta_logits(images)
+        logits = views.mean(dim=0)
+        self.test_metrics.update(cross_entropy(logits, targets), logits, targets)
+        self.no_tta_metrics.update(cross_entropy(views[0], targets), views[0], targets)
+        return {"logits": logits, "targets": targets}
+
+    def on_test_epoch_end(self) -> None:
+        self.log_epoch("test", self.test_metrics)
+        if self.tta_flip or self.tta_shift:
+            self.log("test/accuracy_no_tta", self.no_tta_metrics.compute()["accuracy"], sync_dist=True)
+        self.no_tta_metrics.reset()
+
+    def log_epoch(self, stage: str, metrics: EpochMetrics) -> None:
+        """Log <stage>/loss and <stage>/accuracy of the epoch, and reset. EpochLogger passes train/… to the loggers."""
+        values = {f"{stage}/{name}": value for name, value in metrics.compute().items()}
+        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, logger=False if stage == "train" else None)
+        metrics.reset()
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.network.parameters())
+        schedule = self.scheduler(optimizer, max(1, self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the metrics that were measured with these weights, and the sums of an unfinished epoch."""
+        checkpoint["metrics"] = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
+        checkpoint["train_metrics"] = self.train_metrics.gather_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue with the sums of an interrupted epoch."""
+        if self.trainer.training:
+            self.train_metrics.restore(checkpoint["train_metrics"], self.trainer.global_rank, self.trainer.world_size)

@@ -1,0 +1,125 @@
+"""Where an interrupted run resumes: its newest intact checkpoint, with the logs truncated to that time."""
+
+import logging
+import os
+import pickle
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import torch
+
+from pytorch_intro.common.distributed import is_rank_zero
+from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.common.files import atomic_write
+from pytorch_intro.runs.folder import BEST, LAST, PREVIOUS
+from pytorch_intro.training.checkpoint import is_log
+
+log = logging.getLogger(__name__)
+
+PICKLE = b"\x80"  # first byte of a pickle; checkpoints are zip archives
+KEYS = {"state_dict", "loops", "callbacks", "optimizer_states", "global_step", "epoch", "train_seconds", "log_files"}
+
+
+class ResumePoint(NamedTuple):
+    """Where training continues.
+
+    Attributes:
+        path: Checkpoint file; None for a new run.
+        train_seconds: Seconds of training before the checkpoint.
+    """
+
+    path: Path | None
+    train_seconds: float
+
+
+def checkpoint_to_resume(folder: Path) -> ResumePoint:
+    """Find the checkpoint that a run resumes from, and truncate its logs to the time of the checkpoint.
+
+    Raises:
+        UserError: if a checkpoint file holds anything but a checkpoint of this project.
+    """
+    point, log_files = ResumePoint(None, 0.0), {}
+    for path in (folder / "checkpoints" / name for name in (LAST, PREVIOUS)):
+        checkpoint = read_checkpoint(path) if path.exists() else None
+        if checkpoint and (not has_best(checkpoint) or is_intact(path.with_name(BEST))):
+            log.info("resuming from %s (epoch %d, step %d)", path, checkpoint["epoch"] + 1, checkpoint["global_step"])
+            point, log_files = ResumePoint(path, checkpoint["train_seconds"]), checkpoint["log_files"]
+            break
+    if is_rank_zero():
+        truncate_logs(folder, log_files)
+    return point
+
+
+def is_intact(path: Path) -> bool:
+    """Return whether a checkpoint exists and can be read."""
+    return path.exists() and read_checkpoint(path) is not None
+
+
+def has_best(checkpoint: dict[str, Any]) -> bool:
+    """Return whether best.ckpt existed when a checkpoint was saved."""
+    return any(state.get("best_model_score") is not None for state in checkpoint["callbacks"].values())
+
+
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """Load a checkpoint to the CPU; log a warning and return None if it is corrupt.
+
+    Raises:
+        UserError: if it holds anything but a checkpoint of this project; no code in it is run.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: not a file; remove it, or choose another folder")
+    try:
+        with path.open("rb") as file:
+            if file.read(1) == PICKLE:
+                raise pickle.UnpicklingError
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"bad checksum of {damaged}")
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path}: not a checkpoint of this project (it holds more than tensors and plain values, and was not "
+            "loaded); remove it, or choose another folder"
+        ) from error
+    except (OSError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
+        log.warning("corrupt checkpoint, not used: %s (%s)", path, first_lines(error))
+        return None
+    is_ours = isinstance(checkpoint, dict) and checkpoint.keys() >= KEYS
+    if not is_ours or not are_valid_log_sizes(checkpoint["log_files"]):
+        raise UserError(f"{path}: not a checkpoint of this project; remove it, or choose another folder")
+    return checkpoint
+
+
+def are_valid_log_sizes(sizes: object) -> bool:
+    """Return whether these are sizes of files in subfolders of the run folder, other than checkpoints/."""
+    if not isinstance(sizes, dict):
+        return False
+    paths = [PurePosixPath(str(name)) for name in sizes]
+    outside = [path for path in paths if path.is_absolute() or ".." in path.parts or len(path.parts) < 2]
+    protected = [path for path in paths if path.parts[:1] == ("checkpoints",)]
+    return not outside and not protected and all(isinstance(size, int) for size in sizes.values())
+
+
+def truncate_logs(folder: Path, sizes: dict[str, int]) -> None:
+    """Truncate logs to their size at the time of a checkpoint, and remove newer ones: training logs the rest again.
+
+    Args:
+        folder: Run folder.
+        sizes: Sizes by relative path, as log_sizes returns them.
+    """
+    for kind in {"tensorboard", "csv", *(name.split("/")[0] for name in sizes)}:
+        if (folder / kind).is_symlink():
+            raise UserError(f"{folder / kind}: is a symlink, and its target is not modified; replace it with a folder")
+        for file in [path for path in (folder / kind).rglob("*") if path.is_file() and not path.is_symlink()]:
+            name = file.relative_to(folder).as_posix()
+            if name not in sizes:
+                if is_log(file):
+                    file.unlink()
+            elif file.suffix == ".csv":
+                with atomic_write(file) as truncated:
+                    truncated.writelines(file.read_bytes().splitlines(keepends=True)[: sizes[name]])
+            elif file.stat().st_size > sizes[name]:
+                os.truncate(file, sizes[name])
+    for leftover in [*(folder / "checkpoints").glob(".*.tmp"), *(folder / "checkpoints").glob("*.linked")]:
+        leftover.unlink()

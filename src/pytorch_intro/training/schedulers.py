@@ -1,0 +1,74 @@
+"""Learning-rate schedules, stepped after every batch; each takes the optimizer and the total number of steps."""
+
+import math
+from typing import Annotated
+
+from pydantic import Field
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from pytorch_intro.common.errors import UserError
+
+WarmUp = Annotated[float, Field(ge=0, lt=1)]
+
+
+def constant(optimizer: Optimizer, total_steps: float) -> LRScheduler:
+    """Keep the optimizer's learning rates."""
+    return LambdaLR(optimizer, lambda step: 1.0)
+
+
+def linear(optimizer: Optimizer, total_steps: float, warmup_fraction: WarmUp = 0.25) -> LRScheduler:
+    """Warm up linearly to the optimizer's learning rates, then decay linearly to 0.
+
+    The best schedule in most comparisons of schedules for a fixed number of steps: Li et al. 2020 (arXiv:1905.04753),
+    Defazio et al. 2023 (arXiv:2310.07831).
+
+    Args:
+        optimizer: Optimizer whose learning rates are the peak.
+        total_steps: Number of optimizer steps of the whole training, at least 1.
+        warmup_fraction: Fraction of the steps that warm up.
+
+    Raises:
+        UserError: if the number of steps is infinite.
+    """
+    require_total_steps(total_steps)
+    warmup_steps = warmup_fraction * total_steps
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / (warmup_steps + 1)
+        return (total_steps - step) / (total_steps - warmup_steps)
+
+    return LambdaLR(optimizer, factor)
+
+
+def one_cycle(optimizer: Optimizer, total_steps: float, warmup_fraction: WarmUp = 0.25) -> LRScheduler:
+    """Warm up from 1/25 of the optimizer's learning rates to them, then decay to 0, along cosines.
+
+    Smith 2018 (arXiv:1708.07120), without the momentum cycle, so that it works with any optimizer. torch's OneCycleLR
+    divides by zero when the warm-up is a single step.
+
+    Args and Raises: see `linear`.
+    """
+    require_total_steps(total_steps)
+    warmup_steps = warmup_fraction * total_steps
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return _cosine(1 / 25, 1, step / warmup_steps)
+        return _cosine(1, 0, (step - warmup_steps) / (total_steps - warmup_steps))
+
+    return LambdaLR(optimizer, factor)
+
+
+def require_total_steps(total_steps: float) -> None:
+    """Raise a UserError if the training has no last step."""
+    if math.isinf(total_steps):
+        raise UserError(
+            "scheduler: requires a last step; set trainer.max_epochs or trainer.max_steps, or use scheduler=constant"
+        )
+
+
+def _cosine(start: float, end: float, progress: float) -> float:
+    """Interpolate between start (progress 0) and end (progress 1) along half a cosine wave."""
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2

@@ -1,0 +1,94 @@
+"""Every file in conf/ composes, fits the signatures that it is meant for, and becomes the object that it describes."""
+
+import re
+import shutil
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+from conftest import compose
+from omegaconf import OmegaConf
+
+from pytorch_intro.config.instantiate import instantiate
+from pytorch_intro.config.paths import CONFIG_DIR
+from pytorch_intro.config.validate import check
+from pytorch_intro.data.datamodule import DataModule
+from pytorch_intro.training.setup import build_classifier
+from pytorch_intro.training.trainer import build_trainer
+
+GROUPS = ["data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment"]
+CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONFIG_DIR / group).glob("[!_]*.yaml"))]
+AUGMENTATIONS = sorted(path.stem for path in (CONFIG_DIR / "data" / "augment").glob("*.yaml"))
+NEEDS = {  # what the user has to say
+    "data=custom": ["data.dataset._target_=torchvision.datasets.FakeData"],
+    "data=folder": [f"data.root={CONFIG_DIR}"],
+    "data=csv": [f"data.root={CONFIG_DIR}", "data.labels=labels.csv"],
+}
+GPUS_ONLY = {("trainer", "fsdp")}
+ON_CPU = {"accelerator": "cpu", "precision": "32-true"}
+
+
+def test_no_config_group_is_without_a_test() -> None:
+    """A new group has to appear here; those of Hydra, benchmarks and sweeps have tests of their own."""
+    groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
+    assert groups - {"hydra", "bench", "search", "sweep"} == set(GROUPS)
+
+
+SWEEPS = ["sweep", "search", "hydra/sweeper", "hydra/launcher"]
+
+
+@pytest.mark.parametrize("removed", [*([group] for group in SWEEPS if group != "hydra/sweeper"), SWEEPS], ids=str)
+def test_the_config_composes_without_the_groups_of_sweeps(removed: list[str], tmp_path: Path) -> None:
+    """Then -m uses Hydra's basic sweeper. hydra/sweeper is named in conf/sweep, so it is removed with that."""
+    conf = Path(shutil.copytree(CONFIG_DIR, tmp_path / "conf"))
+    for group in removed:
+        shutil.rmtree(conf / group)
+    with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+        config = hydra.compose("train", return_hydra_config=True)
+    sweeper = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+    has_sweep = "sweep" not in removed
+    assert ("sweep" in config) == has_sweep
+    assert (config.hydra.sweeper._target_ == sweeper) == (not has_sweep)
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda value: value)
+def test_every_choice_fits_its_signature_and_becomes_an_object(group: str, choice: str) -> None:
+    """No key that its target does not have, no value of a wrong type; on the sample and on cpu."""
+    choose = f"{group}={choice}"
+    data = NEEDS.get(choose, []) if group == "data" else ["data=sample"]
+    config = compose(choose, *data)
+    check(OmegaConf.merge(config, {"trainer": ON_CPU}))
+    if (group, choice) in GPUS_ONLY:
+        return
+    trainer = build_trainer(config.trainer, config.callbacks, config.logger, ON_CPU)
+    assert len(trainer.loggers) == len(config.logger)
+    datamodule = instantiate(config.data, "data")
+    assert isinstance(datamodule, DataModule)
+    assert config.data.root.endswith("sample") == (group != "data" or choice == "sample")
+    if config.data.root.endswith("sample"):
+        datamodule.setup("fit")
+        classifier = build_classifier(config, datamodule)
+        assert type(classifier.network).__name__ == config.model._target_.rpartition(".")[2]
+
+
+@pytest.mark.parametrize(("group", "choice"), [pair for pair in CHOICES if pair[0] in ("data", "experiment")])
+def test_every_data_set_and_recipe_takes_other_augmentations(group: str, choice: str) -> None:
+    """No setting is left of those that it would have by itself."""
+    choose = f"{group}={choice}"
+    config = compose(choose, *NEEDS.get(choose, []), "data/augment=[flip]")
+    check(OmegaConf.merge(config, {"trainer": ON_CPU}))
+    assert list(config.data.augment) == ["flip"]
+
+
+@pytest.mark.parametrize("names", [*([name] for name in AUGMENTATIONS), AUGMENTATIONS, []], ids=str)
+def test_augmentations_are_chosen_by_a_list_in_its_order(names: list[str], images: torch.Tensor) -> None:
+    """Each alone, all and none; none changes shape, dtype or range of the images."""
+    config = compose("data=sample", f"data/augment=[{','.join(names)}]")
+    check(config.data)
+    datamodule = instantiate(config.data, "data")
+    keys = list(dict.fromkeys(re.sub(r"_\d+$", "", name) for name in names))  # crop_4 is a crop
+    assert list(config.data.augment) == keys
+    assert len(datamodule.augment) == len(keys)
+    augmented = datamodule.augment(images)
+    assert (augmented.shape, augmented.dtype) == (images.shape, images.dtype)

@@ -1,0 +1,42 @@
+"""The metrics of an epoch are those of its images, however they were batched."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from pytorch_intro.training.metrics import EpochMetrics
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32, 100])
+def test_loss_and_accuracy_are_means_over_images_and_not_over_batches(batch_size: int) -> None:
+    """The last batch, which is smaller, counts for its images only."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(100, 10, generator=generator)
+    targets = torch.randint(0, 10, (100,), generator=generator)
+    metrics = EpochMetrics()
+    for some_logits, some_targets in zip(logits.split(batch_size), targets.split(batch_size), strict=True):
+        metrics.update(cross_entropy(some_logits, some_targets), some_logits, some_targets)
+    values = metrics.compute()
+    torch.testing.assert_close(values["loss"], cross_entropy(logits, targets))
+    assert values["accuracy"].item() == pytest.approx((logits.argmax(1) == targets).float().mean().item())
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_state_of_two_ranks_is_restored_on_any_number_of_ranks(world_size: int) -> None:
+    right, wrong = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    before, after = [EpochMetrics(), EpochMetrics()], [EpochMetrics() for _ in range(world_size)]
+    for metrics, logits in zip(before, (right, wrong), strict=True):
+        metrics.update(torch.tensor(3.0), logits, torch.tensor([0]))
+    for rank, metrics in enumerate(after):
+        metrics.restore([one.gather_state()[0] for one in before], rank, world_size)
+    totals = [sum(getattr(metrics, name) for metrics in after) for name in ("loss_sum", "num_correct", "num_samples")]
+    assert totals == [6.0, 1, 2]
+
+
+def test_reset_starts_a_new_epoch() -> None:
+    metrics = EpochMetrics()
+    right, wrong = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    metrics.update(torch.tensor(3.0), wrong, torch.tensor([0]))
+    metrics.reset()
+    metrics.update(torch.tensor(1.0), right, torch.tensor([0]))
+    assert metrics.compute() == {"loss": 1.0, "accuracy": 1.0}

@@ -1,0 +1,169 @@
+"""What ends a run through no mistake in its settings: one line, exit code 1, and the run can be carried on."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Command, Process, compose
+from explained import assert_explained
+from test_resume import PICTURED, SMALL, WholeRuns, assert_same_run, whole_runs  # noqa: F401
+from torch.utils.data import Dataset, get_worker_info
+
+from pytorch_intro.cli.failures import explain_fault
+from pytorch_intro.training.callbacks.nan_guard import TerminateOnNaN
+
+
+def test_a_full_disk_ends_in_one_line_and_the_run_carries_on(
+    command: Command,
+    tmp_path: Path,
+    whole_runs: WholeRuns,  # noqa: F811
+) -> None:
+    """Where the checkpoint of the second epoch finds no room: the one before stays, to the bit."""
+    few = [argument for argument in SMALL if "every_n_minutes" not in argument]
+    run = tmp_path / "outputs" / "full"
+    outputs = f"outputs={tmp_path / 'outputs'}"
+    whole = whole_runs(*few)
+    size = (whole / "checkpoints" / "last.ckpt").stat().st_size
+    process = Process(*few, "name=full", outputs, largest_file=size - 20_000)
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+    assert "larger than the system allows" in err
+    assert not (run / "result.json").exists()
+    assert not list((run / "checkpoints").glob(".*")), "nothing half-written is left"
+    answer = command(*few, "name=full")
+    assert answer.code == 0, answer.err
+    assert_same_run(whole, run)
+
+
+def test_no_room_for_the_curves_ends_in_one_line_too(tmp_path: Path) -> None:
+    """Which another thread than the main one finds out."""
+    process = Process(*PICTURED, "name=full", f"outputs={tmp_path / 'outputs'}", largest_file=200_000)
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert err.count("\n") == 1, err
+    assert "larger than the system allows" in err
+
+
+def mount(*options: str) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", *options], check=True, capture_output=True)
+
+
+def test_a_small_file_system_that_fills_up_is_carried_on_with_more_room(
+    command: Command,
+    tmp_path: Path,
+    whole_runs: WholeRuns,  # noqa: F811
+) -> None:
+    """A real one, where mounting is allowed: it holds one checkpoint, and the second finds no room."""
+    few = [argument for argument in SMALL if "every_n_minutes" not in argument]
+    whole = whole_runs(*few)
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    room = int(1.7 * (whole / "checkpoints" / "last.ckpt").stat().st_size)
+    try:
+        mount("-o", f"size={room}", "none", str(outputs))
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting is not allowed here")
+    try:
+        failed = command(*few, "name=full")
+        assert (failed.code, failed.err.count("\n")) == (1, 1), failed.err
+        assert "the disk is full" in failed.err
+        assert not (outputs / "full" / "result.json").exists()
+        mount("-o", "remount,size=20m", "none", str(outputs))
+        answer = command(*few, "name=full")
+        assert answer.code == 0, answer.err
+        assert "(epoch 1, step 6)" in answer.out
+        assert_same_run(whole, outputs / "full")
+    finally:
+        subprocess.run(["umount", "-l", str(outputs)], check=True)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_loss_that_is_no_number_stops_the_run(command: Command, tmp_path: Path, precision: str) -> None:
+    """With the step, the learning rate and what to try."""
+    wild = ["optimizer=sgd", "optimizer.lr=1e30", "scheduler=constant", f"trainer.precision={precision}"]
+    answer = command("data=sample", "trainer=cpu", *wild, "name=wild")
+    assert answer.code == 1
+    assert answer.err.count("\n") == 1
+    diverged = r"step \d+.*\b1e\+30\b"
+    assert_explained(answer.err, wild, ["train/loss"], diverged, r"optimizer\.lr.*trainer\.gradient_clip_val")
+    assert not list((tmp_path / "outputs" / "wild" / "checkpoints").glob("*.ckpt"))
+
+
+@pytest.mark.parametrize("validates", [True, False])
+def test_a_run_that_diverges_keeps_its_last_good_checkpoint(command: Command, tmp_path: Path, validates: bool) -> None:
+    """A weight becomes infinite in the last step of the second epoch, whose loss was still a number.
+
+    The validation tells, or where there is none the weights themselves, before the checkpoint is written.
+    """
+
+    def spoil(self: Any, trainer: Any, pl_module: Any, *_: Any) -> None:
+        if trainer.current_epoch == 1 and trainer.is_last_batch:
+            with torch.no_grad():
+                next(pl_module.parameters()).fill_(float("inf"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TerminateOnNaN, "on_train_batch_end", spoil)
+        validation = [] if validates else ["trainer.limit_val_batches=0"]
+        answer = command(*SMALL, *validation, "callbacks.checkpoint.every_n_minutes=null", "name=first")
+    assert answer.code == 1
+    assert ("val/loss is" if validates else "a weight is NaN or inf") in answer.err
+    last = tmp_path / "outputs" / "first" / "checkpoints" / "last.ckpt"
+    assert str(last) in answer.err
+    checkpoint = torch.load(last, weights_only=True)
+    assert checkpoint["epoch"] == 0
+    assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
+
+
+def test_on_another_device_the_first_bad_loss_is_kept_there() -> None:
+    """Read when an epoch ends: no step waits for it. The meta device has nothing that could be waited for."""
+
+    class Step:
+        global_step = 7
+
+    stop = TerminateOnNaN()
+    loss = torch.empty((), device="meta")
+    stop.on_train_batch_end(Step(), None, {"loss": loss}, None, 0)  # type: ignore[arg-type]
+    stop.on_train_batch_end(Step(), None, {"loss": loss}, None, 0)  # type: ignore[arg-type]
+    assert stop.first_bad is not None
+    assert stop.first_bad.device.type == "meta"
+    assert stop.first_bad.dtype == torch.int64
+
+
+def test_no_memory_is_answered_with_smaller_batches() -> None:
+    config = compose("data=sample", "data.batch_size=512")
+    told = [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has …"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 5.00 GB, …)"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:1] err == 0. DefaultCPUAllocator: can't allocate memory: …"),
+        MemoryError(),
+    ]
+    for error in told:
+        line = explain_fault(error, config)
+        assert line
+        assert "try data.batch_size=256" in line
+    assert explain_fault(RuntimeError("something else"), config) is None
+
+
+class Suicidal(Dataset[tuple[torch.Tensor, int]]):
+    """Kills the worker process that asks for its 50th image."""
+
+    def __len__(self) -> int:
+        return 100
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if index == 50 and get_worker_info():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return torch.rand(1, 16, 16) / 2, index % 2
+
+
+def test_a_worker_that_dies_is_named(command: Command) -> None:
+    own = ["data=custom", "data.dataset._target_=test_faults.Suicidal", "data.num_workers=2", *SMALL[1:]]
+    answer = command(*own, "data.mean=[0.5]", "data.std=[0.5]", "data.in_memory=false", "data.batch_size=8")
+    assert answer.code == 1
+    assert_explained(answer.err, own, ["data.num_workers=2"], "was killed", r"\bfree\b|\bmemory\b|fewer")

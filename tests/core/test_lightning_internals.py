@@ -1,0 +1,141 @@
+"""The private parts of Lightning that this project uses still behave as lightning_internals.py expects."""
+
+import csv
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loops import fit_loop
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from pytorch_intro.training import lightning_internals
+from pytorch_intro.training.callbacks.csv_logger import AppendingCSVLogger
+from pytorch_intro.training.trainer import silence_lightning
+
+
+class Module(LightningModule):
+    """A linear layer; notes at which batches validations start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.events: list[str] = []
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return self.layer(batch[0]).sum()
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        pass
+
+    def on_validation_start(self) -> None:
+        self.events.append("validation")
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self.events.append("step")
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+class Recorder(Callback):
+    """Notes the position and whether the step is resumable after every batch."""
+
+    def __init__(self) -> None:
+        self.positions: list[tuple[int, int]] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Module)
+        pl_module.events.append("resumable" if lightning_internals.is_resumable_step(trainer) else "-")
+        self.positions.append(lightning_internals.position_in_epoch(trainer))
+
+
+def fit(
+    *callbacks: Callback, batches: int = 6, ckpt_path: Path | None = None, **options: Any
+) -> tuple[Module, Trainer]:
+    silence_lightning()
+    module = Module()
+    off: Any = dict.fromkeys(["enable_checkpointing", "enable_progress_bar", "enable_model_summary"], False)
+    options = {"logger": False, "num_sanity_val_steps": 0, "max_epochs": 2, **off, **options}
+    trainer = Trainer(accelerator="cpu", callbacks=list(callbacks), **options)
+    lightning_internals.fix_resume_with_max_steps(trainer)
+    loader = DataLoader(TensorDataset(torch.ones(batches, 1)))
+    trainer.fit(module, loader, loader, ckpt_path=ckpt_path, weights_only=True)
+    return module, trainer
+
+
+@pytest.mark.parametrize(
+    ("options", "events"),
+    [
+        ({}, "step resumable step resumable step resumable step -"),
+        ({"accumulate_grad_batches": 2}, "- step resumable - step -"),
+        ({"val_check_interval": 2}, "step resumable step - validation step resumable step -"),
+        ({"val_check_interval": 3, "check_val_every_n_epoch": None}, "step resumable step resumable step - validation"),
+    ],
+)
+def test_a_step_is_resumable_unless_gradients_or_a_validation_are_pending(options: dict[str, Any], events: str) -> None:
+    module, _ = fit(Recorder(), batches=4, **{"max_epochs": 1, **options})
+    assert " ".join(module.events).startswith(events)
+
+
+def test_the_position_counts_epochs_and_batches() -> None:
+    recorder = Recorder()
+    _, trainer = fit(recorder, batches=3)
+    assert recorder.positions == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
+    assert lightning_internals.position_in_epoch(trainer) == (2, 0)
+
+
+class SaveAtEpochEnd(Callback):
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.epochs: list[int] = []
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.epochs.append(trainer.current_epoch)
+        if not self.file.exists():
+            trainer.save_checkpoint(self.file)
+
+
+def test_with_max_steps_a_run_resumes_from_the_end_of_an_epoch_without_ending_it_again(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"batches": 3, "max_steps": 9, "max_epochs": -1}
+    whole = SaveAtEpochEnd(tmp_path / "first.ckpt")
+    fit(whole, **options)
+    resumed = SaveAtEpochEnd(tmp_path / "first.ckpt")
+    _, trainer = fit(resumed, ckpt_path=tmp_path / "first.ckpt", **options)
+    assert (whole.epochs, resumed.epochs) == ([0, 1, 2], [1, 2])
+    assert (trainer.current_epoch, trainer.global_step) == (3, 9)
+
+
+def test_the_method_that_is_replaced_decides_about_restarts() -> None:
+    assert "_iteration_based_training()" in inspect.getsource(fit_loop._FitLoop.restarting.fset)
+
+
+def test_attributes_that_type_checkers_do_not_know_exist() -> None:
+    callback = Callback()
+    trainer = Trainer(accelerator="cpu", callbacks=[callback], log_every_n_steps=7, fast_dev_run=True, logger=False)
+    assert callback in lightning_internals.callbacks(trainer)
+    assert lightning_internals.is_fast_dev_run(trainer)
+    assert lightning_internals.log_every_n_steps(trainer) == 7
+    lightning_internals.set_callbacks(trainer, [])
+    assert trainer.callbacks == []  # type: ignore[attr-defined]
+
+
+def test_a_csv_file_is_appended_to_where_lightning_deletes_it(tmp_path: Path) -> None:
+    def log(logger: CSVLogger, values: dict[str, Tensor | float], step: int) -> list[dict[str, str]]:
+        logger.log_metrics(values, step)
+        logger.save()
+        with (tmp_path / "csv" / "metrics.csv").open() as file:
+            return list(csv.DictReader(file))
+
+    for step in range(2):
+        rows = log(AppendingCSVLogger(tmp_path, name="csv", version=""), {"a": 1.0, f"b{step}": 2.0}, step)
+        assert [row["step"] for row in rows] == [str(number) for number in range(step + 1)]
+    assert set(rows[0]) == {"a", "b0", "b1", "step"}

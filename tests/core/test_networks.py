@@ -1,0 +1,136 @@
+"""The networks learn, know nothing of the data but its shape, and make their tensors where their input is."""
+
+import math
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Command, compose, sample_datamodule
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pytorch_intro.cli import entrypoint
+from pytorch_intro.config.instantiate import instantiate
+from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
+from pytorch_intro.models.cnn import CosineStem
+from pytorch_intro.models.mlp import MLP
+from pytorch_intro.training.metrics import EpochMetrics
+
+MODELS = sorted(path.stem for path in (CONFIG_DIR / "model").glob("*.yaml"))
+
+
+def network(model: str, image_shape: tuple[int, int, int] = (1, 28, 28), num_classes: int = 10) -> nn.Module:
+    torch.manual_seed(0)
+    made: nn.Module = instantiate(
+        compose(f"model={model}").model, "model", image_shape=image_shape, num_classes=num_classes
+    )
+    return made
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("image_shape", [(1, 28, 28), (3, 32, 32), (1, 8, 12)])
+def test_any_image_shape_and_number_of_classes_gives_its_logits(model: str, image_shape: tuple[int, int, int]) -> None:
+    assert network(model, image_shape, 7).eval()(torch.zeros(2, *image_shape)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_first_loss_is_that_of_a_guess(model: str) -> None:
+    """About ln 10 on normalised images: nothing is preferred before learning."""
+    datamodule = sample_datamodule()
+    images, targets = datamodule.on_after_batch_transfer(next(iter(datamodule.train_dataloader())), 0)
+    loss = cross_entropy(network(model).train()(images), targets)
+    assert loss.item() == pytest.approx(math.log(10), abs=0.6)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_one_batch_is_learnt_by_heart(model: str) -> None:
+    """The gradient reaches what it has to: 64 images are all told apart after a few steps."""
+    datamodule = sample_datamodule()
+    images, targets = datamodule.on_after_batch_transfer(next(iter(datamodule.train_dataloader())), 0)
+    learner = network(model).train()
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=3e-3)
+    for _ in range(60):
+        loss = cross_entropy(learner(images), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert (learner(images).argmax(1) == targets).all()
+
+
+def test_the_readme_s_network_works_as_printed(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class in src/, a file in conf/model, and the command below them."""
+    readme = (PROJECT / "README.md").read_text()
+    chapter = readme[readme.index("## Your own network") :]
+    blocks = [re.search(rf"```{kind}\n(.*?)```", chapter, re.DOTALL) for kind in ("python", "yaml", "bash")]
+    code, config, line = [block[1] for block in blocks if block]
+    (tmp_path / "tiny.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    conf = Path(shutil.copytree(CONFIG_DIR, tmp_path / "conf"))
+    (conf / "model" / "tiny.yaml").write_text(config)
+    monkeypatch.setattr(entrypoint, "CONFIG_DIR", conf)
+    answer = command(*line.split()[2:], "trainer.max_epochs=1", "name=tiny")
+    assert answer.code == 0, answer.err
+    assert "width: 32" in (tmp_path / "outputs" / "tiny" / "config.yaml").read_text()
+    wrong = command(*line.split()[2:], "model.width=wide")
+    assert (wrong.code, wrong.err) == (2, "error: model.width=wide: input should be a valid integer\n")
+
+
+def test_the_cosine_stem_gives_the_cosine_transform_of_patches_and_its_negative() -> None:
+    """DCT-II, orthonormal, of each channel by itself; before the norm has seen images, it changes nothing."""
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) - 0.5
+    components = CosineStem(3).eval()(images)
+    patch = images[1, 2, 3:7, 1:5]  # a pixel of padding lies before row 2 and column 1 of the patches
+    waves = [[math.cos(math.pi * (2 * place + 1) * order / 8) for place in range(4)] for order in range(4)]
+    transform = torch.tensor(waves) * torch.tensor([[0.25], [0.5], [0.5], [0.5]]).sqrt()
+    expected = (transform @ patch @ transform.T).flatten()
+    assert components.shape == (2, 96, 4, 4)
+    torch.testing.assert_close(components[1, 32:48, 2, 1], expected.relu(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(components[1, 80:96, 2, 1], (-expected).relu(), rtol=1e-4, atol=1e-4)
+    assert not list(CosineStem(3).parameters())
+
+
+def test_the_mlp_is_the_tutorial_s() -> None:
+    """784-512-512-10 with ReLU between: the same numbers as the same layers written out."""
+    mlp = MLP((1, 28, 28), 10)
+    images = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    weights = list(mlp.parameters())
+    x = images.flatten(1)
+    for weight, bias in zip(weights[:4:2], weights[1:4:2], strict=True):
+        x = (x @ weight.T + bias).clamp(min=0)
+    torch.testing.assert_close(mlp(images), x @ weights[4].T + weights[5])
+    assert sum(weight.numel() for weight in weights) == 669_706
+
+
+class NoFloat64(TorchDispatchMode):
+    """Fails as soon as an operation gives a tensor of 64-bit floats, which mps does not have."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = func(*args, **(kwargs or {}))
+        for tensor in torch.utils._pytree.tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                assert tensor.dtype != torch.float64, func
+        return result
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_transforms_network_loss_and_metric_run_on_another_device_without_float64(model: str) -> None:
+    """On the meta device, where a tensor made on the wrong device shows itself at once."""
+    datamodule = sample_datamodule()
+    batch = (
+        torch.empty(4, 1, 28, 28, dtype=torch.uint8, device="meta"),
+        torch.empty(4, dtype=torch.int64, device="meta"),
+    )
+    metrics = EpochMetrics().to("meta")
+    with NoFloat64():
+        images, targets = datamodule.on_after_batch_transfer(batch, 0)
+        logits = network(model).to("meta")(datamodule.augment(images))
+        loss = cross_entropy(logits, targets, label_smoothing=0.1)
+        loss.backward()
+        metrics.update(loss.detach(), logits.detach(), targets)
+        assert all(value.device.type == "meta" for value in metrics.compute().values())
+    assert logits.shape == (4, 10)

@@ -1,0 +1,172 @@
+"""Several processes train together: really started, on this machine's cpu."""
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import NO_PICTURES, Process, epochs_trained, train_here, wait_until
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from pytorch_intro.config.paths import PROJECT
+
+
+class Losses(Callback):
+    """Writes the mean loss of each step, over all processes, into a file."""
+
+    def __init__(self, file: str) -> None:
+        self.file = Path(file)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss = trainer.strategy.reduce(outputs["loss"].detach().clone(), reduce_op="mean")
+        if trainer.is_global_zero:
+            with self.file.open("a") as file:
+                file.write(f"{float(loss)!r}\n")
+
+
+# Without what differs by process: batch norm's statistics, and what the augmentation draws.
+STEPS = [
+    "data=sample", "data.val_fraction=0.1606", "data/augment=[]", "data.batch_size=64", "model=mlp",
+    "trainer.max_epochs=1", "trainer.limit_train_batches=20", "trainer.precision=32-true",
+    "+callbacks.losses._target_=test_processes.Losses", "+callbacks.losses.file='${run_dir}/losses'",
+    *NO_PICTURES,
+]  # fmt: skip
+TWO = ["trainer=ddp", "trainer.accelerator=cpu"]
+NODES = [*STEPS, *TWO, "trainer.devices=1", "trainer.num_nodes=2"]
+
+
+def started(tmp_path: Path, *arguments: str, launcher: Sequence[str] = (), **variables: str) -> Process:
+    path = {"PYTHONPATH": str(PROJECT / "tests"), "OMP_NUM_THREADS": "1"}
+    return Process(*arguments, f"outputs={tmp_path / 'outputs'}", launcher=launcher, variables=path | variables)
+
+
+def output(process: Process) -> str:
+    out, err = process.communicate(timeout=150)
+    assert process.returncode == 0, err
+    return out
+
+
+def is_group(number: int) -> bool:
+    """Whether any process is left of the group."""
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run by one process."""
+    outputs = tmp_path_factory.mktemp("alone")
+    train_here(*STEPS, "trainer=cpu", "name=one", f"outputs={outputs}")
+    return outputs / "one"
+
+
+def assert_same(run: Path, alone: Path) -> None:
+    """The losses of 20 steps agree; validation and test, which count every image once, do so too; one process writes.
+
+    Of the 257 validation images, one is left for a last batch that the second process has no part in.
+    """
+    losses = [[float(line) for line in (folder / "losses").read_text().split()] for folder in (run, alone)]
+    assert len(losses[1]) == 20
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    results = [json.loads((folder / "result.json").read_text()) for folder in (run, alone)]
+    for metric in ("val/accuracy", "val/loss", "test/accuracy", "test/loss"):
+        assert results[0][metric] == pytest.approx(results[1][metric], rel=1e-4), metric
+    assert not list(run.glob("train_ddp*"))
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Process, str, str]:
+    """A sweep of trainings by two processes each: its folder, its first process, and what it said.
+
+    The first job is the run of one process; the second is ended by Ctrl-C, as the terminal does it, to the whole group.
+    """
+    path = tmp_path_factory.mktemp("sweep")
+    folder = path / "outputs" / "sweeps" / "s"
+    few = [argument for argument in STEPS if "max_epochs" not in argument]
+    process = started(path, "-m", *few, *TWO, "trainer.devices=2", "trainer.max_epochs=1,500,600", "name=s")
+    wait_until(lambda: epochs_trained(folder / "trainer.max_epochs=500") >= 2, process)
+    os.killpg(process.pid, signal.SIGINT)
+    return folder, process, *process.communicate()
+
+
+def test_two_processes_train_as_one_does_with_the_same_batches(
+    sweep: tuple[Path, Process, str, str], alone: Path
+) -> None:
+    """In a sweep, whose jobs have processes of their own each, and a folder each."""
+    folder, _, out, _ = sweep
+    assert_same(folder / "trainer.max_epochs=1", alone)
+    assert out.count("batches: 64 images a step, 32 on each of 2 devices") == 2
+    assert out.count("data: ") == 2  # the second process repeats nothing
+    assert out.count("finished: ") == 1
+    assert len(list(folder.parents[1].rglob("config.yaml"))) == 2
+
+
+def test_ctrl_c_ends_a_sweep_and_all_its_processes_after_the_step(sweep: tuple[Path, Process, str, str]) -> None:
+    """What was trained is saved, and no other job is begun."""
+    folder, process, _, err = sweep
+    assert process.returncode == 130, err
+    deadline = time.monotonic() + 30
+    while is_group(process.pid) and time.monotonic() < deadline:
+        os.sched_yield()
+    assert not is_group(process.pid)
+    assert (folder / "trainer.max_epochs=500" / "checkpoints" / "last.ckpt").exists()
+    assert not (folder / "trainer.max_epochs=500" / "error.txt").exists()
+    assert not (folder / "trainer.max_epochs=600").exists()
+
+
+def test_torchrun_starts_them_on_two_nodes(tmp_path: Path, alone: Path) -> None:
+    launcher = ["torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1"]
+    launcher.append(f"--master-port={free_port()}")
+    nodes = [
+        started(tmp_path, *NODES, "name=two", launcher=[*launcher, f"--node-rank={rank}"]) for rank in range(2)
+    ]  # fmt: skip
+    for node in nodes:
+        output(node)
+    assert_same(tmp_path / "outputs" / "two", alone)
+
+
+def test_slurm_starts_them_on_two_nodes(tmp_path: Path, alone: Path) -> None:
+    """By the variables that srun sets."""
+    job = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2", "SLURM_NNODES": "2"}
+    job |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_LOCALID": "0", "SLURM_NODELIST": "localhost"}
+    job |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    tasks = [
+        started(tmp_path, *NODES, "name=two", **job, SLURM_PROCID=str(rank), SLURM_NODEID=str(rank))
+        for rank in range(2)
+    ]
+    for task in tasks:
+        output(task)
+    assert_same(tmp_path / "outputs" / "two", alone)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "message"),
+    [
+        ([], {"WORLD_SIZE": "2", "RANK": "0"}, "name=NAME"),
+        (["-m", "seed=0,1", "name=s"], {"WORLD_SIZE": "2", "RANK": "0"}, "leave torchrun or srun out"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_one_line(
+    tmp_path: Path, arguments: list[str], variables: dict[str, str], message: str
+) -> None:
+    process = started(tmp_path, "data=sample", *arguments, **variables)
+    _, err = process.communicate()
+    assert process.returncode == 2
+    assert message in err

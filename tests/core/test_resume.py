@@ -1,0 +1,414 @@
+"""An interrupted run, carried on by the same command, ends with the bits of one that was not interrupted."""
+
+import csv
+import functools
+import json
+import os
+import pickle
+import random
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import NO_PICTURES, Command, Process, wait_until
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import Dataset
+
+import train
+from pytorch_intro.runs.folder import RunFolder
+from pytorch_intro.training.callbacks.graceful_shutdown import GracefulShutdown
+from pytorch_intro.training.classifier import Classifier
+
+SMALL = [
+    "data=sample",
+    "trainer=cpu",
+    "trainer.precision=32-true",
+    "trainer.max_epochs=3",
+    "trainer.limit_train_batches=6",
+    "trainer.log_every_n_steps=1",
+    "model.width=4",
+    "data/augment=[flip,crop,erasing]",
+    "data.mixup_alpha=0.2",
+    "callbacks.checkpoint.every_n_minutes=1e-9",  # after every step
+    *NO_PICTURES,
+]
+PICTURED = [argument for argument in SMALL if argument not in NO_PICTURES]
+
+
+AVERAGED = ["+callbacks.average._target_=lightning.pytorch.callbacks.EMAWeightAveraging"]
+AVERAGED += ["+callbacks.average.decay=0.8"]
+
+WholeRuns = Callable[..., Path]
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing catches it."""
+
+
+@contextmanager
+def killed_at(batch: int) -> Iterator[None]:
+    """End the training in the midst of this batch, counted from 0 through all epochs."""
+    original = Classifier.training_step
+
+    def step(self: Classifier, images: Any, batch_idx: int) -> dict[str, torch.Tensor]:
+        if self.trainer.fit_loop.total_batch_idx == batch:
+            raise Killed
+        return original(self, images, batch_idx)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Classifier, "training_step", step)
+        with pytest.raises(Killed):
+            yield
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """The same weights, metrics and curves, to the last bit."""
+    for name in ("best", "last"):
+        a, b = (torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True) for run in (one, other))
+        assert (a["epoch"], a["global_step"]) == (b["epoch"], b["global_step"])
+        for key, value in a["state_dict"].items():
+            assert torch.equal(value, b["state_dict"][key]), key
+        assert a["callbacks"].keys() == b["callbacks"].keys()
+    results = [json.loads((run / "result.json").read_text()) for run in (one, other)]
+    for key in ("val/accuracy", "val/loss", "test/accuracy", "test/loss", "epochs", "best_epoch", "seed"):
+        assert results[0][key] == results[1][key], key
+    assert results[1]["images_per_second"] > 0
+    assert curves(one) == curves(other)
+
+
+def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every point of every curve that measures no time, none hidden by a later one; and the steps of all pictures."""
+    events = EventAccumulator(str(run / "tensorboard"), purge_orphaned_data=False).Reload()
+    timed = ("epoch_seconds", "images_per_second")
+    # Sorted, for the names of files that were begun within the same second do not tell their order.
+    tags = events.Tags()["scalars"]
+    points = {tag: sorted((event.step, event.value) for event in events.Scalars(tag)) for tag in tags}
+    points |= {tag: sorted((event.step, 0.0) for event in events.Images(tag)) for tag in events.Tags()["images"]}
+    return {tag: [(step, 0.0) for step, _ in some] if tag in timed else some for tag, some in points.items()}
+
+
+@pytest.fixture(scope="module")
+def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> WholeRuns:
+    """The folder of a run that was not interrupted, by its arguments; each is run once."""
+    outputs = tmp_path_factory.mktemp("whole")
+
+    @functools.cache
+    def run(*arguments: str) -> Path:
+        name = f"run-{run.cache_info().currsize}"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["src/train.py", *arguments, f"name={name}", f"outputs={outputs}"])
+            train.main()
+        return outputs / name
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "batches"),
+    [
+        ([], [0, 5, 6, 17]),
+        (["trainer.val_check_interval=2"], [2, 7]),
+        (["trainer.accumulate_grad_batches=4"], [3, 9]),
+        (["trainer.max_epochs=-1", "trainer.max_steps=15"], [6, 13]),
+        (["trainer.check_val_every_n_epoch=2"], [7]),
+        (["callbacks.checkpoint.every_n_minutes=null"], [8]),
+        (AVERAGED, [0, 8]),
+        (["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "trainer.max_epochs=8"], [8]),
+    ],
+)
+def test_a_run_that_was_killed_carries_on_to_the_same_bits(
+    command: Command, tmp_path: Path, whole_runs: WholeRuns, arguments: list[str], batches: list[int]
+) -> None:
+    """Whichever step it was killed in, also in the first and the last of an epoch."""
+    whole = whole_runs(*SMALL, *arguments)
+    for batch in batches:
+        with killed_at(batch):
+            command(*SMALL, *arguments, f"name=killed-{batch}")
+        answer = command(*SMALL, *arguments, f"name=killed-{batch}")
+        assert answer.code == 0, answer.err
+        assert_same_run(whole, tmp_path / "outputs" / f"killed-{batch}")
+
+
+@pytest.mark.parametrize("batch", [0, 9])
+def test_pictures_are_carried_on_with_as_well(
+    command: Command, tmp_path: Path, whole_runs: WholeRuns, batch: int
+) -> None:
+    """TensorBoard has each once, and the weights are those of a run that drew none."""
+    with killed_at(batch):
+        command(*PICTURED, "name=killed")
+    assert command(*PICTURED, "name=killed").code == 0
+    assert_same_run(whole_runs(*PICTURED), tmp_path / "outputs" / "killed")
+    assert whole_runs(*PICTURED).joinpath("mistakes.png").exists()
+    weights = [
+        torch.load(whole_runs(*arguments) / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for arguments in (SMALL, PICTURED)
+    ]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_a_run_killed_while_it_was_tested_is_tested_again(
+    command: Command, tmp_path: Path, whole_runs: WholeRuns
+) -> None:
+    """Without training again, and with the figures of its last epoch."""
+    whole = whole_runs(*SMALL)
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Classifier, "on_test_epoch_end", killed)
+        with pytest.raises(Killed):
+            command(*SMALL, "name=killed")
+    answer = command(*SMALL, "name=killed")
+    assert answer.code == 0
+    assert "epoch 3/3" not in answer.out
+    assert_same_run(whole, tmp_path / "outputs" / "killed")
+
+
+def test_a_csv_file_goes_on_too(command: Command, tmp_path: Path) -> None:
+    """Every row once, whichever columns came after the checkpoint: of the next steps, or of the test."""
+
+    def rows(name: str) -> list[dict[str, str]]:
+        with (tmp_path / "outputs" / name / "csv" / "metrics.csv").open() as file:
+            table = list(csv.DictReader(file))
+        timed = ("epoch_seconds", "images_per_second")
+        return [{key: value for key, value in row.items() if key not in timed} for row in table]
+
+    few = [*SMALL, "logger=csv"]
+    assert command(*few, "name=whole").code == 0
+    with killed_at(9):
+        command(*few, "name=killed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "finish", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            command(*few, "name=killed")
+    assert rows("killed") == rows("whole")
+    assert command(*few, "name=killed").code == 0
+    assert rows("killed") == rows("whole")
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    command: Command, tmp_path: Path, whole_runs: WholeRuns
+) -> None:
+    """Said so, and to the same bits; without any that is whole, from the beginning."""
+    whole = whole_runs(*SMALL)
+    for damaged in (["last.ckpt"], ["last.ckpt", "previous.ckpt"], ["best.ckpt"]):
+        name = f"damaged-{len(damaged)}-{damaged[0][:4]}"
+        with killed_at(9):
+            command(*SMALL, f"name={name}")
+        for file in (tmp_path / "outputs" / name / "checkpoints" / file for file in damaged):
+            content = bytearray(file.read_bytes())
+            middle = len(content) // 2
+            for index in range(middle, middle + 128):  # more than the padding of 64 bytes, which holds nothing
+                content[index] ^= 1
+            file.unlink()  # it may have a second name
+            file.write_bytes(content)
+        answer = command(*SMALL, f"name={name}")
+        assert answer.code == 0, answer.err
+        assert re.search(rf"corrupt checkpoint.*{damaged[0]}", answer.out)
+        assert_same_run(whole, tmp_path / "outputs" / name)
+
+
+def test_a_run_is_carried_on_by_its_folder_alone(command: Command, tmp_path: Path, whole_runs: WholeRuns) -> None:
+    """Also where the folder was moved to, whatever it is called; settings beside it are refused.
+
+    The result tells the command that began it, which repeats it.
+    """
+    whole = whole_runs(*SMALL)
+    with killed_at(9):
+        command(*SMALL, "name=killed")
+    moved = tmp_path / "lr=0.1, moved (again)"
+    (tmp_path / "outputs" / "killed").rename(moved)
+    refused = command(f"resume={moved}", "seed=1")
+    assert (refused.code, "remove seed=1" in refused.err) == (2, True), refused.err
+    assert command(f"resume={moved}").code == 0
+    assert_same_run(whole, moved)
+    assert json.loads((moved / "result.json").read_text())["command"].startswith(f"python src/train.py {SMALL[0]}")
+    assert "finished before" in command(f"resume={moved}").out
+    assert command(f"resume={tmp_path}").code == 2
+
+
+def test_overwriting_keeps_the_earlier_run_until_there_is_a_checkpoint(command: Command, tmp_path: Path) -> None:
+    run = tmp_path / "outputs" / "first"
+    assert command(*SMALL, "name=first").code == 0
+    before = (run / "checkpoints" / "best.ckpt").read_bytes()
+    anew = [*SMALL, "name=first", "seed=1", "overwrite=true"]
+    for _ in range(2):  # a second one that fails leaves the first alone, too
+        with killed_at(0):
+            command(*anew)
+        assert (run / ".replaced" / "checkpoints" / "best.ckpt").read_bytes() == before
+    assert command(*anew).code == 0
+    assert not (run / ".replaced").exists()
+    assert json.loads((run / "result.json").read_text())["seed"] == 1
+
+
+class Trap:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "previous.ckpt", "best.ckpt"])
+@pytest.mark.parametrize("as_archive", [True, False])
+def test_a_hostile_checkpoint_is_refused_and_nothing_in_it_runs(
+    command: Command, tmp_path: Path, name: str, as_archive: bool
+) -> None:
+    with killed_at(9):
+        command(*SMALL, "name=first")
+    checkpoints = tmp_path / "outputs" / "first" / "checkpoints"
+    if name == "previous.ckpt":
+        (checkpoints / "last.ckpt").unlink()
+    (checkpoints / name).unlink()
+    trap = Trap(tmp_path / "sprung")
+    if as_archive:
+        torch.save({"state_dict": trap}, checkpoints / name)
+    else:
+        (checkpoints / name).write_bytes(pickle.dumps(trap))
+    answer = command(*SMALL, "name=first")
+    assert answer.code == 2
+    assert answer.err.startswith("error: ")
+    assert name in answer.err
+    assert not (tmp_path / "sprung").exists()
+
+
+def started(run: Path, *arguments: str) -> Process:
+    """A run of this folder, once it has saved its first checkpoint."""
+    process = Process(*arguments, f"name={run.name}", f"outputs={run.parent}")
+    wait_until((run / "checkpoints" / "last.ckpt").exists, process)
+    return process
+
+
+def test_a_second_signal_leaves_at_once() -> None:
+    interruption = GracefulShutdown()
+    interruption.on_signal(signal.SIGINT, None)
+    with pytest.raises(SystemExit) as left:
+        interruption.on_signal(signal.SIGINT, None)
+    assert left.value.code == 130
+
+
+LONG = [argument for argument in SMALL if "max_epochs" not in argument] + ["trainer.max_epochs=10"]
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code"),
+    [
+        (signal.SIGTERM, 143),
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGUSR1, 143, marks=pytest.mark.torture),
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.torture),
+    ],
+)
+def test_a_signal_ends_a_run_that_then_carries_on(
+    command: Command, tmp_path: Path, whole_runs: WholeRuns, number: signal.Signals, exit_code: int
+) -> None:
+    """A real process: it saves and says where, unless it is killed; a second one in its folder is refused meanwhile."""
+    process = started(tmp_path / "outputs" / "stopped", *LONG)
+    refused = command(*LONG, "name=stopped")
+    os.kill(process.pid, number)
+    out, err = process.communicate()
+    assert process.returncode == exit_code, err
+    assert not (tmp_path / "outputs" / "stopped" / "result.json").exists()
+    assert (refused.code, f"process {process.pid} on" in refused.err) == (2, True), refused.err
+    if number != signal.SIGKILL:
+        assert "interrupted at step" in out
+        assert "run the same command to resume" in out
+        assert "Traceback" not in err
+    answer = command(*LONG, "name=stopped")
+    assert answer.code == 0, answer.err
+    assert "resuming from" in answer.out
+    assert_same_run(whole_runs(*LONG), tmp_path / "outputs" / "stopped")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_a_data_set_draws_at_random_is_drawn_again(
+    command: Command, tmp_path: Path, whole_runs: WholeRuns, workers: int
+) -> None:
+    """One's own Dataset that is asked each time, in this process or in workers."""
+    own = ["data=custom", "data.dataset._target_=test_resume.Noise", f"data.num_workers={workers}", *SMALL[1:]]
+    own += ["data.batch_size=8", "data.mean=[0.5]", "data.std=[0.5]"]
+    whole = whole_runs(*own)
+    with killed_at(9):
+        command(*own, "name=killed")
+    answer = command(*own, "name=killed")
+    assert answer.code == 0, answer.err
+    assert_same_run(whole, tmp_path / "outputs" / "killed")
+
+
+class Noise(Dataset[tuple[torch.Tensor, int]]):
+    """100 images that are other ones each time, by three generators."""
+
+    def __len__(self) -> int:
+        return 100
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        noise = torch.rand(1, 16, 16) * random.random() + torch.from_numpy(np.random.rand(1, 16, 16)).float()
+        return noise / 2, index % 2
+
+
+def test_files_that_are_no_run_s_stay(command: Command, tmp_path: Path) -> None:
+    """One's own notes in a run's folder and among its curves, whatever becomes of the run."""
+    notes = [tmp_path / "outputs" / "first" / name for name in ("notes.txt", "tensorboard/notes.txt")]
+    with killed_at(9):
+        command(*SMALL, "name=first")
+    for note in notes:
+        note.write_text("mine")
+    assert command(*SMALL, "name=first").code == 0
+    assert all(note.read_text() == "mine" for note in notes)
+    assert command(*SMALL, "name=first", "seed=1", "overwrite=true").code == 0
+    assert notes[0].read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "checkpoints/best.ckpt", "x"])
+def test_a_checkpoint_that_would_cut_other_files_is_refused(command: Command, tmp_path: Path, name: str) -> None:
+    """Logs are cut where the checkpoint tells; it may tell of nothing else."""
+    beside = tmp_path / "outputs" / "thesis.txt"
+    with killed_at(9):
+        command(*SMALL, "name=first")
+    beside.write_text("mine")
+    last = tmp_path / "outputs" / "first" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    last.unlink()
+    torch.save({**checkpoint, "log_files": {name: 0}}, last)
+    answer = command(*SMALL, "name=first")
+    assert (answer.code, "last.ckpt: not a checkpoint of this project" in answer.err) == (2, True), answer.err
+    assert beside.read_text() == "mine"
+
+
+def test_what_stands_in_the_way_of_a_run_s_files_is_named(command: Command, tmp_path: Path) -> None:
+    """Before the training; in one line each."""
+    run = tmp_path / "outputs" / "first"
+    assert command(*SMALL, "name=first").code == 0
+    (run / "result.json").write_text('{"a":')
+    answers = [(command(*SMALL, "name=first"), "result.json")]
+    (run / "result.json").unlink()
+    shutil.rmtree(run / "tensorboard")
+    (run / "tensorboard").symlink_to(tmp_path)
+    answers.append((command(*SMALL, "name=first"), "tensorboard"))
+    (run / "tensorboard").unlink()
+    (run / "checkpoints" / "last.ckpt").unlink()
+    (run / "checkpoints" / "last.ckpt").mkdir()
+    answers.append((command(*SMALL, "name=first"), "last.ckpt"))
+    shutil.rmtree(run / "checkpoints")
+    (run / "checkpoints").write_text("in the way")
+    answers.append((command(*SMALL, "name=first"), "checkpoints"))
+    (run / "config.yaml").write_text("seed: 0\ncallbacks: null\n")
+    answers.append((command(f"resume={run}"), "config.yaml"))
+    (run / "config.yaml").write_text("a: " + "[" * 3000)
+    answers.append((command(f"resume={run}"), "config.yaml"))
+    (run / "config.yaml").write_text("a: &x\n  b: *x\n")
+    answers.append((command(f"resume={run}"), "config.yaml"))
+    for answer, name in answers:
+        assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+        assert name in answer.err

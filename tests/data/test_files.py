@@ -1,0 +1,95 @@
+"""Folders and files are there whole or not at all, and never shared."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.common.files import write_atomically
+from pytorch_intro.config.flatten import flatten
+from pytorch_intro.config.paths import checked_name, new_run_dir
+from pytorch_intro.runs.folder import RunFolder
+from pytorch_intro.training.checkpoint import AtomicCheckpointIO, hardlink_or_copy
+
+
+def test_twenty_unnamed_runs_of_one_moment_have_twenty_folders(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        folders = list(pool.map(lambda _: new_run_dir(str(tmp_path), None), range(20)))
+    assert len(set(folders)) == 20
+    assert all(Path(folder).is_dir() for folder in folders)
+
+
+@pytest.mark.parametrize("name", ["first", "7", "a.b-c_d", "lr=0.1,seed=3", "A" * 100])
+def test_names_that_are_folder_names_pass(name: str) -> None:
+    assert checked_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "-a", ".a", "a b", "sweeps", "bench", "2026-11-23", "é"])
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(UserError, match="name="):
+        checked_name(name)
+
+
+def test_a_write_that_fails_leaves_the_file_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "result.json"
+    write_atomically(file, "before")
+
+    def disk_full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", disk_full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(file, "after")
+    with pytest.raises(OSError, match="No space"):
+        AtomicCheckpointIO().save_checkpoint({"a": torch.zeros(1)}, file)
+    assert file.read_text() == "before"
+
+
+def test_a_checkpoint_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoints" / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"epoch": 3, "weights": torch.arange(4)}, file)
+    checkpoint = torch.load(file, weights_only=True)
+    assert checkpoint["epoch"] == 3
+    assert checkpoint["weights"].tolist() == [0, 1, 2, 3]
+    assert [path.name for path in file.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_config_is_flattened_to_dotted_keys() -> None:
+    config = OmegaConf.create({"a": {"b": 1, "c": [1, 2], "d": {}}, "e": None, "f": "${a.b}"})
+    assert flatten(config) == {"a.b": 1, "a.c": [1, 2], "a.d": {}, "e": None, "f": "${a.b}"}
+
+
+def test_a_folder_tells_new_and_finished_runs_and_other_configs_apart(tmp_path: Path) -> None:
+    config = OmegaConf.create({"seed": 0, "overwrite": False})
+    result = {"name": "first", "val/accuracy": 0.9, "test/accuracy": 0.8, "epochs": 3, "parameters": 7}
+    run = RunFolder(tmp_path)
+    assert run.recorded_result(config) is None
+    run.begin(config)
+    assert run.recorded_result(config) is None  # it is to be carried on
+    run.finish(result)
+    assert run.recorded_result(config) == result
+    with pytest.raises(UserError, match="seed: 0 → 1"):
+        run.recorded_result(OmegaConf.create({"seed": 1, "overwrite": False}))
+    assert json.loads(run.result_file.read_text()) == result
+
+
+@pytest.mark.parametrize("can_link", [True, False])
+def test_a_checkpoint_gets_a_second_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_link: bool) -> None:
+    """Of the same file, or of a copy where the file system knows no links; it takes the place of what was there."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    if not can_link:
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    best, last = tmp_path / "best.ckpt", tmp_path / "last.ckpt"
+    best.write_bytes(b"new")
+    last.write_bytes(b"old")
+    hardlink_or_copy(best, last)
+    assert last.read_bytes() == best.read_bytes() == b"new"
+    assert best.samefile(last) == can_link
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]

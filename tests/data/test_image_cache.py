@@ -1,0 +1,453 @@
+"""Images are decoded once: what is interrupted goes on, what is half-written is not read, what has changed is seen."""
+
+import errno
+import os
+import pickle
+import shutil
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import FORKS, write_images
+from filelock import FileLock
+
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.data.dataset import MemmapImageDataset
+from pytorch_intro.data.ingest import cache, cache_writer
+from pytorch_intro.data.ingest.decoder import Decoder
+from pytorch_intro.data.ingest.image_folder import ImageFolder
+from pytorch_intro.data.ingest.reader import DatasetReader
+
+
+def reader(**options: Any) -> DatasetReader:
+    values: dict[str, Any] = {"image_size": None, "resize": "crop", "cache_dir": None, "in_memory": None}
+    return DatasetReader(**values | {"skip_broken": False, "num_workers": 0} | options)
+
+
+def read(root: Path, **options: Any) -> tuple[Any, list[int]]:
+    images, rows = reader(**options).read(ImageFolder(str(root)))
+    return images, rows.tolist()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes of six gray pictures."""
+    root = tmp_path / "images"
+    write_images(root, *(f"{name}/{number}.png" for name in ("cat", "dog") for number in range(6)))
+    return root
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts the images that are decoded, in its only element."""
+    count = [0]
+    original = Decoder.__call__
+
+    def counted(self: Decoder, image: Any) -> np.ndarray:
+        count[0] += 1
+        return original(self, image)
+
+    monkeypatch.setattr(Decoder, "__call__", counted)
+    return count
+
+
+def test_images_are_decoded_once(folder: Path, decoded: list[int]) -> None:
+    """The second start reads plain .npy files; what they hold is what the files hold."""
+    first, rows = read(folder)
+    second, _ = read(folder)
+    assert decoded == [12]
+    assert rows == list(range(12))
+    assert torch.equal(first.images, second.images)
+    assert [int(image[0, 0, 0]) for image, _ in second] == [37 * number % 256 for number in range(12)]
+    assert second.targets.tolist() == [0] * 6 + [1] * 6
+    assert {path.name for path in first.folder.iterdir()} == {"images.npy", "labels.npy", "broken.json"}
+    np.load(first.folder / "images.npy", allow_pickle=False)
+
+
+def test_a_changed_file_or_another_size_is_decoded_anew(folder: Path, decoded: list[int]) -> None:
+    read(folder)
+    write_images(folder, "zebra/1.png", "cat/0.png", mode="L")
+    changed, _ = read(folder)
+    assert decoded == [12 + 13]
+    assert int(changed[0][0][0, 0, 0]) == 37
+    assert read(folder, image_size=[6, 8])[0].image_shape == (1, 6, 8)
+    assert decoded == [12 + 13 + 13]
+    assert read(folder)[0].image_shape == (1, 12, 12)
+    assert decoded == [12 + 13 + 13]
+
+
+def test_a_cache_takes_the_place_of_what_it_makes_obsolete(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the same folder in the same size; also of one that was left half-made, but not of one in the making."""
+
+    def caches() -> set[str]:
+        return {path.name for path in (folder / ".cache").iterdir() if path.is_dir()}
+
+    read(folder, image_size=8)
+    other_size = caches()
+    monkeypatch.setattr(cache, "STALE_AFTER_SECONDS", -1)
+    read(folder)
+    before = caches() - other_size
+    write_images(folder, "cat/more.png")
+    interrupt(folder, 0)
+    (half_made,) = caches() - other_size - before
+    write_images(folder, "cat/still_more.png")
+    (folder / ".cache" / half_made.replace("partial", "lock")).touch()
+    with FileLock(folder / ".cache" / half_made.replace("partial", "lock")):
+        read(folder)
+        assert len(caches()) == 3
+        assert {half_made} | other_size < caches()
+    write_images(folder, "cat/even_more.png")
+    read(folder)
+    assert len(caches()) == 2
+    assert other_size < caches()
+
+
+def test_mapped_or_in_memory_the_images_are_the_same(folder: Path) -> None:
+    """A mapped data set is no copy: it goes to another process as the file's name."""
+    memory, _ = read(folder, in_memory=True)
+    mapped, _ = read(folder, in_memory=False)
+    assert isinstance(mapped, MemmapImageDataset)
+    assert torch.equal(memory.__getitems__([3, 11, 0])[0], mapped.__getitems__([3, 11, 0])[0])
+    sent = pickle.dumps(mapped)
+    assert len(sent) < 2000
+    assert torch.equal(pickle.loads(sent).images, mapped.images)
+    mapped.images[0] = 9
+    assert not torch.equal(read(folder, in_memory=False)[0].images, mapped.images), "the file must not be written"
+
+
+def test_the_cache_lies_where_it_is_wanted(folder: Path, tmp_path: Path) -> None:
+    images, _ = read(folder, cache_dir=str(tmp_path / "elsewhere"))
+    assert images.folder.parent == tmp_path / "elsewhere"
+    assert not (folder / ".cache").exists()
+
+
+def break_after(count: int, error: BaseException) -> Callable[..., Any]:
+    """Decoder.__call__ that fails after so many images, with an exception that is no broken image."""
+    original, calls = Decoder.__call__, [0]
+
+    def failing(self: Decoder, image: Any) -> np.ndarray:
+        calls[0] += 1
+        if calls[0] > count:
+            raise error
+        return original(self, image)
+
+    return failing
+
+
+def interrupt(folder: Path, count: int) -> None:
+    """Ctrl-C after so many images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Decoder, "__call__", break_after(count, KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            read(folder)
+
+
+@pytest.fixture
+def batches_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is decoded arrives in twos."""
+    original = torch.utils.data.DataLoader.__init__
+
+    def small(self: Any, *arguments: Any, **options: Any) -> None:
+        original(self, *arguments, **options | {"batch_size": 2})
+
+    monkeypatch.setattr(torch.utils.data.DataLoader, "__init__", small)
+
+
+@pytest.mark.usefixtures("batches_of_two")
+def test_what_is_interrupted_goes_on_where_it_was(folder: Path, decoded: list[int]) -> None:
+    interrupt(folder, 7)
+    assert decoded == [7]
+    images, _ = read(folder)
+    assert decoded == [7 + 6], "six of the seven had arrived"
+    assert [int(image[0, 0, 0]) for image, _ in images] == [37 * number % 256 for number in range(12)]
+    assert not list((folder / ".cache").glob("*.partial"))
+
+
+@pytest.mark.usefixtures("batches_of_two")
+@pytest.mark.parametrize("damage", ["truncated", "other shape", "missing"])
+def test_a_partial_cache_with_damaged_images_is_started_over(folder: Path, decoded: list[int], damage: str) -> None:
+    """And nothing that was saved before is believed, even if the new attempt is interrupted at once."""
+    interrupt(folder, 7)
+    (file,) = (folder / ".cache").glob("*.partial/images.npy")
+    if damage == "truncated":
+        os.truncate(file, 500)
+    elif damage == "other shape":
+        np.save(file, np.zeros((3, 1, 12, 12), np.uint8))
+    else:
+        file.unlink()
+    interrupt(folder, 0)
+    images, _ = read(folder)
+    assert decoded == [7 + 12]
+    assert [int(image[0, 0, 0]) for image, _ in images] == [37 * number % 256 for number in range(12)]
+
+
+@pytest.mark.usefixtures("batches_of_two")
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"labels": 7, "broken": []}',
+        '{"labels": [], "broken": []}',
+        '{"labels": ["a"], "broken": []}',
+        '{"labels": [0, 0], "broken": [7]}',
+        '{"labels": [9e99], "broken": []}',
+        f'{{"labels": {[0] * 99}, "broken": []}}',
+    ],
+)
+def test_a_damaged_shard_is_decoded_again_with_all_behind_it(
+    folder: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.setattr(cache_writer, "SHARD_ROWS", 2)
+    interrupt(folder, 7)
+    shards = sorted((folder / ".cache").glob("*.partial/shard-*.json"))
+    assert len(shards) == 3
+    shards[1].write_text(content)
+    images, _ = read(folder)
+    assert decoded == [7 + 10]
+    assert [int(image[0, 0, 0]) for image, _ in images] == [37 * number % 256 for number in range(12)]
+
+
+def test_shards_are_saved_while_decoding_and_merged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels and broken images of all shards end up in one file each; no shard is left."""
+    monkeypatch.setattr(cache_writer, "SHARD_ROWS", 5)
+    (folder / "dog" / "3.png").write_text("no image")
+    images, rows = read(folder, skip_broken=True)
+    assert rows == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11]
+    assert np.load(images.folder / "labels.npy").tolist() == [0] * 6 + [1, 1, 1, -1, 1, 1]
+    assert {path.name for path in images.folder.iterdir()} == {"images.npy", "labels.npy", "broken.json"}
+
+
+def test_a_process_killed_before_the_cache_is_renamed_decodes_nothing_again(
+    folder: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            read(folder)
+    images, _ = read(folder)
+    assert decoded == [12]
+    assert [int(image[0, 0, 0]) for image, _ in images] == [37 * number % 256 for number in range(12)]
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "no images": lambda cache: (cache / "images.npy").unlink(),
+    "no bytes": lambda cache: (cache / "images.npy").write_bytes(b""),
+    "short": lambda cache: os.truncate(cache / "images.npy", 500),
+    "other images": lambda cache: np.save(cache / "images.npy", np.zeros((3, 1, 12, 12), np.uint8)),
+    "other numbers": lambda cache: np.save(cache / "images.npy", np.zeros((12, 1, 12, 12))),
+    "no list": lambda cache: (cache / "broken.json").write_text("[1]"),
+    "no JSON": lambda cache: (cache / "broken.json").write_text("{"),
+}
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_named(folder: Path, damage: str, in_memory: bool) -> None:
+    images, _ = read(folder)
+    DAMAGES[damage](images.folder)
+    with pytest.raises(UserError, match=rf"{images.folder} is damaged .*remove it, then rerun"):
+        read(folder, in_memory=in_memory)
+
+
+def test_a_hostile_cache_runs_nothing(folder: Path, tmp_path: Path) -> None:
+    """A pickle in the place of the images is refused, not loaded."""
+    images, _ = read(folder)
+    payload = np.empty(12, object)
+    payload[0] = Payload(tmp_path / "written")
+    np.save(images.folder / "images.npy", payload, allow_pickle=True)
+    with pytest.raises(UserError, match="is damaged"):
+        read(folder)
+    assert not (tmp_path / "written").exists()
+
+
+class Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.file,)
+
+
+def test_what_the_system_cannot_read_is_no_broken_image(folder: Path) -> None:
+    """A link in a circle may be mended: it is reported, never skipped."""
+    (folder / "dog" / "7.png").symlink_to("7.png")
+    with pytest.raises(UserError, match=r"7\.png cannot be read .*fix that, then rerun"):
+        read(folder, skip_broken=True)
+
+
+def decode_slowly(folder: Path, seen: Path, pause: float, told: Path) -> None:
+    """Decode a folder, each picture in so many seconds; tell the sum of all dots and the number of pictures."""
+    original = Decoder.__call__
+
+    def slow(self: Decoder, image: Any) -> Any:
+        with seen.open("a") as file:
+            file.write("x")
+        time.sleep(pause)
+        return original(self, image)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Decoder, "__call__", slow)
+        patch.setattr(cache_writer, "SHARD_ROWS", 32)
+        images, rows = read(folder)
+    told.write_text(f"{int(images.images.sum())} {len(rows)}")
+
+
+def started(*arguments: Any) -> BaseProcess:
+    """decode_slowly by a process of its own."""
+    process = FORKS.Process(target=decode_slowly, args=arguments)
+    process.start()
+    return process
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_killed_process_leaves_what_the_next_one_carries_on(tmp_path: Path) -> None:
+    """kill -9 after some of 64 pictures, 32 of which arrive at a time."""
+    folder, seen, told = (tmp_path / name for name in ("images", "seen", "told"))
+    write_images(folder, *(f"{number % 2}/{number}.png" for number in range(64)))
+    seen.touch()
+    process = started(folder, seen, 0.02, told)
+    wait_for(lambda: seen.stat().st_size > 40)
+    process.kill()
+    process.join()
+    (partial,) = (folder / ".cache").glob("*.partial")
+    assert not [path for path in (folder / ".cache").iterdir() if path.suffix == ""]
+    seen.write_text("")
+    started(folder, seen, 0, told).join(60)
+    assert seen.stat().st_size == 32
+    total, count = told.read_text().split()
+    assert count == "64"
+    assert not partial.exists()
+    assert read(folder, cache_dir=str(tmp_path / "fresh"))[0].images.sum() == int(total)
+
+
+def test_two_processes_at_once_decode_once_and_read_the_same(tmp_path: Path) -> None:
+    folder, seen = tmp_path / "images", tmp_path / "seen"
+    write_images(folder, *(f"{number % 2}/{number}.png" for number in range(64)))
+    told = [tmp_path / "first", tmp_path / "second"]
+    both = [started(folder, seen, 0.01, file) for file in told]
+    for process in both:
+        process.join(60)
+    assert told[0].read_text() == told[1].read_text() != ""
+    assert seen.stat().st_size == 64
+
+
+@pytest.fixture
+def broken(folder: Path) -> Path:
+    """Three files of the folder are no images, or truncated."""
+    (folder / "cat" / "1.png").write_text("no image")
+    whole = (folder / "dog" / "2.png").read_bytes()
+    (folder / "dog" / "2.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "dog" / "9.jpg").touch()
+    return folder
+
+
+def test_a_broken_image_is_named(broken: Path) -> None:
+    with pytest.raises(UserError, match=r"cat/1\.png cannot be read .*data\.skip_broken=true"):
+        read(broken)
+
+
+def test_broken_images_are_left_out_and_listed(
+    broken: Path, decoded: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also on the next start, which decodes nothing; and refused again when they should not be left out."""
+    caplog.set_level("INFO")
+    for _ in range(2):
+        caplog.clear()
+        images, rows = read(broken, skip_broken=True)
+        assert rows == [0, 2, 3, 4, 5, 6, 7, 9, 10, 11]
+        assert len(images) == 13
+        left_out = [line for line in caplog.messages if "skipped" in line]
+        assert [line.split(".")[0].split("/")[-2:] for line in left_out] == [["cat", "1"], ["dog", "2"], ["dog", "9"]]
+    count = decoded[0]
+    with pytest.raises(UserError, match=r"cat/1\.png"):
+        read(broken)
+    assert decoded[0] == count
+
+
+@pytest.mark.usefixtures("batches_of_two")
+def test_what_was_decoded_before_a_broken_image_is_not_decoded_again(folder: Path, decoded: list[int]) -> None:
+    """The eleventh of thirteen files is broken; the first ten have arrived before it."""
+    (folder / "dog" / "3a.png").write_text("no image")
+    with pytest.raises(UserError, match=r"dog/3a\.png"):
+        read(folder)
+    before = decoded[0]
+    assert before <= 11
+    read(folder, skip_broken=True)
+    assert decoded[0] - before == 2
+
+
+def test_a_folder_of_broken_images_only_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.png").write_text("no image")
+    with pytest.raises(UserError, match="no image can be read"):
+        read(tmp_path, skip_broken=True)
+
+
+def test_a_disk_that_is_too_full_is_told_before_anything_is_decoded(
+    folder: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+    with pytest.raises(UserError, match=r"data\.cache_dir: .*\.cache.* cannot be written .*data\.cache_dir=DIR"):
+        read(folder)
+    assert decoded == [0]
+    assert not list((folder / ".cache").glob("*.partial"))
+
+
+def test_a_disk_that_becomes_full_leaves_no_half_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor anything that keeps it full; afterwards, with room, all is well."""
+    original = cache_writer.CacheWriter.append
+
+    def full(self: cache_writer.CacheWriter, result: Any) -> None:
+        if self.done == 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(self, result)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_writer.CacheWriter, "append", full)
+        with pytest.raises(UserError, match=r"data\.cache_dir: .*No space left.*data\.cache_dir=DIR"):
+            read(folder)
+    assert {path.suffix for path in (folder / ".cache").iterdir()} <= {".lock"}
+    assert len(read(folder)[0]) == 12
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"data\.cache_dir: .*/file"):
+        read(folder, cache_dir=str(tmp_path / "file"))
+
+
+def test_gray_images_stay_gray_and_one_that_is_coloured_makes_all_coloured(folder: Path) -> None:
+    assert read(folder)[0].image_shape == (1, 12, 12)
+    write_images(folder, "dog/colour.png", mode="RGB")
+    assert read(folder)[0].image_shape == (3, 12, 12)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape"), [([(12, 9)], (9, 12)), ([(12, 9), (9, 12)], (64, 64)), ([(70, 9)], (64, 64))]
+)
+def test_without_a_size_small_images_of_one_size_keep_it(
+    tmp_path: Path, sizes: list[tuple[int, int]], shape: tuple[int, int]
+) -> None:
+    for number, size in enumerate(sizes * 2):
+        write_images(tmp_path, f"{'ab'[number % 2]}/{number}.png", size=size)
+    write_images(tmp_path, "a/x.png", "b/x.png", size=sizes[0])
+    assert read(tmp_path)[0].image_shape == (1, *shape)

@@ -1,0 +1,228 @@
+"""One's own images are found with their labels, in one order, wherever the labels come from."""
+
+import csv
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import write_images
+from explained import NO_REMEDY, assert_facts
+
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.data.ingest.image_folder import ImageFolder, LabeledImages
+
+
+def write_csv(file: Path, rows: list[dict[str, str]]) -> str:
+    with file.open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(file)
+
+
+def test_a_folder_is_one_class_a_subfolder(tmp_path: Path) -> None:
+    """Deeper folders belong to it; hidden files and what systems leave lying about do not."""
+    write_images(tmp_path, "cat/1.png", "cat/more/2.png", "dog/3.jpg", "dog/a.b.webp")
+    for litter in ("cat/.DS_Store", "cat/Thumbs.db", ".cache/x/images.npy", "dog/.trash/old.png"):
+        (tmp_path / litter).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / litter).touch()
+    files = ImageFolder(str(tmp_path))
+    assert files.classes == ["cat", "dog"]
+    assert files.paths == ["cat/1.png", "cat/more/2.png", "dog/3.jpg", "dog/a.b.webp"]
+    assert files.targets == [0, 0, 1, 1]
+    assert set(files.splits) == {""}
+    image, label = files[2]
+    with image:
+        assert (image.format, label) == ("JPEG", 1)
+
+
+def test_classes_that_are_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"{number}/x.png" for number in range(12)))
+    assert ImageFolder(str(tmp_path)).classes == [str(number) for number in range(12)]
+
+
+def test_what_is_no_file_is_left_out(tmp_path: Path) -> None:
+    """A named pipe would be waited for, for ever."""
+    write_images(tmp_path, "a/1.png", "b/1.png")
+    os.mkfifo(tmp_path / "a" / "2.png")
+    assert ImageFolder(str(tmp_path)).paths == ["a/1.png", "b/1.png"]
+
+
+def test_file_names_need_not_be_utf_8(tmp_path: Path) -> None:
+    write_images(tmp_path, "a/1.png", "b/1.png")
+    os.link(tmp_path / "a" / "1.png", os.fsencode(tmp_path / "a") + b"/\xe9.png")
+    assert ImageFolder(str(tmp_path)).fingerprint()
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("train", "valid"), ("train", "test"), ("train",)])
+def test_train_val_and_test_folders_are_taken_as_they_are(tmp_path: Path, names: tuple[str, ...]) -> None:
+    write_images(tmp_path, *(f"{split}/{name}/1.png" for split in names for name in ("cat", "dog")))
+    files = ImageFolder(str(tmp_path))
+    assert files.classes == ["cat", "dog"]
+    expected = {"valid": "val"}
+    assert sorted(set(files.splits)) == sorted(expected.get(name, name) for name in names)
+    for path, split in zip(files.paths, files.splits, strict=True):
+        assert path.startswith(split)
+
+
+def test_split_folders_may_be_capitalised(tmp_path: Path) -> None:
+    write_images(tmp_path, "Train/cat/1.png", "Train/dog/1.png", "Test/cat/2.png", "Test/dog/2.png")
+    files = ImageFolder(str(tmp_path))
+    assert files.classes == ["cat", "dog"]
+    assert sorted(files.splits) == ["test", "test", "train", "train"]
+
+
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    """To files elsewhere; one that leads back ends there, and one to nothing is a file that cannot be read."""
+    write_images(tmp_path, "images/a/1.png", "images/b/1.png", "elsewhere/2.png")
+    (tmp_path / "images" / "a" / "link.png").symlink_to(tmp_path / "elsewhere" / "2.png")
+    (tmp_path / "images" / "a" / "loop").symlink_to(tmp_path / "images" / "a")
+    (tmp_path / "images" / "b" / "nothing.png").symlink_to(tmp_path / "nothing.png")
+    files = ImageFolder(str(tmp_path / "images"))
+    assert files.paths == ["a/1.png", "a/link.png", "b/1.png", "b/nothing.png"]
+    assert files.fingerprint()
+
+
+def test_a_class_called_train_is_a_class_beside_others(tmp_path: Path) -> None:
+    write_images(tmp_path, "train/1.png", "bus/2.png")
+    assert ImageFolder(str(tmp_path)).classes == ["bus", "train"]
+
+
+def test_a_csv_of_a_folder_is_that_folder(tmp_path: Path) -> None:
+    """Whatever the order of its lines, whoever wrote it: a byte order mark, spaces, other columns, ./ in the paths."""
+    write_images(tmp_path, "a/2.png", "a/1.png", "a-b/1.png", "b/9.png")
+    lines = "﻿path, label, photographer\nb/9.png, b, me\n./a-b/1.png,a-b,me\na/1.png,a,me\na/x/../2.png,a,me\n"
+    (tmp_path / "labels.csv").write_text(lines, encoding="utf-8")
+    folder = ImageFolder(str(tmp_path))
+    listed = LabeledImages(str(tmp_path), str(tmp_path / "labels.csv"))
+    for attribute in ("paths", "targets", "classes", "splits"):
+        assert getattr(folder, attribute) == getattr(listed, attribute), attribute
+    assert folder.fingerprint() == listed.fingerprint()
+
+
+def test_a_csv_may_give_the_splits(tmp_path: Path) -> None:
+    write_images(tmp_path, "1.png", "2.png", "3.png", "4.png")
+    rows = [{"path": f"{i}.png", "label": "ab"[i % 2], "split": split} for i, split in
+            enumerate(["train", "Training", "val", "TEST"], start=1)]  # fmt: skip
+    files = LabeledImages(str(tmp_path), write_csv(tmp_path / "labels.csv", rows))
+    assert files.splits == ["train", "train", "val", "test"]
+    assert files.targets == [1, 0, 1, 0]
+
+
+def test_the_fingerprint_changes_with_the_files(tmp_path: Path) -> None:
+    write_images(tmp_path, "a/1.png", "b/1.png")
+
+    def fingerprint() -> str:
+        return ImageFolder(str(tmp_path)).fingerprint()
+
+    first = fingerprint()
+    assert fingerprint() == first
+    os.utime(tmp_path / "a/1.png", ns=(1, 1))
+    touched = fingerprint()
+    write_images(tmp_path, "b/2.png")
+    assert len({first, touched, fingerprint()}) == 3
+
+
+Damage = Callable[[Path], Any]
+
+
+YOURS = "the folder of your images|data.root=DIR"
+LAYOUT = "cat/1.jpg.*data=csv data.labels=FILE"
+
+
+def folder_mistakes() -> dict[str, tuple[Damage, str, str | None]]:
+    """Of each: what is done to the folder, and regular expressions of the message's problem and its remedy."""
+    return {
+        "missing": (lambda root: None, "No such file|does not exist", YOURS),
+        "empty": (lambda root: root.mkdir(), "no subfolders", LAYOUT),
+        "a file": (lambda root: root.touch(), "Not a directory", YOURS),
+        "no subfolders": (lambda root: write_images(root, "1.png"), "no subfolders", LAYOUT),
+        "an empty class": (
+            lambda root: write_images(root, "a/1.png", "b/.hidden.png"),
+            "images/b: (there is )?no image",
+            r"\bremove\b",
+        ),
+        "no training": (
+            lambda root: write_images(root, "val/a/1.png", "test/a/1.png"),
+            "no train/.* test and val",
+            NO_REMEDY,
+        ),
+        "a folder beside the splits": (
+            lambda root: write_images(root, "train/a/1.png", "test/a/1.png", "models/1.png"),
+            r"\bmodels\b.* test and train",
+            r"\bmove\b",
+        ),
+        "a folder beside train/": (
+            lambda root: write_images(root, "train/a/1.png", "train/b/1.png", "models/1.png"),
+            r"\bmodels\b.* train",
+            r"\bmove\b",
+        ),
+        "a class that is not trained": (
+            lambda root: write_images(root, "train/a/1.png", "train/b/1.png", "test/c/9.png"),
+            r"test/c/9\.png.* 'c'.*without training images",
+            r"\ba, b\b",
+        ),
+    }
+
+
+@pytest.mark.parametrize(("damage", "problem", "remedy"), folder_mistakes().values(), ids=folder_mistakes())
+def test_a_folder_that_is_laid_out_otherwise_is_refused(
+    tmp_path: Path, damage: Damage, problem: str, remedy: str | None
+) -> None:
+    folder = str(tmp_path / "images")
+    damage(Path(folder))
+    with pytest.raises(UserError) as error:
+        ImageFolder(folder)
+    assert_facts(str(error.value), [folder], [folder], problem, remedy)
+
+
+HEADER = "first line"
+BELOW_ROOT = r"data\.root=\S*/images"
+# Of each: the content, the line that the message names, and regular expressions of its problem and its remedy.
+CSV_MISTAKES: dict[str, tuple[str | bytes, int | None, str, str | None]] = {
+    "no path": ("file,label\n1.png,a\n", None, "column path", f"{HEADER}.*'file, ?label'"),
+    "no label": ("path,class\n1.png,a\n", None, "column label", f"{HEADER}.*'path, ?class'"),
+    "semicolons": ("path;label\n1.png;a\n", None, "column path", f"{HEADER}.*commas.*'path;label'"),
+    "no lines": ("path,label\n", None, "no line with an image|no (images|rows)", NO_REMEDY),
+    "empty file": ("", None, "column path", f"{HEADER}.*''"),
+    "empty label": ("path,label\n1.png,a\n2.png,\n", 3, r"label of 2\.png is empty", NO_REMEDY),
+    "short line": ("path,label\n1.png\n", 2, r"label of 1\.png is empty", NO_REMEDY),
+    "no such file": ("path,label\n7.png,a\n", 2, r"no (such )?file .*images/7\.png", NO_REMEDY),
+    "empty path": ("path,label\n,a\n", 2, "path '' is not below", BELOW_ROOT),
+    "a folder": ("path,label\n.,a\n", 2, r"no (such )?file .*images$", NO_REMEDY),
+    "outside": ("path,label\n../outside.png,a\n", 2, r"path '\.\./outside\.png' is not below", BELOW_ROOT),
+    "absolute": ("path,label\n/etc/passwd,a\n", 2, "path '/etc/passwd' is not below", BELOW_ROOT),
+    "comma": ("path,label\n1.png,cat, black\n", 2, "more columns", 'between "'),
+    "twice": ("path,label\n1.png,a\n2.png,b\n./1.png,a\n", 4, r"1\.png is (there|listed) twice", "leave|remove"),
+    "unknown split": ("path,label,split\n1.png,a,exam\n", 2, "split 'exam'", "train, val and test"),
+    "backslashes": ("path,label\na\\1.png,a\n", 2, r"no (such )?file .*a\\1\.png", "/ between folders"),
+    "some splits": ("path,label,split\n1.png,a,train\n2.png,b,\n", None, "some have none|some lines", "all or none"),
+    "unknown label": (
+        "path,label,split\n1.png,a,train\n2.png,b,val\n",
+        None,
+        r"2\.png.* 'b'.*without training images",
+        r"; there is a$|\ba\b$",
+    ),
+    "no text": (b"path,label\n\xff\xfe.png,a\n", None, "utf-8.* 0xff in position 11", NO_REMEDY),
+}
+
+
+@pytest.mark.parametrize(("content", "line", "problem", "remedy"), CSV_MISTAKES.values(), ids=CSV_MISTAKES)
+def test_a_csv_with_a_mistake_is_refused_with_its_line(
+    tmp_path: Path, content: str | bytes, line: int | None, problem: str, remedy: str | None
+) -> None:
+    write_images(tmp_path, "outside.png", "images/1.png", "images/2.png")
+    file = tmp_path / "labels.csv"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError) as error:
+        LabeledImages(str(tmp_path / "images"), str(file))
+    names = [str(tmp_path), *([] if line is None else [f"data.labels={file}", f"line {line}"])]
+    assert_facts(str(error.value), [str(tmp_path)], names, problem, remedy)
+
+
+def test_a_csv_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        LabeledImages(str(tmp_path), str(tmp_path / "nowhere.csv"))
+    assert_facts(str(error.value), [], [f"data.labels={tmp_path / 'nowhere.csv'}"], "No such file", NO_REMEDY)

@@ -1,0 +1,626 @@
+"""One's own images and one's own Dataset are trained on by one line; every mistake with them is told in one line."""
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pytest
+import torch
+from conftest import Command, compose, write_images
+from explained import (
+    ABOVE_0,
+    AT_LEAST_0,
+    AT_LEAST_2,
+    NO_CHOICE,
+    NO_REMEDY,
+    WRONG_VALUE,
+    assert_explained,
+    assert_facts,
+)
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.config.instantiate import instantiate
+from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.data.datamodule import DataModule
+from pytorch_intro.data.dataset import InMemoryImageDataset
+from pytorch_intro.data.fashion_mnist import FashionMNISTSample
+from pytorch_intro.data.ingest.uncached import UncachedDataset
+from pytorch_intro.data.sampler import ResumableBatchSampler
+
+SHORT = ["trainer=cpu", "trainer.max_epochs=1", "callbacks=none", "logger=none"]
+
+
+def opened(target: str, *overrides: str) -> DataModule:
+    datamodule: DataModule = instantiate(
+        compose("data=custom", f"data.dataset._target_={target}", *overrides).data, "data"
+    )
+    datamodule.setup("test")
+    return datamodule
+
+
+def test_the_readme_s_dataset_works_as_printed(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve lines in a file in src/, and the command below them."""
+    readme = (PROJECT / "README.md").read_text()
+    printed = re.search(
+        r"src/(\w+)\.py[^\n]*\n+```python\n(.*?)```\n+```bash\npython src/train\.py (.*?)\n", readme, re.S
+    )
+    assert printed
+    name, code, arguments = printed.groups()
+    assert len([line for line in code.splitlines() if line]) <= 12
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    answer = command(*arguments.split("#")[0].split(), "name=own")
+    assert answer.code == 0, answer.err
+    assert json.loads((tmp_path / "outputs" / "own" / "result.json").read_text())["test/accuracy"] > 0.9
+
+
+class Gradients(Dataset[tuple[Tensor, int]]):
+    """Three methods, no more; with a choice of what an image is."""
+
+    latest: ClassVar["Gradients"]
+
+    def __init__(self, count: int = 60, kind: str = "tensor") -> None:
+        Gradients.latest = self
+        self.count = count
+        self.kind = kind
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Any:
+        if index >= self.count:
+            raise IndexError
+        pixels = np.full((3, 10, 12), index, np.uint8)
+        label = index % 3
+        return {
+            "tensor": (torch.from_numpy(pixels), label),
+            "float": (torch.from_numpy(pixels) / 255, torch.tensor(label)),
+            "array": (pixels.transpose(1, 2, 0), np.int64(label)),
+            "picture": (Image.fromarray(pixels.transpose(1, 2, 0)), label),
+        }[self.kind]
+
+
+class Noise(Gradients):
+    """Another image each time."""
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.rand(3, 10, 12), index % 3
+
+
+class Halves(Gradients):
+    """Divides itself by train."""
+
+    def __init__(self, train: bool) -> None:
+        super().__init__(30 if train else 9)
+
+
+class Parts(Gradients):
+    """Divides itself by split."""
+
+    def __init__(self, root: str, split: str) -> None:
+        assert Path(root).is_dir()
+        super().__init__({"train": 30, "test": 9}[split])
+
+
+class ThreeParts(Gradients):
+    """Says which splits it has."""
+
+    def __init__(self, split: Literal["train", "val", "test"]) -> None:
+        super().__init__({"train": 30, "val": 6, "test": 9}[split])
+
+
+@pytest.mark.parametrize("kind", ["tensor", "float", "array", "picture"])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_three_methods_are_enough(kind: str, num_workers: int) -> None:
+    """Whatever an image is; classes, channels and statistics are found out, validation and test are drawn."""
+    datamodule = opened(
+        "test_own_data.Gradients", f"+data.dataset.kind={kind}", f"data.num_workers={num_workers}", "data.batch_size=7"
+    )
+    assert datamodule.image_shape == (3, 10, 12)
+    assert datamodule.classes == ["0", "1", "2"]
+    assert [len(part or []) for part in (datamodule.train_set, datamodule.val_set, datamodule.test_set)] == [49, 5, 6]
+    assert datamodule.mean
+    assert datamodule.mean == pytest.approx(3 * [datamodule.mean[0]])
+    seen = []
+    for images, targets in datamodule.train_dataloader():
+        assert (images.dtype, targets.dtype) == (torch.uint8, torch.int64)
+        assert torch.equal(images[:, 0, 0, 0] % 3, targets)
+        seen += images[:, 0, 0, 0].tolist()
+    assert sorted(seen) == sorted(datamodule.train_set.indices.tolist())
+
+
+@pytest.mark.parametrize("name", ["Halves", "Parts"])
+def test_a_dataset_that_takes_train_or_split_is_asked_for_its_parts(name: str, tmp_path: Path) -> None:
+    datamodule = opened(f"test_own_data.{name}", f"data.root={tmp_path}")
+    assert [len(part or []) for part in (datamodule.train_set, datamodule.val_set, datamodule.test_set)] == [27, 3, 9]
+
+
+def test_a_dataset_that_says_so_is_asked_for_validation_too() -> None:
+    datamodule = opened("test_own_data.ThreeParts")
+    assert [len(part or []) for part in (datamodule.train_set, datamodule.val_set, datamodule.test_set)] == [30, 6, 9]
+
+
+def test_images_that_stay_the_same_are_asked_for_once_and_others_every_time(caplog: pytest.LogCaptureFixture) -> None:
+    """Random ones would be frozen as they were first drawn."""
+    caplog.set_level("INFO")
+    assert isinstance(opened("test_own_data.Gradients").train_set.dataset, InMemoryImageDataset)
+    datamodule = opened("test_own_data.Noise", "data.num_workers=2")
+    assert isinstance(datamodule.train_set.dataset, UncachedDataset)
+    assert "samples are random" in caplog.text
+    loader = datamodule.val_dataloader()
+    first, second = (torch.cat([images for images, _ in loader]) for _ in range(2))
+    assert first.shape == second.shape
+    assert not torch.equal(first, second)
+
+
+def test_what_does_not_fit_in_memory_is_asked_for_every_time() -> None:
+    datamodule = opened("test_own_data.Gradients", "data.in_memory=false")
+    assert isinstance(datamodule.train_set.dataset, UncachedDataset)
+    assert datamodule.train_set[5][0][0, 0, 0] == datamodule.train_set.indices[5]
+
+
+@pytest.fixture
+def clothes(tmp_path: Path) -> Path:
+    """Some of the sample as PNG files, a folder a class, and labels.csv beside it, in another order."""
+    sample = FashionMNISTSample(str(PROJECT / "src" / "pytorch_intro" / "data" / "sample"))
+    rows = []
+    for row in range(200):
+        image, label = sample[row]
+        name = sample.classes[label].replace("/", "-")
+        place = tmp_path / "clothes" / name / f"{row}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0].numpy()).save(place)
+        rows.append((f"{name}/{row}.png", name))
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label"), *sorted(rows, key=lambda row: row[0][::-1])])
+    return tmp_path / "clothes"
+
+
+def test_a_folder_and_a_csv_of_it_give_the_same_training_bit_for_bit(
+    command: Command, clothes: Path, tmp_path: Path
+) -> None:
+    """Memory or mapped file, first start or second, with workers or without: the same weights."""
+    ways = {
+        "folder": ["data=folder"],
+        "csv": ["data=csv", f"data.labels={tmp_path / 'labels.csv'}"],
+        "mapped": ["data=folder", "data.in_memory=false", "data.num_workers=2"],
+    }
+    weights = []
+    for name, arguments in ways.items():
+        options = [
+            "trainer=cpu",
+            "trainer.max_epochs=2",
+            "data/augment=[flip,crop]",
+            "data.mixup_alpha=0.2",
+        ]
+        answer = command(*arguments, f"data.root={clothes}", f"name={name}", *options)
+        assert answer.code == 0, answer.err
+        storage = "memory-mapped" if name == "mapped" else "in memory"
+        assert f"10 classes; training 162, validation 18, test 20; {storage}" in answer.out
+        file = tmp_path / "outputs" / name / "checkpoints" / "last.ckpt"
+        weights.append(torch.load(file, weights_only=True)["state_dict"])
+    for other in weights[1:]:
+        assert all(torch.equal(weights[0][key], other[key]) for key in weights[0])
+
+
+def test_classes_can_be_mapped_to_others_by_their_names(tmp_path: Path) -> None:
+    """Network, labels and names follow."""
+    datamodule: DataModule = instantiate(compose("data=footwear", f"data.root={tmp_path}").data, "data")
+    datamodule.source.make = FashionMNISTSample  # in the place of the whole
+    datamodule.source.options = {"root": str(PROJECT / "src" / "pytorch_intro" / "data" / "sample")}
+    datamodule.setup("fit")
+    assert datamodule.classes == ["not footwear", "footwear"]
+    original = FashionMNISTSample(datamodule.source.options["root"])
+    shoes = [original.classes.index(name) for name in ("Sandal", "Sneaker", "Ankle boot")]
+    for row in range(100):
+        assert datamodule.train_set.dataset[row][1] == int(original[row][1] in shoes)
+
+
+def test_without_validation_the_last_weights_are_the_best(command: Command, tmp_path: Path) -> None:
+    answer = command("data=sample", "data.val_fraction=0", "trainer=cpu", "trainer.max_epochs=2", "name=all")
+    assert answer.code == 0, answer.err
+    assert "training 1,600, validation none" in answer.out
+    result = json.loads((tmp_path / "outputs" / "all" / "result.json").read_text())
+    assert result["val/accuracy"] is None
+    assert result["test/accuracy"] > 0.3
+    assert result["best_epoch"] == 2
+    best, last = (
+        torch.load(tmp_path / "outputs" / "all" / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+        for name in ("best", "last")
+    )
+    assert all(torch.equal(best[key], last[key]) for key in last)
+
+
+def test_folds_cross_validate_in_one_sweep(command: Command, tmp_path: Path) -> None:
+    answer = command("-m", "data=sample", "data.num_folds=3", "data.fold=0,1,2", "name=cv", *SHORT)
+    assert answer.code == 0, answer.err
+    assert answer.out.count("training 1,066, validation 534") + answer.out.count("training 1,067, validation 533") == 3
+    assert len(list((tmp_path / "outputs" / "sweeps" / "cv").glob("*/result.json"))) == 3
+
+
+def test_the_folds_validate_each_image_once() -> None:
+    validated: list[int] = []
+    for number in range(5):
+        datamodule: DataModule = instantiate(
+            compose("data=sample", "data.num_folds=5", f"data.fold={number}").data, "data"
+        )
+        datamodule.setup("fit")
+        assert datamodule.val_set
+        validated += datamodule.val_set.indices.tolist()
+    assert sorted(validated) == list(range(1600))
+
+
+def test_a_single_image_is_no_batch_of_a_training() -> None:
+    """Batch norm could not learn from it; the batch before takes it."""
+    for total, training, sizes in ((9, True, [4, 5]), (9, False, [4, 4, 1]), (1, True, [1]), (10, True, [4, 4, 2])):
+        batches = ResumableBatchSampler(total, 4, training=training)
+        assert [len(batch) for batch in batches] == sizes
+        assert len(batches) == len(sizes)
+
+
+def test_workers_change_nothing(command: Command, tmp_path: Path) -> None:
+    """Two epochs with augmentation end in the same weights, whoever fetches the batches."""
+    weights = []
+    for workers in (0, 2):
+        options = ["data=sample", "trainer=cpu", "trainer.max_epochs=2", f"data.num_workers={workers}"]
+        assert command(*options, "data/augment=[flip,crop,erasing]", f"name=w{workers}").code == 0
+        file = tmp_path / "outputs" / f"w{workers}" / "checkpoints" / "last.ckpt"
+        weights.append(torch.load(file, weights_only=True)["state_dict"])
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_each_process_draws_its_own_share_and_all_of_them_every_image_once() -> None:
+    shares = [ResumableBatchSampler(1280, 32, shuffle=True, seed=3, num_replicas=4, rank=rank) for rank in range(4)]
+    epochs = [[torch.cat(list(share)).tolist() for share in shares] for _ in range(2)]
+    for epoch in epochs:
+        assert sorted(row for share in epoch for row in share) == list(range(1280))
+    assert epochs[0] != epochs[1]
+    assert (
+        ResumableBatchSampler(9, 9, True, seed=3).order().tolist()
+        != ResumableBatchSampler(9, 9, True, seed=4).order().tolist()
+    )
+
+
+@pytest.mark.parametrize(("total", "processes"), [(10, 4), (9, 4), (2, 4), (12, 4), (7, 1)])
+def test_what_cannot_be_divided_is_drawn_twice_for_training_and_counted_once_otherwise(
+    total: int, processes: int
+) -> None:
+    def shares(training: bool) -> list[list[int]]:
+        batches = [
+            ResumableBatchSampler(total, 2 * processes, True, 0, processes, rank, training) for rank in range(processes)
+        ]
+        rows = [torch.cat([torch.empty(0, dtype=torch.int64), *some]).tolist() for some in batches]
+        assert [len(some) for some in batches] == [len(list(some)) for some in batches]
+        return rows
+
+    assert sorted(row for share in shares(training=False) for row in share) == list(range(total))
+    even = shares(training=True)
+    assert {len(share) for share in even} == {-(-total // processes)}
+    assert {row for share in even for row in share} == set(range(total))
+
+
+@pytest.mark.parametrize("alphas", [(0.4, 0.0), (0.0, 1.0), (0.4, 1.0)])
+def test_mixed_images_have_labels_in_shares(command: Command, alphas: tuple[float, float]) -> None:
+    mixing = [f"data.mixup_alpha={alphas[0]}", f"data.cutmix_alpha={alphas[1]}"]
+    answer = command("data=sample", *mixing, "trainer.limit_train_batches=3", *SHORT)
+    assert answer.code == 0, answer.err
+    datamodule: DataModule = instantiate(compose("data=sample", *mixing).data, "data")
+    datamodule.setup("fit")
+    assert datamodule.mix
+    images, targets = datamodule.mix(torch.rand(6, 1, 28, 28), torch.arange(6))
+    assert (images.shape, images.dtype, targets.shape) == ((6, 1, 28, 28), torch.float32, (6, 10))
+    torch.testing.assert_close(targets.sum(dim=1), torch.ones(6))
+
+
+def fail() -> None:
+    raise KeyError("x")
+
+
+class Album(Gradients):
+    """Keeps its pictures open, as a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.splits = "three"  # its own business
+        self.pictures = [Image.new("L", (9, 9), index) for index in range(60)]
+
+    def __getitem__(self, index: int) -> Any:
+        return self.pictures[index], index % 2
+
+
+class Scaled(Gradients):
+    """Has data and targets as torchvision's sets do, and gives something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data = torch.arange(60, dtype=torch.uint8).view(60, 1, 1).expand(60, 9, 9)
+        self.targets = ["odd", "even"] * 30
+
+    def __getitem__(self, index: int) -> Any:
+        return self.data[index] / 120, index % 2
+
+
+class Renamed(Gradients):
+    """Its test numbers other classes than its training."""
+
+    def __init__(self, train: bool) -> None:
+        super().__init__(30 if train else 9)
+        self.classes = ["a", "b", "c"] if train else ["a", "c"]
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.full((1, 8, 8), index / 30), index % len(self.classes)
+
+
+@pytest.mark.parametrize("name", ["Album", "Scaled"])
+def test_what_a_dataset_gives_counts_and_stays_its_own(name: str) -> None:
+    datamodule = opened(f"test_own_data.{name}")
+    pixels = datamodule.train_set.dataset[50][0]
+    assert int(pixels[0, 0, 0]) == (50 if name == "Album" else round(50 / 120 * 255))
+    own = Gradients.latest
+    assert isinstance(own, Album if name == "Album" else Scaled)
+    kept = np.asarray(own.pictures[50] if isinstance(own, Album) else own.data[50])
+    assert (kept.shape, set(kept.flatten().tolist())) == ((9, 9), {50})
+
+
+def test_parts_of_different_classes_are_refused() -> None:
+    with pytest.raises(UserError) as error:
+        opened("test_own_data.Renamed")
+    assert_facts(str(error.value), [], ["data"], r"\ba, c\b.*\ba, b, c\b", "the same")
+
+
+def test_a_class_that_is_not_left_to_train_on_is_named(tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"{name}/{i}.png" for name in "ab" for i in range(20)), "z/1.png")
+    for i in range(20):
+        (tmp_path / "b" / f"{i}.png").write_text("no image")
+    datamodule: DataModule = instantiate(
+        compose("data=folder", f"data.root={tmp_path}", "data.skip_broken=true").data, "data"
+    )
+    with pytest.raises(UserError) as error:
+        datamodule.setup("fit")
+    assert_facts(str(error.value), [], ["data"], r"\bb\b.*\b20\b", r"data\.split_seed")
+
+
+class Wrong(Gradients):
+    """One of several mistakes."""
+
+    def __init__(self, mistake: str) -> None:
+        super().__init__(0 if mistake == "empty" else 20)
+        self.mistake = mistake
+
+    def __getitem__(self, index: int) -> Any:
+        image = torch.zeros(1, 10, 10)
+        answers = {
+            "label": lambda: (image, "cat"),
+            "negative": lambda: (image, -1),
+            "one class": lambda: (image, 0),
+            "channels last": lambda: (torch.zeros(10, 10, 3), index % 2),
+            "channels first": lambda: (np.zeros((3, 10, 10), np.uint8), index % 2),
+            "no pixels": lambda: (torch.zeros(1, 0, 10), index % 2),
+            "no pair": lambda: image[0, 0, 0],
+            "identifier": lambda: (image, 4_000_000_000),
+            "no image": lambda: ("cat.png", 0),
+            "fails": lambda: fail(),
+            "one fails": lambda: (image, index % 2) if index != 17 else fail(),
+        }
+        return answers[self.mistake]()
+
+
+LABELS = "whole number from 0|integer"
+# Of each: the names that the message has, and regular expressions of its problem and its remedy.
+WRONG: dict[str, tuple[list[str], str, str | None]] = {
+    "empty": (["Wrong"], "no (images|samples)", NO_REMEDY),
+    "label": (["data"], "label is 'cat'", LABELS),
+    "negative": (["data"], "label is -1", LABELS),
+    "one class": (["Wrong"], "one class only|only one class", "at least (two|2)"),
+    "channels last": (["data", "tensor"], r"shape is \(10, 10, 3\)", r"\(C, H, W\) or \(H, W\)"),
+    "channels first": (["data", "array"], r"shape is \(3, 10, 10\)", r"\(H, W, C\) or \(H, W\)"),
+    "no pixels": (["data", "tensor"], r"shape is \(1, 0, 10\)", r"\(C, H, W\) or \(H, W\)"),
+    "no pair": (["data"], "TypeError: iteration over a 0-d tensor", NO_REMEDY),
+    "identifier": (["Wrong"], "label 4000000000", "numbered from 0"),
+    "no image": (["data"], r"\bstr\b", "PIL image, a tensor or an array"),
+    "fails": (["data"], "KeyError: 'x'", NO_REMEDY),
+    "one fails": (["Wrong[17]"], "KeyError: 'x'", r"data\.skip_broken=true"),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+def test_a_dataset_that_gives_something_else_is_told(mistake: str) -> None:
+    with pytest.raises(UserError) as error:
+        opened("test_own_data.Wrong", f"+data.dataset.mistake={mistake.replace(' ', chr(92) + ' ')}")
+    assert_facts(str(error.value), [mistake], *WRONG[mistake])
+
+
+Expected = tuple[list[str], list[str], str, str | None]
+
+
+def mistakes(root: Path) -> dict[str, Expected]:
+    """Arguments for images in root/two; the names in the message, and regular expressions of problem and remedy."""
+    two, one, footwear = f"data.root={root / 'two'}", f"data.root={root / 'one'}", "{a: x}"
+    nowhere, empty = f"data.root={root / 'nowhere'}", f"data.root={root / 'empty'}"
+    file, inside = f"data.cache_dir={root / 'two/a/0.png'}", f"data.cache_dir={root / 'two/c'}"
+    return {
+        "no root": (["data=folder"], ["data.root", "ImageFolder"], "where the images|required", r"data\.root=DIR"),
+        "missing folder": (["data=folder", nowhere], [nowhere], "no such folder|does not exist", r"data\.root=DIR"),
+        "empty folder": (["data=folder", empty], [empty], "no subfolders", "data=csv data.labels=FILE"),
+        "one class": (
+            ["data=folder", one],
+            ["ImageFolder", ", a"],
+            "one class only|only one class",
+            "at least (two|2)",
+        ),
+        "broken image": (
+            ["data=folder", f"data.root={root / 'broken'}"],
+            [str(root / "broken/b/1.png")],
+            "truncated",
+            r"data\.skip_broken=true",
+        ),
+        "no labels": (["data=csv", two], ["data.labels"], r"\bCSV\b", "columns path and label"),
+        "labels that no one asked for": (
+            ["data=folder", two, "data.labels=x.csv"],
+            ["data.labels=x.csv"],
+            "ImageFolder",
+            "data=csv",
+        ),
+        "more folds than images": (
+            ["data=folder", two, "data.num_folds=99"],
+            ["data.num_folds=99"],
+            "only 18 images",
+            "fewer|at most",
+        ),
+        "fold beyond the last": (
+            ["data=folder", two, "data.num_folds=3", "data.fold=3"],
+            ["data.fold=3"],
+            "3 folds",
+            "0 to 2",
+        ),
+        "fold of no folds": (["data=folder", two, "data.fold=1"], ["data.fold=1"], "no folds", r"data\.num_folds"),
+        "size beyond all screens": (
+            ["data=folder", two, "data.image_size=100000"],
+            ["data.image_size=100000"],
+            WRONG_VALUE,
+            r"\b4096\b",
+        ),
+        "endless alpha": (
+            ["data=folder", two, "data.mixup_alpha=inf"],
+            ["data.mixup_alpha=Infinity"],
+            WRONG_VALUE,
+            "finite",
+        ),
+        "one fold": (["data=folder", two, "data.num_folds=1"], ["data.num_folds=1"], WRONG_VALUE, AT_LEAST_2),
+        "folds of what is divided": (
+            ["data=folder", f"data.root={root / 'divided'}", "data.num_folds=2"],
+            ["data.num_folds=2", "ImageFolder"],
+            "validation (images|split)|val split",
+            "leave the folds out|remove|drop",
+        ),
+        "mapping that misses a class": (
+            ["data=folder", two, f"data.target_transform={footwear}"],
+            ["data.target_transform"],
+            "'b' is (not in|missing)",
+            r"\ba, b\b",
+        ),
+        "mapping of no class": (
+            ["data=folder", two, "data.target_transform={a:x,b:y,c:x}"],
+            ["data.target_transform"],
+            "'c' is (no|not a) class",
+            r"\ba, b\b",
+        ),
+        "mapping to one class": (
+            ["data=folder", two, "data.target_transform={a:x,b:x}"],
+            ["ImageFolder", ", x"],
+            "one class only|only one class",
+            "at least (two|2)",
+        ),
+        "size of three": (
+            ["data=folder", two, "data.image_size=[1,2,3]"],
+            ["data.image_size=[1, 2, 3]"],
+            WRONG_VALUE,
+            "at most 2 items",
+        ),
+        "size 0": (["data=folder", two, "data.image_size=0"], ["data.image_size=0"], WRONG_VALUE, ABOVE_0),
+        "resize unheard of": (
+            ["data=folder", two, "data.resize=squeeze"],
+            ["data.resize=squeeze"],
+            WRONG_VALUE,
+            "'crop', 'pad' or 'stretch'",
+        ),
+        "cache in a file": (["data=folder", two, file], [file, two], "among the images", "another folder"),
+        "alpha below 0": (
+            ["data=folder", two, "data.mixup_alpha=-1"],
+            ["data.mixup_alpha=-1"],
+            WRONG_VALUE,
+            AT_LEAST_0,
+        ),
+        "padding beyond the image": (
+            ["data=folder", two, "data/augment=[crop]", "data.augment.crop.padding=0"],
+            ["data.augment.crop.padding=0"],
+            WRONG_VALUE,
+            ABOVE_0,
+        ),
+        "padding that leaves nothing": (
+            ["data=folder", two, "data/augment=[crop]", "data.augment.crop.padding=1000000"],
+            ["data.augment", "padding=1000000"],
+            "12 x 12",
+            "at most 12",
+        ),
+        "paint of another colour": (
+            ["data=folder", two, "data/augment=[erasing]", "data.augment.erasing.value=[0,0.5]"],
+            ["data.augment", "value=[0, 0.5]"],
+            "2 values.* 1 channel",
+            "one value, or one (a|per) channel",
+        ),
+        "images too small for the network": (
+            ["data=folder", two, "data.image_size=1"],
+            ["model: CNN"],
+            r"\(2, 1, 1, 1\)",
+            r"another data\.image_size|larger data\.image_size",
+        ),
+        "too many workers": (
+            ["data=folder", two, "data.num_workers=100000"],
+            ["data.num_workers=100000"],
+            WRONG_VALUE,
+            r"\b512\b",
+        ),
+        "cache among the images": (["data=folder", two, inside], [inside, two], "among the images", "another folder"),
+        "empty root": (["data=folder", "data.root=''"], ["data.root"], r"\bempty\b", r"data\.root=DIR"),
+        "unknown augmentation": (
+            ["data=folder", two, "data/augment=[flop]"],
+            ["data/augment", "flop"],
+            f"[Cc]ould not load|{NO_CHOICE}",
+            NO_REMEDY,
+        ),
+        "no dataset": (["data=custom"], ["data.dataset._target_"], "[Mm]issing|required", NO_REMEDY),
+        "dataset that is not there": (
+            ["data=custom", "data.dataset._target_=nowhere.Images"],
+            ["data.dataset._target_=nowhere.Images"],
+            "cannot be imported",
+            "'nowhere' is installed|[Cc]heck",
+        ),
+        "two constants, one channel": (
+            ["data=folder", two, "data.std=[0.1,0.2]", "data.mean=[0.5]"],
+            ["data.std=[0.1, 0.2]"],
+            "1 channel",
+            "one value.*null",
+        ),
+    }
+
+
+def test_a_dataset_without_a_length_is_told() -> None:
+    with pytest.raises(UserError) as error:
+        opened("test_own_data.Endless")
+    assert_facts(str(error.value), [], ["data: Endless"], r"no len\(\)", "__len__")
+
+
+class Endless(Dataset[tuple[Tensor, int]]):
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.zeros(1, 8, 8), index % 2
+
+
+@pytest.mark.parametrize("mistake", mistakes(Path()))
+def test_a_mistake_with_one_s_own_data_ends_in_one_line_and_exit_code_2(
+    command: Command, tmp_path: Path, mistake: str
+) -> None:
+    write_images(
+        tmp_path,
+        *(f"two/{name}/{i}.png" for name in "ab" for i in range(10)),
+    )
+    write_images(
+        tmp_path, *(f"divided/{split}/{name}/{i}.png" for split in ("train", "val") for name in "ab" for i in range(10))
+    )
+    write_images(tmp_path, "broken/a/0.png", "broken/a/2.png", "broken/b/1.png", "broken/b/2.png")
+    (tmp_path / "broken" / "b" / "1.png").write_bytes((tmp_path / "broken/b/1.png").read_bytes()[:50])
+    write_images(tmp_path, "one/a/0.png", "one/a/1.png")
+    (tmp_path / "empty").mkdir()
+    arguments, names, problem, remedy = mistakes(tmp_path)[mistake]
+    answer = command(*arguments, "trainer=cpu", "name=wrong")
+    assert answer.code == 2
+    assert_explained(answer.err, arguments, names, problem, remedy)
+    assert not (tmp_path / "outputs" / "wrong").exists()

@@ -1,0 +1,263 @@
+"""src/eval.py scores a finished run by its folder alone."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Command, sample_datamodule, write_images
+from explained import UNKNOWN, assert_explained, assert_facts
+from omegaconf import OmegaConf
+from PIL import Image
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.inference.finished_run import resolve_run
+from pytorch_intro.inference.load import Transforms, load_run
+from pytorch_intro.sweeps.folder import Record, SweepFolder
+from pytorch_intro.training.classifier import Classifier
+
+
+def evaluation(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "eval.json").read_text())
+
+
+def logits_of_the_test(network: Classifier, transforms: Transforms) -> tuple[torch.Tensor, torch.Tensor]:
+    """The network's logits of the sample's test images, in float32, and the images' targets."""
+    datamodule = sample_datamodule()
+    assert datamodule.test_set
+    images, targets = datamodule.test_set.__getitems__(range(len(datamodule.test_set)))
+    with torch.no_grad():
+        return network(transforms.normalize(images)), targets
+
+
+@pytest.mark.pictures
+def test_a_copied_run_is_scored_as_its_result_has_it_to_the_last_digit(script: Command, run_copy: Path) -> None:
+    answer = script("eval", f"run={run_copy}", "trainer.accelerator=cpu")
+    assert answer.code == 0, answer.err
+    scores, result = evaluation(run_copy), json.loads((run_copy / "result.json").read_text())
+    assert scores["test/accuracy"] == result["test/accuracy"]
+    assert scores["test/loss"] == result["test/loss"]
+    assert f"{result['test/accuracy']:.2%}" in answer.out
+    with Image.open(run_copy / "confusion_matrix.png") as picture:
+        assert picture.size > (400, 400)
+
+
+def test_each_class_s_scores_are_those_of_its_row_and_column(script: Command, run_copy: Path) -> None:
+    """Precision, recall, F1 and support by their definitions; the network's labels counted one by one."""
+    assert script("eval", f"run={run_copy}", "trainer.accelerator=cpu", "trainer.precision=32-true").code == 0
+    scores = evaluation(run_copy)
+    network, classes, transforms = load_run(run_copy)
+    logits, targets = logits_of_the_test(network, transforms)
+    predicted = logits.argmax(dim=1)
+    matrix = [[int(((targets == row) & (predicted == column)).sum()) for column in range(10)] for row in range(10)]
+    assert scores["confusion_matrix"] == matrix
+    for number, name in enumerate(classes):
+        hits, row, column = matrix[number][number], sum(matrix[number]), sum(line[number] for line in matrix)
+        precision, recall = hits / max(column, 1), hits / row
+        f1 = 2 * precision * recall / (precision + recall) if hits else 0
+        expected = {"precision": precision, "recall": recall, "f1": f1, "support": row}
+        assert scores["classes"][name] == pytest.approx(expected)
+
+
+def test_the_calibration_error_is_that_of_its_definition(script: Command, run_copy: Path) -> None:
+    """Beside torchmetrics' own, of the same probabilities."""
+    assert script("eval", f"run={run_copy}", "trainer.accelerator=cpu", "trainer.precision=32-true").code == 0
+    network, _, transforms = load_run(run_copy)
+    logits, targets = logits_of_the_test(network, transforms)
+    probabilities = logits.softmax(dim=1)
+    expected = multiclass_calibration_error(probabilities, targets, num_classes=10, n_bins=15)
+    assert evaluation(run_copy)["ece"] == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_a_run_with_a_test_of_its_own_drawing_is_scored_on_that_alone_and_on_no_other(
+    script: Command, command: Command, tmp_path: Path
+) -> None:
+    """Another trainer is no other data; images that came later would draw another test, which is said."""
+    photos, run = tmp_path / "photos", tmp_path / "outputs" / "odd"
+    names = ("a|b", "$x$ of $y$", "c'd")
+    for name in names:
+        write_images(photos, *(f"{name}/{number}.png" for number in range(20)))
+    trained = command("data=folder", f"data.root={photos}", "trainer=cpu", "trainer.max_epochs=1", "data.batch_size=8",
+                      "data.image_size=16", "data.test_fraction=0.2", "name=odd")  # fmt: skip
+    assert trained.code == 0, trained.err
+    assert "a\\|b" in (run / "README.md").read_text()
+    answer = script("eval", f"run={run}", "trainer=cpu")
+    assert answer.code == 0, answer.err
+    assert evaluation(run)["images"] == 12
+    assert set(evaluation(run)["classes"]) == set(names)
+    assert evaluation(run)["test/loss"] == json.loads((run / "result.json").read_text())["test/loss"]
+    write_images(photos, "c'd/new.png")
+    answer = script("eval", f"run={run}")
+    assert answer.code == 2
+    assert_explained(answer.err, [], [str(run)], r"training images.*\([0-9a-f]{16}, [0-9a-f]{16}\)", r"data\.root=DIR")
+    answer = script("export", f"run={run}")
+    assert answer.code == 0, answer.err
+    assert "comparing on random images" in answer.out
+
+
+def test_other_images_of_the_same_classes_are_scored_by_name(script: Command, run_copy: Path, tmp_path: Path) -> None:
+    """A folder of RGB files of another size, with three of the ten classes; all of them, since it has no test."""
+    photos = tmp_path / "photos"
+    for name, count in (("Sneaker", 3), ("Bag", 2), ("Coat", 2)):
+        write_images(photos, *(f"{name}/{number}.png" for number in range(count)), size=(50, 40), mode="RGB")
+    answer = script("eval", f"run={run_copy}", "data=folder", f"data.root={photos}", "trainer.accelerator=cpu")
+    assert answer.code == 0, answer.err
+    scores = evaluation(run_copy)
+    support = {name: values["support"] for name, values in scores["classes"].items() if values["support"]}
+    assert support == {"Sneaker": 3, "Bag": 2, "Coat": 2}
+    assert scores["images"] == 7
+    assert "7 images (all of them, since it has no test split)" in answer.out
+    assert "confusion_matrix_external.png" in answer.out  # beside the one that the model card shows
+
+
+def test_images_of_other_classes_are_refused(script: Command, run_copy: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "photos", "cat/1.png", "Bag/1.png")
+    answer = script("eval", f"run={run_copy}", "data=folder", f"data.root={tmp_path / 'photos'}")
+    assert answer.code == 2
+    apart = "T-shirt/top, Trouser.*Ankle boot"
+    assert_explained(answer.err, [], ["data", str(run_copy)], f"images of cat.*{apart}", r"data\.target_transform")
+    assert not (run_copy / "eval.json").exists()
+
+
+def test_more_classes_than_are_told_one_by_one_are_scored_as_a_whole(
+    script: Command, run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytorch_intro.analysis.class_metrics.MAX_CLASSES", 9)
+    answer = script("eval", f"run={run_copy}", "trainer.accelerator=cpu")
+    assert answer.code == 0, answer.err
+    result = json.loads((run_copy / "result.json").read_text())
+    assert evaluation(run_copy)["test/accuracy"] == result["test/accuracy"]
+    assert "classes" not in evaluation(run_copy)
+    assert f"{result['test/accuracy']:.2%}" in answer.out
+
+
+def test_what_a_run_recorded_is_not_taken_out(script: Command, run_copy: Path) -> None:
+    answer = script("eval", f"run={run_copy}", "~trainer.accelerator")
+    assert answer.code == 2
+    assert answer.err == "error: ~trainer.accelerator: recorded settings cannot be deleted; set it to null\n"
+
+
+def change_result(run: Path, values: dict[str, float]) -> None:
+    file = run / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def test_latest_is_the_run_that_was_finished_last_and_a_sweep_gives_its_best(run_copy: Path, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    for name, accuracy, finished in (("sweeps/rates/a", 0.5, 30), ("sweeps/rates/b", 0.9, 10), ("other", 0.7, 20)):
+        shutil.copytree(run_copy, outputs / name)
+        change_result(outputs / name, {"val/accuracy": accuracy})
+        os.utime(outputs / name / "result.json", (finished, finished))
+    shutil.copytree(run_copy, outputs / "tried")  # the newest, by trainer.fast_dev_run: it has no weights
+    (outputs / "tried" / "checkpoints" / "best.ckpt").unlink()
+    (outputs / "bench" / "x").mkdir(parents=True)
+    shutil.copy(run_copy / "result.json", outputs / "bench" / "x")  # the newest, and no run of the user's
+    rates = SweepFolder(outputs / "sweeps" / "rates")
+    jobs: dict[str, dict[str, list[str]]] = {"a": {}, "b": {}}
+    rates.write(Record("val/accuracy", {}, [], jobs))
+    assert resolve_run("latest", str(outputs)) == str(outputs / "sweeps" / "rates" / "a")
+    assert resolve_run(str(outputs / "sweeps" / "rates"), str(outputs)) == str(outputs / "sweeps" / "rates" / "b")
+    assert resolve_run("other", str(outputs)) == str(outputs / "other")
+    for name, loss in (("a", 0.3), ("b", 0.4)):
+        change_result(outputs / "sweeps" / "rates" / name, {"val/loss": loss})
+    rates.write(Record("val/loss", {}, [], jobs))
+    assert resolve_run(str(outputs / "sweeps" / "rates"), str(outputs)) == str(outputs / "sweeps" / "rates" / "a")
+
+
+# Of each: what is done to the run, a name in the message, and regular expressions of its problem and its remedy.
+BROKEN_RUNS = {
+    "unfinished": (lambda run: (run / "result.json").unlink(), "{run}", "not finished", "train.py resume="),
+    "no config": (lambda run: (run / "config.yaml").unlink(), "run={run}", "no finished run", "run=latest"),
+    "no weights": (
+        lambda run: (run / "checkpoints" / "best.ckpt").unlink(),
+        "{run}/checkpoints/best.ckpt",
+        "no such file|does not exist|missing",
+        r"\btrain\b",
+    ),
+    "damaged weights": (
+        lambda run: (run / "checkpoints" / "best.ckpt").write_bytes(b"PK broken"),
+        "{run}/checkpoints/best.ckpt",
+        "damaged|corrupt",
+        "copy it.*train",
+    ),
+    "damaged result": (
+        lambda run: (run / "result.json").write_text("{"),
+        "{run}/result.json",
+        "line 1 column 2",
+        "remove|delete",
+    ),
+    "class that is gone": (
+        lambda run: change(run, "model._target_", "pytorch_intro.models.cnn.OldCNN"),
+        "model._target_=pytorch_intro.models.cnn.OldCNN",
+        "nothing of this name|no longer exists|not found",
+        "new name|check out",
+    ),
+    "setting that is gone": (
+        lambda run: change(run, "model.old_width", 3),
+        "model.old_width",
+        UNKNOWN,
+        r"did you mean model\.width",
+    ),
+    "other width": (
+        lambda run: change(run, "model.width", 8),
+        "{run}",
+        "do(es)? not (fit|match).*size mismatch",
+        "train again|retrain",
+    ),
+    "foreign code": (
+        lambda run: change(run, "model._target_", "os.mkdir"),
+        "model._target_=os.mkdir",
+        "refused|not allowed",
+        r"allow=\[os\.mkdir\]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("break_it", "name", "problem", "remedy"), BROKEN_RUNS.values(), ids=BROKEN_RUNS)
+def test_a_run_that_cannot_be_used_is_told_in_one_line(
+    script: Command, run_copy: Path, break_it: Any, name: str, problem: str, remedy: str, tmp_path: Path
+) -> None:
+    break_it(run_copy)
+    before = sorted(run_copy.rglob("*"))
+    for entrypoint, more in (("eval", []), ("predict", [f"images={tmp_path}"]), ("export", [])):
+        answer = script(entrypoint, f"run={run_copy}", *more)
+        assert answer.code == 2, answer.err
+        last = answer.err.splitlines()[-1] + "\n"
+        assert_explained(last, [str(run_copy)], [name.format(run=run_copy)], problem, remedy)
+        assert sorted(run_copy.rglob("*")) == before, entrypoint
+
+
+def change(run: Path, key: str, value: object) -> None:
+    config = OmegaConf.load(run / "config.yaml")
+    OmegaConf.update(config, key, value, force_add=True)
+    (run / "config.yaml").write_text(OmegaConf.to_yaml(config))
+
+
+@pytest.mark.parametrize(
+    ("run", "problem", "remedy"),
+    [
+        ("run=nowhere", "no such folder|does not exist", "run=latest"),
+        ("run=latest", "no finished run", r"python src/train\.py"),
+        ("run=", "folder of a finished run|required", "run=outputs/first"),
+    ],
+)
+def test_a_run_that_is_not_there_is_told_in_one_line(
+    script: Command, tmp_path: Path, run: str, problem: str, remedy: str
+) -> None:
+    answer = script("eval", run, f"outputs={tmp_path}")
+    assert answer.code == 2
+    assert_explained(answer.err, [run], [run.rstrip("=")], problem, remedy)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_best_of_runs_without_validation_is_not_guessed(run_copy: Path, tmp_path: Path) -> None:
+    shutil.copytree(run_copy, tmp_path / "sweep" / "a")
+    file = tmp_path / "sweep" / "a" / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"val/accuracy": None}))
+    with pytest.raises(UserError) as error:
+        resolve_run(str(tmp_path / "sweep"), str(tmp_path))
+    assert_facts(str(error.value), [], [f"run={tmp_path / 'sweep'}"], "no validation", "folder of one|one run")

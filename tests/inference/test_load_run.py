@@ -1,0 +1,85 @@
+"""load_run loads a trained network for use in other code; the model card shows how."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import Command, sample_datamodule
+from PIL import Image
+
+import pytorch_intro
+from pytorch_intro import load_run
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.config.paths import PROJECT
+
+
+def test_load_run_returns_the_tested_network(run_copy: Path) -> None:
+    """In eval mode, on the host; with the transforms, its accuracy on the test images is the recorded one."""
+    network, classes, transforms = load_run(run_copy)
+    datamodule = sample_datamodule()
+    assert datamodule.test_set
+    assert not network.training
+    assert classes == datamodule.classes
+    images, targets = datamodule.test_set.__getitems__(range(len(datamodule.test_set)))
+    with torch.no_grad():
+        hits = network(transforms.normalize(images)).argmax(dim=1) == targets
+    assert hits.float().mean().item() == pytest.approx(
+        json.loads((run_copy / "result.json").read_text())["test/accuracy"],
+        abs=0.006,  # bfloat16 there
+    )
+    picture = Image.fromarray(images[0, 0].numpy()).convert("RGB").resize((56, 56), Image.Resampling.NEAREST)
+    assert transforms(picture).shape == (1, 28, 28)
+    assert transforms(picture).dtype == torch.float32
+
+
+def test_the_package_is_imported_without_torch() -> None:
+    """Until load_run is accessed."""
+    code = "import sys, pytorch_intro; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT / "src", check=True)
+    assert pytorch_intro.load_run is load_run
+
+
+def test_a_run_that_names_a_foreign_target_is_refused(run_copy: Path) -> None:
+    text = (run_copy / "config.yaml").read_text()
+    (run_copy / "config.yaml").write_text(text.replace("pytorch_intro.models.cnn.CNN", "os.mkdir"))
+    with pytest.raises(UserError, match="is refused"):
+        load_run(run_copy)
+
+
+def test_a_user_network_in_src_needs_no_permission(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its module lies where this project's package does; the same module elsewhere is refused."""
+    (tmp_path / "src").mkdir()
+    text = "from pytorch_intro.models.mlp import MLP\n\n\nclass Own(MLP):\n    pass\n"
+    (tmp_path / "src" / "own_network.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path / "src")
+    trained = command("data=sample", "trainer=cpu", "trainer.max_epochs=1", "model=mlp",
+                      "model._target_=own_network.Own", "name=own")  # fmt: skip
+    assert trained.code == 0, trained.err
+    run = tmp_path / "outputs" / "own"
+    with pytest.raises(UserError, match="is refused"):
+        load_run(run)
+    assert load_run(run, allow=["own_network"]).classes[0] == "T-shirt/top"
+    monkeypatch.setattr("pytorch_intro.safety.untrusted_config.PROJECT", tmp_path)
+    assert load_run(run).classes[0] == "T-shirt/top"
+
+
+def test_the_model_card_describes_the_run(finished_run: Path) -> None:
+    """A front matter that YAML reads, and the figures of result.json."""
+    card = (finished_run / "README.md").read_text()
+    result = json.loads((finished_run / "result.json").read_text())
+    about = yaml.safe_load(card.split("---\n")[1])
+    assert about["library_name"] == "pytorch"
+    assert about["pipeline_tag"] == "image-classification"
+    (measured,) = about["model-index"][0]["results"][0]["metrics"]
+    assert measured["value"] == result["test/accuracy"]
+    assert f"| test accuracy | {result['test/accuracy']:.2%} |" in card
+    assert re.search(r"most often, .* is taken for .*: \d+ of \d+", card)
+    assert result["command"] in card
+    assert "python src/predict.py run=DIR images=PATH" in card

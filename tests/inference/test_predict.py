@@ -1,0 +1,252 @@
+"""src/predict.py classifies images of any kind, from a run's folder alone."""
+
+import csv
+import io
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Command, sample_datamodule
+from explained import ABOVE_0, BOOLEAN, UNKNOWN, WRONG_VALUE, assert_explained
+from PIL import Image, ImageOps
+
+from pytorch_intro.data.ingest.decoder import Decoder, Resize
+from pytorch_intro.inference.load import Predictor, load_run
+from pytorch_intro.inference.predict import Preprocessor
+
+
+@pytest.mark.parametrize(("resize", "inverted"), [("crop", True), ("stretch", True), ("pad", False)])
+def test_images_are_inverted_by_their_own_borders_not_by_padding(resize: Resize, inverted: bool) -> None:
+    """A wide image, dark on light; padded borders are ignored."""
+    preprocessor = Preprocessor(Decoder((28, 28), 1, resize), "auto", trained_border=0.0)
+    picture = Image.new("L", (300, 120), 255)
+    picture.paste(0, (100, 40, 200, 80))
+    assert preprocessor(picture)[1] is inverted
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """12 test images of the sample as PNG files, named by their number."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    datamodule = sample_datamodule()
+    assert datamodule.test_set
+    images, _ = datamodule.test_set.__getitems__(range(12))
+    for number, image in enumerate(images):
+        Image.fromarray(image[0].numpy()).save(folder / f"{number:02}.png")
+    return folder
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO((run / "predictions.csv").read_text(encoding="utf-8"))))
+
+
+def test_predictions_for_files_equal_those_for_the_same_pixels(script: Command, run_copy: Path, pictures: Path) -> None:
+    """All probabilities, of the test images' own pixels."""
+    answer = script("predict", f"run={run_copy}", f"images={pictures}", "top_k=10")
+    assert answer.code == 0, answer.err
+    run = load_run(run_copy)
+    datamodule = sample_datamodule()
+    assert datamodule.test_set
+    with torch.no_grad():
+        expected = Predictor(run)(datamodule.test_set.__getitems__(range(12))[0])
+    for row, probabilities in zip(rows(run_copy), expected, strict=True):
+        told = {row["label"]: row["probability"]} | {row[f"label_{k}"]: row[f"probability_{k}"] for k in range(2, 11)}
+        assert [float(told[name]) for name in run.classes] == pytest.approx(probabilities.tolist(), abs=2e-6)
+        assert row["label"] == run.classes[int(probabilities.argmax())]
+        assert row["label"] in answer.out
+
+
+def test_the_table_has_the_documented_columns(script: Command, run_copy: Path, pictures: Path) -> None:
+    assert script("predict", f"run={run_copy}", f"images={pictures}").code == 0
+    assert (run_copy / "predictions.csv").read_text().startswith("path,label,probability\n")
+    assert script("predict", f"run={run_copy}", f"images={pictures}", "top_k=2").code == 0
+    first = (run_copy / "predictions.csv").read_text().splitlines()[0]
+    assert first == "path,label,probability,label_2,probability_2"
+
+
+@pytest.mark.parametrize("way", ["file", "folder", "glob", "stdin", "file with odd characters"])
+def test_images_are_found_in_every_way(
+    script: Command, run_copy: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Each gives the same label for the same file; folders and globs go all the way down."""
+    deep = pictures / "a" / "b"
+    deep.mkdir(parents=True)
+    (pictures / "00.png").rename(deep / "00.png")
+    (pictures / ".hidden").write_text("no picture")
+    file = deep / "00.png"
+    if way == "file with odd characters":
+        file = file.rename(deep / "my (1), ${x} = 'é'.png")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{file}\n\n{pictures / '01.png'}\n"))
+    images = {"folder": pictures, "glob": pictures / "**" / "*.png", "stdin": "-"}.get(way, file)
+    answer = script("predict", f"run={run_copy}", f"images={images}")
+    assert answer.code == 0, answer.err
+    found = rows(run_copy)
+    assert len(found) == {"folder": 12, "glob": 12, "stdin": 2}.get(way, 1)
+    assert str(file) in [row["path"] for row in found]
+
+
+def test_all_image_formats_are_classified_like_the_gray_png(script: Command, run_copy: Path, tmp_path: Path) -> None:
+    """JPEG turned by EXIF, palette, 16 bits, CMYK, alpha, RGB, 1 x 1 and 8008 x 8008."""
+    folder = tmp_path / "kinds"
+    folder.mkdir()
+    datamodule = sample_datamodule()
+    assert datamodule.test_set
+    gray = Image.fromarray(datamodule.test_set[0][0][0].numpy())
+    gray.save(folder / "gray.png")
+    gray.convert("RGB").save(folder / "rgb.webp", lossless=True)
+    gray.quantize(256).save(folder / "palette.png")
+    Image.fromarray(np.asarray(gray).astype(np.uint16) * 257).save(folder / "sixteen.png")
+    gray.convert("RGB").convert("CMYK").save(folder / "cmyk.tif")
+    gray.convert("RGBA").save(folder / "alpha.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned a quarter to the right when it is shown
+    gray.rotate(90, expand=True).save(folder / "turned.jpg", exif=exif, quality=100)
+    gray.resize((56, 56), Image.Resampling.NEAREST).save(folder / "double.png")
+    gray.resize((8008, 8008), Image.Resampling.NEAREST).save(folder / "large.png")
+    Image.new("L", (1, 1)).save(folder / "tiny.png")
+    answer = script("predict", f"run={run_copy}", f"images={folder}", "invert=false")
+    assert answer.code == 0, answer.err
+    told = {Path(row["path"]).stem: row for row in rows(run_copy)}
+    assert len(told) == 10
+    plain, double = told.pop("gray"), told.pop("double")  # which resizing smoothes, as it does the large one
+    told.pop("tiny")
+    large = told.pop("large")
+    assert large["label"] == double["label"]
+    assert float(large["probability"]) == pytest.approx(float(double["probability"]), abs=0.02)
+    for name, row in told.items():
+        assert row["label"] == plain["label"], name
+        assert float(row["probability"]) == pytest.approx(float(plain["probability"]), abs=0.02), name
+
+
+def test_unreadable_files_are_listed_and_the_others_classified(
+    script: Command, run_copy: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text, a truncated file, an empty one, a bomb, and a path on stdin that leads nowhere: exit code 1."""
+    (pictures / "note.txt").write_text("no picture")
+    (pictures / "empty.png").touch()
+    whole = (pictures / "00.png").read_bytes()
+    (pictures / "half.png").write_bytes(whole[: len(whole) // 2])
+    Image.new("1", (20_000, 20_000)).save(pictures / "bomb.png")
+    answer = script("predict", f"run={run_copy}", f"images={pictures}")
+    assert answer.code == 1
+    assert len(rows(run_copy)) == 12
+    for name in ("note.txt", "empty.png", "half.png", "bomb.png"):
+        assert f"failed to read {pictures / name}: " in answer.err
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"nowhere.png\n{pictures / '01.png'}\n"))
+    answer = script("predict", f"run={run_copy}", "images=-")
+    assert answer.code == 1
+    assert "failed to read nowhere.png" in answer.err
+    assert len(rows(run_copy)) == 1
+
+
+def test_nothing_is_written_if_no_file_can_be_read(script: Command, run_copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("no picture")
+    before = sorted(run_copy.iterdir())
+    answer = script("predict", f"run={run_copy}", f"images={tmp_path / 'note.txt'}")
+    assert answer.code == 2
+    assert "note.txt" in answer.err.splitlines()[0]
+    assert_explained(
+        answer.err.splitlines()[-1] + "\n", [], ["images"], "could be read|can be read", "others|other images"
+    )
+    assert sorted(run_copy.iterdir()) == before
+
+
+def test_the_negative_of_a_training_image_is_inverted_automatically(
+    script: Command, run_copy: Path, pictures: Path
+) -> None:
+    """Fashion-MNIST is light on black; a shop's picture is dark on white. The label is that of the original."""
+    assert script("predict", f"run={run_copy}", f"images={pictures}", "invert=false").code == 0
+    expected = [row["label"] for row in rows(run_copy)]
+    for file in pictures.iterdir():
+        ImageOps.invert(Image.open(file)).save(file)
+    answer = script("predict", f"run={run_copy}", f"images={pictures}")
+    lines = [next(line for line in answer.out.splitlines() if f"{number:02}.png" in line) for number in range(12)]
+    dark = [number for number, line in enumerate(lines) if "(inverted)" in line]
+    assert re.search(rf"negatives: {len(dark)} of 12", answer.out)
+    assert len(dark) >= 10  # the borders of one or two are no darker than light
+    found = [row["label"] for row in rows(run_copy)]
+    assert [found[number] for number in dark] == [expected[number] for number in dark]
+    assert script("predict", f"run={run_copy}", f"images={pictures}", "invert=true").code == 0
+    assert [row["label"] for row in rows(run_copy)] == expected
+
+
+@pytest.mark.pictures
+def test_the_contact_sheet_shows_the_images_with_their_labels(script: Command, run_copy: Path, pictures: Path) -> None:
+    """What is drawn is a picture of two rows."""
+    assert script("predict", f"run={run_copy}", f"images={pictures}").code == 0
+    with Image.open(run_copy / "predictions.png") as picture:
+        width, height = picture.size
+    assert width > 1000
+    assert 300 < height < 500
+
+
+GIVE_IMAGES = "a file, a folder, a glob, or -"
+# Of each: the arguments, the names that the message has, and regular expressions of its problem and its remedy.
+MISTAKES = [
+    ([], ["images"], GIVE_IMAGES, "images=photos"),
+    (["images=nowhere"], ["images=nowhere"], "no such file|does not exist", GIVE_IMAGES),
+    (["images=*.nothing"], ["images=*.nothing"], "no file matches", GIVE_IMAGES),
+    (["images=EMPTY"], ["images=", "empty: "], "no file in this folder|folder is empty", GIVE_IMAGES),
+    (["images=PICTURES", "top_k=11"], ["top_k=11"], "classes", r"\b10\b"),
+    (["images=PICTURES", "top_k=0"], ["top_k=0"], WRONG_VALUE, ABOVE_0),
+    (["images=PICTURES", "invert=maybe"], ["invert=maybe"], WRONG_VALUE, f"({BOOLEAN}).*auto"),
+    (
+        ["images=PICTURES", "trainer.accelerator=tpu"],
+        ["trainer.accelerator=tpu"],
+        "none here|not available|is not there",
+        r"\bcpu\b.*\bauto\b",
+    ),
+    (["images=PICTURES", "batch=3"], ["batch"], UNKNOWN, "did you mean batch_size"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "names", "problem", "remedy"), MISTAKES)
+def test_mistakes_are_told_in_one_line(
+    script: Command,
+    run_copy: Path,
+    pictures: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    names: list[str],
+    problem: str,
+    remedy: str,
+) -> None:
+    (tmp_path / "empty").mkdir()
+    named = [text.replace("PICTURES", str(pictures)).replace("EMPTY", str(tmp_path / "empty")) for text in arguments]
+    answer = script("predict", f"run={run_copy}", *named)
+    assert answer.code == 2
+    assert_explained(answer.err, arguments, names, problem, remedy)
+    assert not (run_copy / "predictions.csv").exists()
+
+
+def test_a_run_on_rgb_photos_of_another_size_is_used_without_its_data(
+    script: Command, command: Command, tmp_path: Path
+) -> None:
+    """Trained from a folder that is gone by then; the photos are of yet another size, and gray ones count as RGB."""
+    generator = np.random.default_rng(0)
+
+    def photo(channel: int, height: int, width: int) -> Image.Image:
+        pixels = generator.integers(0, 60, (height, width, 3), dtype=np.uint8)
+        pixels[..., channel] += 150
+        return Image.fromarray(pixels)
+
+    for name, channel in (("red", 0), ("blue", 2)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(30):
+            photo(channel, 40, 50).save(tmp_path / "photos" / name / f"{number}.png")
+    trained = command("data=folder", f"data.root={tmp_path / 'photos'}", "trainer=cpu", "trainer.max_epochs=10",
+                      "data.batch_size=8", "data.image_size=24", "model.width=8", "name=photos")  # fmt: skip
+    assert trained.code == 0, trained.err
+    (tmp_path / "photos").rename(tmp_path / "gone")
+    run = tmp_path / "outputs" / "photos"
+    new = tmp_path / "new"
+    new.mkdir()
+    photo(0, 30, 70).save(new / "a.jpg", quality=95)
+    photo(2, 70, 30).save(new / "b.png")
+    answer = script("predict", f"run={run}", f"images={new}")
+    assert answer.code == 0, answer.err
+    assert [row["label"] for row in rows(run)] == ["red", "blue"]

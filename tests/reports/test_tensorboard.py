@@ -1,0 +1,221 @@
+"""TensorBoard's pages, by a real server, and as a browser shows them."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Command, train_here
+from playwright.sync_api import Page, expect, sync_playwright
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from pytorch_intro.analysis.class_metrics import NUM_THRESHOLDS
+from pytorch_intro.models.cnn import CNN
+from pytorch_intro.reports.tensorboard import events
+from pytorch_intro.reports.tensorboard.graph import network_graph
+
+FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=3", "trainer.limit_train_batches=2"]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PATIENCE = 15_000  # ms
+
+Serve = Callable[[Path], str]
+
+
+@pytest.fixture(scope="module")
+def serve() -> Iterator[Serve]:
+    """Starts a server on the loopback interface for a folder; gives its address when it has read what is there."""
+    servers = []
+
+    def start(folder: Path) -> str:
+        command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port=0", "--load_fast=false"]
+        server = subprocess.Popen([*command, "--reload_interval=1"], stderr=subprocess.PIPE, text=True)
+        servers.append(server)
+        assert server.stderr is not None
+        address = next(found[0] for line in server.stderr if (found := re.search(r"http://localhost:\d+/", line)))
+        plugins: dict[str, Any] = {}
+        deadline = time.monotonic() + 60
+        while not all(plugins.get(name, {}).get("enabled") for name in ("scalars", "hparams")):
+            assert time.monotonic() < deadline, plugins
+            with urllib.request.urlopen(f"{address}data/plugins_listing", timeout=30) as answer:
+                plugins = json.load(answer)
+        return address
+
+    yield start
+    for server in servers:
+        server.kill()
+        server.communicate()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run with everything that it shows."""
+    outputs = tmp_path_factory.mktemp("shown")
+    train_here(*FEW, "trainer.log_every_n_steps=1", "name=shown", f"outputs={outputs}")
+    return outputs / "shown"
+
+
+@pytest.fixture(scope="module")
+def page(run: Path, serve: Serve) -> Iterator[Page]:
+    """TensorBoard in a browser, on the folder of the run's folder."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium here: apt-get install chromium")
+    address = serve(run.parent)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1500, "height": 6000}, base_url=address)
+        page.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
+        page.goto("")
+        yield page
+        browser.close()
+
+
+def test_the_scalar_charts_have_every_metric(page: Page) -> None:
+    page.goto("#timeseries")
+    page.get_by_role("combobox", name="Filter tags (regex)").fill("^(train|val|test|lr|epoch)")
+    for tag in ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/accuracy", "lr", "epoch_seconds"):
+        expect(page.locator(f"[title='{tag}']").first).to_be_attached()
+    expect(page.locator("line-chart").first).to_be_visible()
+
+
+def test_one_chart_has_train_and_val(page: Page) -> None:
+    page.goto("#custom_scalars")
+    for name in ("loss", "accuracy", "learning rate", "images per second"):
+        expect(page.get_by_text(name, exact=True).first).to_be_visible()
+    expect(page.get_by_text("Matches (2)")).to_have_count(2)
+    expect(page.get_by_text("Matches (10)")).to_have_count(1)  # the accuracy of each class
+
+
+def test_the_pictures_are_shown_as_large_as_they_are_drawn(page: Page) -> None:
+    page.goto("#images")
+    page.get_by_text("val", exact=True).locator("visible=true").click()  # the first two groups are open
+    for tag in ("train/images", "train/augmented", "val/confusion", "test/mistakes"):
+        expect(page.get_by_text(tag, exact=True).first).to_be_attached()
+    expect(page.locator("img")).to_have_count(4)
+    page.wait_for_function("[...document.images].every((image) => image.complete)")
+    widths = page.locator("img").evaluate_all("images => images.map((image) => image.naturalWidth)")
+    assert min(widths) > 400
+
+
+def test_the_network_is_drawn(page: Page) -> None:
+    page.goto("#graphs")
+    expect(page.locator("svg").get_by_text("Sequential[layers]").first).to_be_attached()
+
+
+def test_config_and_command_are_text(page: Page) -> None:
+    page.goto("#text")
+    expect(page.get_by_text(" ".join(["python src/train.py", *FEW])).first).to_be_visible()
+    expect(page.get_by_text("label_smoothing: 0.1").first).to_be_attached()
+
+
+def test_each_class_has_a_curve_of_precision_and_recall(page: Page) -> None:
+    page.goto("#pr_curves")
+    for name in ("T-shirt_top", "Ankle_boot"):
+        expect(page.get_by_text(f"test_pr/{name}", exact=True).first).to_be_attached()
+
+
+def test_the_projector_has_the_test_images(page: Page) -> None:
+    page.set_viewport_size({"width": 1200, "height": 800})  # it draws without a graphics card
+    page.goto("#projector")
+    projector = page.frame_locator("iframe").frame_locator("iframe")
+    expect(projector.get_by_text("Points: 400").first).to_be_attached()
+    expect(projector.get_by_text("Dimension: 128").first).to_be_attached()
+    expect(projector.get_by_text("true class").first).to_be_attached()
+
+
+def test_the_hparams_page_has_settings_and_results(page: Page) -> None:
+    page.goto("#hparams")
+    expect(page.get_by_text("optimizer.lr", exact=True).first).to_be_attached()
+    expect(page.get_by_text("val/best_accuracy").first).to_be_attached()
+    expect(page.get_by_text("hp_metric", exact=True)).to_have_count(0)
+
+
+def test_the_page_shows_what_was_swept_beside_what_came_of_it(command: Command, serve: Serve, tmp_path: Path) -> None:
+    """A line a run, by swept values, with the accuracies of result.json and no made-up metric."""
+    assert command("-m", *FEW, "name=s", "optimizer.lr=0.001,0.05").code == 0
+    sweep = tmp_path / "outputs" / "sweeps" / "s"
+    address = serve(sweep)
+    names = ("test/accuracy", "val/best_accuracy")
+    columns: list[Any] = [{"metric": {"group": "", "tag": name}, "includeInResult": True} for name in names]
+    columns += [{"hparam": name, "includeInResult": True} for name in ("optimizer.lr", "model")]
+    request = {"experimentName": "", "allowedStatuses": ["STATUS_SUCCESS"], "startIndex": 0, "sliceSize": 10}
+    body = json.dumps(request | {"colParams": columns}).encode()
+    headers = {"Content-Type": "application/json"}
+    posted = urllib.request.Request(f"{address}data/plugin/hparams/session_groups", body, headers)
+    groups: list[Any] = []
+    deadline = time.monotonic() + 60
+    while not (len(groups) == 2 and all("hparams" in group for group in groups)):  # it reads in a thread of its own
+        assert time.monotonic() < deadline, groups
+        with urllib.request.urlopen(posted, timeout=30) as answer:
+            groups = json.load(answer).get("sessionGroups", [])
+    for group in groups:
+        result = json.loads((sweep / f"optimizer.lr={group['hparams']['optimizer.lr']}" / "result.json").read_text())
+        shown = {value["name"]["tag"]: value["value"] for value in group["metricValues"]}
+        assert shown["test/accuracy"] == pytest.approx(result["test/accuracy"])
+        assert shown["val/best_accuracy"] == pytest.approx(result["val/accuracy"])
+        assert "hp_metric" not in shown
+        assert not any(key.startswith(("callbacks.", "logger.", "run_dir")) for key in group["hparams"])
+        assert group["hparams"]["model"] == "CNN"
+
+
+def test_confusion_matrices_are_drawn_about_four_times(run: Path, command: Command, tmp_path: Path) -> None:
+    """However many epochs there are, and as often as is said; the last one always."""
+    assert command(*FEW, "name=nine", "trainer.max_epochs=9", "trainer.limit_train_batches=1").code == 0
+    often = "callbacks.tensorboard.confusion_every_n_epochs=4"
+    assert command(*FEW, "name=own", "trainer.max_epochs=5", "trainer.limit_train_batches=1", often).code == 0
+    steps = [steps_of("val/confusion", path) for path in (run, *map((tmp_path / "outputs").joinpath, ("nine", "own")))]
+    assert steps == [[1, 3, 5], [2, 5, 8], [3, 4]]
+
+
+def test_of_too_many_classes_none_has_a_chart(tmp_path: Path) -> None:
+    """Up to 100 have one each."""
+    tags = {}
+    for count in (100, 101):
+        classes = [f"class {number}" for number in range(count)]
+        with SummaryWriter(str(tmp_path / str(count))) as writer:
+            events.add_layout(writer, classes)
+            events.add_class_accuracies(writer, torch.eye(count, dtype=torch.int64), classes, 0)
+            events.add_pr_curves(writer, torch.ones(count, 2, NUM_THRESHOLDS, dtype=torch.int64), classes, 0)
+        tags[count] = EventAccumulator(str(tmp_path / str(count))).Reload().Tags()
+    assert (len(tags[100]["scalars"]), tags[101]["scalars"]) == (100, [])
+    assert sum("test_pr/" in tag for tag in tags[100]["tensors"]) == 100
+    assert not any("test_pr/" in tag for tag in tags[101]["tensors"])
+
+
+def steps_of(tag: str, run: Path) -> list[int]:
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
+    return [event.step for event in events.Images(tag)]
+
+
+class Adding(nn.Module):
+    """x + f(x), by a function of torch's that is no module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.add_(1) + self.inner(x).relu()
+
+
+def test_the_graph_has_functions_in_their_modules_with_shapes() -> None:
+    """And edges through what is computed in place, and through functions outside of modules."""
+    nodes = {node.name: node for node in network_graph(Adding().eval(), torch.zeros(2, 4)).node}
+    assert list(nodes) == ["images", "add", "Linear[inner]/linear", "relu", "add_2"]
+    assert list(nodes["Linear[inner]/linear"].input) == ["add"]
+    assert list(nodes["add_2"].input) == ["add", "relu"]
+    network = CNN((1, 28, 28), 10).eval()
+    nodes = {node.name: node for node in network_graph(network, torch.zeros(1, 1, 28, 28)).node}
+    shape = nodes["Sequential[layers]/Conv2d[0]/conv2d"].attr["_output_shapes"].list.shape[0]
+    assert [dimension.size for dimension in shape.dim] == [1, 16, 28, 28]
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())

@@ -1,0 +1,274 @@
+"""Sweeps from the command line: failed, interrupted and finished jobs, and the summary."""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from conftest import NO_PICTURES, Command, Process, epochs_trained, read_summary, wait_until
+from explained import BOOLEAN, NO_REMEDY, WRONG_VALUE, assert_explained
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from PIL import Image
+
+from pytorch_intro.inference.finished_run import resolve_run
+from pytorch_intro.sweeps.folder import Record, SweepFolder
+
+FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
+FEW += [*NO_PICTURES, "logger=none", "name=s"]
+BROKEN = "+callbacks.flaky._target_=test_sweep.Broken"
+
+
+class Broken(Callback):
+    """Fails at the beginning of a training, unless a file is there."""
+
+    def __init__(self, unless: str) -> None:
+        self.unless = Path(unless)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.unless.exists():
+            raise RuntimeError("it is broken")
+
+
+class Remover(Callback):
+    """Removes the sweep's folder when the training ends."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        shutil.rmtree(Path(trainer.default_root_dir).parent)
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    return tmp_path / "outputs" / "sweeps" / "s"
+
+
+@pytest.mark.pictures
+def test_a_sweep_ranks_settings_over_their_seeds(command: Command, sweep: Path) -> None:
+    """In summary.csv, .md and .png, and on the terminal: mean, standard deviation and n, and the best run's command."""
+    answer = command("-m", *FEW, "optimizer.lr=0.0001,0.05", "seed=0,1")
+    assert answer.code == 0
+    rows = read_summary(sweep)
+    assert [row["status"] for row in rows] == ["finished"] * 4
+    assert [row["rank"] for row in rows] == ["1", "1", "2", "2"]
+    assert {row["n"] for row in rows} == {"2"}
+    scores = [float(row["val/accuracy"]) for row in rows if row["rank"] == "1"]
+    assert float(rows[0]["mean"]) == pytest.approx(sum(scores) / 2)
+    assert float(rows[0]["std"]) == pytest.approx(abs(scores[0] - scores[1]) / 2**0.5)
+    result = json.loads((sweep / rows[0]["job"] / "result.json").read_text())
+    assert result["val/accuracy"] == float(rows[0]["val/accuracy"]) == max(float(row["val/accuracy"]) for row in rows)
+    assert json.loads((sweep / "sweep.json").read_text())["best"] == rows[0]["job"]
+    assert resolve_run(str(sweep), "") == str((sweep / rows[0]["job"]).resolve())
+    text = (sweep / "summary.md").read_text()
+    assert f"Best run: `{rows[0]['job']}`" in text
+    repeated = f"python src/train.py {' '.join([*FEW[:-1], *rows[0]['job'].split(',')])}"
+    assert repeated in text
+    assert repeated in answer.out
+    picture = Image.open(sweep / "summary.png")
+    assert picture.width > 300
+    assert len(set(picture.convert("L").tobytes())) > 20
+
+
+def test_the_same_sweep_again_answers_at_once_and_more_values_are_more_jobs(command: Command, sweep: Path) -> None:
+    assert command("-m", *FEW, "seed=0,1").code == 0
+    before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
+    assert len(before) == 2
+    again = command("-m", *FEW, "seed=0,1")
+    assert again.code == 0
+    assert again.out.count("finished before") == 2
+    assert command("-m", *FEW, "seed=2").code == 0
+    assert len(list(sweep.glob("*/result.json"))) == 3
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    assert [row["seed"] for row in sorted(read_summary(sweep), key=lambda row: row["seed"])] == ["0", "1", "2"]
+
+
+def test_a_failed_job_does_not_stop_the_others_and_is_retried(command: Command, sweep: Path, tmp_path: Path) -> None:
+    """One fails once, one each time: its learning rate makes the loss infinite."""
+    mended = tmp_path / "mended"
+    broken = [BROKEN, f"+callbacks.flaky.unless={mended}"]
+    first = command("-m", *FEW, *broken, "optimizer=sgd", "optimizer.lr=0.01,1e30")
+    assert first.code == 1
+    assert first.err.count("error:") == 3  # of each job, and of the sweep
+    assert "2 of 2 jobs failed" in first.err
+    assert (sweep / "optimizer.lr=0.01" / "error.txt").read_text().startswith("RuntimeError: it is broken\n\nTraceback")
+    mended.touch()
+    second = command("-m", *FEW, *broken, "optimizer=sgd", "optimizer.lr=0.01,1e30")
+    assert second.code == 1
+    assert "1 of 2 jobs failed" in second.err
+    rows = {row["optimizer.lr"]: row for row in read_summary(sweep)}
+    assert rows["0.01"]["status"] == "finished"
+    assert not (sweep / "optimizer.lr=0.01" / "error.txt").exists()
+    assert rows["1e+30"]["status"] == "failed"
+    assert "optimizer.lr" in rows["1e+30"]["reason"]
+    assert rows["1e+30"]["reason"] in (sweep / "summary.md").read_text()
+
+
+def test_fail_fast_starts_no_further_job(command: Command, sweep: Path, tmp_path: Path) -> None:
+    broken = [BROKEN, f"+callbacks.flaky.unless={tmp_path / 'never'}"]
+    answer = command("-m", *FEW, *broken, "seed=0,1", "sweep.fail_fast=true")
+    assert answer.code == 1
+    assert [row["status"] for row in read_summary(sweep)] == ["failed", "unfinished"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "difference"),
+    [
+        (["trainer.max_epochs=2"], r"trainer\.max_epochs: 1\b.* 2\b"),
+        (["model=mlp"], r"model\._target_: \S*\.CNN\b.*\.MLP\b.*model\.width: 16\b"),
+    ],
+)
+def test_another_config_in_the_same_sweep_is_refused_with_the_difference(
+    command: Command, sweep: Path, changed: list[str], difference: str
+) -> None:
+    assert command("-m", *FEW, "seed=0,1").code == 0
+    record = (sweep / "sweep.json").read_text()
+    answer = command("-m", *FEW, *changed, "seed=2,3")
+    assert answer.code == 2
+    assert_explained(answer.err, changed, [str(sweep)], difference, "another name.*overwrite=true")
+    assert (sweep / "sweep.json").read_text() == record
+    assert len(list(sweep.glob("*/result.json"))) == 2
+
+
+def test_a_refused_sweep_leaves_a_sweep_that_has_just_started_alone(command: Command, sweep: Path) -> None:
+    """It has locked its folder but not written to it yet."""
+    with SweepFolder(sweep).claimed():
+        (sweep / ".holder").unlink()
+        answer = command("-m", *FEW, "seed=0,1")
+        assert (answer.code, str(sweep) in answer.err) == (2, True), answer.err
+        assert (sweep / ".lock").exists()
+
+
+def test_a_sweep_whose_folder_is_deleted_exits_with_one_line(command: Command, sweep: Path) -> None:
+    answer = command("-m", *FEW, "seed=0,1", "+callbacks.remover._target_=test_sweep.Remover")
+    assert answer.code == 1
+    last = answer.err.splitlines()[-1] + "\n"
+    assert_explained(last, [], [str(sweep)], "removed|deleted", "again|rerun")
+
+
+def test_a_sweep_that_runs_in_another_process_is_refused(command: Command, sweep: Path) -> None:
+    """Immediately, and without leaving files; otherwise each sweep would resume the other's running jobs."""
+    with SweepFolder(sweep).claimed():
+        answer = command("-m", *FEW, "seed=0,1")
+    assert answer.code == 2
+    process = rf"process {os.getpid()} on \S+"
+    assert_explained(answer.err, [], [f"error: {sweep}"], process, "wait.*another name")
+    assert not sweep.exists()
+
+
+def test_overwrite_starts_a_sweep_anew(command: Command, sweep: Path) -> None:
+    assert command("-m", *FEW, "seed=0").code == 0
+    assert command("-m", *FEW, "trainer.limit_train_batches=1", "seed=1", "overwrite=true").code == 0
+    assert [row["seed"] for row in read_summary(sweep)] == ["1"]
+
+
+def test_a_key_that_is_swept_from_now_on_finds_the_runs_that_had_one_value_of_it(command: Command, sweep: Path) -> None:
+    """None is trained twice or counted twice, and each row's command still repeats it."""
+    assert command("-m", *FEW, "optimizer.lr=0.06", "seed=0,1").code == 0
+    before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
+    assert len(before) == 2
+    answer = command("-m", *FEW, "optimizer.lr=0.06,0.001", "seed=0,1")
+    assert answer.code == 0
+    assert answer.out.count("already finished") == 2
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    rows = read_summary(sweep)
+    assert sorted((row["optimizer.lr"], row["seed"], row["n"]) for row in rows) == [
+        ("0.001", "0", "2"), ("0.001", "1", "2"), ("0.06", "0", "2"), ("0.06", "1", "2"),
+    ]  # fmt: skip
+    assert f"optimizer.lr={rows[0]['optimizer.lr']} seed={rows[0]['seed']}" in answer.out
+
+
+def test_the_previous_sweep_is_kept_until_the_new_one_is_finished(
+    command: Command, sweep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command("-m", *FEW, "seed=0,1").code == 0
+    broken = [BROKEN, f"+callbacks.flaky.unless={sweep / 'never'}", "overwrite=true", "sweep.fail_fast=true"]
+    for _ in range(2):  # the second time, too
+        assert command("-m", *FEW, *broken, "seed=0,1").code == 1
+    assert len(list((sweep / ".replaced").glob("*/result.json"))) == 2
+    assert not list(sweep.glob("*/result.json"))
+    assert command("-m", *FEW, "seed=0,1", "overwrite=true").code == 0
+    assert not (sweep / ".replaced").exists()
+
+
+def test_a_job_that_was_resumed_alone_counts_as_finished(command: Command, sweep: Path, tmp_path: Path) -> None:
+    """Even if error.txt remains from before."""
+    mended = tmp_path / "mended"
+    assert command("-m", *FEW, BROKEN, f"+callbacks.flaky.unless={mended}", "seed=0,1").code == 1
+    (sweep / "seed=0" / "error.txt").write_text("it is broken\n")
+    mended.touch()
+    assert command("-m", *FEW, BROKEN, f"+callbacks.flaky.unless={mended}", "seed=0").code == 0
+    (sweep / "seed=0" / "error.txt").write_text("it is broken\n")
+    answer = command("-m", *FEW, BROKEN, f"+callbacks.flaky.unless={mended}", "seed=0,1")
+    assert answer.code == 0
+    assert [row["status"] for row in read_summary(sweep)] == ["finished", "finished"]
+
+
+def test_the_best_job_is_recorded_as_jobs_finish_and_the_first_of_equals(tmp_path: Path) -> None:
+    """Unfinished jobs and jobs without a validation are ignored; another objective changes the best job."""
+    folder = SweepFolder(tmp_path)
+    for job, accuracy, loss in (("a", None, None), ("b", 0.8, 0.5), ("c", 0.8, 0.4), ("d", 0.7, 0.3)):
+        (tmp_path / job).mkdir()
+        result = {"name": job, "val/accuracy": accuracy, "val/loss": loss, "test/accuracy": 1, "epochs": 1}
+        (tmp_path / job / "result.json").write_text(json.dumps(result | {"parameters": 1}))
+    jobs: dict[str, dict[str, list[str]]] = {job: {} for job in ("a", "unfinished", "b", "c", "d")}
+    folder.write(Record("val/accuracy", {}, [], jobs))
+    assert json.loads((tmp_path / "sweep.json").read_text())["best"] == "b"
+    folder.write(Record("val/loss", {}, [], jobs))
+    assert json.loads((tmp_path / "sweep.json").read_text())["best"] == "d"
+    folder.write(Record("val/accuracy", {}, [], {"a": {}, "unfinished": {}}))
+    assert json.loads((tmp_path / "sweep.json").read_text())["best"] is None
+
+
+def test_a_sweep_can_be_ranked_by_another_objective(command: Command, sweep: Path) -> None:
+    assert command("-m", *FEW, "seed=0,1", "sweep.objective=val/loss").code == 0
+    losses = [float(row["val/loss"]) for row in read_summary(sweep)]
+    assert losses == sorted(losses)
+
+
+OBJECTIVES = "'val/accuracy', 'val/loss'"
+# Of each: the arguments, the names that the message has, and regular expressions of its problem and its remedy.
+MISTAKES = [
+    (["seed=0,1", "sweep.objective=val/f1"], ["sweep.objective=val/f1"], WRONG_VALUE, OBJECTIVES),
+    # A setting that would be chosen by the test.
+    (["seed=0,1", "sweep.objective=test/accuracy"], ["sweep.objective=test/accuracy"], WRONG_VALUE, OBJECTIVES),
+    (["seed=range(0)"], ["seed=range(0)"], "no values", "seed=1,2,3"),
+    (["optimizer.lr=interval(0.1,1)"], ["optimizer.lr=interval(0.1,1)"], "grid", "hydra/sweeper=optuna"),
+    (["seed=choice()"], ["seed=choice()"], "empty choice", NO_REMEDY),
+    (["seed=0,1", "sweep.fail_fast=maybe"], ["sweep.fail_fast=maybe"], WRONG_VALUE, BOOLEAN),
+    (
+        ["model=cnn,mlp", "model.width=16,32"],
+        ["'model.width'", "in the job model=mlp model.width=16"],
+        "[Cc]ould not override|no such setting|[Uu]nknown setting",
+        NO_REMEDY,
+    ),
+    (["seed=0,1", "trainer.num_nodes=2"], ["trainer.num_nodes"], "one machine|one node", r"at 1\b|=1\b"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "names", "problem", "remedy"), MISTAKES)
+def test_what_is_no_sweep_is_one_line_and_begins_no_job(
+    command: Command, sweep: Path, arguments: list[str], names: list[str], problem: str, remedy: str | None
+) -> None:
+    answer = command("-m", *FEW, *arguments)
+    assert answer.code == 2
+    assert_explained(answer.err, arguments, names, problem, remedy)
+    assert not list(sweep.glob("*/config.yaml"))
+
+
+def test_a_killed_sweep_repeats_only_unfinished_work(command: Command, tmp_path: Path, sweep: Path) -> None:
+    """By kill -9 in the third epoch of the second job; of each job every epoch is then trained once."""
+    few = ["data=sample", "model=mlp", "trainer=cpu", "trainer.max_epochs=6", *NO_PICTURES]
+    arguments = ["-m", *few, "seed=0,1,2", "name=s"]
+    process = Process(*arguments, f"outputs={tmp_path / 'outputs'}")
+    wait_until(lambda: epochs_trained(sweep / "seed=1") >= 2, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    again = command(*arguments)
+    assert again.code == 0
+    assert "seed=0: already finished" in again.out
+    assert [row["status"] for row in read_summary(sweep)] == ["finished"] * 3
+    assert "resuming from" in (sweep / "seed=1" / "train.log").read_text()
+    # An epoch whose checkpoint was not written yet is trained again.
+    assert [epochs_trained(sweep / f"seed={seed}") for seed in (0, 2)] == [6, 6]
+    assert epochs_trained(sweep / "seed=1") in (6, 7)

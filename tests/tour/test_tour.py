@@ -1,0 +1,202 @@
+"""The tour: every factual sentence of the notes is asserted, and all of it runs."""
+
+import ast
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Answer, Command
+from PIL import Image
+
+import tour
+from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.tour import CHAPTERS
+from pytorch_intro.tour.chapter import CELL, FOLDER, Cell, Chapter, parse_chapter, read_chapter
+from pytorch_intro.tour.guide import WIDTH, walk
+
+SCRIPT = PROJECT / "src" / "tour.py"
+NOTES = PROJECT / "src" / "pytorch_intro" / "tour" / "NOTES.md"
+NO_FACTS = (
+    "This is some [intro material](https://pytorch.org/tutorials/beginner/basics/intro.html) for using PyTorch from "
+    "pytorch.org",  # where the notes are from
+    "Enjoy",  # a wish
+)
+
+
+def chapters() -> list[Chapter]:
+    return [read_chapter(number) for number in range(1, len(CHAPTERS) + 1)]
+
+
+def sentences_of(notes: str) -> list[str]:
+    """The sentences, and the lines of lists; without headings."""
+    lines = [line.removeprefix("* ").strip() for line in notes.splitlines() if line and not line.startswith("#")]
+    return [sentence for line in lines for sentence in re.split(r"(?<=[^.\s]\.)\s+(?=[A-Z`\"])", line)]
+
+
+def assertions_in(cell: Cell) -> int:
+    return sum(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(cell.code)))
+
+
+def unasserted(notes: str, cells: list[Cell]) -> list[str]:
+    """The factual sentences that no cell, or more than one, or one without an assertion is about."""
+    asserted = [sentence for cell in cells for sentence in cell.sentences if assertions_in(cell)]
+    facts = [sentence for sentence in sentences_of(notes) if sentence not in NO_FACTS]
+    return [sentence for sentence in facts if asserted.count(sentence) != 1]
+
+
+@pytest.fixture
+def tour_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`python src/tour.py …` in this process."""
+
+    def run(*arguments: str) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["src/tour.py", *arguments])
+        code: Any = 0
+        try:
+            exec(compile(SCRIPT.read_text(), str(SCRIPT), "exec"), {"__name__": "__main__"})
+        except SystemExit as stop:
+            code = stop.code
+        return Answer(code, *capsys.readouterr())
+
+    return run
+
+
+def test_every_factual_sentence_of_the_notes_is_asserted_once() -> None:
+    cells = [cell for chapter in chapters() for cell in chapter.cells]
+    notes = NOTES.read_text()
+    assert len(sentences_of(notes)) == 34
+    assert unasserted(notes, cells) == []
+    assert set(NO_FACTS) <= set(sentences_of(notes))
+    quoted = [sentence for cell in cells for sentence in cell.sentences]
+    assert [sentence for sentence in sentences_of(notes) if sentence in quoted] == quoted, "in the notes' order"
+    assert unasserted(f"{notes}\nTensors can fly.\n", cells) == ["Tensors can fly."]
+    first = next(cell for cell in cells if cell.sentences)
+    first.code = "pass"
+    assert unasserted(notes, cells) == first.sentences
+
+
+def test_the_whole_tour_runs_as_a_script_from_anywhere(tmp_path: Path) -> None:
+    """It ends with a network that tells more than three quarters of the pictures right, and a picture of it."""
+    picture = PROJECT / "outputs" / "tour" / "what_it_sees.png"
+    started = time.time_ns()
+    environment = os.environ | {"PYTHONWARNINGS": "error::FutureWarning", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT)], capture_output=True, text=True, timeout=100, cwd=tmp_path, env=environment
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for chapter in chapters():
+        assert f"\n{chapter.number}. {chapter.title}\n" in done.stdout
+    told = re.search(r"= ([\d.]+)% of 400 pictures are told right", done.stdout)
+    assert told
+    assert float(told[1]) > 75
+    assert picture.stat().st_mtime_ns > started
+    with Image.open(picture) as image:
+        assert image.size > (1000, 500)
+        assert image.convert("L").getextrema() == (0, 255)
+    assert "\033[" not in done.stdout, "colours are for terminals"
+    assert max(map(len, done.stdout.splitlines())) <= WIDTH + 4
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", range(1, len(CHAPTERS) + 1))
+@pytest.mark.pictures
+def test_every_chapter_runs_by_itself_as_cells(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an editor runs them: one after the other in one namespace, without what this project adds to them."""
+    monkeypatch.chdir(FOLDER)
+    path = FOLDER / f"{CHAPTERS[number - 1]}.py"
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    with contextlib.redirect_stdout(io.StringIO()):
+        for cell in CELL.split(path.read_text()):
+            exec(compile(cell, str(path), "exec"), namespace)
+
+
+def test_one_chapter_is_run_by_its_number(tour_here: Command) -> None:
+    answer = tour_here("4")
+    assert answer.code == 0
+    assert "4. Tensors and arrays" in answer.out
+    assert "The notes: Tensors are the PyTorch analog of ND arrays." in answer.out
+    assert "= tensor([[ 5., 14.]," in answer.out
+    assert "at work in src/pytorch_intro/data/dataset.py: InMemoryImageDataset" in answer.out
+    assert "5. Where the numbers lie" not in answer.out
+
+
+def test_help_lists_the_chapters(tour_here: Command) -> None:
+    out = tour_here("--help").out
+    assert "python src/tour.py 5" in out
+    assert "16  A network that is trained, and what it sees" in out
+    assert "The notes:" not in out
+
+
+@pytest.mark.parametrize("argument", ["0", "17", "x", "1.5", "--fast"])
+def test_what_is_no_chapter_is_one_line(tour_here: Command, argument: str) -> None:
+    answer = tour_here(argument)
+    assert answer.code == 2
+    assert answer.err == f"error: {argument}: there is no such chapter; give a number from 1 to 16, or none\n"
+
+
+def test_imported_by_another_process_it_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """As workers that fetch data do on some systems."""
+    assert not tour.tour.is_running
+    tour.tour.chapter(1)
+    assert capsys.readouterr().out == ""
+
+
+def test_an_assertion_that_does_not_hold_ends_the_tour_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "wrong.py"
+    file.write_text('"""Wrong.\n\nNowhere.\n"""\n\n# %%\n# > One is two.\nx = 1\nassert x == 2\nx\n')
+    chapter = parse_chapter(1, file)
+    assert (chapter.title, chapter.further, chapter.cells[0].sentences) == ("Wrong", "Nowhere.", ["One is two."])
+    with contextlib.redirect_stdout(io.StringIO()), pytest.raises(AssertionError) as error:
+        walk(chapter)
+    assert error.traceback[-1].lineno + 1 == file.read_text().splitlines().index("assert x == 2") + 1
+
+
+def test_what_is_said_to_be_at_work_is_there() -> None:
+    """Each file, and in it the name: a class, a function, or a key."""
+    places = [place for chapter in chapters() for cell in chapter.cells for place in cell.at_work]
+    assert len(places) > 25
+    for file, name in places:
+        text = (PROJECT / file).read_text()
+        if file.endswith(".py"):
+            assert name in names_in(ast.parse(text)), (file, name)
+        else:
+            assert re.search(rf"^\s*{name}\b", text, re.MULTILINE), (file, name)
+
+
+def names_in(tree: ast.Module) -> set[str]:
+    """Functions, classes and their methods: Images, Images.__len__."""
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    top = [node for node in tree.body if isinstance(node, kinds)]
+    inner = [(node, part) for node in top for part in node.body if isinstance(part, kinds)]
+    return {node.name for node in top} | {f"{node.name}.{part.name}" for node, part in inner}
+
+
+def test_the_script_has_a_cell_for_each_chapter_with_its_title() -> None:
+    cells = re.findall(r"^# %% (\d+)\. (.*)\ntour\.chapter\((\d+)\)$", SCRIPT.read_text(), re.MULTILINE)
+    assert cells == [(str(chapter.number), chapter.title, str(chapter.number)) for chapter in chapters()]
+
+
+TERMS = {
+    "data set": 1, "label": 1, "training set": 1, "batch": 1, "normalizes": 1, "device": 2, "CUDA": 2, "MPS": 2,
+    "parameters": 3, "neural network": 3, "tensor": 4, "channel": 4, "NumPy": 4, "Allocated": 5, "sample": 6,
+    "iterable": 6, "epoch": 9, "overfits": 9, "Workers": 9, "Features": 9, "one-hot": 10, "augmentation": 10,
+    "layer": 11, "ReLU": 11, "logits": 11, "softmax": 11, "loss": 12, "gradient": 12, "learning rate": 12,
+    "cross-entropy": 12, "optimizer": 12, "SGD": 12, "LightningModule": 13, "Trainer": 13, "state_dict": 14,
+    "pickle": 14, "venv": 15,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("term", "number"), TERMS.items())
+def test_a_term_is_explained_no_later_than_it_is_needed(term: str, number: int) -> None:
+    """No chapter before speaks of it; and this one's prose does so, where it says what it is."""
+    prose = [" ".join(line for cell in chapter.cells for line in cell.prose) for chapter in chapters()]
+    assert re.search(rf"\b{term}", prose[number - 1])
+    earlier = " ".join(prose[: number - 1])
+    if term not in ("tensor", "sample", "layer", "augmentation", "network"):  # words of the notes themselves
+        assert not re.search(rf"\b{term}\b", earlier)
