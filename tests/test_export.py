@@ -75,9 +75,11 @@ def test_labels_json_tells_what_goes_in_and_comes_out(exported: Path) -> None:
     assert content["result"] == json.loads((exported / "result.json").read_text())
 
 
-def test_the_consumer_of_the_readme_tells_what_predict_tells(exported: Path, script: Command, tmp_path: Path) -> None:
+def test_the_documented_onnx_program_prints_the_label_of_predict(
+    exported: Path, script: Command, tmp_path: Path
+) -> None:
     """As printed there: it imports onnxruntime, numpy and Pillow alone."""
-    (code,) = re.findall(r"```python\n(import json\n.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(import json\n.*?)```", (PROJECT / "docs" / "using.md").read_text(), re.DOTALL)
     imported = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE))
     assert imported == {"json", "sys", "numpy", "onnxruntime", "PIL"}
     datamodule = sample_datamodule()
