@@ -12,6 +12,7 @@ import pytest
 from conftest import NO_PICTURES, Command, write_images
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from pydantic import PositiveInt
@@ -200,9 +201,10 @@ def sweep_values(arguments: list[str]) -> list[tuple[str, list[str]]]:
     """Return each setting's key with the values that a sweep gives it; of an interval, its start."""
     values = []
     for override in OverridesParser.create().parse_overrides([word for word in arguments if word != "-m"]):
-        key, _, text = override.input_line.partition("=")
-        if override.is_interval_sweep():
-            values.append((key, [str(override.value().start)]))
+        key, _, text = str(override.input_line).partition("=")
+        sweep = override.value()
+        if isinstance(sweep, IntervalSweep):
+            values.append((key, [str(sweep.start)]))
         elif override.is_sweep_override():
             values.append((key, [*override.sweep_string_iterator()]))
         else:
@@ -211,9 +213,11 @@ def sweep_values(arguments: list[str]) -> list[tuple[str, list[str]]]:
 
 
 def first_and_last_job(arguments: list[str]) -> list[list[str]]:
-    """Return the arguments of two jobs, with the first value of every key and with the last."""
+    """Return the arguments of jobs with the first value of every key and, where these are no numbers, with the last."""
     values = sweep_values(arguments)
-    return [[f"{key}={choices[place]}" for key, choices in values] for place in (0, -1)]
+    first = [f"{key}={choices[0]}" for key, choices in values]
+    last = [f"{key}={choices[0 if choices[-1].replace('.', '').isdigit() else -1]}" for key, choices in values]
+    return [first] if first == last else [first, last]
 
 
 def shorten_sweep(arguments: list[str]) -> list[str]:
@@ -257,12 +261,12 @@ def test_every_command_of_a_page_works(page: Path, reader: Reader, monkeypatch: 
         except Exception as error:
             failures.append(f"{place}: {shlex.join(words)}: {error!r}")
 
-    for block in blocks:
-        if block.language == "bash":
-            for words in block.commands():
-                attempt(block.place, words, is_run=True)
-    for inline in re.findall(r"`(python src/[^`\n]*)`", page.read_text()):
-        attempt(page.name, shlex.split(inline), is_run=False)
+    commands = [(block.place, words) for block in blocks if block.language == "bash" for words in block.commands()]
+    for place, words in commands:
+        attempt(place, words, is_run=True)
+    for inline in dict.fromkeys(re.findall(r"`(python src/[^`\n]*)`", page.read_text())):
+        if shlex.split(inline) not in [words for _, words in commands]:
+            attempt(page.name, shlex.split(inline), is_run=False)
     assert not failures, "\n\n".join(failures)
 
 
