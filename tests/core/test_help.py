@@ -220,13 +220,3 @@ def test_paths_are_quoted_where_hydra_would_read_something_else(
     monkeypatch.setattr(sys, "argv", ["src/train.py", typed])
     argv.quote_paths()
     assert sys.argv[1] == read
-
-
-def test_the_readme_s_tree_names_every_file_of_the_package() -> None:
-    """And every group of conf/; what is found by its folder, such as chapters and benchmarks, has a line for all."""
-    tree = (PROJECT / "README.md").read_text().partition("## The tree")[2].partition("\n## ")[0]
-    found_by_folder = ("benchmarks", "chapters", "hydra_plugins")
-    files = [path for path in (PROJECT / "src").rglob("*.py") if path.parent.name not in found_by_folder]
-    names = {path.name for path in files if path.name != "__init__.py"}
-    names |= {f"{path.name}/" for path in CONFIG_DIR.iterdir() if path.is_dir()}
-    assert not [name for name in sorted(names) if not re.search(rf"(?<![\w.]){re.escape(name)}", tree)]

@@ -60,12 +60,12 @@ def test_one_batch_is_learnt_by_heart(model: str) -> None:
     assert (learner(images).argmax(1) == targets).all()
 
 
-def test_the_readme_s_network_works_as_printed(
+def test_the_documented_network_works_as_printed(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A class in src/, a file in conf/model, and the command below them."""
-    readme = (PROJECT / "README.md").read_text()
-    chapter = readme[readme.index("## Your own network") :]
+    page = (PROJECT / "docs" / "training.md").read_text()
+    chapter = page[page.index("## Your own network") :]
     blocks = [re.search(rf"```{kind}\n(.*?)```", chapter, re.DOTALL) for kind in ("python", "yaml", "bash")]
     code, config, line = [block[1] for block in blocks if block]
     (tmp_path / "tiny.py").write_text(code)

@@ -44,13 +44,13 @@ def opened(target: str, *overrides: str) -> DataModule:
     return datamodule
 
 
-def test_the_readme_s_dataset_works_as_printed(
+def test_the_documented_dataset_works_as_printed(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twelve lines in a file in src/, and the command below them."""
-    readme = (PROJECT / "README.md").read_text()
+    page = (PROJECT / "docs" / "data.md").read_text()
     printed = re.search(
-        r"src/(\w+)\.py[^\n]*\n+```python\n(.*?)```\n+```bash\npython src/train\.py (.*?)\n", readme, re.S
+        r"src/(\w+)\.py[^\n]*\n+```python\n(.*?)```\n+```bash\npython src/train\.py (.*?)\n", page, re.S
     )
     assert printed
     name, code, arguments = printed.groups()

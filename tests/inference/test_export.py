@@ -75,11 +75,11 @@ def test_labels_json_describes_input_and_output(exported: Path) -> None:
     assert content["result"] == json.loads((exported / "result.json").read_text())
 
 
-def test_the_readme_s_onnx_example_predicts_the_same_label_as_predict(
+def test_the_documented_onnx_program_prints_the_label_of_predict(
     exported: Path, script: Command, tmp_path: Path
 ) -> None:
     """As printed there: it imports onnxruntime, numpy and Pillow alone."""
-    (code,) = re.findall(r"```python\n(import json\n.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(import json\n.*?)```", (PROJECT / "docs" / "using.md").read_text(), re.DOTALL)
     imported = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE))
     assert imported == {"json", "sys", "numpy", "onnxruntime", "PIL"}
     datamodule = sample_datamodule()

@@ -1,0 +1,379 @@
+"""The documentation is right: its commands run or validate, its programs run, its links and trees match the project."""
+
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import hydra
+import pytest
+from conftest import NO_PICTURES, Command, write_images
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+from pydantic import PositiveInt
+
+from pytorch_intro.cli import entrypoint
+from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
+from pytorch_intro.config.resolvers import register_resolvers
+from pytorch_intro.config.validate import check
+from pytorch_intro.tour import CHAPTERS
+
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+LANGUAGES = {"", "bash", "python", "yaml"}
+
+# A training of one batch, without what other tests are for.
+FAST = [
+    *NO_PICTURES, "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1",
+    "trainer.limit_test_batches=1", "data.batch_size=16",
+]  # fmt: skip
+ON_CPU = {"accelerator": "cpu", "precision": "32-true"}  # in the place of auto
+RUNS_OFFLINE = ("data=sample", "data=folder", "data=csv", "data.dataset._target_=stripes.Stripes")
+VALIDATED_ONLY = {  # arguments of trainings that cannot run here, and why
+    r"data=.*": "downloads a dataset",
+    r"trainer\.accelerator=mps": "needs a Mac",
+    r"trainer=ddp": "starts more processes; test_processes does",
+    r"hydra/(sweeper|launcher)=.*": "needs more packages and processes; test_search and test_launchers have them",
+    r".*\bHOST\b.*": "needs another machine",
+}
+NOT_RUN = {  # commands of other kinds, and why
+    "python3 -m venv .venv": "creates an environment",
+    "source .venv/bin/activate": "changes the shell",
+    "pip install pre-commit": "needs the network",
+    "pre-commit install": "changes the clone",
+    "tensorboard --logdir outputs": "does not end",
+    "tensorboard --logdir outputs/sweeps/rates": "does not end",
+}
+RUN_ELSEWHERE = {
+    "import json\nimport sys\n": "tests/inference/test_export.py"
+}  # beginnings of programs, and where they run
+AVOIDED = (
+    r"told|tells?|said|drawn|anew|beside|lest|in the midst|takes the place of|one's own|held|seen"
+    r"|there is no|it is no|is asked for"
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    place: str
+    language: str
+    text: str
+    file: str | None  # that the sentence above names for it, as in "In `src/tiny.py`:"
+
+    def commands(self) -> Iterator[list[str]]:
+        """Yield the words of each command."""
+        for line in self.text.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            while "&&" in words:
+                end = words.index("&&")
+                yield words[:end]
+                words = words[end + 1 :]
+            if words:
+                yield words
+
+
+def read_blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    named = r"(?:`((?:src|conf)/[\w/]+\.\w+)`:\n\n)?"
+    blocks = []
+    for fence in re.finditer(named + r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        line = text.count("\n", 0, fence.start(3)) + 1
+        blocks.append(Block(f"{page.name}:{line}", language=fence[2], text=fence[3], file=fence[1]))
+    return blocks
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
+
+
+class Reader:
+    """Does what a page says, in a folder that looks like the project's, from top to bottom.
+
+    Args:
+        folder: An empty folder, which is also the working directory.
+        finished_run: A run to use where the page has trained none of that name.
+    """
+
+    def __init__(self, folder: Path, finished_run: Path, command: Command, script: Command) -> None:
+        self.folder = folder
+        self.finished_run = finished_run
+        self.command = command
+        self.script = script
+        self.config_dir = CONFIG_DIR
+
+    def check_command(self, words: list[str], is_run: bool = True) -> None:
+        """Run a command, or validate it where it cannot run here.
+
+        Raises:
+            AssertionError: if it fails, or if its kind is unknown.
+        """
+        if " ".join(words) in NOT_RUN:
+            return
+        match words:
+            case ["make", *targets]:
+                known = re.findall(r"^(\w+):.*##", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+                assert {target for target in targets if "=" not in target} <= {*known}
+            case ["pip", "install", "-r", file]:
+                assert (PROJECT / file).is_file()
+            case ["torchrun" | "srun", *others]:
+                start = others.index("src/train.py")
+                assert "--nnodes=2" in others[:start] or "--nodes=2" in others[:start]
+                self.validate("train", others[start + 1 :])
+            case ["python", "src/tour.py", *arguments]:
+                assert {*arguments} <= {"--help", *map(str, range(1, len(CHAPTERS) + 1))}
+            case ["python", path, *arguments] if path.startswith("src/"):
+                name = Path(path).stem
+                arguments = [self.fill_in(argument) for argument in arguments]
+                if any(argument.startswith("--") for argument in arguments):
+                    self.expect_success(name, arguments)
+                elif name == "train":
+                    self.check_training(arguments, is_run)
+                elif name == "bench":
+                    self.validate(name, arguments)
+                elif name == "export" or not is_run:  # test_export runs it
+                    self.expect_success(name, ["--cfg", "job", *arguments])
+                else:
+                    self.expect_success(name, [*arguments, f"outputs={self.folder / 'outputs'}"])
+            case _:
+                raise AssertionError("a command of a kind that test_docs.py does not know")
+
+    def check_training(self, arguments: list[str], is_run: bool) -> None:
+        is_sweep = "-m" in arguments
+        if not is_run or reason_not_to_run(arguments):
+            for job in first_and_last_job(arguments) if is_sweep else [arguments]:
+                self.validate("train", job)
+        elif any(argument.startswith("resume=") for argument in arguments):
+            self.expect_success("train", arguments)  # the run's config is the recorded one
+        else:
+            sample = [] if any(argument.startswith("data=") for argument in arguments) else ["data=sample"]
+            arguments = ["-m", *shorten_sweep(arguments)] if is_sweep else arguments
+            self.expect_success("train", [*arguments, *sample, *FAST])
+
+    def validate(self, name: str, arguments: list[str]) -> None:
+        """Compose the config and compare it with the signatures."""
+        config = OmegaConf.merge(self.compose(name, arguments), {"trainer": ON_CPU})
+        check(config, {"seeds": PositiveInt} if name == "bench" else None)
+
+    def compose(self, name: str, arguments: list[str]) -> DictConfig:
+        register_resolvers()
+        GlobalHydra.instance().clear()
+        run_dir = f"run_dir={self.folder / 'outputs' / 'first'}"
+        with hydra.initialize_config_dir(str(self.config_dir), version_base="1.3"):
+            return hydra.compose(name, [run_dir, *arguments])
+
+    def expect_success(self, name: str, arguments: list[str]) -> None:
+        answer = self.command(*arguments) if name == "train" else self.script(name, *arguments)
+        assert answer.code == 0, answer.err
+
+    def fill_in(self, argument: str) -> str:
+        """Replace placeholders by what exists here, and provide the run that the argument names."""
+        argument = re.sub(r"\b(DIR|PATH)\b", str(self.folder / "photos"), argument)
+        argument = re.sub(r"\bFILE\b", str(self.folder / "labels.csv"), argument)
+        if match := re.fullmatch(r"(?:run|resume)=(latest|outputs/.+)", argument):
+            path = self.folder / match[1].replace("latest", "outputs/first")
+            if not path.exists():
+                shutil.copytree(self.finished_run, path)
+        return argument
+
+    def write(self, block: Block) -> None:
+        """Write a file that the page prints."""
+        assert block.file
+        path = self.folder / block.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block.text)
+
+
+def reason_not_to_run(arguments: list[str]) -> str | None:
+    if any(argument in RUNS_OFFLINE for argument in arguments):
+        arguments = [argument for argument in arguments if not argument.startswith("data=")]
+    for argument in arguments:
+        for pattern, reason in VALIDATED_ONLY.items():
+            if re.fullmatch(pattern, argument):
+                return reason
+    return None
+
+
+def sweep_values(arguments: list[str]) -> list[tuple[str, list[str]]]:
+    """Return each setting's key with the values that a sweep gives it; of an interval, its start."""
+    values = []
+    for override in OverridesParser.create().parse_overrides([word for word in arguments if word != "-m"]):
+        key, _, text = str(override.input_line).partition("=")
+        sweep = override.value()
+        if isinstance(sweep, IntervalSweep):
+            values.append((key, [str(sweep.start)]))
+        elif override.is_sweep_override():
+            values.append((key, [*override.sweep_string_iterator()]))
+        else:
+            values.append((key, [text]))
+    return values
+
+
+def first_and_last_job(arguments: list[str]) -> list[list[str]]:
+    """Return the arguments of jobs with the first value of every key and, where these are no numbers, with the last."""
+    values = sweep_values(arguments)
+    first = [f"{key}={choices[0]}" for key, choices in values]
+    last = [f"{key}={choices[0 if choices[-1].replace('.', '').isdigit() else -1]}" for key, choices in values]
+    return [first] if first == last else [first, last]
+
+
+def shorten_sweep(arguments: list[str]) -> list[str]:
+    """Leave two values to one setting, and one to the others."""
+    shortened, rest = [], 2
+    for key, choices in sweep_values(arguments):
+        shortened.append(f"{key}={','.join(choices[:rest])}")
+        rest = 1 if len(choices) > 1 else rest
+    return shortened
+
+
+@pytest.fixture
+def reader(
+    tmp_path: Path, finished_run: Path, command: Command, script: Command, monkeypatch: pytest.MonkeyPatch
+) -> Reader:
+    """In a folder with some images, and labels for them."""
+    images = [f"{label}/{number}.jpg" for label in ("Bag", "Sneaker") for number in range(10)]
+    write_images(tmp_path / "photos", *images, size=(28, 28))
+    rows = [f"{image},{image.partition('/')[0]}" for image in images]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    monkeypatch.chdir(tmp_path)
+    return Reader(tmp_path, finished_run, command, script)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_of_a_page_works(page: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of the page, with the files that it prints; commands inside sentences and tables are validated."""
+    blocks = read_blocks(page)
+    printed = [block for block in blocks if block.file]
+    for block in printed:
+        reader.write(block)
+    if printed:
+        monkeypatch.syspath_prepend(str(reader.folder / "src"))
+        reader.config_dir = extended_config_dir(reader.folder / "conf")
+        monkeypatch.setattr(entrypoint, "CONFIG_DIR", reader.config_dir)
+    failures = []
+
+    def attempt(place: str, words: list[str], is_run: bool) -> None:
+        try:
+            reader.check_command(words, is_run)
+        except Exception as error:
+            failures.append(f"{place}: {shlex.join(words)}: {error!r}")
+
+    commands = [(block.place, words) for block in blocks if block.language == "bash" for words in block.commands()]
+    for place, words in commands:
+        attempt(place, words, is_run=True)
+    for inline in dict.fromkeys(re.findall(r"`(python src/[^`\n]*)`", page.read_text())):
+        if shlex.split(inline) not in [words for _, words in commands]:
+            attempt(page.name, shlex.split(inline), is_run=False)
+    assert not failures, "\n\n".join(failures)
+
+
+def extended_config_dir(folder: Path) -> Path:
+    """Add the project's configs to those in a folder, without copies."""
+    for path in CONFIG_DIR.rglob("*.yaml"):
+        link = folder / path.relative_to(CONFIG_DIR)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        assert not link.exists(), f"{link.name}: the documentation prints a file that exists already"
+        link.symlink_to(path)
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_program_of_a_page_runs(page: Path, reader: Reader) -> None:
+    """Files of src/ and conf/ by the commands below them, the program that uses ONNX in another test."""
+    from pytorch_intro import load_run
+
+    image = Image.new("L", (40, 30), 128)
+    for block in read_blocks(page):
+        assert block.language in LANGUAGES, block.place
+        if block.language not in ("python", "yaml") or block.file or block.text.startswith(tuple(RUN_ELSEWHERE)):
+            continue
+        assert "load_run(" in block.text, f"{block.place}: name the file above the block, or run it here"
+        reader.fill_in("run=outputs/first")
+        lines = block.text.rstrip().splitlines()
+        scope: dict[str, object] = {"image": image}
+        exec("\n".join(lines[:-1]), scope)
+        assert eval(lines[-1].partition("#")[0], scope) in load_run(reader.finished_run).classes
+
+
+def test_the_readme_is_short() -> None:
+    assert len((PROJECT / "README.md").read_text().splitlines()) <= 200
+
+
+@pytest.mark.parametrize("page", [*PAGES, PROJECT / "CHANGELOG.md"], ids=lambda page: page.stem)
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    wrong = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text())):
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        if target.startswith("https://"):
+            continue
+        if not file.exists() or (anchor and anchor not in headings(file)):
+            wrong.append(target)
+    assert not wrong
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors that GitHub makes of a page's headings."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", [*PAGES, PROJECT / "CHANGELOG.md"], ids=lambda page: page.stem)
+def test_pages_use_the_words_of_the_field(page: Path) -> None:
+    """None of the words that the style rules avoid, but in those rules."""
+    text = without_code(re.sub(r"Avoid: .*?\n(?=\d)", "", page.read_text(), flags=re.DOTALL))
+    assert not re.findall(rf"[^\n]*\b(?:{AVOIDED})\b[^\n]*", text, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name == "docs"], ids=lambda page: page.stem)
+def test_every_page_opens_with_an_example(page: Path) -> None:
+    assert re.match(r"# [^\n]+\n\n```bash\n", page.read_text())
+
+
+def test_the_trees_are_those_of_the_project() -> None:
+    """Every package, config group and script, and none that does not exist."""
+    packages, project = (
+        block.text
+        for block in read_blocks(PROJECT / "docs" / "design.md")
+        if block.text.startswith(("src/pytorch_intro/\n", "conf/ "))
+    )
+    source = PROJECT / "src" / "pytorch_intro"
+    expected = {path.parent.relative_to(source).as_posix() for path in source.rglob("*.py")} - {"."}
+    assert {*tree_folders(packages)} == expected
+    groups = " ".join(re.findall(r"^ +((?:\w+/ +)+)", project, re.MULTILINE)).replace("/", "").split()
+    assert {*groups} == {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
+    scripts = re.findall(r"^src/(\w+\.py)", project, re.MULTILINE)
+    assert {*scripts} == {path.name for path in (PROJECT / "src").glob("*.py")}
+
+
+def tree_folders(text: str) -> Iterator[str]:
+    """Yield the folders of an indented tree, as paths below its first line."""
+    above: list[str] = []
+    for line in text.splitlines()[1:]:
+        if match := re.match(r"((?:  )+)(\w+)/ ", line):
+            above = [*above[: len(match[1]) // 2 - 1], match[2]]
+            yield "/".join(above)
+
+
+def test_the_readme_has_the_measurements_of_the_results_page() -> None:
+    results = (PROJECT / "docs" / "results.md").read_text()
+    rows = re.findall(r"^\|.*(?:EPYC|Xeon) \|$", (PROJECT / "README.md").read_text(), re.MULTILINE)
+    assert len(rows) == 4
+    assert all(row in results for row in rows)
+
+
+@pytest.mark.parametrize("names", [VALIDATED_ONLY, NOT_RUN, RUN_ELSEWHERE], ids=["validated", "not run", "elsewhere"])
+def test_every_exception_is_needed(names: dict[str, str]) -> None:
+    blocks = [block for page in PAGES for block in read_blocks(page)]
+    commands = [words for block in blocks if block.language == "bash" for words in block.commands()]
+    texts: Callable[[str], bool] = {
+        id(VALIDATED_ONLY): lambda name: any(re.fullmatch(name, word) for words in commands for word in words),
+        id(NOT_RUN): lambda name: name in map(" ".join, commands),
+        id(RUN_ELSEWHERE): lambda name: any(block.text.startswith(name) for block in blocks),
+    }[id(names)]
+    assert not [name for name in names if not texts(name)]
