@@ -1,4 +1,4 @@
-# make help lists what there is to say.
+# `make help` lists the targets.
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
@@ -8,34 +8,36 @@ SHELL  := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help train tensorboard tour test lint format torture lock
 
-help:  ## show this
+help:  ## show this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 22
 
-train: $(VENV)/installed $(DATA)  ## train with the defaults on real Fashion-MNIST
+train: $(VENV)/installed $(DATA)  ## train with the defaults on Fashion-MNIST
 	@$(RUN) src/train.py
 
 tensorboard: $(VENV)/installed  ## the curves of all runs, at http://localhost:6006
 	@$(RUN) -m tensorboard.main --logdir outputs
 
-tour: $(VENV)/installed  ## the notes, live
+tour: $(VENV)/installed  ## the tour of PyTorch
 	@$(RUN) src/tour.py
 
-test: $(VENV)/installed-test lint  ## ruff, mypy and pytest
+test: $(VENV)/installed-test lint  ## lint and pytest
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal
 
-lint: $(VENV)/installed-test  ## ruff and mypy
+lint: $(VENV)/installed-test  ## ruff, mypy and the layers of the imports
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
+	@PYTHONPATH=src $(VENV)/bin/lint-imports --no-cache --no-logo >/dev/null || \
+		PYTHONPATH=src $(VENV)/bin/lint-imports --no-cache
 
-format: $(VENV)/installed-test  ## what ruff mends by itself
+format: $(VENV)/installed-test  ## fix what ruff can fix
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
-torture: $(VENV)/installed-test  ## ten minutes of runs ended at random moments
+torture: $(VENV)/installed-test  ## ten minutes of runs that are killed at random times
 	@$(RUN) -m pytest -m torture
 
-# Where neither the system nor the mirror has the data, the system's package manager may.
+# If neither the system nor the mirror has the data, try the system's package manager.
 $(DATA): | $(VENV)/installed
 	@$(FETCH) || { $(INSTALL_SYSTEM_PACKAGE) && $(FETCH); }
 
@@ -47,7 +49,7 @@ INSTALL_SYSTEM_PACKAGE = command -v apt-get >/dev/null && echo "installing the s
 $(VENV)/installed: requirements.txt
 	@$(call install,requirements.txt)
 
-# The test requirements contain the others, in the same versions.
+# The test requirements include the others, in the same versions.
 $(VENV)/installed-test: requirements-test.txt
 	@$(call install,requirements-test.txt)
 	@touch $(VENV)/installed
@@ -68,11 +70,11 @@ endif
 
 IS_NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.version_info < (3, 10) and sys.exit("error: $(PYTHON) is Python " + \
 	sys.version.split()[0] + ", and 3.10 or newer is needed; name one, as in PYTHON=python3.12")'
-# Debian and Ubuntu keep what venv takes for its pip in a package of its own; pip itself can bring one there.
+# Debian and Ubuntu keep ensurepip in a separate package; pip itself can install pip there.
 WITHOUT_ENSUREPIP = { $(PYTHON) -m venv --without-pip $(VENV) && \
 	$(PYTHON) -m pip --python $(RUN) install --quiet --disable-pip-version-check pip; }
 
-lock:  ## resolve the requirements anew (needs uv); add ARGS=--upgrade for newer versions
+lock:  ## resolve the requirements again (needs uv); ARGS=--upgrade for newer versions
 	@uv pip compile --quiet $(LOCK) pyproject.toml --all-extras --group test -o requirements-test.txt $(ARGS)
 	@uv pip compile --quiet $(LOCK) pyproject.toml -c requirements-test.txt -o requirements.txt
 	@for extra in export search scale; do \
