@@ -1,4 +1,4 @@
-"""A part of trainings that test_launchers.py has run in other processes."""
+"""A callback for runs that test_launchers.py starts in other processes."""
 
 import os
 import signal
@@ -11,9 +11,12 @@ from lightning.pytorch.callbacks import Callback
 
 
 class KillCallback(Callback):
-    """Writes down how many threads compute and on which node; kills its process in the folder that is named.
+    """Record the number of threads and the Ray node in the run folder, and kill the process of one job.
 
-    On the doomed node it stays in the third epoch, until that node is lost.
+    Args:
+        run_dir: Folder of the run.
+        fatal: Name of the job whose process is killed when training starts.
+        doomed: Ray node on which jobs wait in the third epoch, until the node is lost.
     """
 
     def __init__(self, run_dir: str, fatal: str, doomed: str = "") -> None:

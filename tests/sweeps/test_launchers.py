@@ -1,4 +1,4 @@
-"""Jobs in other processes: a real Ray cluster of two nodes, and submitit's local executor instead of SLURM."""
+"""Jobs in other processes, on a real Ray cluster of two nodes and with submitit's local executor instead of SLURM."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from pytorch_intro.sweeps.job import JobLostError
 
 SWEEP = ["-m", "data=sample", "trainer=cpu", "name=s", *NO_PICTURES]
 
-PATH = f"{PROJECT / 'src'}:{PROJECT / 'tests'}"
+PATH = f"{PROJECT / 'src'}:{PROJECT / 'tests' / 'sweeps'}"
 
 
 @pytest.fixture
@@ -25,12 +25,12 @@ def sweep(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cluster() -> Iterator[Any]:
-    """A Ray of two nodes with one core each, as if they were two machines that share a folder."""
+    """Start a Ray cluster of two nodes with one core each, like two machines that share a folder."""
     from ray.cluster_utils import Cluster
 
-    # Else it takes half a minute until a node is known to be lost.
+    # By default, Ray takes half a minute to notice a lost node.
     checks = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
-    settings = checks | {"enable_worker_prestart": False}  # of processes that no job would use
+    settings = checks | {"enable_worker_prestart": False}  # no job would use these processes
     node: dict[str, Any] = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
     cluster = Cluster(initialize_head=True, head_node_args=node | {"_system_config": settings})
     cluster.add_node(**node)
@@ -39,16 +39,16 @@ def cluster() -> Iterator[Any]:
     cluster.shutdown()
 
 
-def is_under_way(file: Path, node: str) -> bool:
-    """Whether the job that wrote the file is training on this node."""
+def is_training_on(node: str, file: Path) -> bool:
+    """Return whether the job that wrote the file trains on this node."""
     return file.read_text() == node and epochs_trained(file.parent) >= 2
 
 
 def test_ray_resumes_jobs_of_a_lost_node_and_reports_a_job_that_kills_its_process(cluster: Any, sweep: Path) -> None:
-    """seed=2 is killed each time it is tried; a node is killed when another is in the midst of its training there.
+    """The process of seed=2 is killed at every attempt, and a node is killed while it trains another job.
 
-    Each job computes with as many threads as it has been given cores. In a process of its own: one that has been
-    connected to Ray cannot be relied on to fork any more.
+    Each job uses one thread per core assigned to it. The sweep runs in another process, since a process that was
+    connected to Ray cannot fork reliably.
     """
     (node,) = cluster.worker_nodes
     process = Process(
@@ -58,7 +58,7 @@ def test_ray_resumes_jobs_of_a_lost_node_and_reports_a_job_that_kills_its_proces
         "+callbacks.kill.fatal='seed=2'", f"+callbacks.kill.doomed={node.node_id}",
         f"outputs={sweep.parents[1]}", variables={"PYTHONPATH": PATH},
     )  # fmt: skip
-    wait_until(lambda: any(is_under_way(file, node.node_id) for file in sweep.glob("seed=*/node")), process)
+    wait_until(lambda: any(is_training_on(node.node_id, file) for file in sweep.glob("seed=*/node")), process)
     cluster.remove_node(node, allow_graceful=False)
     _, err = process.communicate()
     assert process.returncode == 1, err
@@ -67,14 +67,14 @@ def test_ray_resumes_jobs_of_a_lost_node_and_reports_a_job_that_kills_its_proces
     assert [rows[seed]["status"] for seed in "012"] == ["finished", "finished", "failed"]
     assert rows["2"]["reason"].startswith("its process was lost: ")
     assert {rows[seed]["epochs"] for seed in "01"} == {"4"}
-    carried_on = [seed for seed in range(2) if "resuming from" in (sweep / f"seed={seed}" / "train.log").read_text()]
-    assert len(carried_on) == 1
+    resumed = [seed for seed in range(2) if "resuming from" in (sweep / f"seed={seed}" / "train.log").read_text()]
+    assert len(resumed) == 1
     assert all(epochs_trained(sweep / f"seed={seed}") <= 5 for seed in range(2))
     assert [file.read_text() for file in sweep.glob("seed=*/threads")] == ["1"] * 3
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:1"])
-def test_a_cluster_that_does_not_answer_is_one_line(command: Command, sweep: Path, address: str) -> None:
+def test_an_unreachable_ray_cluster_is_reported_on_one_line(command: Command, sweep: Path, address: str) -> None:
     answer = command(*SWEEP, "hydra/launcher=ray", f"hydra.launcher.ray.init.address='{address}'", "seed=0,1")
     assert answer.code == 2
     assert answer.err.startswith(f"error: hydra.launcher.ray.init.address={address}: no cluster answers there")
@@ -84,9 +84,9 @@ def test_a_cluster_that_does_not_answer_is_one_line(command: Command, sweep: Pat
 def test_a_lost_slurm_job_does_not_affect_the_others(
     command: Command, sweep: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With submitit's local executor; one job kills its process, and the other finishes."""
+    """One job kills its process, and the other finishes."""
     monkeypatch.setenv("PYTHONPATH", PATH)
-    monkeypatch.setattr(submitit.Job, "_results_timeout_s", 1)  # seconds for the file of a job that has ended
+    monkeypatch.setattr(submitit.Job, "_results_timeout_s", 1)  # seconds to wait for the result file of an ended job
     answer = command(
         *SWEEP, "hydra/launcher=slurm", "hydra.launcher.cluster=local", "trainer.max_epochs=1", "seed=0,1",
         "+callbacks.kill._target_=kill_callback.KillCallback", "+callbacks.kill.run_dir='${run_dir}'",
@@ -100,15 +100,15 @@ def test_a_lost_slurm_job_does_not_affect_the_others(
     assert answer.err.splitlines()[-1].startswith("error:")
 
 
-def test_missing_slurm_is_one_line(command: Command, sweep: Path) -> None:
+def test_missing_slurm_is_reported_on_one_line(command: Command, sweep: Path) -> None:
     answer = command(*SWEEP, "hydra/launcher=slurm", "seed=0,1")
     assert answer.code == 2
     assert answer.err.startswith("error: hydra/launcher=slurm: ")
     assert answer.err.count("\n") == 1
 
 
-def test_a_failed_job_keeps_its_error_for_the_sweep(capsys: pytest.CaptureFixture[str]) -> None:
-    """The uses of Hydra's private API: the error is read without printing or raising it."""
+def test_the_error_of_a_failed_job_can_be_read_without_raising_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """The uses of Hydra's private API in sweeps/hydra_internals.py."""
     error = JobLostError("its process was lost")
     assert job_error(failed_job(error)) is error
     assert capsys.readouterr().err == ""

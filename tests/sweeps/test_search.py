@@ -1,4 +1,4 @@
-"""Searches with Optuna: seeded, saved on disk, resumed."""
+"""Searches with Optuna: seeded, stored on disk, resumable, pruned."""
 
 import json
 import os
@@ -33,8 +33,8 @@ def trials(sweep: Path) -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name="sweep", storage=open_storage(sweep / "study.db")).trials
 
 
-def test_a_search_is_saved_and_continues_to_more_trials(command: Command, sweep: Path) -> None:
-    """The first trial has the config's own values; the study holds what each run recorded."""
+def test_a_search_continues_with_more_trials(command: Command, sweep: Path) -> None:
+    """The first trial has the config's own values, and the study contains the result of each run."""
     assert command(*FEW, RATE, "hydra.sweeper.n_trials=2").code == 0
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
     answer = command(*FEW, RATE, "hydra.sweeper.n_trials=4")
@@ -50,17 +50,17 @@ def test_a_search_is_saved_and_continues_to_more_trials(command: Command, sweep:
     assert "best run:" in answer.out
 
 
-def test_equal_seeds_sample_equal_values_and_other_seeds_do_not(command: Command, tmp_path: Path) -> None:
-    drawn = []
+def test_equal_seeds_sample_equal_values_and_other_seeds_other_values(command: Command, tmp_path: Path) -> None:
+    sampled = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         options = [*SEARCH[:-1], f"name={name}", "trainer.fast_dev_run=true", RATE]
         assert command(*options, "hydra.sweeper.n_trials=2", f"hydra.sweeper.seed={seed}").code == 0
-        drawn.append([trial.params for trial in trials(tmp_path / "outputs" / "sweeps" / name)])
-    assert drawn[0] == drawn[1] != drawn[2]
+        sampled.append([trial.params for trial in trials(tmp_path / "outputs" / "sweeps" / name)])
+    assert sampled[0] == sampled[1] != sampled[2]
 
 
-def test_a_failed_trial_is_recorded_skipped_and_retried(command: Command, sweep: Path) -> None:
-    """Some values do not go together, and are found to be wrong before the training."""
+def test_failed_trials_are_recorded_and_retried_in_the_same_folders(command: Command, sweep: Path) -> None:
+    """Negative batch sizes are rejected before training."""
     space = ["data.batch_size=choice(64,-1,-2)", "hydra.sweeper.n_trials=3", "hydra.sweeper.seed=2"]
     first = command(*FEW, *space)
     assert first.code == 1
@@ -70,12 +70,12 @@ def test_a_failed_trial_is_recorded_skipped_and_retried(command: Command, sweep:
     assert {row["status"] for row in read_summary(sweep)} == {"finished", "failed"}
     second = command(*FEW, *space)
     assert second.code == 1
-    assert len(read_summary(sweep)) == 3  # in the same folders
+    assert len(read_summary(sweep)) == 3
     assert [path.name for path in sorted(sweep.glob("trial-*"))] == ["trial-0000", "trial-0001", "trial-0002"]
 
 
 def test_invalid_combinations_do_not_stop_a_search(command: Command, sweep: Path) -> None:
-    """model.width is no setting of the mlp; of its trials the reason is told."""
+    """The mlp has no setting model.width; the summary contains the reason."""
     space = ["model=choice(cnn,mlp)", "model.width=choice(8,12)", "hydra.sweeper.n_trials=4"]
     answer = command(*FEW, *space)
     assert answer.code == 1
@@ -85,8 +85,8 @@ def test_invalid_combinations_do_not_stop_a_search(command: Command, sweep: Path
     assert "model=mlp" in rows["mlp"]["reason"]
 
 
-def test_the_last_value_of_a_key_wins(command: Command, sweep: Path) -> None:
-    """So that a ready space can be narrowed."""
+def test_a_single_value_replaces_a_range_of_the_search_space(command: Command, sweep: Path) -> None:
+    """This narrows a predefined search space."""
     assert command(*FEW, "search=cnn", "optimizer.lr=0.04", "hydra.sweeper.n_trials=1").code == 0
     (trial,) = trials(sweep)
     assert "optimizer.lr" not in trial.params
@@ -94,7 +94,7 @@ def test_the_last_value_of_a_key_wins(command: Command, sweep: Path) -> None:
 
 
 def test_a_killed_search_resumes_its_trial(command: Command, tmp_path: Path, sweep: Path) -> None:
-    """By kill -9 of all its processes, in the third epoch of the second trial; nothing else is trained again."""
+    """All processes are killed with kill -9 in the third epoch of the second trial; only that trial is resumed."""
     options = [option for option in SEARCH if "max_epochs" not in option]
     arguments = [*options, "model=mlp", "trainer.max_epochs=6", RATE, "hydra.sweeper.n_trials=3"]
     process = Process(*arguments, f"outputs={tmp_path / 'outputs'}")
@@ -110,27 +110,27 @@ def test_a_killed_search_resumes_its_trial(command: Command, tmp_path: Path, swe
 
 
 @pytest.mark.parametrize("objective", ["val/accuracy", "val/loss"])
-def test_hopeless_trials_are_pruned(command: Command, sweep: Path, objective: str) -> None:
-    """With a learning rate of almost nothing; as soon as there are four trials to compare with."""
+def test_bad_trials_are_pruned(command: Command, sweep: Path, objective: str) -> None:
+    """Trials with a learning rate near zero are pruned once four other trials are finished."""
     space = ["optimizer.lr=choice(0.05,1e-9)", "hydra.sweeper.n_trials=6", "hydra.sweeper.seed=4"]
     few = ["model=mlp", "trainer.max_epochs=3", "trainer.limit_train_batches=4"]
     options = [*SEARCH[:-2], SEARCH[-1], *few, f"sweep.objective={objective}"]
     assert command(*options, *space, "hydra.sweeper.pruner=median").code == 0
-    made = trials(sweep)
-    fourth = [trial.number for trial in made if trial.state == TrialState.COMPLETE][3]
-    hopeless = [trial for trial in made if trial.number > fourth and float(trial.params["optimizer.lr"]) < 1e-6]
-    assert hopeless
-    assert {trial.state for trial in hopeless} == {TrialState.PRUNED}
+    all_trials = trials(sweep)
+    fourth = [trial.number for trial in all_trials if trial.state == TrialState.COMPLETE][3]
+    bad = [trial for trial in all_trials if trial.number > fourth and float(trial.params["optimizer.lr"]) < 1e-6]
+    assert bad
+    assert {trial.state for trial in bad} == {TrialState.PRUNED}
     rows = {row["job"]: row for row in read_summary(sweep)}
-    for trial in hopeless:
+    for trial in bad:
         row = rows[trial.user_attrs["folder"]]
         assert row["status"] == "pruned"
         assert "worse than other trials" in row["reason"]
         assert epochs_trained(sweep / row["job"]) < 3
-    assert any(trial.state == TrialState.COMPLETE for trial in made if float(trial.params["optimizer.lr"]) > 1e-6)
+    assert any(trial.state == TrialState.COMPLETE for trial in all_trials if float(trial.params["optimizer.lr"]) > 1e-6)
 
 
-# Of each: the arguments, the names that the message has, and regular expressions of its problem and its remedy.
+# Arguments, names that the message contains, and regular expressions of its problem and its remedy.
 MISTAKES = [
     ([RATE, "hydra.sweeper.n_trials=0"], ["hydra.sweeper.n_trials=0"], WRONG_VALUE, ABOVE_0),
     ([RATE, "hydra.sweeper.pruner=best"], ["hydra.sweeper.pruner=best"], WRONG_VALUE, "'median' or 'asha'"),
@@ -148,7 +148,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "names", "problem", "remedy"), MISTAKES)
-def test_what_is_no_search_is_one_line(
+def test_an_invalid_search_is_reported_on_one_line(
     command: Command, sweep: Path, arguments: list[str], names: list[str], problem: str, remedy: str
 ) -> None:
     answer = command(*FEW, *arguments)
@@ -158,17 +158,18 @@ def test_what_is_no_search_is_one_line(
 
 
 @pytest.mark.parametrize(
-    ("module", "option", "extra"),
+    ("target", "option", "extra"),
     [
-        ("hydra_plugins.optuna_sweeper", "hydra/sweeper=optuna", "search"),
-        ("hydra_plugins.ray_launcher", "hydra/launcher=ray", "scale"),
-        ("hydra_plugins.slurm_launcher", "hydra/launcher=slurm", "scale"),
+        ("hydra_plugins.sweepers.OptunaSweeper", "hydra/sweeper=optuna", "search"),
+        ("hydra_plugins.launchers.RayLauncher", "hydra/launcher=ray", "scale"),
+        ("hydra_plugins.launchers.SlurmLauncher", "hydra/launcher=slurm", "scale"),
     ],
 )
 def test_a_missing_package_is_named_with_the_command_that_installs_it(
-    command: Command, monkeypatch: pytest.MonkeyPatch, module: str, option: str, extra: str
+    command: Command, monkeypatch: pytest.MonkeyPatch, target: str, option: str, extra: str
 ) -> None:
-    monkeypatch.setitem(runner.PLUGIN_PACKAGES, module, (option, ("no_such_package",), extra))
+    assert target in runner.PLUGIN_PACKAGES
+    monkeypatch.setitem(runner.PLUGIN_PACKAGES, target, (option, ("no_such_package",), extra))
     answer = command("-m", "data=sample", option, "seed=0,1")
     assert answer.code == 2
     install = rf"pip install -r requirements-{extra}\.txt"
@@ -176,16 +177,33 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
 
 
 def test_the_predefined_search_space_contains_the_default(command: Command, sweep: Path) -> None:
-    """search=cnn; its first trial is the default."""
-    ready = yaml.safe_load((PROJECT / "conf" / "search" / "cnn.yaml").read_text())["hydra"]["sweeper"]["params"]
-    sizes = [int(size) for size in re.findall(r"\d+", ready["data.batch_size"])]
+    """The first trial of search=cnn has the values of the config."""
+    space = yaml.safe_load((PROJECT / "conf" / "search" / "cnn.yaml").read_text())["hydra"]["sweeper"]["params"]
+    sizes = [int(size) for size in re.findall(r"\d+", space["data.batch_size"])]
     assert compose().data.batch_size in sizes
     sample = compose("data=sample")
-    sizes.append(sample.data.batch_size)  # which are smaller than those of the default
+    sizes.append(sample.data.batch_size)  # not in the space
     answer = command(*FEW, "search=cnn", f"data.batch_size={','.join(map(str, sizes))}", "hydra.sweeper.n_trials=1")
     assert answer.code == 0, answer.err
     (trial,) = trials(sweep)
-    assert set(trial.params) == set(ready)
+    assert set(trial.params) == set(space)
     assert trial.state == TrialState.COMPLETE
     trained = OmegaConf.load(sweep / "trial-0000" / "config.yaml")
-    assert [key for key in ready if OmegaConf.select(trained, key) != OmegaConf.select(sample, key)] == []
+    assert [key for key in space if OmegaConf.select(trained, key) != OmegaConf.select(sample, key)] == []
+
+
+def test_the_first_trial_has_the_config_values_that_the_space_contains(command: Command, sweep: Path) -> None:
+    """The batch size of the sample is not in the space of search=cnn: it is printed, and the other values are kept."""
+    sample = compose("data=sample")
+    answer = command(*FEW, "search=cnn", "hydra.sweeper.n_trials=1")
+    assert answer.code == 0, answer.err
+    assert f"data.batch_size={sample.data.batch_size} is not in the search space" in answer.out
+    (trial,) = trials(sweep)
+    assert int(trial.params["data.batch_size"]) != sample.data.batch_size
+    others = [key for key in trial.params if key != "data.batch_size"]
+    assert len(others) == 6
+    assert [trial.params[key] for key in others] == [
+        str(value) if isinstance(trial.params[key], str) else value
+        for key in others
+        for value in [OmegaConf.select(sample, key)]
+    ]

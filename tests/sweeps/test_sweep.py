@@ -22,7 +22,7 @@ BROKEN = "+callbacks.flaky._target_=test_sweep.Broken"
 
 
 class Broken(Callback):
-    """Fails at the beginning of a training, unless a file is there."""
+    """Fail when training starts, unless a file exists."""
 
     def __init__(self, unless: str) -> None:
         self.unless = Path(unless)
@@ -33,7 +33,7 @@ class Broken(Callback):
 
 
 class Remover(Callback):
-    """Removes the sweep's folder when the training ends."""
+    """Remove the sweep's folder when training ends."""
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         shutil.rmtree(Path(trainer.default_root_dir).parent)
@@ -45,8 +45,8 @@ def sweep(tmp_path: Path) -> Path:
 
 
 @pytest.mark.pictures
-def test_a_sweep_ranks_settings_over_their_seeds(command: Command, sweep: Path) -> None:
-    """In summary.csv, .md and .png, and on the terminal: mean, standard deviation and n, and the best run's command."""
+def test_a_sweep_ranks_settings_by_their_mean_over_seeds(command: Command, sweep: Path) -> None:
+    """The summary has mean, standard deviation, n and the command of the best run, in its files and on the terminal."""
     answer = command("-m", *FEW, "optimizer.lr=0.0001,0.05", "seed=0,1")
     assert answer.code == 0
     rows = read_summary(sweep)
@@ -70,13 +70,13 @@ def test_a_sweep_ranks_settings_over_their_seeds(command: Command, sweep: Path) 
     assert len(set(picture.convert("L").tobytes())) > 20
 
 
-def test_the_same_sweep_again_answers_at_once_and_more_values_are_more_jobs(command: Command, sweep: Path) -> None:
+def test_finished_jobs_are_not_repeated_and_more_values_add_jobs(command: Command, sweep: Path) -> None:
     assert command("-m", *FEW, "seed=0,1").code == 0
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
     assert len(before) == 2
     again = command("-m", *FEW, "seed=0,1")
     assert again.code == 0
-    assert again.out.count("finished before") == 2
+    assert again.out.count("already finished") == 2
     assert command("-m", *FEW, "seed=2").code == 0
     assert len(list(sweep.glob("*/result.json"))) == 3
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
@@ -84,15 +84,15 @@ def test_the_same_sweep_again_answers_at_once_and_more_values_are_more_jobs(comm
 
 
 def test_a_failed_job_does_not_stop_the_others_and_is_retried(command: Command, sweep: Path, tmp_path: Path) -> None:
-    """One fails once, one each time: its learning rate makes the loss infinite."""
-    mended = tmp_path / "mended"
-    broken = [BROKEN, f"+callbacks.flaky.unless={mended}"]
+    """One job fails once; the other fails every time, since its learning rate makes the loss infinite."""
+    fixed = tmp_path / "fixed"
+    broken = [BROKEN, f"+callbacks.flaky.unless={fixed}"]
     first = command("-m", *FEW, *broken, "optimizer=sgd", "optimizer.lr=0.01,1e30")
     assert first.code == 1
-    assert first.err.count("error:") == 3  # of each job, and of the sweep
+    assert first.err.count("error:") == 3  # one for each job, one for the sweep
     assert "2 of 2 jobs failed" in first.err
     assert (sweep / "optimizer.lr=0.01" / "error.txt").read_text().startswith("RuntimeError: it is broken\n\nTraceback")
-    mended.touch()
+    fixed.touch()
     second = command("-m", *FEW, *broken, "optimizer=sgd", "optimizer.lr=0.01,1e30")
     assert second.code == 1
     assert "1 of 2 jobs failed" in second.err
@@ -104,7 +104,7 @@ def test_a_failed_job_does_not_stop_the_others_and_is_retried(command: Command, 
     assert rows["1e+30"]["reason"] in (sweep / "summary.md").read_text()
 
 
-def test_fail_fast_starts_no_further_job(command: Command, sweep: Path, tmp_path: Path) -> None:
+def test_fail_fast_starts_no_job_after_a_failure(command: Command, sweep: Path, tmp_path: Path) -> None:
     broken = [BROKEN, f"+callbacks.flaky.unless={tmp_path / 'never'}"]
     answer = command("-m", *FEW, *broken, "seed=0,1", "sweep.fail_fast=true")
     assert answer.code == 1
@@ -130,16 +130,16 @@ def test_another_config_in_the_same_sweep_is_refused_with_the_difference(
     assert len(list(sweep.glob("*/result.json"))) == 2
 
 
-def test_a_refused_sweep_leaves_a_sweep_that_has_just_started_alone(command: Command, sweep: Path) -> None:
-    """It has locked its folder but not written to it yet."""
-    with SweepFolder(sweep).claimed():
+def test_a_refused_sweep_does_not_touch_one_that_has_just_started(command: Command, sweep: Path) -> None:
+    """The first sweep has locked its folder, but not written to it yet."""
+    with SweepFolder(sweep).lock():
         (sweep / ".holder").unlink()
         answer = command("-m", *FEW, "seed=0,1")
         assert (answer.code, str(sweep) in answer.err) == (2, True), answer.err
         assert (sweep / ".lock").exists()
 
 
-def test_a_sweep_whose_folder_is_deleted_exits_with_one_line(command: Command, sweep: Path) -> None:
+def test_a_sweep_whose_folder_is_deleted_is_reported_on_one_line(command: Command, sweep: Path) -> None:
     answer = command("-m", *FEW, "seed=0,1", "+callbacks.remover._target_=test_sweep.Remover")
     assert answer.code == 1
     last = answer.err.splitlines()[-1] + "\n"
@@ -148,7 +148,7 @@ def test_a_sweep_whose_folder_is_deleted_exits_with_one_line(command: Command, s
 
 def test_a_sweep_that_runs_in_another_process_is_refused(command: Command, sweep: Path) -> None:
     """Immediately, and without leaving files; otherwise each sweep would resume the other's running jobs."""
-    with SweepFolder(sweep).claimed():
+    with SweepFolder(sweep).lock():
         answer = command("-m", *FEW, "seed=0,1")
     assert answer.code == 2
     process = rf"process {os.getpid()} on \S+"
@@ -156,14 +156,14 @@ def test_a_sweep_that_runs_in_another_process_is_refused(command: Command, sweep
     assert not sweep.exists()
 
 
-def test_overwrite_starts_a_sweep_anew(command: Command, sweep: Path) -> None:
+def test_overwrite_replaces_a_sweep(command: Command, sweep: Path) -> None:
     assert command("-m", *FEW, "seed=0").code == 0
     assert command("-m", *FEW, "trainer.limit_train_batches=1", "seed=1", "overwrite=true").code == 0
     assert [row["seed"] for row in read_summary(sweep)] == ["1"]
 
 
-def test_a_key_that_is_swept_from_now_on_finds_the_runs_that_had_one_value_of_it(command: Command, sweep: Path) -> None:
-    """None is trained twice or counted twice, and each row's command still repeats it."""
+def test_sweeping_an_additional_key_reuses_the_runs_that_match(command: Command, sweep: Path) -> None:
+    """No run is trained or counted twice, and the command of each run is still right."""
     assert command("-m", *FEW, "optimizer.lr=0.06", "seed=0,1").code == 0
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
     assert len(before) == 2
@@ -183,7 +183,7 @@ def test_the_previous_sweep_is_kept_until_the_new_one_is_finished(
 ) -> None:
     assert command("-m", *FEW, "seed=0,1").code == 0
     broken = [BROKEN, f"+callbacks.flaky.unless={sweep / 'never'}", "overwrite=true", "sweep.fail_fast=true"]
-    for _ in range(2):  # the second time, too
+    for _ in range(2):  # a second failure keeps it, too
         assert command("-m", *FEW, *broken, "seed=0,1").code == 1
     assert len(list((sweep / ".replaced").glob("*/result.json"))) == 2
     assert not list(sweep.glob("*/result.json"))
@@ -192,19 +192,19 @@ def test_the_previous_sweep_is_kept_until_the_new_one_is_finished(
 
 
 def test_a_job_that_was_resumed_alone_counts_as_finished(command: Command, sweep: Path, tmp_path: Path) -> None:
-    """Even if error.txt remains from before."""
-    mended = tmp_path / "mended"
-    assert command("-m", *FEW, BROKEN, f"+callbacks.flaky.unless={mended}", "seed=0,1").code == 1
+    """Its error.txt from an earlier attempt is ignored."""
+    fixed = tmp_path / "fixed"
+    assert command("-m", *FEW, BROKEN, f"+callbacks.flaky.unless={fixed}", "seed=0,1").code == 1
     (sweep / "seed=0" / "error.txt").write_text("it is broken\n")
-    mended.touch()
-    assert command("-m", *FEW, BROKEN, f"+callbacks.flaky.unless={mended}", "seed=0").code == 0
+    fixed.touch()
+    assert command("-m", *FEW, BROKEN, f"+callbacks.flaky.unless={fixed}", "seed=0").code == 0
     (sweep / "seed=0" / "error.txt").write_text("it is broken\n")
-    answer = command("-m", *FEW, BROKEN, f"+callbacks.flaky.unless={mended}", "seed=0,1")
+    answer = command("-m", *FEW, BROKEN, f"+callbacks.flaky.unless={fixed}", "seed=0,1")
     assert answer.code == 0
     assert [row["status"] for row in read_summary(sweep)] == ["finished", "finished"]
 
 
-def test_the_best_job_is_recorded_as_jobs_finish_and_the_first_of_equals(tmp_path: Path) -> None:
+def test_sweep_json_records_the_best_finished_job_and_the_first_of_equals(tmp_path: Path) -> None:
     """Unfinished jobs and jobs without a validation are ignored; another objective changes the best job."""
     folder = SweepFolder(tmp_path)
     for job, accuracy, loss in (("a", None, None), ("b", 0.8, 0.5), ("c", 0.8, 0.4), ("d", 0.7, 0.3)):
@@ -220,17 +220,17 @@ def test_the_best_job_is_recorded_as_jobs_finish_and_the_first_of_equals(tmp_pat
     assert json.loads((tmp_path / "sweep.json").read_text())["best"] is None
 
 
-def test_a_sweep_can_be_ranked_by_another_objective(command: Command, sweep: Path) -> None:
+def test_sweep_objective_changes_the_ranking(command: Command, sweep: Path) -> None:
     assert command("-m", *FEW, "seed=0,1", "sweep.objective=val/loss").code == 0
     losses = [float(row["val/loss"]) for row in read_summary(sweep)]
     assert losses == sorted(losses)
 
 
 OBJECTIVES = "'val/accuracy', 'val/loss'"
-# Of each: the arguments, the names that the message has, and regular expressions of its problem and its remedy.
+# Arguments, names that the message contains, and regular expressions of its problem and its remedy.
 MISTAKES = [
     (["seed=0,1", "sweep.objective=val/f1"], ["sweep.objective=val/f1"], WRONG_VALUE, OBJECTIVES),
-    # A setting that would be chosen by the test.
+    # The test split must not select settings.
     (["seed=0,1", "sweep.objective=test/accuracy"], ["sweep.objective=test/accuracy"], WRONG_VALUE, OBJECTIVES),
     (["seed=range(0)"], ["seed=range(0)"], "no values", "seed=1,2,3"),
     (["optimizer.lr=interval(0.1,1)"], ["optimizer.lr=interval(0.1,1)"], "grid", "hydra/sweeper=optuna"),
@@ -240,14 +240,14 @@ MISTAKES = [
         ["model=cnn,mlp", "model.width=16,32"],
         ["'model.width'", "in the job model=mlp model.width=16"],
         "[Cc]ould not override|no such setting|[Uu]nknown setting",
-        NO_REMEDY,
+        "change its values",
     ),
     (["seed=0,1", "trainer.num_nodes=2"], ["trainer.num_nodes"], "one machine|one node", r"at 1\b|=1\b"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "names", "problem", "remedy"), MISTAKES)
-def test_what_is_no_sweep_is_one_line_and_begins_no_job(
+def test_an_invalid_sweep_is_reported_on_one_line_and_starts_no_job(
     command: Command, sweep: Path, arguments: list[str], names: list[str], problem: str, remedy: str | None
 ) -> None:
     answer = command("-m", *FEW, *arguments)
@@ -257,7 +257,7 @@ def test_what_is_no_sweep_is_one_line_and_begins_no_job(
 
 
 def test_a_killed_sweep_repeats_only_unfinished_work(command: Command, tmp_path: Path, sweep: Path) -> None:
-    """By kill -9 in the third epoch of the second job; of each job every epoch is then trained once."""
+    """The sweep is killed with kill -9 in the third epoch of the second job; no epoch is trained twice."""
     few = ["data=sample", "model=mlp", "trainer=cpu", "trainer.max_epochs=6", *NO_PICTURES]
     arguments = ["-m", *few, "seed=0,1,2", "name=s"]
     process = Process(*arguments, f"outputs={tmp_path / 'outputs'}")
@@ -269,6 +269,6 @@ def test_a_killed_sweep_repeats_only_unfinished_work(command: Command, tmp_path:
     assert "seed=0: already finished" in again.out
     assert [row["status"] for row in read_summary(sweep)] == ["finished"] * 3
     assert "resuming from" in (sweep / "seed=1" / "train.log").read_text()
-    # An epoch whose checkpoint was not written yet is trained again.
+    # Only an epoch whose checkpoint was not written yet is trained again.
     assert [epochs_trained(sweep / f"seed={seed}") for seed in (0, 2)] == [6, 6]
     assert epochs_trained(sweep / "seed=1") in (6, 7)

@@ -19,7 +19,7 @@ from pytorch_intro.sweeps.plan import Job, Plan
 
 # What jobs can be ranked by: figures of result.json that do not depend on the test images.
 Objective = Literal["val/accuracy", "val/loss", "train_seconds", "total_seconds", "images_per_second"]
-MAXIMIZED = ("val/accuracy", "images_per_second")
+MAXIMIZED = ("val/accuracy", "images_per_second")  # for the others, lower is better
 
 Status = Literal["finished", "failed", "pruned", "unfinished"]
 
@@ -29,54 +29,31 @@ WRITE_LOCK = ".sweep.lock"
 
 
 class Record(NamedTuple):
-    """Content of sweep.json.
+    """Content of sweep.json."""
 
-    Attributes:
-        objective: Metric that jobs are ranked by.
-        base: Config that all jobs share, {"data.batch_size": 256, …}.
-        swept: Keys whose values differ between jobs.
-        jobs: Overrides of each job, key=value, by the name of its folder: "swept" are its own, "given" are shared.
-        best: Name of the best finished job; None if no finished job has the objective.
-    """
-
-    objective: str
-    base: dict[str, Any]
-    swept: list[str]
-    jobs: dict[str, dict[str, list[str]]]
-    best: str | None = None
+    objective: str  # metric that jobs are ranked by
+    base: dict[str, Any]  # config that all jobs share, {"data.batch_size": 256, …}
+    swept: list[str]  # keys whose values differ between jobs
+    jobs: dict[str, dict[str, list[str]]]  # overrides of each job, by its folder: "swept" are its own, "given" shared
+    best: str | None = None  # best finished job; None if no finished job has the objective
 
 
 class Outcome(NamedTuple):
-    """State of a job.
-
-    Attributes:
-        status: What its folder shows.
-        reason: Why it failed or was pruned, on one line.
-        result: Content of result.json if it is finished.
-    """
+    """State of a job: why it failed or was pruned, on one line, or its result if it is finished."""
 
     status: Status
-    reason: str
-    result: Result | None
+    reason: str = ""
+    result: Result | None = None
 
 
 def check_settings(sweep: DictConfig) -> None:
-    """Validate the config node `sweep`.
-
-    Raises:
-        UserError: for an unknown key or a wrong value.
-    """
+    """Validate the config node `sweep`; raise a UserError for an unknown key or a wrong value."""
     check_nodes(sweep, "sweep", {"sweep.objective": Objective, "sweep.fail_fast": bool})
-
-
-def is_maximized(objective: str) -> bool:
-    """Return whether a higher objective is better."""
-    return objective in MAXIMIZED
 
 
 def sort_key(objective: str, score: float | None) -> tuple[bool, float]:
     """Return a key that sorts the best score first and missing scores last."""
-    return score is None, (-1 if is_maximized(objective) else 1) * (score or 0.0)
+    return score is None, (-1 if objective in MAXIMIZED else 1) * (score or 0.0)
 
 
 def best_job(objective: str, outcomes: Mapping[str, Outcome]) -> str | None:
@@ -95,10 +72,8 @@ class SweepFolder:
         self.replaced = self.path / REPLACED
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Keep other sweeps out, which would resume this sweep's running jobs.
-
-        Afterwards the folder, which Hydra has created, is removed if it is empty.
+    def lock(self) -> Iterator[None]:
+        """Lock the folder: another process with this sweep would resume the running jobs. Remove it if it stays empty.
 
         Raises:
             UserError: If another process runs this sweep, or if the folder is not writable.
@@ -113,20 +88,15 @@ class SweepFolder:
                 remove(self.path)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes from writing sweep.json or the summary at the same time."""
+    def write_lock(self) -> Iterator[None]:
+        """Keep the sweep's other processes from writing sweep.json or the summary at the same time."""
         from filelock import FileLock
 
-        self.path.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path / WRITE_LOCK):
             yield
 
     def record(self) -> Record | None:
-        """Return the content of sweep.json; None for a new sweep.
-
-        Raises:
-            UserError: If it cannot be read.
-        """
+        """Return the content of sweep.json, None for a new sweep; raise a UserError if it cannot be read."""
         if not self.record_file.exists():
             return None
         try:
@@ -138,37 +108,25 @@ class SweepFolder:
             ) from error
 
     def begin(self, plan: Plan, objective: str, base: dict[str, Any]) -> None:
-        """Record a sweep, and add its jobs to those already recorded.
-
-        Args:
-            plan: Jobs to add.
-            objective: Metric that jobs are ranked by.
-            base: Config that all jobs share, flat.
-
-        Raises:
-            UserError: If the shared config differs from the recorded one.
-        """
-        with self.locked():
-            previous = self.record()
-            if previous:
-                self.check_base(previous, base, plan.swept)
-            swept = sorted({*plan.swept, *(previous.swept if previous else ())})
-            self.write(Record(objective, base, swept, previous.jobs if previous else {}))
+        """Record a sweep, and add its jobs to those already recorded; `base` is the flat config that all share."""
+        with self.write_lock():
+            previous = self.record() or Record(objective, base, [], {})
+            swept = sorted({*plan.swept, *previous.swept})
+            self.write(Record(objective, base, swept, previous.jobs))
         self.add_jobs(plan.jobs, plan.base)
 
     def add_jobs(self, jobs: Sequence[Job], given: Sequence[str]) -> None:
         """Record more jobs, with the overrides that they share."""
-        with self.locked():
+        with self.write_lock():
             record = self.record()
             assert record is not None
             added = {job.name: {"swept": list(job.overrides), "given": list(given)} for job in jobs}
             self.write(record._replace(jobs=record.jobs | added))
 
     def write(self, record: Record) -> tuple[Record, dict[str, Outcome]]:
-        """Write sweep.json atomically, with the job that is best now; call it under the lock.
+        """Write sweep.json with the job that is best now; return the record as written, and the outcomes of its jobs.
 
-        Returns:
-            The record as written, and the outcomes of its jobs.
+        The caller has the write lock.
         """
         outcomes = {job: self.outcome(job) for job in record.jobs}
         record = record._replace(best=best_job(record.objective, outcomes))
@@ -176,7 +134,7 @@ class SweepFolder:
         return record, outcomes
 
     def check_base(self, previous: Record, base: dict[str, Any], swept: Sequence[str]) -> None:
-        """Check that the shared config is the recorded one, except for keys that are swept from now on."""
+        """Raise a UserError if the shared config differs, except for keys that are swept for the first time."""
         added = [key for key in swept if key not in previous.swept]
         if different := diff(previous.base, base, [*added, *IGNORED_KEYS]):
             raise UserError(
@@ -189,25 +147,19 @@ class SweepFolder:
         folder = self.path / job
         if (folder / "result.json").exists():  # whatever earlier attempts left
             try:
-                return Outcome("finished", "", RunFolder(folder).result())
+                return Outcome("finished", result=RunFolder(folder).result())
             except UserError as error:
-                return Outcome("failed", str(error), None)
+                return Outcome("failed", str(error))
         if (folder / PRUNED).exists():
-            return Outcome("pruned", first_line(folder / PRUNED), None)
+            return Outcome("pruned", first_line(folder / PRUNED))
         if (folder / ERROR).exists():
-            return Outcome("failed", first_line(folder / ERROR), None)
-        return Outcome("unfinished", "", None)
+            return Outcome("failed", first_line(folder / ERROR))
+        return Outcome("unfinished")
 
     def record_failure(self, job: str, reason: str, details: str = "") -> None:
-        """Write error.txt into a job's folder.
-
-        Args:
-            job: Name of the job.
-            reason: Reason of the failure, one line.
-            details: Text below it, such as a traceback.
-        """
+        """Write error.txt into a job's folder: the reason on one line, and details such as a traceback below it."""
         folder = self.path / job
-        with suppress(OSError):  # for example a full disk, which is reported elsewhere
+        with suppress(OSError):  # such as a full disk, which the sweep reports at its end
             folder.mkdir(exist_ok=True)
             write_atomically(folder / ERROR, f"{reason}\n{details}")
 
@@ -218,7 +170,7 @@ class SweepFolder:
         """
         record = self.record()
         jobs = list(record.jobs) if record else []
-        paths = [self.path / name for name in [*jobs, STUDY, self.record_file.name] if (self.path / name).exists()]
+        paths = [path for name in (*jobs, STUDY, self.record_file.name) if (path := self.path / name).exists()]
         if self.replaced.exists() and not any((self.path / name / "result.json").exists() for name in jobs):
             for path in paths:
                 remove(path)

@@ -15,28 +15,17 @@ MAX_NAME_LENGTH = 100  # characters
 
 
 class Job(NamedTuple):
-    """One run of a sweep.
-
-    Attributes:
-        name: Name of its folder.
-        overrides: Overrides that only this job has, key=value.
-    """
+    """One run of a sweep: the name of its folder, and the overrides that only this job has, key=value."""
 
     name: str
     overrides: list[str]
 
 
 class Plan(NamedTuple):
-    """Jobs of a sweep.
+    """Jobs of a sweep, one per combination of values."""
 
-    Attributes:
-        base: Overrides that all jobs share, key=value.
-        swept: Keys whose values differ between jobs.
-        jobs: One job per combination of values.
-    """
-
-    base: list[str]
-    swept: list[str]
+    base: list[str]  # overrides that all jobs share, key=value
+    swept: list[str]  # keys whose values differ between jobs
     jobs: list[Job]
 
 

@@ -1,6 +1,5 @@
 """summary.png: the objective plotted against the swept keys."""
 
-import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,35 +14,29 @@ from pytorch_intro.analysis import plots
 if TYPE_CHECKING:
     from pytorch_intro.sweeps.summary import Group, Summary
 
-MAX_CELLS = 400  # of a heat map
+MAX_CELLS = 400  # in a heat map
 MAX_PANELS = 12
 MAX_LABELS = 40  # on an axis; more take too long to draw
 
 
 def plot_summary(summary: "Summary", path: Path) -> None:
     """Plot a curve over one key, a heat map over two keys, or one panel per key, with standard deviations."""
-    groups = [group for group in summary.groups if group.mean is not None]
-    axes = summary.axes
-    if len(axes) == 2 and is_grid(groups, axes):
-        figure = plot_heat_map(groups, axes, summary.record.objective)
+    groups, keys = [group for group in summary.groups if group.mean is not None], summary.axes
+    num_cells = math.prod(len({group.values.get(key) for group in groups}) for key in keys)
+    if len(keys) == 2 and 0 < num_cells <= min(MAX_CELLS, 2 * len(groups)):  # at least half of the cells are filled
+        figure = plot_heat_map(groups, keys, summary.record.objective)
     else:
-        figure = plot_panels(groups, axes[:MAX_PANELS], summary.record.objective)
+        figure = plot_panels(groups, keys[:MAX_PANELS], summary.record.objective)
     figure.suptitle(summary.folder.name, parse_math=False)
     plots.save(plots.as_image(figure), path)
-
-
-def is_grid(groups: Sequence["Group"], keys: Sequence[str]) -> bool:
-    """Return whether the heat map of two keys is small and at least half full."""
-    cells = math.prod(len({group.values.get(key) for group in groups}) for key in keys)
-    return 0 < cells <= min(MAX_CELLS, 2 * len(groups))
 
 
 def plot_heat_map(groups: Sequence["Group"], keys: Sequence[str], objective: str) -> Figure:
     rows, columns = (sort_values({group.values.get(key, "") for group in groups}) for key in keys)
     means = np.full((len(rows), len(columns)), np.nan)
     for group in groups:
-        cell = rows.index(group.values.get(keys[0], "")), columns.index(group.values.get(keys[1], ""))
-        means[cell] = group.mean
+        row, column = (group.values.get(key, "") for key in keys)
+        means[rows.index(row), columns.index(column)] = group.mean
     figure = Figure(figsize=(2.5 + 0.9 * len(columns), 2 + 0.6 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(keys[1], parse_math=False)
@@ -53,10 +46,9 @@ def plot_heat_map(groups: Sequence["Group"], keys: Sequence[str], objective: str
     axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right", parse_math=False)
     axes.set_yticks(range(len(rows)), rows, parse_math=False)
     middle = (np.nanmin(means) + np.nanmax(means)) / 2
-    for row, column in np.ndindex(means.shape):
-        if not np.isnan(means[row, column]):
-            color = "black" if means[row, column] > middle else "white"
-            axes.text(column, row, f"{means[row, column]:.4g}", ha="center", va="center", color=color, fontsize=8)
+    for y, x in np.argwhere(~np.isnan(means)):
+        color = "black" if means[y, x] > middle else "white"
+        axes.text(x, y, f"{means[y, x]:.4g}", ha="center", va="center", color=color, fontsize=8)
     return figure
 
 
@@ -74,7 +66,7 @@ def plot_panels(groups: Sequence["Group"], keys: Sequence[str], objective: str) 
             axes.set_xlabel(keys[number], parse_math=False)
             plot_key(axes, groups, keys[number], connect=len(keys) == 1)
         else:
-            scores = list(itertools.chain.from_iterable(group.scores for group in groups))
+            scores = [score for group in groups for score in group.scores]
             axes.set_xlabel("run")
             axes.plot(range(1, len(scores) + 1), scores, "o", color="tab:blue")
     return figure
@@ -84,8 +76,8 @@ def plot_key(axes: Axes, groups: Sequence["Group"], key: str, connect: bool) -> 
     """Plot the mean of each group against its value of a key."""
     names = sort_values({group.values.get(key, "") for group in groups})
     numbers = [number for name in names if (number := to_number(name)) is not None]
-    are_numbers = 0 < len(numbers) == len(names)
-    positions = dict(zip(names, numbers if are_numbers else map(float, range(len(names))), strict=True))
+    are_numbers = len(numbers) == len(names)
+    positions = dict(zip(names, numbers if are_numbers else range(len(names)), strict=True))
     if len(numbers) > 2 and are_numbers and 0 < 10 * numbers[0] <= numbers[-1]:
         axes.set_xscale("log")
     if not are_numbers and len(names) <= MAX_LABELS:

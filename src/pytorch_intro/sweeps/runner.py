@@ -1,5 +1,7 @@
 """Run a sweep: check all jobs before the first starts, launch them, and print the summary."""
 
+import functools
+import inspect
 import logging
 import os
 from collections.abc import Sequence
@@ -7,10 +9,10 @@ from contextlib import suppress
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus, env_override
 from hydra.errors import HydraException
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -23,16 +25,16 @@ from pytorch_intro.runs.config_record import IGNORED_KEYS
 from pytorch_intro.runs.folder import RunFolder, remove
 from pytorch_intro.sweeps.folder import ERROR, Record, SweepFolder, check_settings
 from pytorch_intro.sweeps.hydra_internals import failed_job, job_error, runs_jobs_in_turn
-from pytorch_intro.sweeps.job import JobLostError
+from pytorch_intro.sweeps.job import JobLostError, run_job
 from pytorch_intro.sweeps.plan import Job, Plan, plan_grid
 from pytorch_intro.sweeps.summary import format_score, write_summary
 from pytorch_intro.training.hardware import resolve_hardware
 
-# Packages that Hydra's plugins in src/hydra_plugins need, by the module of the plugin.
+# Packages that Hydra's plugins in src/hydra_plugins need, by their `_target_`: arguments of check_installed.
 PLUGIN_PACKAGES = {
-    "hydra_plugins.optuna_sweeper": ("hydra/sweeper=optuna", ("optuna",), "search"),
-    "hydra_plugins.ray_launcher": ("hydra/launcher=ray", ("ray", "hydra_plugins.hydra_ray_launcher"), "scale"),
-    "hydra_plugins.slurm_launcher": (
+    "hydra_plugins.sweepers.OptunaSweeper": ("hydra/sweeper=optuna", ("optuna",), "search"),
+    "hydra_plugins.launchers.RayLauncher": ("hydra/launcher=ray", ("ray", "hydra_plugins.hydra_ray_launcher"), "scale"),
+    "hydra_plugins.launchers.SlurmLauncher": (
         "hydra/launcher=slurm", ("submitit", "hydra_plugins.hydra_submitit_launcher"), "scale",
     ),
 }  # fmt: skip
@@ -45,14 +47,9 @@ def check_alone() -> None:
 
 
 def check_plugin(target: str) -> None:
-    """Check that the packages of a sweeper or launcher are installed.
-
-    Args:
-        target: Its `_target_`.
-    """
-    for module, requirements in PLUGIN_PACKAGES.items():
-        if target.startswith(f"{module}."):
-            check_installed(*requirements)
+    """Check that the packages of a sweeper or launcher, given by its `_target_`, are installed."""
+    if requirements := PLUGIN_PACKAGES.get(target):
+        check_installed(*requirements)
 
 
 def config_fingerprint(config: DictConfig) -> str:
@@ -61,30 +58,30 @@ def config_fingerprint(config: DictConfig) -> str:
 
 
 class Runner:
-    """Check, launch and summarize jobs, for every sweeper.
+    """Check, launch and summarize jobs, for every sweeper; the arguments are those of Sweeper.setup."""
 
-    Args:
-        folder: Folder of the sweep.
-        context: Hydra's context.
-        config: Config of the sweep as a whole, with Hydra's own part.
-        launcher: Hydra launcher, which runs jobs in turn in this process or in parallel in others.
-
-    Attributes:
-        settings: The config's node sweep.
-        overwrite: Whether to replace a previous sweep.
-        launched: Number of jobs launched so far.
-    """
-
-    def __init__(self, folder: SweepFolder, context: HydraContext, config: DictConfig, launcher: Launcher) -> None:
-        self.folder = folder
+    def __init__(self, context: HydraContext, task: TaskFunction, config: DictConfig) -> None:
+        check_alone()
+        check_plugin(config.hydra.sweeper._target_)
+        check_plugin(config.hydra.launcher._target_)
+        check_settings(config.sweep)
+        # The task without entrypoint.wrap_task: run_job needs its errors, not exit codes.
+        job = functools.partial(run_job, inspect.unwrap(task))
+        self.launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=job, config=config)
         self.context = context
         self.config = config
-        self.launcher = launcher
+        self.folder = SweepFolder(config.hydra.sweep.dir)
         self.settings = config.sweep
         self.overwrite: bool = config.overwrite
-        self.launched = 0
+        self.num_launched = 0
         logging.getLogger("hydra").setLevel(logging.WARNING)  # each job prints its name
-        check_settings(self.settings)
+
+    def run_grid(self, arguments: Sequence[str]) -> None:
+        """Run all combinations of the values in these overrides that are not finished yet."""
+        previous = self.record()
+        plan = plan_grid(self.parse(arguments), previous.swept if previous else ())
+        unfinished = self.begin(plan, self.compose(plan.base))
+        self.end(self.launch(unfinished, plan.base))
 
     def parse(self, arguments: Sequence[str]) -> list[Override]:
         """Parse overrides; the last one of each key wins."""
@@ -93,7 +90,7 @@ class Runner:
         return list({override.get_key_element(): override for override in parsed}.values())
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """Compose the config of a job with these overrides, without Hydra's own part."""
+        """Compose a config with these overrides, without Hydra's own part."""
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.pop("hydra")
@@ -104,25 +101,17 @@ class Runner:
         return None if self.overwrite else self.folder.record()
 
     def begin(self, plan: Plan, base: DictConfig) -> list[Job]:
-        """Check all jobs, then record them.
-
-        Args:
-            plan: Jobs of this command.
-            base: Config that all jobs share.
-
-        Returns:
-            Jobs that are not finished.
+        """Check all jobs of a plan, record them, and return those that are not finished.
 
         Raises:
-            UserError: If a job's config is invalid or differs from the one in its folder, or if the shared config
-                differs from the recorded one.
+            UserError: If a config is invalid, or differs from the recorded one of the job or, for `base`, of the sweep.
         """
         flat = flatten(base)
         if previous := self.record():
             self.folder.check_base(previous, flat, plan.swept)
             plan = self.reuse_folders(previous, plan)
         unfinished = [job for job in plan.jobs if not self.is_finished(job, plan.base)]
-        if self.overwrite and self.folder.path.exists():
+        if self.overwrite:
             self.folder.archive_previous()
         self.folder.begin(plan, self.settings.objective, flat)
         return unfinished
@@ -138,25 +127,20 @@ class Runner:
                     existing[config_fingerprint(config)] = name
         if not existing:
             return plan
-        fingerprints = [config_fingerprint(self.job_config(job, plan.base)) for job in plan.jobs]
-        jobs = zip(plan.jobs, fingerprints, strict=True)
-        return plan._replace(jobs=[job._replace(name=existing.get(key, job.name)) for job, key in jobs])
+        keys = [config_fingerprint(self.job_config(job, plan.base)) for job in plan.jobs]
+        named = [job._replace(name=existing.get(key, job.name)) for job, key in zip(plan.jobs, keys, strict=True)]
+        return plan._replace(jobs=named)
 
     def job_config(self, job: Job, base: Sequence[str]) -> DictConfig:
-        """Compose the config of a job.
-
-        Raises:
-            UserError: If Hydra cannot compose it.
-        """
+        """Compose the config of a job; raise a UserError if Hydra cannot."""
         try:
             return self.compose([*base, *job.overrides])
         except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(
-                f"{first_lines(error)} (in the job {' '.join(job.overrides)}; change its values)"
-            ) from error
+            line = f"{first_lines(error)} (in the job {' '.join(job.overrides)}; change its values)"
+            raise UserError(line) from error
 
     def is_finished(self, job: Job, base: Sequence[str]) -> bool:
-        """Check a job's config as the job itself will, and return whether it is finished, which is also printed.
+        """Check a job's config as the job itself will; print and return whether the job is finished.
 
         Raises:
             UserError: If the config is invalid or differs from the one in the job's folder.
@@ -172,7 +156,7 @@ class Runner:
             if result is None:
                 resolve_hardware(config)
         except UserError as error:
-            raise UserError(f"{error} (in the job {' '.join(job.overrides)}; no job was started)") from error
+            raise UserError(f"{error} (in the job {' '.join(job.overrides)})") from error
         finally:
             logging.disable(logging.NOTSET)
         if result:
@@ -181,11 +165,7 @@ class Runner:
         return result is not None
 
     def launch(self, jobs: Sequence[Job], base: Sequence[str]) -> dict[str, str]:
-        """Run jobs, one by one or all in parallel, depending on the launcher.
-
-        Returns:
-            Reason of each failure, by the job's name.
-        """
+        """Run jobs, one by one or all in parallel, and return the reason of each failure by the job's name."""
         failed: dict[str, str] = {}
         size = 1 if runs_jobs_in_turn(self.launcher) else max(1, len(jobs))
         for first in range(0, len(jobs), size):
@@ -197,17 +177,19 @@ class Runner:
     def launch_batch(self, jobs: Sequence[Job], base: Sequence[str]) -> dict[str, str]:
         # The previous sweep has been archived. Without overwrite=true, a job that is started twice resumes.
         shared = [value for value in base if not value.startswith("overwrite=")]
-        overrides = [[*shared, *job.overrides, *self.output_overrides(job)] for job in jobs]
-        first, self.launched = self.launched, self.launched + len(jobs)
+        # No resolvers: the job's process may not know them.
+        folder = f"hydra.sweep.dir={quoted(str(self.folder.path.absolute()))}"
+        overrides = [[*shared, *job.overrides, folder, f"hydra.sweep.subdir='{job.name}'"] for job in jobs]
         path = os.pathsep.join(filter(None, [str(PROJECT / "src"), os.environ.get("PYTHONPATH")]))
         try:
             with env_override({"PYTHONPATH": path}):  # for processes that a launcher starts
-                returns = self.launcher.launch(overrides, initial_job_idx=first)
+                returns = self.launcher.launch(overrides, initial_job_idx=self.num_launched)
         except UserError:
             raise
         except Exception as error:  # the launcher itself failed, so no job could record why
             lost = JobLostError(f"the launcher failed: {type(error).__name__}: {first_lines(error)}")
             returns = [failed_job(lost)] * len(jobs)
+        self.num_launched += len(jobs)
         failed: dict[str, str] = {}
         for job, returned in zip(jobs, returns, strict=True):
             status = self.folder.outcome(job.name).status
@@ -219,48 +201,23 @@ class Runner:
                 self.folder.record_failure(job.name, str(failure))
         return failed
 
-    def output_overrides(self, job: Job) -> list[str]:
-        """Return the overrides that set a job's folder, without resolvers that its process may not know."""
-        return [f"hydra.sweep.dir={quoted(str(self.folder.path.absolute()))}", f"hydra.sweep.subdir='{job.name}'"]
-
     def end(self, failed: dict[str, str]) -> None:
         """Write and print the summary; exit with code 1 if jobs failed."""
+        folder = self.folder.path
         try:
             summary = write_summary(self.folder)
         except OSError as error:
-            exit_with_error(
-                f"{self.folder.path}: cannot write the summary ({error}); free disk space and rerun the command",
-                exit_code=1,
-            )
+            exit_with_error(f"{folder}: cannot write the summary ({error}); free disk space, then rerun the command", 1)
         if summary is None:
-            exit_with_error(
-                f"{self.folder.path}: the sweep folder was deleted while the sweep was running; rerun the command",
-                exit_code=1,
-            )
+            exit_with_error(f"{folder}: the folder was deleted while the sweep was running; rerun the command", 1)
         print(f"\n{summary.as_text()}", flush=True)
         if failed:
-            jobs = [
-                name if (self.folder.path / name / ERROR).exists() else f"{name} ({reason})"
-                for name, reason in failed.items()
-            ]
+            jobs = [name if (folder / name / ERROR).exists() else f"{name} ({why})" for name, why in failed.items()]
             others = "the sweep stopped at the first failure" if self.settings.fail_fast else "the others were run"
             exit_with_error(
                 f"{len(failed)} of {len(summary.rows)} jobs failed, {others}: {'; '.join(jobs)}; see {ERROR} in their "
                 "folders, then rerun the command to retry",
                 exit_code=1,
             )
-        if not summary.count("unfinished"):
+        if not summary.counts["unfinished"]:
             remove(self.folder.replaced)
-
-
-def run_grid(runner: Runner, arguments: Sequence[str]) -> None:
-    """Run all combinations of values that are not finished yet.
-
-    Args:
-        runner: Runner of the sweep.
-        arguments: Overrides, some with several values.
-    """
-    previous = runner.record()
-    plan = plan_grid(runner.parse(arguments), previous.swept if previous else ())
-    unfinished = runner.begin(plan, runner.compose(plan.base))
-    runner.end(runner.launch(unfinished, plan.base))

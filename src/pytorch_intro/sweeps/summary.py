@@ -4,17 +4,17 @@ import csv
 import io
 import shlex
 import statistics
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from pytorch_intro.common.files import write_atomically
 from pytorch_intro.common.tables import markdown_table, text_table
 from pytorch_intro.config.paths import display_path
 from pytorch_intro.sweeps.folder import Outcome, Record, SweepFolder, sort_key
 
-REPLICATE_KEYS = ("seed", "data.fold", "data.split_seed")  # keys that repeat a run with the same settings
+REPLICATE_KEYS = ("seed", "data.fold", "data.split_seed")  # their values repeat a run with the same settings
 METRICS = (
     "val/accuracy", "val/loss", "test/accuracy", "test/loss", "epochs", "best_epoch", "train_seconds", "total_seconds",
     "images_per_second",
@@ -22,8 +22,7 @@ METRICS = (
 MAX_ROWS = 20  # on the terminal
 
 
-@dataclass
-class Row:
+class Row(NamedTuple):
     """One job: its swept values, its outcome, and its objective if it is finished."""
 
     job: str
@@ -34,7 +33,7 @@ class Row:
 
 @dataclass
 class Group:
-    """Jobs that differ only in seed and fold."""
+    """Jobs that differ only in REPLICATE_KEYS, best first."""
 
     values: dict[str, str]
     rows: list[Row] = field(default_factory=list)
@@ -59,52 +58,27 @@ class Group:
 
 
 class Summary:
-    """The jobs of a sweep, grouped by settings, best first.
-
-    Args:
-        folder: Folder of the sweep.
-        record: Content of sweep.json.
-        outcomes: Outcome of each job.
-    """
+    """The jobs of a sweep, grouped by settings, best first."""
 
     def __init__(self, folder: Path, record: Record, outcomes: dict[str, Outcome]) -> None:
         self.folder = folder
         self.record = record
-        self.sort_key = partial(sort_key, record.objective)
-        self.rows = [self.make_row(job, overrides["swept"], outcomes[job]) for job, overrides in record.jobs.items()]
+        self.rows = []
+        for job, overrides in record.jobs.items():
+            values = dict(override.lstrip("+").partition("=")[::2] for override in overrides["swept"])
+            result = outcomes[job].result
+            self.rows.append(Row(job, values, outcomes[job], result.get(record.objective) if result else None))
         self.best = next((row for row in self.rows if row.job == record.best), None)
+        self.counts: Counter[str] = Counter(row.outcome.status for row in self.rows)
+        self.failures = [row for row in self.rows if row.outcome.status == "failed"]
         self.keys = list(dict.fromkeys(key for row in self.rows for key in row.values))
-        self.groups = sorted(self.make_groups(), key=lambda group: self.sort_key(group.mean))
-
-    def make_row(self, job: str, overrides: Sequence[str], outcome: Outcome) -> Row:
-        values = dict(override.lstrip("+").partition("=")[::2] for override in overrides)
-        score = outcome.result.get(self.record.objective) if outcome.result else None
-        return Row(job, values, outcome, score)
-
-    def make_groups(self) -> list[Group]:
+        self.setting_keys = [key for key in self.keys if key not in REPLICATE_KEYS]
+        self.axes = [key for key in self.setting_keys if len({row.values.get(key) for row in self.rows}) > 1]
         groups: dict[tuple[tuple[str, str], ...], Group] = {}
-        for row in self.rows:
+        for row in sorted(self.rows, key=lambda row: sort_key(record.objective, row.score)):
             values = {key: value for key, value in row.values.items() if key not in REPLICATE_KEYS}
             groups.setdefault(tuple(values.items()), Group(values)).rows.append(row)
-        for group in groups.values():
-            group.rows.sort(key=lambda row: self.sort_key(row.score))
-        return list(groups.values())
-
-    def count(self, status: str) -> int:
-        return sum(row.outcome.status == status for row in self.rows)
-
-    @property
-    def failures(self) -> list[Row]:
-        return [row for row in self.rows if row.outcome.status == "failed"]
-
-    @property
-    def axes(self) -> list[str]:
-        """Keys with more than one value, without those that only repeat a run."""
-        return [key for key in self.setting_keys if len({row.values.get(key) for row in self.rows}) > 1]
-
-    @property
-    def setting_keys(self) -> list[str]:
-        return [key for key in self.keys if key not in REPLICATE_KEYS]
+        self.groups = sorted(groups.values(), key=lambda group: sort_key(record.objective, group.mean))
 
     def command(self, row: Row) -> str:
         """Return the command that repeats a job outside the sweep."""
@@ -114,8 +88,8 @@ class Summary:
 
     def progress(self) -> str:
         """Return, for example, "12 jobs: 10 finished, 1 failed, 1 unfinished"."""
-        counts = {status: self.count(status) for status in ("finished", "pruned", "failed", "unfinished")}
-        return f"{len(self.rows)} jobs: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n)
+        statuses = [status for status in ("finished", "pruned", "failed", "unfinished") if self.counts[status]]
+        return f"{len(self.rows)} jobs: " + ", ".join(f"{self.counts[status]} {status}" for status in statuses)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return the header and one row per group."""
@@ -160,10 +134,8 @@ class Summary:
             for row in group.rows:
                 values = [row.values.get(key) for key in self.keys]
                 metrics = [(row.outcome.result or {}).get(name) for name in METRICS]
-                statistics_of_group = [group.mean, group.std, len(group.scores)]
-                writer.writerow(
-                    [rank, row.job, row.outcome.status, *values, *metrics, *statistics_of_group, row.outcome.reason]
-                )
+                scores = [group.mean, group.std, len(group.scores)]
+                writer.writerow([rank, row.job, row.outcome.status, *values, *metrics, *scores, row.outcome.reason])
         return text.getvalue()
 
 
@@ -173,9 +145,8 @@ def write_summary(sweep: SweepFolder) -> Summary | None:
 
     if not sweep.record_file.exists():
         return None
-    with sweep.locked():
-        record = sweep.record()
-        if record is None:
+    with sweep.write_lock():
+        if (record := sweep.record()) is None:
             return None
         summary = Summary(sweep.path, *sweep.write(record))
         write_atomically(sweep.path / "summary.csv", summary.as_csv())

@@ -29,34 +29,29 @@ ADDRESS = "hydra.launcher.ray.init.address"
 
 def launch_on_ray(
     settings: DictConfig,
-    context: HydraContext,
-    task: TaskFunction,
-    config: DictConfig,
     job_overrides: Sequence[Sequence[str]],
     first: int,
+    hydra_context: HydraContext,
+    task_function: TaskFunction,
+    config: DictConfig,
 ) -> list[JobReturn]:
-    """Run jobs in parallel, as many as there are cores and devices for. A lost job does not affect the others.
+    """Run jobs in parallel, as many as there are cores and devices for.
 
     Args:
         settings: `init`, the arguments of ray.init; `remote`, those of ray.remote for each job.
-        context: Hydra's context.
-        task: Function that each job calls.
-        config: Config of the sweep.
-        job_overrides: Overrides of each job.
         first: Number of the first job.
-
-    Raises:
-        UserError: If the cluster does not answer.
+        hydra_context, task_function, config: Arguments of Launcher.setup.
     """
     setup_globals()
     start_ray(OmegaConf.to_container(settings.init, resolve=True))  # type: ignore[arg-type]
     jobs = []
     for number, overrides in enumerate(job_overrides, first):
-        job_config = context.config_loader.load_sweep_config(config, list(overrides))
+        job_config = hydra_context.config_loader.load_sweep_config(config, list(overrides))
         with open_dict(job_config):
             job_config.hydra.job.id = f"job_id_for_{number}"
             job_config.hydra.job.num = number
-        jobs.append(launch_job_on_ray(context, settings.remote, job_config, task, Singleton.get_state()))
+        state = Singleton.get_state()
+        jobs.append(launch_job_on_ray(hydra_context, settings.remote, job_config, task_function, state))
     returns: dict[Any, JobReturn] = {}
     running = jobs
     while running:

@@ -20,23 +20,18 @@ from pytorch_intro.sweeps.hydra_internals import failed_job
 from pytorch_intro.sweeps.job import JobLostError
 
 LAUNCHERS = {"slurm": SlurmLauncher, "local": LocalLauncher}
-EXECUTOR_ARGUMENTS = ("submitit_folder", "max_num_timeout")  # the other parameters belong to the jobs
 
 
 def launch_with_submitit(
     cluster: str, parameters: dict[str, Any], hydra: dict[str, Any], job_overrides: Sequence[Sequence[str]], first: int
 ) -> list[JobReturn]:
-    """Submit jobs and wait for all of them. A lost job does not affect the others.
+    """Submit jobs and wait for all of them.
 
     Args:
         cluster: "slurm", or "local" for processes on this machine.
         parameters: Parameters of hydra-submitit-launcher's launcher.
-        hydra: Arguments of the launcher's setup().
-        job_overrides: Overrides of each job.
+        hydra: Arguments of Launcher.setup.
         first: Number of the first job.
-
-    Raises:
-        UserError: If the cluster is not available.
     """
     if cluster not in LAUNCHERS:
         raise UserError(f"hydra.launcher.cluster={cluster}: unknown cluster; choose from {', '.join(LAUNCHERS)}")
@@ -45,14 +40,10 @@ def launch_with_submitit(
     settings = {name: value for name, value in launcher.params.items() if value is not None}
     common = set(OmegaConf.structured(BaseQueueConf).keys())  # all executors take these, without a prefix
     try:
-        executor = submitit.AutoExecutor(
-            folder=settings["submitit_folder"],
-            cluster=cluster,
-            slurm_max_num_timeout=settings.get("max_num_timeout", 0),
-        )
-        of_jobs = {name: value for name, value in settings.items() if name not in EXECUTOR_ARGUMENTS}
+        folder, max_num_timeout = settings.pop("submitit_folder"), settings.pop("max_num_timeout", 0)
+        executor = submitit.AutoExecutor(folder=folder, cluster=cluster, slurm_max_num_timeout=max_num_timeout)
         executor.update_parameters(
-            **{name if name in common else f"slurm_{name}": value for name, value in of_jobs.items()}
+            **{name if name in common else f"slurm_{name}": value for name, value in settings.items()}
         )
     except (RuntimeError, NameError, ValueError, TypeError) as error:
         raise UserError(

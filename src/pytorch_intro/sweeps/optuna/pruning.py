@@ -14,25 +14,18 @@ from pytorch_intro.common.files import write_atomically
 from pytorch_intro.sweeps.folder import PRUNED, STUDY
 from pytorch_intro.sweeps.optuna.search import FOLDER, make_pruner, open_storage
 
+MONITOR = "val/accuracy"
+
 
 class Pruning(Callback):
-    """Report each validation to the study next to the run's folder, and stop the run if the pruner decides so.
+    """Report each validation to the study next to the run's folder; raise a PrunedError if the pruner decides so.
 
     A run without a trial, such as a repeated one, is trained to its end.
-
-    Args:
-        run_dir: Folder of the run.
-        pruner: "median" or "asha".
-        monitor: Validation metric; higher is better.
-
-    Raises:
-        PrunedError: After a validation, instead of the next epoch.
     """
 
-    def __init__(self, run_dir: str, pruner: str, monitor: str = "val/accuracy") -> None:
+    def __init__(self, run_dir: str, pruner: str) -> None:
         self.run_dir = Path(run_dir)
         self.pruner = pruner
-        self.monitor = monitor
         self.trial: Trial | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -50,13 +43,13 @@ class Pruning(Callback):
         """Report the last validation and return why the run is pruned, or ""."""
         if self.trial is None:
             return ""
-        study, epoch, score = self.trial.study, trainer.current_epoch, trainer.callback_metrics[self.monitor].item()
+        study, epoch, score = self.trial.study, trainer.current_epoch, trainer.callback_metrics[MONITOR].item()
         if epoch not in study.trials[self.trial.number].intermediate_values:
             sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1  # the study's objective may be a loss
             self.trial.report(sign * score, epoch)
         if not self.trial.should_prune():
             return ""
-        reason = f"{self.monitor} {score:.4f} after epoch {epoch + 1} is worse than other trials at that epoch"
+        reason = f"{MONITOR} {score:.4f} after epoch {epoch + 1} is worse than other trials at that epoch"
         write_atomically(self.run_dir / PRUNED, f"{reason}\n")
         return reason
 

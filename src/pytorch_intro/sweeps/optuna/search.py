@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 import optuna
 from omegaconf import DictConfig, OmegaConf
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
-from optuna.study import Study
+from optuna.study import Study, create_study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import NonNegativeInt, PositiveInt
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.config.validate import check_value
-from pytorch_intro.sweeps.folder import STUDY, is_maximized
+from pytorch_intro.sweeps.folder import MAXIMIZED, STUDY
 from pytorch_intro.sweeps.optuna.search_space import Space, any_value, search_space, to_overrides
 from pytorch_intro.sweeps.plan import Job, Plan, is_shared, override_values
 from pytorch_intro.sweeps.runner import Runner
@@ -33,16 +33,15 @@ def search(
 ) -> None:
     """Run trials until there are n_trials; retry failed ones and resume interrupted ones.
 
-    The first trial has the values of the config, so that the search never ends worse than the default.
+    The first trial has the values of the config where the space contains them, so that the search does not end worse.
 
     Args:
-        runner: Runner of the sweep.
         arguments: Overrides, some of them search spaces.
         n_trials: Total number of trials, including those of earlier commands.
         n_jobs: Number of trials in parallel.
-        seed: Seed of Optuna's sampler.
         pruner: "median", "asha" or None.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     check_value("hydra.sweeper.n_trials", n_trials, PositiveInt)
     check_value("hydra.sweeper.n_jobs", n_jobs, PositiveInt)
     check_value("hydra.sweeper.seed", seed, NonNegativeInt | None)
@@ -57,13 +56,14 @@ def search(
         node = {"_target_": PRUNING, "pruner": pruner, "run_dir": "${run_dir}"}
         base = given + [f"+callbacks.pruning.{key}={value}" for key, value in node.items()]
     config = runner.compose(base)
-    # Fails here, before the sweep is recorded, if a searched key does not exist.
-    runner.compose([*base, *to_overrides({key: any_value(distribution) for key, distribution in space.items()})])
+    any_values = to_overrides({key: any_value(distribution) for key, distribution in space.items()})
+    runner.compose([*base, *any_values])  # fails for an unknown key, before the sweep is recorded
     runner.begin(Plan(given, sorted(space), []), config)
     study = open_study(runner, seed, make_pruner(pruner))
-    sync_earlier_trials(runner, study)
+    for trial in study.get_trials(states=[TrialState.RUNNING]):  # may have ended when its sweep had been killed
+        report_trial(runner, study, trial.number, trial.user_attrs.get(FOLDER), {})
     if not study.trials:
-        enqueue_default(study, space, config, runner)
+        study.enqueue_trial(default_params(space, config, runner.config.hydra.runtime.choices))
     failed: dict[str, str] = {}
     interrupted = retry_earlier_trials(study)
     while trials := next_trials(study, space, interrupted, n_trials, n_jobs):
@@ -75,17 +75,15 @@ def search(
 
 def open_study(runner: Runner, seed: int | None, pruner: BasePruner) -> Study:
     """Open the study in the sweep's folder, or create it."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     file = runner.folder.path / STUDY
-    direction: Literal["maximize", "minimize"] = "maximize" if is_maximized(runner.settings.objective) else "minimize"
+    direction: Literal["maximize", "minimize"] = "maximize" if runner.settings.objective in MAXIMIZED else "minimize"
     try:
-        study = optuna.create_study(
+        study = create_study(
             storage=open_storage(file), study_name="sweep", direction=direction, pruner=pruner, load_if_exists=True
         )
     except (SQLAlchemyError, StorageInternalError) as error:
-        raise UserError(
-            f"{file}: cannot be read ({first_lines(error)}); move it away, or use overwrite=true"
-        ) from error
+        line = f"{file}: cannot be read ({first_lines(error)}); move it away, or use overwrite=true"
+        raise UserError(line) from error
     if study.direction.name.lower() != direction:
         raise UserError(
             f"sweep.objective={runner.settings.objective}: {file} is a search for another objective; use another name="
@@ -107,29 +105,22 @@ def make_pruner(name: str | None) -> BasePruner:
     return MedianPruner(n_startup_trials=4, n_warmup_steps=1) if name == "median" else SuccessiveHalvingPruner()
 
 
-def sync_earlier_trials(runner: Runner, study: Study) -> None:
-    """Report trials that ended, but whose sweep was killed before it could report them."""
-    for trial in study.get_trials(states=[TrialState.RUNNING]):
-        report_trial(runner, study, trial.number, trial.user_attrs.get(FOLDER), {})
+def default_params(space: Space, config: DictConfig, choices: DictConfig) -> dict[str, Any]:
+    """Return the config's own values of the searched keys; print and leave out those that the space does not contain.
 
-
-def enqueue_default(study: Study, space: Space, config: DictConfig, runner: Runner) -> None:
-    """Make the config's own values the first trial, if the space contains them."""
-    choices = runner.config.hydra.runtime.choices
-    params = {key: default_value(key, distribution, config, choices) for key, distribution in space.items()}
-    try:
-        create_trial(params=params, distributions=space, value=0.0)  # raises if a value is outside the space
-    except ValueError:
-        return
-    study.enqueue_trial(params)
-
-
-def default_value(key: str, distribution: BaseDistribution, config: DictConfig, choices: DictConfig) -> Any:
-    """Return a key's value in the config; for a categorical distribution as text, like its choices."""
-    value = choices.get(key) if key in choices else OmegaConf.select(config, key.lstrip("+"))
-    if isinstance(distribution, CategoricalDistribution):
-        return "null" if value is None else str(value).replace("'", "").replace(", ", ",")
-    return value
+    Optuna samples the keys that are left out.
+    """
+    params = {}
+    for key, distribution in space.items():
+        value = choices[key] if key in choices else OmegaConf.select(config, key.lstrip("+"))
+        if isinstance(distribution, CategoricalDistribution):  # its choices are text
+            value = "null" if value is None else str(value).replace("'", "").replace(", ", ",")
+        try:
+            create_trial(params={key: value}, distributions={key: distribution}, value=0.0)  # validates the value
+            params[key] = value
+        except ValueError:
+            print(f"{key}={value} is not in the search space; the first trial has another value")
+    return params
 
 
 def retry_earlier_trials(study: Study) -> list[FrozenTrial]:
@@ -145,11 +136,9 @@ def next_trials(
     study: Study, space: Space, interrupted: list[FrozenTrial], n_trials: int, n_jobs: int
 ) -> list[FrozenTrial]:
     """Return up to n_jobs trials: interrupted ones, then enqueued ones, then new ones until there are n_trials."""
-    trials: list[FrozenTrial] = []
+    trials = interrupted[:n_jobs]
+    del interrupted[:n_jobs]
     while len(trials) < n_jobs:
-        if interrupted:
-            trials.append(interrupted.pop(0))
-            continue
         waiting = study.get_trials(states=[TrialState.WAITING])
         folders = {trial.user_attrs[FOLDER] for trial in study.trials if FOLDER in trial.user_attrs}
         has_retry = any(FOLDER in trial.user_attrs for trial in waiting)
@@ -158,9 +147,8 @@ def next_trials(
         try:
             trial = study.ask(space)
         except ValueError as error:
-            raise UserError(
-                f"hydra.sweeper.params: {first_lines(error)}; for other choices, use another name= or overwrite=true"
-            ) from error
+            line = f"hydra.sweeper.params: {first_lines(error)}; for other choices, use another name= or overwrite=true"
+            raise UserError(line) from error
         if FOLDER not in trial.user_attrs:
             trial.set_user_attr(FOLDER, f"trial-{len(folders):04d}")
         trials.append(study.trials[trial.number])
@@ -172,8 +160,7 @@ def run_trials(
 ) -> dict[str, str]:
     """Run trials, report them to the study, and return the reason of each failure."""
     jobs = [Job(trial.user_attrs[FOLDER], to_overrides(trial.params)) for trial in trials]
-    failed = {}
-    to_run = []
+    failed, to_run = {}, []
     for job in jobs:
         try:
             runner.folder.add_jobs([job], given)

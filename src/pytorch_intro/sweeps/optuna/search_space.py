@@ -26,8 +26,8 @@ def search_space(overrides: Sequence[Override]) -> Space:
     space = {override.get_key_element(): to_distribution(override) for override in sweeps}
     if not space:
         raise UserError(
-            "hydra/sweeper=optuna: nothing to search; give a search space, as in "
-            "optimizer.lr='tag(log, interval(0.01, 0.1))', or use search=cnn"
+            "hydra/sweeper=optuna: nothing to search; add optimizer.lr='tag(log, interval(0.01, 0.1))', for example, "
+            "or search=cnn"
         )
     return space
 
@@ -61,16 +61,14 @@ def range_distribution(sweep: RangeSweep) -> BaseDistribution:
     assert stop is not None
     count = math.ceil((stop - start) / step)
     if count < 1:
-        raise ValueError("no values")
-    last = start + (count - 1) * step
-    low, high = min(start, last), max(start, last)
+        raise ValueError("no values; the step has to lead from start to stop")
+    low, high = sorted((start, start + (count - 1) * step))
     if all(isinstance(number, int) for number in (start, stop, step)):
         return IntDistribution(int(low), int(high), step=abs(int(step)))
     return FloatDistribution(float(low), float(high), step=abs(float(step)))
 
 
 def any_value(distribution: BaseDistribution) -> Any:
-    """Return one value of a distribution."""
     return distribution.choices[0] if isinstance(distribution, CategoricalDistribution) else distribution.low  # type: ignore[attr-defined]
 
 
