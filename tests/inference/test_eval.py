@@ -1,4 +1,4 @@
-"""src/eval.py scores a finished run by its folder alone."""
+"""src/eval.py evaluates a finished run from its folder alone."""
 
 import json
 import os
@@ -25,8 +25,8 @@ def evaluation(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "eval.json").read_text())
 
 
-def logits_of_the_test(network: Classifier, transforms: Transforms) -> tuple[torch.Tensor, torch.Tensor]:
-    """The network's logits of the sample's test images, in float32, and the images' targets."""
+def compute_logits(network: Classifier, transforms: Transforms) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the network's float32 logits for the sample's test images, and the targets."""
     datamodule = sample_datamodule()
     assert datamodule.test_set
     images, targets = datamodule.test_set.__getitems__(range(len(datamodule.test_set)))
@@ -35,7 +35,7 @@ def logits_of_the_test(network: Classifier, transforms: Transforms) -> tuple[tor
 
 
 @pytest.mark.pictures
-def test_a_copied_run_is_scored_as_its_result_has_it_to_the_last_digit(script: Command, run_copy: Path) -> None:
+def test_evaluating_a_copied_run_gives_exactly_the_recorded_result(script: Command, run_copy: Path) -> None:
     answer = script("eval", f"run={run_copy}", "trainer.accelerator=cpu")
     assert answer.code == 0, answer.err
     scores, result = evaluation(run_copy), json.loads((run_copy / "result.json").read_text())
@@ -46,37 +46,36 @@ def test_a_copied_run_is_scored_as_its_result_has_it_to_the_last_digit(script: C
         assert picture.size > (400, 400)
 
 
-def test_each_class_s_scores_are_those_of_its_row_and_column(script: Command, run_copy: Path) -> None:
-    """Precision, recall, F1 and support by their definitions; the network's labels counted one by one."""
+def test_class_scores_follow_from_the_confusion_matrix(script: Command, run_copy: Path) -> None:
+    """Precision, recall, F1 and support are computed by their definitions from the network's predictions."""
     assert script("eval", f"run={run_copy}", "trainer.accelerator=cpu", "trainer.precision=32-true").code == 0
     scores = evaluation(run_copy)
     network, classes, transforms = load_run(run_copy)
-    logits, targets = logits_of_the_test(network, transforms)
+    logits, targets = compute_logits(network, transforms)
     predicted = logits.argmax(dim=1)
     matrix = [[int(((targets == row) & (predicted == column)).sum()) for column in range(10)] for row in range(10)]
     assert scores["confusion_matrix"] == matrix
     for number, name in enumerate(classes):
-        hits, row, column = matrix[number][number], sum(matrix[number]), sum(line[number] for line in matrix)
-        precision, recall = hits / max(column, 1), hits / row
-        f1 = 2 * precision * recall / (precision + recall) if hits else 0
+        correct, row, column = matrix[number][number], sum(matrix[number]), sum(line[number] for line in matrix)
+        precision, recall = correct / max(column, 1), correct / row
+        f1 = 2 * precision * recall / (precision + recall) if correct else 0
         expected = {"precision": precision, "recall": recall, "f1": f1, "support": row}
         assert scores["classes"][name] == pytest.approx(expected)
 
 
-def test_the_calibration_error_is_that_of_its_definition(script: Command, run_copy: Path) -> None:
-    """Beside torchmetrics' own, of the same probabilities."""
+def test_the_calibration_error_equals_that_of_torchmetrics(script: Command, run_copy: Path) -> None:
     assert script("eval", f"run={run_copy}", "trainer.accelerator=cpu", "trainer.precision=32-true").code == 0
     network, _, transforms = load_run(run_copy)
-    logits, targets = logits_of_the_test(network, transforms)
+    logits, targets = compute_logits(network, transforms)
     probabilities = logits.softmax(dim=1)
     expected = multiclass_calibration_error(probabilities, targets, num_classes=10, n_bins=15)
     assert evaluation(run_copy)["ece"] == pytest.approx(float(expected), abs=1e-5)
 
 
-def test_a_run_with_a_test_of_its_own_drawing_is_scored_on_that_alone_and_on_no_other(
+def test_a_random_test_split_is_reproduced_and_refused_if_the_images_change(
     script: Command, command: Command, tmp_path: Path
 ) -> None:
-    """Another trainer is no other data; images that came later would draw another test, which is said."""
+    """trainer=cpu does not count as other data. With additional images, the test split would be another one."""
     photos, run = tmp_path / "photos", tmp_path / "outputs" / "odd"
     names = ("a|b", "$x$ of $y$", "c'd")
     for name in names:
@@ -93,14 +92,14 @@ def test_a_run_with_a_test_of_its_own_drawing_is_scored_on_that_alone_and_on_no_
     write_images(photos, "c'd/new.png")
     answer = script("eval", f"run={run}")
     assert answer.code == 2
-    assert_explained(answer.err, [], [str(run)], r"training images.*\([0-9a-f]{16}, [0-9a-f]{16}\)", r"data\.root=DIR")
+    assert_explained(answer.err, [], [str(run)], r"training images.*\([0-9a-f]{16} → [0-9a-f]{16}\)", r"data\.root=DIR")
     answer = script("export", f"run={run}")
     assert answer.code == 0, answer.err
     assert "comparing on random images" in answer.out
 
 
-def test_other_images_of_the_same_classes_are_scored_by_name(script: Command, run_copy: Path, tmp_path: Path) -> None:
-    """A folder of RGB files of another size, with three of the ten classes; all of them, since it has no test."""
+def test_external_images_are_matched_by_class_name(script: Command, run_copy: Path, tmp_path: Path) -> None:
+    """A folder of RGB files of another size, with three of the ten classes and without a test split."""
     photos = tmp_path / "photos"
     for name, count in (("Sneaker", 3), ("Bag", 2), ("Coat", 2)):
         write_images(photos, *(f"{name}/{number}.png" for number in range(count)), size=(50, 40), mode="RGB")
@@ -111,19 +110,19 @@ def test_other_images_of_the_same_classes_are_scored_by_name(script: Command, ru
     assert support == {"Sneaker": 3, "Bag": 2, "Coat": 2}
     assert scores["images"] == 7
     assert "7 images (all of them, since it has no test split)" in answer.out
-    assert "confusion_matrix_external.png" in answer.out  # beside the one that the model card shows
+    assert "confusion_matrix_external.png" in answer.out  # the model card shows the other one
 
 
 def test_images_of_other_classes_are_refused(script: Command, run_copy: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "photos", "cat/1.png", "Bag/1.png")
     answer = script("eval", f"run={run_copy}", "data=folder", f"data.root={tmp_path / 'photos'}")
     assert answer.code == 2
-    apart = "T-shirt/top, Trouser.*Ankle boot"
-    assert_explained(answer.err, [], ["data", str(run_copy)], f"images of cat.*{apart}", r"data\.target_transform")
+    known = "T-shirt/top, Trouser.*Ankle boot"
+    assert_explained(answer.err, [], ["data", str(run_copy)], f"images of cat.*{known}", r"data\.target_transform")
     assert not (run_copy / "eval.json").exists()
 
 
-def test_more_classes_than_are_told_one_by_one_are_scored_as_a_whole(
+def test_too_many_classes_are_evaluated_without_class_scores(
     script: Command, run_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pytorch_intro.analysis.class_metrics.MAX_CLASSES", 9)
@@ -135,7 +134,7 @@ def test_more_classes_than_are_told_one_by_one_are_scored_as_a_whole(
     assert f"{result['test/accuracy']:.2%}" in answer.out
 
 
-def test_what_a_run_recorded_is_not_taken_out(script: Command, run_copy: Path) -> None:
+def test_recorded_settings_cannot_be_deleted(script: Command, run_copy: Path) -> None:
     answer = script("eval", f"run={run_copy}", "~trainer.accelerator")
     assert answer.code == 2
     assert answer.err == "error: ~trainer.accelerator: recorded settings cannot be deleted; set it to null\n"
@@ -146,16 +145,16 @@ def change_result(run: Path, values: dict[str, float]) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
-def test_latest_is_the_run_that_was_finished_last_and_a_sweep_gives_its_best(run_copy: Path, tmp_path: Path) -> None:
+def test_latest_is_the_newest_finished_run_and_a_sweep_gives_its_best_run(run_copy: Path, tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
     for name, accuracy, finished in (("sweeps/rates/a", 0.5, 30), ("sweeps/rates/b", 0.9, 10), ("other", 0.7, 20)):
         shutil.copytree(run_copy, outputs / name)
         change_result(outputs / name, {"val/accuracy": accuracy})
         os.utime(outputs / name / "result.json", (finished, finished))
-    shutil.copytree(run_copy, outputs / "tried")  # the newest, by trainer.fast_dev_run: it has no weights
-    (outputs / "tried" / "checkpoints" / "best.ckpt").unlink()
+    shutil.copytree(run_copy, outputs / "dry_run")  # the newest, but without weights, as after trainer.fast_dev_run
+    (outputs / "dry_run" / "checkpoints" / "best.ckpt").unlink()
     (outputs / "bench" / "x").mkdir(parents=True)
-    shutil.copy(run_copy / "result.json", outputs / "bench" / "x")  # the newest, and no run of the user's
+    shutil.copy(run_copy / "result.json", outputs / "bench" / "x")  # the newest, but a benchmark
     rates = SweepFolder(outputs / "sweeps" / "rates")
     jobs: dict[str, dict[str, list[str]]] = {"a": {}, "b": {}}
     rates.write(Record("val/accuracy", {}, [], jobs))
@@ -168,7 +167,7 @@ def test_latest_is_the_run_that_was_finished_last_and_a_sweep_gives_its_best(run
     assert resolve_run(str(outputs / "sweeps" / "rates"), str(outputs)) == str(outputs / "sweeps" / "rates" / "a")
 
 
-# Of each: what is done to the run, a name in the message, and regular expressions of its problem and its remedy.
+# Change of the run, a name that the message contains, and regular expressions of its problem and its remedy.
 BROKEN_RUNS = {
     "unfinished": (lambda run: (run / "result.json").unlink(), "{run}", "not finished", "train.py resume="),
     "no config": (lambda run: (run / "config.yaml").unlink(), "run={run}", "no finished run", "run=latest"),
@@ -218,7 +217,7 @@ BROKEN_RUNS = {
 
 
 @pytest.mark.parametrize(("break_it", "name", "problem", "remedy"), BROKEN_RUNS.values(), ids=BROKEN_RUNS)
-def test_a_run_that_cannot_be_used_is_told_in_one_line(
+def test_a_broken_run_is_reported_on_one_line(
     script: Command, run_copy: Path, break_it: Any, name: str, problem: str, remedy: str, tmp_path: Path
 ) -> None:
     break_it(run_copy)
@@ -245,7 +244,7 @@ def change(run: Path, key: str, value: object) -> None:
         ("run=", "folder of a finished run|required", "run=outputs/first"),
     ],
 )
-def test_a_run_that_is_not_there_is_told_in_one_line(
+def test_a_missing_run_is_reported_on_one_line(
     script: Command, tmp_path: Path, run: str, problem: str, remedy: str
 ) -> None:
     answer = script("eval", run, f"outputs={tmp_path}")
@@ -254,10 +253,17 @@ def test_a_run_that_is_not_there_is_told_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_best_of_runs_without_validation_is_not_guessed(run_copy: Path, tmp_path: Path) -> None:
+def test_a_sweep_without_validation_has_no_best_run(run_copy: Path, tmp_path: Path) -> None:
     shutil.copytree(run_copy, tmp_path / "sweep" / "a")
     file = tmp_path / "sweep" / "a" / "result.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"val/accuracy": None}))
+    SweepFolder(tmp_path / "sweep").write(Record("val/accuracy", {}, [], {"a": {}}))
     with pytest.raises(UserError) as error:
         resolve_run(str(tmp_path / "sweep"), str(tmp_path))
-    assert_facts(str(error.value), [], [f"run={tmp_path / 'sweep'}"], "no validation", "folder of one|one run")
+    assert_facts(str(error.value), [], [f"run={tmp_path / 'sweep'}"], "no job .* val/accuracy", "run=DIR of one job")
+
+
+def test_a_folder_of_runs_that_is_not_a_sweep_has_no_best_run(run_copy: Path) -> None:
+    with pytest.raises(UserError) as error:
+        resolve_run(str(run_copy.parent), "")
+    assert_facts(str(error.value), [], [f"run={run_copy.parent}"], "no sweep", "another folder, or run=latest")

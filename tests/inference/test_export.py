@@ -1,4 +1,4 @@
-"""src/export.py writes models that do not need this project, and none that disagree with PyTorch."""
+"""src/export.py writes models that run without this project and agree with PyTorch."""
 
 import json
 import re
@@ -24,15 +24,15 @@ from pytorch_intro.inference.load import Predictor, load_run
 
 @pytest.fixture(scope="module")
 def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run, copied elsewhere and exported there."""
+    """Return the folder of a run that was copied elsewhere and exported there."""
     run = tmp_path_factory.mktemp("exported") / "run"
     shutil.copytree(finished_run, run)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(run.parent)
-        told = run_here("export", f"run={run}")
-    assert re.search(r"model.onnx +agrees with PyTorch on 400 test images", told), told
-    assert re.search(r"model.pt2 +agrees with PyTorch on 400 test images", told)
-    assert re.search(r"images/s on the CPU: PyTorch [\d,]+, model.onnx [\d,]+, model.pt2 [\d,]+", told)
+        out = run_here("export", f"run={run}")
+    assert re.search(r"model.onnx +agrees with PyTorch on 400 test images", out), out
+    assert re.search(r"model.pt2 +agrees with PyTorch on 400 test images", out)
+    assert re.search(r"images/s on the CPU: PyTorch [\d,]+, model.onnx [\d,]+, model.pt2 [\d,]+", out)
     assert sorted(path.name for path in (run / "export").iterdir()) == ["labels.json", "model.onnx", "model.pt2"]
     assert not list(run.glob(".export*"))
     return run
@@ -40,10 +40,10 @@ def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def test_onnx_runtime_agrees_with_pytorch_for_any_batch_size(exported: Path) -> None:
     session = onnxruntime.InferenceSession(exported / "export" / "model.onnx")
-    (given,), (made,) = session.get_inputs(), session.get_outputs()
-    assert (given.name, given.type, given.shape[1:]) == ("images", "tensor(uint8)", [1, 28, 28])
-    assert isinstance(given.shape[0], str)
-    assert (made.name, made.type, made.shape[1:]) == ("probabilities", "tensor(float)", [10])
+    (model_input,), (model_output,) = session.get_inputs(), session.get_outputs()
+    assert (model_input.name, model_input.type, model_input.shape[1:]) == ("images", "tensor(uint8)", [1, 28, 28])
+    assert isinstance(model_input.shape[0], str)
+    assert (model_output.name, model_output.type, model_output.shape[1:]) == ("probabilities", "tensor(float)", [10])
     datamodule = sample_datamodule()
     assert datamodule.test_set
     predictor = Predictor(load_run(exported))
@@ -54,8 +54,8 @@ def test_onnx_runtime_agrees_with_pytorch_for_any_batch_size(exported: Path) -> 
         np.testing.assert_allclose(session.run(None, {"images": images.numpy()})[0], expected, atol=1e-5)
 
 
-def test_the_pt2_runs_without_this_project(exported: Path) -> None:
-    """A process that has torch alone; probabilities of one image and of three."""
+def test_model_pt2_runs_without_this_project(exported: Path) -> None:
+    """A process with only torch computes the probabilities of one image and of three images."""
     code = (
         "import sys, torch\n"
         f"model = torch.export.load({str(exported / 'export' / 'model.pt2')!r}).module()\n"
@@ -78,7 +78,7 @@ def test_labels_json_describes_input_and_output(exported: Path) -> None:
 def test_the_documented_onnx_program_prints_the_label_of_predict(
     exported: Path, script: Command, tmp_path: Path
 ) -> None:
-    """As printed there: it imports onnxruntime, numpy and Pillow alone."""
+    """The program in docs/using.md runs unchanged, and imports only onnxruntime, numpy and Pillow."""
     (code,) = re.findall(r"```python\n(import json\n.*?)```", (PROJECT / "docs" / "using.md").read_text(), re.DOTALL)
     imported = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE))
     assert imported == {"json", "sys", "numpy", "onnxruntime", "PIL"}
@@ -97,12 +97,12 @@ def test_the_documented_onnx_program_prints_the_label_of_predict(
     assert label in process.stdout
 
 
-def test_a_model_that_disagrees_is_not_written(
+def test_a_model_that_disagrees_with_pytorch_is_not_written(
     script: Command, run_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was exported before stays, and nothing half-written is left."""
+    """An earlier export stays, and no partial files are left."""
     (run_copy / "export").mkdir()
-    (run_copy / "export" / "labels.json").write_text("of before")
+    (run_copy / "export" / "labels.json").write_text("earlier")
     right = exporting.load_onnx
 
     def wrong(file: Path) -> Any:
@@ -125,8 +125,8 @@ class Branching(nn.Module):
         return logits if logits.sum() > 0 else -logits
 
 
-def test_a_network_that_cannot_be_exported_is_one_line_with_the_reason(finished_run: Path, tmp_path: Path) -> None:
-    """Why, as torch found it, and not which of the exporter's steps that was."""
+def test_a_network_that_cannot_be_exported_is_reported_with_the_reason(finished_run: Path, tmp_path: Path) -> None:
+    """The line contains torch's reason, not the name of the exporter's step."""
     predictor = Predictor(load_run(finished_run))
     predictor.network.network = Branching()
     with pytest.raises(UserError, match=r"model: Branching cannot be exported \(.*data-dependent.*\); use") as error:
@@ -134,7 +134,9 @@ def test_a_network_that_cannot_be_exported_is_one_line_with_the_reason(finished_
     assert "\n" not in str(error.value)
 
 
-def test_missing_packages_are_named(script: Command, run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_named_with_the_command_that_installs_them(
+    script: Command, run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(exporting, "PACKAGES", ("onnx", "no_such_package"))
     answer = script("export", f"run={run_copy}")
     assert answer.code == 2

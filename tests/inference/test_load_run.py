@@ -19,7 +19,7 @@ from pytorch_intro.config.paths import PROJECT
 
 
 def test_load_run_returns_the_tested_network(run_copy: Path) -> None:
-    """In eval mode, on the host; with the transforms, its accuracy on the test images is the recorded one."""
+    """The network is in eval mode and on the CPU; its accuracy on the test images is the recorded one."""
     network, classes, transforms = load_run(run_copy)
     datamodule = sample_datamodule()
     assert datamodule.test_set
@@ -27,10 +27,10 @@ def test_load_run_returns_the_tested_network(run_copy: Path) -> None:
     assert classes == datamodule.classes
     images, targets = datamodule.test_set.__getitems__(range(len(datamodule.test_set)))
     with torch.no_grad():
-        hits = network(transforms.normalize(images)).argmax(dim=1) == targets
-    assert hits.float().mean().item() == pytest.approx(
+        correct = network(transforms.normalize(images)).argmax(dim=1) == targets
+    assert correct.float().mean().item() == pytest.approx(
         json.loads((run_copy / "result.json").read_text())["test/accuracy"],
-        abs=0.006,  # bfloat16 there
+        abs=0.006,  # the run was tested in bfloat16
     )
     picture = Image.fromarray(images[0, 0].numpy()).convert("RGB").resize((56, 56), Image.Resampling.NEAREST)
     assert transforms(picture).shape == (1, 28, 28)
@@ -38,23 +38,23 @@ def test_load_run_returns_the_tested_network(run_copy: Path) -> None:
 
 
 def test_the_package_is_imported_without_torch() -> None:
-    """Until load_run is accessed."""
+    """torch is only imported once load_run is accessed."""
     code = "import sys, pytorch_intro; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT / "src", check=True)
     assert pytorch_intro.load_run is load_run
 
 
-def test_a_run_that_names_a_foreign_target_is_refused(run_copy: Path) -> None:
+def test_a_config_with_a_foreign_target_is_refused(run_copy: Path) -> None:
     text = (run_copy / "config.yaml").read_text()
     (run_copy / "config.yaml").write_text(text.replace("pytorch_intro.models.cnn.CNN", "os.mkdir"))
     with pytest.raises(UserError, match="is refused"):
         load_run(run_copy)
 
 
-def test_a_user_network_in_src_needs_no_permission(
+def test_a_network_in_src_is_allowed_and_one_elsewhere_is_refused(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its module lies where this project's package does; the same module elsewhere is refused."""
+    """A module in src/ is allowed; the same module in another folder needs allow=[…]."""
     (tmp_path / "src").mkdir()
     text = "from pytorch_intro.models.mlp import MLP\n\n\nclass Own(MLP):\n    pass\n"
     (tmp_path / "src" / "own_network.py").write_text(text)
@@ -71,7 +71,7 @@ def test_a_user_network_in_src_needs_no_permission(
 
 
 def test_the_model_card_describes_the_run(finished_run: Path) -> None:
-    """A front matter that YAML reads, and the figures of result.json."""
+    """It has valid front matter and the values of result.json."""
     card = (finished_run / "README.md").read_text()
     result = json.loads((finished_run / "result.json").read_text())
     about = yaml.safe_load(card.split("---\n")[1])

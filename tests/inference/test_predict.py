@@ -1,4 +1,4 @@
-"""src/predict.py classifies images of any kind, from a run's folder alone."""
+"""src/predict.py classifies image files of any kind, with a run's folder alone."""
 
 import csv
 import io
@@ -19,8 +19,8 @@ from pytorch_intro.inference.predict import Preprocessor
 
 
 @pytest.mark.parametrize(("resize", "inverted"), [("crop", True), ("stretch", True), ("pad", False)])
-def test_images_are_inverted_by_their_own_borders_not_by_padding(resize: Resize, inverted: bool) -> None:
-    """A wide image, dark on light; padded borders are ignored."""
+def test_images_are_inverted_because_of_their_own_borders_not_padding(resize: Resize, inverted: bool) -> None:
+    """The image is wide, and dark on light."""
     preprocessor = Preprocessor(Decoder((28, 28), 1, resize), "auto", trained_border=0.0)
     picture = Image.new("L", (300, 120), 255)
     picture.paste(0, (100, 40, 200, 80))
@@ -29,7 +29,7 @@ def test_images_are_inverted_by_their_own_borders_not_by_padding(resize: Resize,
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """12 test images of the sample as PNG files, named by their number."""
+    """Save 12 test images of the sample as PNG files, named by their number."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     datamodule = sample_datamodule()
@@ -45,7 +45,7 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 
 def test_predictions_for_files_equal_those_for_the_same_pixels(script: Command, run_copy: Path, pictures: Path) -> None:
-    """All probabilities, of the test images' own pixels."""
+    """All probabilities are compared, for test images saved as PNG files."""
     answer = script("predict", f"run={run_copy}", f"images={pictures}", "top_k=10")
     assert answer.code == 0, answer.err
     run = load_run(run_copy)
@@ -54,8 +54,8 @@ def test_predictions_for_files_equal_those_for_the_same_pixels(script: Command, 
     with torch.no_grad():
         expected = Predictor(run)(datamodule.test_set.__getitems__(range(12))[0])
     for row, probabilities in zip(rows(run_copy), expected, strict=True):
-        told = {row["label"]: row["probability"]} | {row[f"label_{k}"]: row[f"probability_{k}"] for k in range(2, 11)}
-        assert [float(told[name]) for name in run.classes] == pytest.approx(probabilities.tolist(), abs=2e-6)
+        found = {row["label"]: row["probability"]} | {row[f"label_{k}"]: row[f"probability_{k}"] for k in range(2, 11)}
+        assert [float(found[name]) for name in run.classes] == pytest.approx(probabilities.tolist(), abs=2e-6)
         assert row["label"] == run.classes[int(probabilities.argmax())]
         assert row["label"] in answer.out
 
@@ -68,17 +68,17 @@ def test_the_table_has_the_documented_columns(script: Command, run_copy: Path, p
     assert first == "path,label,probability,label_2,probability_2"
 
 
-@pytest.mark.parametrize("way", ["file", "folder", "glob", "stdin", "file with odd characters"])
-def test_images_are_found_in_every_way(
+@pytest.mark.parametrize("way", ["file", "folder", "glob", "stdin", "file with special characters"])
+def test_images_can_be_a_file_a_folder_a_glob_or_paths_on_stdin(
     script: Command, run_copy: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """Each gives the same label for the same file; folders and globs go all the way down."""
+    """Folders and globs include subfolders; hidden files are ignored."""
     deep = pictures / "a" / "b"
     deep.mkdir(parents=True)
     (pictures / "00.png").rename(deep / "00.png")
-    (pictures / ".hidden").write_text("no picture")
+    (pictures / ".hidden").write_text("not an image")
     file = deep / "00.png"
-    if way == "file with odd characters":
+    if way == "file with special characters":
         file = file.rename(deep / "my (1), ${x} = 'é'.png")
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{file}\n\n{pictures / '01.png'}\n"))
     images = {"folder": pictures, "glob": pictures / "**" / "*.png", "stdin": "-"}.get(way, file)
@@ -90,7 +90,7 @@ def test_images_are_found_in_every_way(
 
 
 def test_all_image_formats_are_classified_like_the_gray_png(script: Command, run_copy: Path, tmp_path: Path) -> None:
-    """JPEG turned by EXIF, palette, 16 bits, CMYK, alpha, RGB, 1 x 1 and 8008 x 8008."""
+    """JPEG rotated by EXIF, palette, 16 bits, CMYK, alpha, RGB, 1 x 1 and 8008 x 8008."""
     folder = tmp_path / "kinds"
     folder.mkdir()
     datamodule = sample_datamodule()
@@ -103,21 +103,21 @@ def test_all_image_formats_are_classified_like_the_gray_png(script: Command, run
     gray.convert("RGB").convert("CMYK").save(folder / "cmyk.tif")
     gray.convert("RGBA").save(folder / "alpha.png")
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned a quarter to the right when it is shown
+    exif[0x0112] = 6  # viewers rotate it by 90 degrees clockwise
     gray.rotate(90, expand=True).save(folder / "turned.jpg", exif=exif, quality=100)
     gray.resize((56, 56), Image.Resampling.NEAREST).save(folder / "double.png")
     gray.resize((8008, 8008), Image.Resampling.NEAREST).save(folder / "large.png")
     Image.new("L", (1, 1)).save(folder / "tiny.png")
     answer = script("predict", f"run={run_copy}", f"images={folder}", "invert=false")
     assert answer.code == 0, answer.err
-    told = {Path(row["path"]).stem: row for row in rows(run_copy)}
-    assert len(told) == 10
-    plain, double = told.pop("gray"), told.pop("double")  # which resizing smoothes, as it does the large one
-    told.pop("tiny")
-    large = told.pop("large")
+    found = {Path(row["path"]).stem: row for row in rows(run_copy)}
+    assert len(found) == 10
+    plain, double = found.pop("gray"), found.pop("double")  # resizing smooths this one and the large one
+    found.pop("tiny")
+    large = found.pop("large")
     assert large["label"] == double["label"]
     assert float(large["probability"]) == pytest.approx(float(double["probability"]), abs=0.02)
-    for name, row in told.items():
+    for name, row in found.items():
         assert row["label"] == plain["label"], name
         assert float(row["probability"]) == pytest.approx(float(plain["probability"]), abs=0.02), name
 
@@ -125,8 +125,8 @@ def test_all_image_formats_are_classified_like_the_gray_png(script: Command, run
 def test_unreadable_files_are_listed_and_the_others_classified(
     script: Command, run_copy: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A text, a truncated file, an empty one, a bomb, and a path on stdin that leads nowhere: exit code 1."""
-    (pictures / "note.txt").write_text("no picture")
+    """A text, a truncated file, an empty file, a decompression bomb, a missing path on stdin: exit code 1."""
+    (pictures / "note.txt").write_text("not an image")
     (pictures / "empty.png").touch()
     whole = (pictures / "00.png").read_bytes()
     (pictures / "half.png").write_bytes(whole[: len(whole) // 2])
@@ -144,13 +144,13 @@ def test_unreadable_files_are_listed_and_the_others_classified(
 
 
 def test_nothing_is_written_if_no_file_can_be_read(script: Command, run_copy: Path, tmp_path: Path) -> None:
-    (tmp_path / "note.txt").write_text("no picture")
+    (tmp_path / "note.txt").write_text("not an image")
     before = sorted(run_copy.iterdir())
     answer = script("predict", f"run={run_copy}", f"images={tmp_path / 'note.txt'}")
     assert answer.code == 2
     assert "note.txt" in answer.err.splitlines()[0]
     assert_explained(
-        answer.err.splitlines()[-1] + "\n", [], ["images"], "could be read|can be read", "others|other images"
+        answer.err.splitlines()[-1] + "\n", [], ["images"], "could be read|can be read", "use other image files"
     )
     assert sorted(run_copy.iterdir()) == before
 
@@ -158,25 +158,25 @@ def test_nothing_is_written_if_no_file_can_be_read(script: Command, run_copy: Pa
 def test_the_negative_of_a_training_image_is_inverted_automatically(
     script: Command, run_copy: Path, pictures: Path
 ) -> None:
-    """Fashion-MNIST is light on black; a shop's picture is dark on white. The label is that of the original."""
+    """Fashion-MNIST is light on black. The label of the negative is that of the original."""
     assert script("predict", f"run={run_copy}", f"images={pictures}", "invert=false").code == 0
     expected = [row["label"] for row in rows(run_copy)]
     for file in pictures.iterdir():
         ImageOps.invert(Image.open(file)).save(file)
     answer = script("predict", f"run={run_copy}", f"images={pictures}")
     lines = [next(line for line in answer.out.splitlines() if f"{number:02}.png" in line) for number in range(12)]
-    dark = [number for number, line in enumerate(lines) if "(inverted)" in line]
-    assert re.search(rf"negatives: {len(dark)} of 12", answer.out)
-    assert len(dark) >= 10  # the borders of one or two are no darker than light
+    inverted = [number for number, line in enumerate(lines) if "(inverted)" in line]
+    assert re.search(rf"inverted: {len(inverted)} of 12 images", answer.out)
+    assert len(inverted) >= 10  # one or two have light borders themselves
     found = [row["label"] for row in rows(run_copy)]
-    assert [found[number] for number in dark] == [expected[number] for number in dark]
+    assert [found[number] for number in inverted] == [expected[number] for number in inverted]
     assert script("predict", f"run={run_copy}", f"images={pictures}", "invert=true").code == 0
     assert [row["label"] for row in rows(run_copy)] == expected
 
 
 @pytest.mark.pictures
 def test_the_contact_sheet_shows_the_images_with_their_labels(script: Command, run_copy: Path, pictures: Path) -> None:
-    """What is drawn is a picture of two rows."""
+    """The contact sheet of 12 images has two rows."""
     assert script("predict", f"run={run_copy}", f"images={pictures}").code == 0
     with Image.open(run_copy / "predictions.png") as picture:
         width, height = picture.size
@@ -185,7 +185,7 @@ def test_the_contact_sheet_shows_the_images_with_their_labels(script: Command, r
 
 
 GIVE_IMAGES = "a file, a folder, a glob, or -"
-# Of each: the arguments, the names that the message has, and regular expressions of its problem and its remedy.
+# Arguments, names that the message contains, and regular expressions of its problem and its remedy.
 MISTAKES = [
     ([], ["images"], GIVE_IMAGES, "images=photos"),
     (["images=nowhere"], ["images=nowhere"], "no such file|does not exist", GIVE_IMAGES),
@@ -205,7 +205,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "names", "problem", "remedy"), MISTAKES)
-def test_mistakes_are_told_in_one_line(
+def test_mistakes_are_reported_on_one_line(
     script: Command,
     run_copy: Path,
     pictures: Path,
@@ -223,10 +223,10 @@ def test_mistakes_are_told_in_one_line(
     assert not (run_copy / "predictions.csv").exists()
 
 
-def test_a_run_on_rgb_photos_of_another_size_is_used_without_its_data(
+def test_photos_are_classified_after_the_training_data_is_gone(
     script: Command, command: Command, tmp_path: Path
 ) -> None:
-    """Trained from a folder that is gone by then; the photos are of yet another size, and gray ones count as RGB."""
+    """The run was trained on RGB photos; the new photos have another size."""
     generator = np.random.default_rng(0)
 
     def photo(channel: int, height: int, width: int) -> Image.Image:

@@ -17,11 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def original_test_data(run: FinishedRun) -> DataModule:
-    """Return the run's data with its original split and normalization, set up for testing.
-
-    Raises:
-        UserError: If the data is missing, has changed since, or has no test images.
-    """
+    """Return the run's data with its original split and normalization; raise a UserError if it has changed."""
     inputs = run.inputs
     datamodule = build_datamodule(run, mean=inputs["mean"], std=inputs["std"])
     datamodule.setup("fit")
@@ -31,8 +27,8 @@ def original_test_data(run: FinishedRun) -> DataModule:
         if now[name] != inputs[name]:
             raise UserError(
                 f"data: the {what} differ from those that {run.path} was trained with ({inputs[name]} → {now[name]}), "
-                "so its test images may differ too; restore the data with data.root=DIR, or evaluate on other images "
-                "with data=…"
+                "so the test images may differ, too; use the original data with data.root=DIR, or other images with "
+                "data=…"
             )
     if datamodule.test_set is None:
         raise UserError("data: the run has no test images (data.test_fraction=0); choose other images with data=…")
@@ -40,19 +36,14 @@ def original_test_data(run: FinishedRun) -> DataModule:
 
 
 def external_test_data(run: FinishedRun) -> DataModule:
-    """Return other images of the run's classes, converted to the network's input, set up for testing.
-
-    The test split is used, or all images if there is none.
-
-    Raises:
-        UserError: If the images are missing or belong to other classes.
-    """
+    """Return other images: the test split, or all if there is none; raise a UserError if they have other classes."""
     inputs = run.inputs
     channels, *size = inputs["image_shape"]
     datamodule = build_datamodule(run, **{name: inputs[name] for name in ("mean", "std", "resize")}, image_size=size)
     source = datamodule.source
     source.reader.channels = channels
-    part = source.split("test") if source.has_split("test") else source.split("train")
+    has_test_split = source.has_split("test")
+    part = source.split("test" if has_test_split else "train")
     if part is None:
         raise UserError(f"data: {source.name} has no images; choose other data")
     images, known = part.dataset, inputs["classes"]
@@ -63,25 +54,23 @@ def external_test_data(run: FinishedRun) -> DataModule:
         )
     images.targets = torch.tensor([known.index(name) for name in images.classes])[images.targets]
     images.classes = known
-    which = "test split" if source.has_split("test") else "all of them, since it has no test split"
+    which = "test split" if has_test_split else "all of them, since it has no test split"
     log.info("data: %s, %s images (%s)", source.name, f"{len(part):,}", which)
     datamodule.set_test_set(part)
     return datamodule
 
 
 def build_datamodule(run: FinishedRun, **inputs: Any) -> DataModule:
-    """Build the run's DataModule, with these values of the training instead of its settings."""
+    """Build the run's DataModule, with these values instead of those of the config."""
     check_nodes(run.config.data, "data", {})
     datamodule: DataModule = instantiate(run.config.data, "data", **inputs)
     return datamodule
 
 
 def images_to_compare(run: FinishedRun, count: int, is_external: bool) -> tuple[Tensor, str]:
-    """Return up to `count` evenly spaced test images, or random ones if the original data is missing.
+    """Return up to `count` evenly spaced test images, or random images if the run's data is missing.
 
     Args:
-        run: Finished run.
-        count: Maximum number of images.
         is_external: Whether other data than the run's was chosen, which must exist.
 
     Returns:
@@ -94,7 +83,6 @@ def images_to_compare(run: FinishedRun, count: int, is_external: bool) -> tuple[
         if is_external:
             raise
         log.warning("comparing on random images, since the test images are not available: %s", error)
-        shape = (count, *run.inputs["image_shape"])
-        generator = torch.Generator().manual_seed(0)
+        shape, generator = (count, *run.inputs["image_shape"]), torch.Generator().manual_seed(0)
         return torch.randint(256, shape, dtype=torch.uint8, generator=generator), "random images"
     return part.__getitems__(evenly_spaced_indices(len(part), count))[0], "test images"

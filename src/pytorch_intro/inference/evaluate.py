@@ -24,7 +24,7 @@ Evaluation = dict[str, Any]
 
 
 def force_single_device(trainer: DictConfig, given: Sequence[str]) -> None:
-    """Let one device test, the first of those that trained: several would count some images twice.
+    """Change the trainer's settings to test on one device: several devices would count some images twice.
 
     Args:
         trainer: Trainer settings of the run, modified in place.
@@ -38,7 +38,7 @@ def force_single_device(trainer: DictConfig, given: Sequence[str]) -> None:
 
 
 def summarize_evaluation(run: FinishedRun, trainer: Trainer, datamodule: DataModule) -> Evaluation:
-    """Return the content of eval.json, after the test; with more than MAX_CLASSES classes without per-class metrics."""
+    """Return the content of eval.json, after the test; without per-class metrics if there are too many classes."""
     assert datamodule.test_set
     class_metrics = find_class_metrics(trainer).test
     scores = per_class_scores(class_metrics, datamodule.classes) if class_metrics else {}
@@ -62,10 +62,8 @@ def record(evaluation: Evaluation, folder: Path, is_external: bool) -> None:
     """Write eval.json and the confusion matrix to the run folder, and print their paths.
 
     Args:
-        evaluation: Content of eval.json.
-        folder: Run folder.
-        is_external: Whether the images are not those of the run; confusion_matrix.png, which the model card shows, is
-            kept then.
+        is_external: Whether the images are not those of the run. Then confusion_matrix.png, which the model card
+            shows, is not overwritten.
     """
     from pytorch_intro.analysis.plots import plot_confusion, save
 

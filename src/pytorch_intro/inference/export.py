@@ -6,8 +6,7 @@ import logging
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ from torch import Tensor
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.inference.finished_run import FinishedRun
 from pytorch_intro.inference.load import Predictor
-
-log = logging.getLogger(__name__)
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 ONNX, PT2, LABELS = "model.onnx", "model.pt2", "labels.json"
@@ -31,27 +28,20 @@ Function = Callable[[Tensor], Tensor]
 
 
 def export_model(predictor: Predictor, folder: Path) -> None:
-    """Export the network to model.pt2 and model.onnx.
-
-    Raises:
-        UserError: If the network cannot be exported.
-    """
+    """Export the network to model.pt2 and model.onnx; raise a UserError if it cannot be exported."""
     decoder = predictor.decoder
     images = torch.zeros(2, decoder.channels, *decoder.size, dtype=torch.uint8)  # with N=1, N would become a constant
     shapes = {"images": {0: torch.export.Dim("N", min=1)}}
     network = type(predictor.network.network).__name__
+    logging_level = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # torch's exporter logs its steps, and warns about its own internals
     try:
-        with warnings.catch_warnings(), silence_logging():
-            warnings.simplefilter("ignore")  # torch warns about its own internals
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             program = torch.export.export(predictor, (images,), dynamic_shapes=shapes)
             torch.export.save(program, folder / PT2)
             onnx = torch.onnx.export(
-                program,
-                input_names=["images"],
-                output_names=["probabilities"],
-                opset_version=OPSET,
-                dynamo=True,
-                verbose=False,
+                program, input_names=["images"], output_names=["probabilities"], opset_version=OPSET, verbose=False
             )
             assert onnx is not None
             onnx.save(folder / ONNX)
@@ -63,30 +53,20 @@ def export_model(predictor: Predictor, folder: Path) -> None:
         raise UserError(
             f"model: {network} cannot be exported ({reason}); use a network without branches, or a newer torch"
         ) from error
-
-
-@contextmanager
-def silence_logging() -> Iterator[None]:
-    """Silence the log messages of torch's exporter."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
     finally:
-        logging.disable(before)
+        logging.disable(logging_level)
 
 
 def compare_with_pytorch(predictor: Predictor, images: Tensor, kind: str, folder: Path) -> None:
     """Compare the exported models with PyTorch in batches of several sizes, and print their speed.
 
     Args:
-        predictor: Network that was exported.
         images: Images to compare on, uint8 (N, C, H, W).
         kind: Name of these images, for messages.
         folder: Folder of the exported models.
 
     Raises:
-        UserError: If a probability differs by more than 1e-4, or a label differs.
+        UserError: If a probability differs by more than TOLERANCE, or a label differs.
     """
     functions: dict[str, Function] = {
         "PyTorch": predictor,
@@ -141,14 +121,13 @@ def measure_images_per_second(functions: dict[str, Function], images: Tensor) ->
 
 def save_labels(run: FinishedRun, folder: Path) -> None:
     """Save labels.json: class names, input and output of the models, and the run's result."""
-    inputs = run.inputs
-    channels, height, width = inputs["image_shape"]
+    inputs, channels = run.inputs, run.inputs["image_shape"][0]
     content: dict[str, Any] = {
         "classes": inputs["classes"],
         "input": {
             "name": "images",
             "dtype": "uint8",
-            "shape": ["N", channels, height, width],
+            "shape": ["N", *inputs["image_shape"]],
             "channels": {1: "gray", 3: "RGB"}.get(channels, f"{channels} channels"),
             "range": [0, 255],
             "resize": inputs["resize"],

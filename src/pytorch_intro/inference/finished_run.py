@@ -11,14 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.config.paths import is_searched_for_runs
-from pytorch_intro.runs.config_record import trusted_config
+from pytorch_intro.runs.config_record import CONFIG, trusted_config
 from pytorch_intro.runs.folder import BEST, Result, RunFolder
 from pytorch_intro.safety.untrusted_config import verify_config
 
 if TYPE_CHECKING:
     from pytorch_intro.training.classifier import Classifier
 
-LATEST = "latest"
 SWEEP_FILE = "sweep.json"
 
 
@@ -26,27 +25,26 @@ def resolve_run(run: str | None, outputs: str) -> str:
     """Return the absolute path of the finished run that `run` refers to.
 
     Args:
-        run: Folder of a run, name in `outputs`, "latest", or folder of a sweep (its best run).
+        run: Folder or name of a run, "latest" for the newest finished run, or folder of a sweep for its best run.
         outputs: Folder that contains all runs.
 
     Raises:
         UserError: If no such run exists, or if it is not finished.
     """
-    run = "" if run is None else str(run)
-    if not run:
+    if run is None or run == "":
         raise UserError("run: no run given; use the folder of a finished run, as in run=outputs/first, or run=latest")
-    if run == LATEST:
+    if run == "latest":
         return str(latest_run(Path(outputs)).resolve())
-    folders = [path for path in (Path(run), Path(outputs, run)) if path.is_dir()]
+    folders = [path for path in (Path(str(run)), Path(outputs, str(run))) if path.is_dir()]
     for folder in folders:
-        if (folder / "config.yaml").exists():
+        if (folder / CONFIG).exists():
             return str(require_finished(folder).resolve())
     for folder in folders:
         if (folder / SWEEP_FILE).exists():
             return str(require_finished(best_of_sweep(folder)).resolve())
     if folders:
         raise UserError(f"run={run}: no finished run and no sweep in {folders[0]}; use another folder, or run=latest")
-    raise UserError(f"run={run}: folder not found; run=latest uses the newest finished run in {outputs}")
+    raise UserError(f"run={run}: no such folder; run=latest uses the newest finished run in {outputs}")
 
 
 def require_finished(folder: Path) -> Path:
@@ -58,15 +56,14 @@ def require_finished(folder: Path) -> Path:
 
 def latest_run(outputs: Path) -> Path:
     """Return the folder of the run that finished last and has weights; jobs of sweeps count too."""
-    folders = [file.parent for file in sorted(outputs.rglob("result.json"))]
-    finished = [
-        folder
-        for folder in folders
-        if is_searched_for_runs(folder.relative_to(outputs)) and (folder / "checkpoints" / BEST).exists()
+    results = [
+        file
+        for file in sorted(outputs.rglob("result.json"))
+        if is_searched_for_runs(file.relative_to(outputs)) and (file.parent / "checkpoints" / BEST).exists()
     ]
-    if not finished:
+    if not results:
         raise UserError(f"run=latest: no finished run in {outputs}; train one with python src/train.py")
-    return max(finished, key=lambda folder: (folder / "result.json").stat().st_mtime)
+    return max(results, key=lambda file: file.stat().st_mtime).parent
 
 
 def best_of_sweep(folder: Path) -> Path:
@@ -78,7 +75,7 @@ def best_of_sweep(folder: Path) -> Path:
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise UserError(f"{file}: cannot be read ({first_lines(error)}); use run=DIR of one of its jobs") from error
     if not isinstance(best, str):
-        raise UserError(f"run={folder}: no job of this sweep has finished with {objective}; use run=DIR of one of them")
+        raise UserError(f"run={folder}: no job of this sweep has finished with {objective}; use run=DIR of one job")
     return folder / best
 
 
@@ -86,7 +83,6 @@ class FinishedRun:
     """The folder of a finished run, which may have been moved.
 
     Args:
-        path: Folder of the run.
         allow: Additional packages that the run's config may name as targets.
         parts: Config groups to use. The others are dropped, since they may name code that no longer exists.
 
@@ -112,16 +108,12 @@ class FinishedRun:
 
     @cached_property
     def checkpoint(self) -> dict[str, Any]:
-        """Content of checkpoints/best.ckpt.
-
-        Raises:
-            UserError: If it is missing, corrupt, or too old to describe the network's input.
-        """
+        """Content of checkpoints/best.ckpt; a UserError if it is missing, corrupt or too old."""
         from pytorch_intro.training.resume import read_checkpoint
 
         path = self.path / "checkpoints" / BEST
         if not path.exists():
-            raise UserError(f"{path}: file not found, so the run has no weights; train with checkpoints")
+            raise UserError(f"{path}: no such file; use another run, or train one with checkpoints")
         checkpoint = read_checkpoint(path)
         if checkpoint is None:
             raise UserError(f"{path}: corrupt checkpoint; copy it again, or retrain")
@@ -138,7 +130,7 @@ class FinishedRun:
         """Build the classifier with the tested weights, on the CPU, in eval mode and without an optimizer.
 
         Args:
-            compiled: Whether to compile the network if it was compiled for training.
+            compiled: Whether to compile the network as in training.
 
         Raises:
             UserError: If the weights do not fit the network that the current code builds from the config.
@@ -165,26 +157,18 @@ class FinishedRun:
         except RuntimeError as error:
             commit = self.result.get("git_commit") or "unknown"
             reason = " ".join(str(error).split())
-            raise UserError(
-                f"{self.path}: checkpoint does not match the model built from its config ({reason}); check out commit "
-                f"{commit}, or retrain"
-            ) from error
+            line = f"checkpoint does not match the model built from its config ({reason})"
+            raise UserError(f"{self.path}: {line}; check out commit {commit}, or retrain") from error
         return classifier.eval()
 
 
 def apply_overrides(recorded: DictConfig, config: DictConfig, parts: Sequence[str]) -> list[str]:
-    """Apply the command line's overrides of these config groups to a recorded config.
+    """Apply the command line's overrides of some config groups to a run's config, and return all overridden keys.
 
     Args:
         recorded: Config of the run, changed in place.
         config: Config composed for this command.
         parts: Groups whose choices and single settings are applied, such as data and trainer.
-
-    Returns:
-        All keys that the command line sets.
-
-    Raises:
-        UserError: If an override deletes a key.
     """
     keys = [text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task]
     choices = [key for key in keys if key in parts]

@@ -18,7 +18,7 @@ class Transforms:
     """Convert an image to the network's input.
 
     Args:
-        inputs: Description of the input images in a checkpoint; see DataModule.inputs.
+        inputs: Description of the input images in a checkpoint; see DataModule.input_spec.
 
     Attributes:
         decoder: Converts an image to uint8 (C, H, W).
@@ -31,13 +31,10 @@ class Transforms:
         self.normalize = Normalize(inputs["mean"], inputs["std"])
 
     def __call__(self, image: Any) -> Tensor:
-        """Decode, resize and normalize one image.
+        """Return the decoded, resized and normalized image, float32 (C, H, W), on the CPU.
 
         Args:
             image: PIL image, array (H, W) or (H, W, C), or tensor (C, H, W).
-
-        Returns:
-            Normalized image, float32 (C, H, W), on the CPU.
 
         Raises:
             ValueError, OSError: If the image cannot be decoded; see Decoder.
@@ -48,7 +45,7 @@ class Transforms:
 
 
 class LoadedRun(NamedTuple):
-    """A trained network with everything that is needed to use it.
+    """A trained network, with what is needed to use it.
 
     Attributes:
         network: Module in eval mode that maps normalized images, float32 (N, C, H, W), to logits (N, num_classes). If
@@ -63,7 +60,7 @@ class LoadedRun(NamedTuple):
 
 
 def load_run(path: str | Path, allow: Sequence[str] = ()) -> LoadedRun:
-    """Load the best weights of a finished run from its folder, onto the CPU.
+    """Load the network of a finished run from its folder, with its best weights, in eval mode and on the CPU.
 
     The checkpoint is loaded with weights_only=True, and the config may only name targets of torch, Lightning, this
     project and src/, so that loading a run from elsewhere executes no foreign code.
@@ -78,9 +75,6 @@ def load_run(path: str | Path, allow: Sequence[str] = ()) -> LoadedRun:
         path: Folder of the run.
         allow: Additional packages that the run's config may name as targets.
 
-    Returns:
-        The network in eval mode, the class names, and the transforms of one image; see LoadedRun.
-
     Raises:
         UserError: If the folder contains no finished run, or its weights do not fit the current code.
     """
@@ -88,15 +82,12 @@ def load_run(path: str | Path, allow: Sequence[str] = ()) -> LoadedRun:
 
 
 def load_from(run: FinishedRun) -> LoadedRun:
-    """Load the best weights of a run whose folder has been opened."""
+    """Load the network of a run whose folder has been opened; see load_run."""
     return LoadedRun(run.classifier(), run.inputs["classes"], Transforms(run.inputs))
 
 
 class Predictor(nn.Module):
     """A trained network with its preprocessing and softmax in one module, which src/export.py exports.
-
-    Args:
-        run: Run returned by load_run.
 
     Attributes:
         decoder: Converts an image of any kind to uint8 (C, H, W).

@@ -27,11 +27,7 @@ DARK, LIGHT = 0.2, 0.8  # border brightness from 0 to 1; training images in betw
 
 
 def check_settings(config: DictConfig) -> None:
-    """Validate the settings of src/predict.py.
-
-    Raises:
-        UserError: If a value is invalid.
-    """
+    """Validate the settings of src/predict.py; raise a UserError for an invalid value."""
     hints = {
         "images": str | None,
         "top_k": PositiveInt,
@@ -47,24 +43,17 @@ def check_settings(config: DictConfig) -> None:
 
 @dataclass
 class Prediction:
-    """Prediction for one file.
-
-    Attributes:
-        path: Path of the file.
-        probabilities: Probability of each class, float32 (num_classes,); None if the file could not be read.
-        inverted: Whether the image was inverted.
-        error: Reason why the file could not be read, or "".
-    """
+    """Prediction for one file."""
 
     path: str
-    probabilities: torch.Tensor | None
+    probabilities: torch.Tensor | None  # of each class, float32 (num_classes,); None if the file could not be read
     inverted: bool = False
-    error: str = ""
+    error: str = ""  # why the file could not be read
 
 
 @dataclass
 class Preprocessor:
-    """Decode an image as in training, and invert it if the training images were dark on light or the reverse.
+    """Decode an image as in training, and invert it if it is light where the training images are dark.
 
     Args:
         decoder: Decoder of the run.
@@ -107,10 +96,7 @@ def predict_files(
 
     Args:
         predictor: Trained network, on the device to use.
-        paths: Image files.
-        preprocessor: Converts an image to the network's input.
-        batch_size: Maximum number of images per batch.
-        num_workers: Number of processes that decode; None uses one per core.
+        num_workers: Number of decoder processes; None uses one per core.
     """
     if next(predictor.parameters()).device.type == "cpu":
         disable_malloc_trim()

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -25,14 +24,10 @@ class PredictionReport:
     """Write predictions to the run's folder, and show the first 64.
 
     Args:
-        run: Finished run.
-        top_k: Number of labels per image.
+        top_k: Number of labels per image; a UserError if it exceeds the number of classes.
 
     Attributes:
         num_failed: Number of files that could not be read. Each is reported on stderr at once.
-
-    Raises:
-        UserError: If top_k exceeds the number of classes.
     """
 
     def __init__(self, run: FinishedRun, top_k: int) -> None:
@@ -48,18 +43,16 @@ class PredictionReport:
         self.num_inverted = 0
 
     def save(self, batches: Iterable[list[Prediction]]) -> None:
-        """Write predictions.csv, as the predictions arrive, and predictions.png.
-
-        Raises:
-            UserError: If no file could be read; nothing is written then.
-        """
+        """Write predictions.csv, as the predictions arrive, and predictions.png; nothing if no file could be read."""
         suffixes = ["", *(f"_{number}" for number in range(2, self.top_k + 1))]
         header = ["path", *(f"{name}{suffix}" for suffix in suffixes for name in ("label", "probability"))]
         with atomic_write(self.run.path / "predictions.csv") as file:
-            for rows in itertools.chain([[header]], map(self.add, batches)):
-                text = io.StringIO()
-                csv.writer(text, lineterminator="\n").writerows(rows)
-                file.write(text.getvalue().encode("utf-8", "surrogateescape"))  # file names need not be valid UTF-8
+            text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")  # file names need not be valid UTF-8
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(header)
+            for predictions in batches:
+                writer.writerows(self.add(predictions))
+            text.detach()
             self.save_contact_sheet()
 
     def add(self, predictions: list[Prediction]) -> list[list[str]]:
@@ -91,7 +84,7 @@ class PredictionReport:
         from pytorch_intro.analysis.plots import plot_image_grid, save
 
         if not self.shown:
-            raise UserError("images: none could be read, nothing was written; choose other files")
+            raise UserError("images: none could be read, nothing was written; use other image files")
         captions = [f"{label}\n{share:.0%}" for label, share in (self.top_classes(shown)[0] for shown in self.shown)]
         save(plot_image_grid(self.thumbnails, captions), self.run.path / "predictions.png")
 
