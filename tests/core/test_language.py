@@ -35,6 +35,7 @@ def test_no_file_uses_words_that_a_reader_would_have_to_translate(kind: str, wor
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
             if "# >" in line:  # the tour's quotation of the notes
                 continue
-            found += [f"{file.relative_to(PROJECT)}:{number}: {word}" for word in pattern.findall(line)]
+            words_found = pattern.findall(line.replace("study.tell(", ""))  # Optuna's method
+            found += [f"{file.relative_to(PROJECT)}:{number}: {word}" for word in words_found]
     assert len(texts()) > 150
     assert not found, f"{kind} words:\n" + "\n".join(found)
