@@ -73,10 +73,9 @@ class SweepFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Lock the folder: another process with this sweep would resume the running jobs. Remove it if it stays empty.
+        """Lock the folder, since another process with this sweep would resume its running jobs.
 
-        Raises:
-            UserError: If another process runs this sweep, or if the folder is not writable.
+        At the end, an empty folder is removed: Hydra creates it before the settings are checked.
         """
         is_mine = False
         try:
