@@ -156,7 +156,7 @@ class Runner:
             if result is None:
                 resolve_hardware(config)
         except UserError as error:
-            raise UserError(f"{error} (in the job {' '.join(job.overrides)})") from error
+            raise UserError(f"{error} (in the job {' '.join(job.overrides)}; no job was started)") from error
         finally:
             logging.disable(logging.NOTSET)
         if result:
