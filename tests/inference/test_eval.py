@@ -17,7 +17,6 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.inference.finished_run import resolve_run
 from pytorch_intro.inference.load import Transforms, load_run
-from pytorch_intro.sweeps.folder import Record, SweepFolder
 from pytorch_intro.training.classifier import Classifier
 
 
@@ -140,31 +139,26 @@ def test_recorded_settings_cannot_be_deleted(script: Command, run_copy: Path) ->
     assert answer.err == "error: ~trainer.accelerator: recorded settings cannot be deleted; set it to null\n"
 
 
-def change_result(run: Path, values: dict[str, float]) -> None:
-    file = run / "result.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+def write_sweep(folder: Path, best: str | None) -> None:
+    """Write the part of sweep.json that run=FOLDER reads; tests/sweeps check how a sweep finds its best job."""
+    (folder / "sweep.json").write_text(json.dumps({"objective": "val/accuracy", "best": best}))
 
 
 def test_latest_is_the_newest_finished_run_and_a_sweep_gives_its_best_run(run_copy: Path, tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
-    for name, accuracy, finished in (("sweeps/rates/a", 0.5, 30), ("sweeps/rates/b", 0.9, 10), ("other", 0.7, 20)):
+    for name, finished in (("sweeps/rates/a", 30), ("sweeps/rates/b", 10), ("other", 20)):
         shutil.copytree(run_copy, outputs / name)
-        change_result(outputs / name, {"val/accuracy": accuracy})
         os.utime(outputs / name / "result.json", (finished, finished))
     shutil.copytree(run_copy, outputs / "dry_run")  # the newest, but without weights, as after trainer.fast_dev_run
     (outputs / "dry_run" / "checkpoints" / "best.ckpt").unlink()
     (outputs / "bench" / "x").mkdir(parents=True)
     shutil.copy(run_copy / "result.json", outputs / "bench" / "x")  # the newest, but a benchmark
-    rates = SweepFolder(outputs / "sweeps" / "rates")
-    jobs: dict[str, dict[str, list[str]]] = {"a": {}, "b": {}}
-    rates.write(Record("val/accuracy", {}, [], jobs))
-    assert resolve_run("latest", str(outputs)) == str(outputs / "sweeps" / "rates" / "a")
-    assert resolve_run(str(outputs / "sweeps" / "rates"), str(outputs)) == str(outputs / "sweeps" / "rates" / "b")
+    rates = outputs / "sweeps" / "rates"
+    assert resolve_run("latest", str(outputs)) == str(rates / "a")
     assert resolve_run("other", str(outputs)) == str(outputs / "other")
-    for name, loss in (("a", 0.3), ("b", 0.4)):
-        change_result(outputs / "sweeps" / "rates" / name, {"val/loss": loss})
-    rates.write(Record("val/loss", {}, [], jobs))
-    assert resolve_run(str(outputs / "sweeps" / "rates"), str(outputs)) == str(outputs / "sweeps" / "rates" / "a")
+    for best in ("a", "b"):
+        write_sweep(rates, best)
+        assert resolve_run(str(rates), str(outputs)) == resolve_run("sweeps/rates", str(outputs)) == str(rates / best)
 
 
 # Change of the run, a name that the message contains, and regular expressions of its problem and its remedy.
@@ -253,14 +247,11 @@ def test_a_missing_run_is_reported_on_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_sweep_without_validation_has_no_best_run(run_copy: Path, tmp_path: Path) -> None:
-    shutil.copytree(run_copy, tmp_path / "sweep" / "a")
-    file = tmp_path / "sweep" / "a" / "result.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"val/accuracy": None}))
-    SweepFolder(tmp_path / "sweep").write(Record("val/accuracy", {}, [], {"a": {}}))
+def test_a_sweep_without_validation_has_no_best_run(tmp_path: Path) -> None:
+    write_sweep(tmp_path, None)
     with pytest.raises(UserError) as error:
-        resolve_run(str(tmp_path / "sweep"), str(tmp_path))
-    assert_facts(str(error.value), [], [f"run={tmp_path / 'sweep'}"], "no job .* val/accuracy", "run=DIR of one job")
+        resolve_run(str(tmp_path), "")
+    assert_facts(str(error.value), [], [f"run={tmp_path}"], "no job .* val/accuracy", "run=DIR of one job")
 
 
 def test_a_folder_of_runs_that_is_not_a_sweep_has_no_best_run(run_copy: Path) -> None:

@@ -31,7 +31,12 @@ class JobLostError(JobError):
 
 
 def run_job(task: Callable[[DictConfig], object], config: DictConfig) -> object:
-    """Run a job in this process, or in others if it trains on several devices; any error becomes a JobError."""
+    """Run a job in this process, or in others if it trains on several devices.
+
+    Raises:
+        JobError: for any error of the task.
+        SystemExit: after Ctrl-C or a signal.
+    """
     from pytorch_intro.sweeps.summary import write_summary
     from pytorch_intro.training.hardware import number_of_processes
 
@@ -69,9 +74,10 @@ def record_error(error: Exception, config: DictConfig, run: RunFolder) -> str:
 
 
 def run_in_processes(run: RunFolder, objective: str) -> float | None:
-    """Train on several devices by src/train.py in a new process, and return the objective.
+    """Train on several devices by src/train.py in a new process; Lightning starts the others by its command line.
 
-    Lightning starts the processes of the other devices by the command line of that process.
+    Returns:
+        The objective.
     """
     with run.lock():
         pass  # raises if another process uses the folder
