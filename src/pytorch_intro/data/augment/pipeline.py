@@ -11,11 +11,7 @@ from pytorch_intro.data.augment.basic import RandomHorizontalFlip
 
 
 class Augmentation(nn.Sequential):
-    """Modules applied in order to batches, (N, C, H, W) uint8 to the same.
-
-    Args:
-        modules: Modules by their names in conf/data/augment.
-    """
+    """Modules, by their names in conf/data/augment, applied in order to batches (N, C, H, W) uint8."""
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         super().__init__(*modules.values())
@@ -26,11 +22,7 @@ class Augmentation(nn.Sequential):
         return any(isinstance(module, RandomHorizontalFlip) and module.p > 0 for module in self)
 
     def validate_shape(self, image_shape: tuple[int, int, int]) -> None:
-        """Run the pipeline on black images of a shape (C, H, W), before training.
-
-        Raises:
-            UserError: if it changes shape or dtype, or a module rejects the shape.
-        """
+        """Raise a UserError if images of this shape (C, H, W) are rejected, or change their shape or dtype."""
         black = torch.zeros(2, *image_shape, dtype=torch.uint8)
         with torch.random.fork_rng(devices=[]):
             augmented = self(black)
