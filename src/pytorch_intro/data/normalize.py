@@ -21,7 +21,7 @@ class Normalize(nn.Module):
 
     Args:
         mean: Mean of each channel, for pixels scaled to [0, 1].
-        std: Standard deviation of each channel, for pixels scaled to [0, 1].
+        std: Standard deviation of each channel, likewise.
     """
 
     scale: Tensor
@@ -72,7 +72,7 @@ def cached_mean_std(subset: ImageSubset) -> tuple[list[float], list[float]]:
     For a dataset that loads on demand, 10,000 to 20,000 evenly spaced images are used.
     """
     dataset = subset.dataset
-    if not dataset.is_decoded:
+    if dataset.storage == "loaded on demand":
         return channel_statistics(ImageSubset(dataset, subset.indices[:: max(1, len(subset) // STATS_SAMPLE)]))
     if dataset.folder is None:
         return channel_statistics(subset)
@@ -92,11 +92,10 @@ def channel_statistics(subset: ImageSubset) -> tuple[list[float], list[float]]:
 
     Computed from integer histograms, so that the result depends neither on the order nor on the machine.
     """
-    dataset = subset.dataset
-    counts = torch.zeros(dataset.image_shape[0], 256, dtype=torch.int64)
-    size = max(1, STATS_CHUNK_BYTES // torch.Size(dataset.image_shape).numel())
-    for start in range(0, len(subset), size):
-        batch, _ = dataset.__getitems__(subset.indices[start : start + size])
+    shape = torch.Size(subset.dataset.image_shape)
+    counts = torch.zeros(shape[0], 256, dtype=torch.int64)
+    for rows in subset.indices.split(max(1, STATS_CHUNK_BYTES // shape.numel())):
+        batch, _ = subset.dataset.__getitems__(rows)
         for channel, count in enumerate(counts):
             count += torch.bincount(batch[:, channel].flatten(), minlength=256)
     share = counts.double() / counts.sum(dim=1, keepdim=True)
