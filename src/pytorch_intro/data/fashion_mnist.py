@@ -79,9 +79,7 @@ class FashionMNIST(datasets.FashionMNIST):
 class FashionMNISTSample(InMemoryImageDataset):
     """160 training and 40 test images per class of Fashion-MNIST, part of this project.
 
-    Args:
-        root: Folder of the four gzipped idx files (format: LeCun et al. 1998).
-        train: Whether to load the training images; else the test images.
+    root is the folder of its four gzipped files, in the idx format of MNIST.
     """
 
     def __init__(self, root: str, train: bool = True) -> None:

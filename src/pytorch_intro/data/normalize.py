@@ -17,12 +17,7 @@ STATS_SAMPLE = 10_000  # images, where each has to be loaded and decoded
 
 
 class Normalize(nn.Module):
-    """(x / 255 - mean) / std per channel, as one multiplication and one addition.
-
-    Args:
-        mean: Mean of each channel, for pixels scaled to [0, 1].
-        std: Standard deviation of each channel, likewise.
-    """
+    """(x / 255 - mean) / std per channel, for pixels x from 0 to 255, as one multiplication and one addition."""
 
     scale: Tensor
     offset: Tensor
@@ -48,11 +43,7 @@ class Normalize(nn.Module):
 def resolve_mean_std(
     subset: ImageSubset, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[Sequence[float], Sequence[float]]:
-    """Return mean and std as given, computed from the training images where None.
-
-    Raises:
-        UserError: unless each has one value per channel.
-    """
+    """Return mean and std as given, computed from the images where None; raise a UserError if some do not fit them."""
     if mean is None or std is None:
         own_mean, own_std = cached_mean_std(subset)
         mean, std = own_mean if mean is None else mean, own_std if std is None else std

@@ -87,11 +87,8 @@ def gather_crops(images: Tensor, tops: Tensor, lefts: Tensor, size: tuple[int, .
 class RandomBrightnessContrast(nn.Module):
     """Scale each image's brightness, then its contrast, by random factors.
 
-    Like v2.ColorJitter(brightness, contrast), which samples one pair of factors per call, and their order.
-
-    Args:
-        brightness: Half-width of the uniform range of factors around 1, cut off at 0.
-        contrast: Half-width of the uniform range of factors around 1, cut off at 0.
+    Like v2.ColorJitter(brightness, contrast), which samples one pair of factors per call, and their order. Factors are
+    uniform in [1 - strength, 1 + strength], cut off at 0.
 
     Raises:
         UserError: if the images are neither gray nor RGB.

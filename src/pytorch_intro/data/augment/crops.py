@@ -38,9 +38,6 @@ class RandomResizedCrop(nn.Module):
     Args:
         scale: Limits of a box's area, as a share of the image's.
         ratio: Limits of its width over its height.
-
-    Raises:
-        UserError: if a lower limit is above its upper limit.
     """
 
     def __init__(self, scale: tuple[Area, Area] = (0.08, 1.0), ratio: tuple[Ratio, Ratio] = (3 / 4, 4 / 3)) -> None:

@@ -20,13 +20,8 @@ class RandomErasing(nn.Module):
     Like v2.RandomErasing, which samples one box per call.
 
     Args:
-        p: Probability that an image gets a box.
         scale: Limits of a box's area, as a share of the image's.
         ratio: Limits of its height over its width.
-        value: Fill value.
-
-    Raises:
-        UserError: if a lower limit is above its upper limit, or the number of values is not that of channels.
     """
 
     def __init__(
@@ -59,12 +54,7 @@ class RandomErasing(nn.Module):
 class Cutout(nn.Module):
     """Fill a square of each image, clipped at the borders (DeVries & Taylor 2017, arXiv:1708.04552).
 
-    Args:
-        size: Side of the square in pixels; its center is uniform over the image.
-        value: Fill value.
-
-    Raises:
-        UserError: if the number of values is not that of channels.
+    Its side is size pixels, its center uniform over the image.
     """
 
     def __init__(self, size: PositiveInt, value: Value = 0.0) -> None:
