@@ -63,10 +63,9 @@ def cached_mean_std(subset: ImageSubset) -> tuple[list[float], list[float]]:
     For a dataset that loads on demand, 10,000 to 20,000 evenly spaced images are used.
     """
     dataset = subset.dataset
-    if dataset.storage == "loaded on demand":
-        return channel_statistics(ImageSubset(dataset, subset.indices[:: max(1, len(subset) // STATS_SAMPLE)]))
     if dataset.folder is None:
-        return channel_statistics(subset)
+        step = max(1, len(subset) // STATS_SAMPLE) if dataset.storage == "loaded on demand" else 1
+        return channel_statistics(ImageSubset(dataset, subset.indices[::step]))
     rows = hashlib.sha256(subset.indices.numpy().tobytes()).hexdigest()[:16]
     file = dataset.folder / f"statistics-{rows}.json"
     with suppress(OSError, ValueError, KeyError):  # missing or damaged

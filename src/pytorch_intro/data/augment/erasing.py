@@ -82,7 +82,7 @@ def erase(images: Tensor, boxes: Boxes, value: float | list[float]) -> Tensor:
             f"data.augment: value={shares} has {len(shares)} values, but the images have {images.shape[1]} channel(s); "
             "give one value, or one per channel"
         )
-    # new_full fills on the device; a tensor made from a list would be copied there, and the copy waited for.
+    # new_full fills on the device; torch.tensor(list) would copy from the host, which synchronizes.
     levels = [images.new_full((1, 1), pixel_value(images, share)) for share in shares]
     height, width = images.shape[-2:]
     rows = interval_mask(boxes.top, boxes.height, height)[:, None, :, None]

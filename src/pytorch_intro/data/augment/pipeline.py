@@ -35,9 +35,6 @@ class Augmentation(nn.Sequential):
 
 def build_mixup_cutmix(num_classes: int, mixup_alpha: float, cutmix_alpha: float) -> nn.Module | None:
     """Build torchvision's MixUp (Zhang et al. 2018), CutMix (Yun et al. 2019), or a random choice per batch."""
-    chosen: list[nn.Module] = []
-    if mixup_alpha:
-        chosen.append(v2.MixUp(num_classes=num_classes, alpha=mixup_alpha))
-    if cutmix_alpha:
-        chosen.append(v2.CutMix(num_classes=num_classes, alpha=cutmix_alpha))
+    alphas: dict[type[nn.Module], float] = {v2.MixUp: mixup_alpha, v2.CutMix: cutmix_alpha}
+    chosen = [mix(num_classes=num_classes, alpha=alpha) for mix, alpha in alphas.items() if alpha]
     return v2.RandomChoice(chosen) if chosen else None
