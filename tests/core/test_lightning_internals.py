@@ -14,6 +14,8 @@ from lightning.pytorch.loops import fit_loop
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from pytorch_intro.data.datamodule import DataModule
+from pytorch_intro.data.dataset import InMemoryImageDataset
 from pytorch_intro.training import lightning_internals
 from pytorch_intro.training.callbacks.csv_logger import AppendingCSVLogger
 from pytorch_intro.training.trainer import silence_lightning
@@ -44,6 +46,14 @@ class Module(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
+def position(trainer: Trainer) -> tuple[int, int]:
+    """Return the epoch and the completed batches that the DataModule would save."""
+    datamodule = DataModule(InMemoryImageDataset, root=None)
+    datamodule.trainer = trainer
+    state = datamodule.state_dict()
+    return state["epoch"], state["completed_batches"]
+
+
 class Recorder(Callback):
     """Notes the position and whether the step is resumable after every batch."""
 
@@ -55,7 +65,7 @@ class Recorder(Callback):
     ) -> None:
         assert isinstance(pl_module, Module)
         pl_module.events.append("resumable" if lightning_internals.is_resumable_step(trainer) else "-")
-        self.positions.append(lightning_internals.position_in_epoch(trainer))
+        self.positions.append(position(trainer))
 
 
 def fit(
@@ -90,7 +100,7 @@ def test_the_position_counts_epochs_and_batches() -> None:
     recorder = Recorder()
     _, trainer = fit(recorder, batches=3)
     assert recorder.positions == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
-    assert lightning_internals.position_in_epoch(trainer) == (2, 0)
+    assert position(trainer) == (2, 0)
 
 
 class SaveAtEpochEnd(Callback):

@@ -1,4 +1,4 @@
-"""The networks learn, know nothing of the data but its shape, and make their tensors where their input is."""
+"""The networks learn, depend on the data's shape only, and create tensors on their input's device."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pytorch_intro.cli import entrypoint
+from pytorch_intro.cli import argv, entrypoint, hydra_internals
 from pytorch_intro.config.instantiate import instantiate
 from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 from pytorch_intro.models.cnn import CosineStem
@@ -24,21 +24,23 @@ MODELS = sorted(path.stem for path in (CONFIG_DIR / "model").glob("*.yaml"))
 
 def network(model: str, image_shape: tuple[int, int, int] = (1, 28, 28), num_classes: int = 10) -> nn.Module:
     torch.manual_seed(0)
-    made: nn.Module = instantiate(
+    module: nn.Module = instantiate(
         compose(f"model={model}").model, "model", image_shape=image_shape, num_classes=num_classes
     )
-    return made
+    return module
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("image_shape", [(1, 28, 28), (3, 32, 32), (1, 8, 12)])
-def test_any_image_shape_and_number_of_classes_gives_its_logits(model: str, image_shape: tuple[int, int, int]) -> None:
+def test_logits_have_their_shape_for_any_image_shape_and_number_of_classes(
+    model: str, image_shape: tuple[int, int, int]
+) -> None:
     assert network(model, image_shape, 7).eval()(torch.zeros(2, *image_shape)).shape == (2, 7)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_first_loss_is_that_of_a_guess(model: str) -> None:
-    """About ln 10 on normalised images: nothing is preferred before learning."""
+def test_initial_loss_is_that_of_a_uniform_guess(model: str) -> None:
+    """About ln 10 on normalized images."""
     datamodule = sample_datamodule()
     images, targets = datamodule.on_after_batch_transfer(next(iter(datamodule.train_dataloader())), 0)
     loss = cross_entropy(network(model).train()(images), targets)
@@ -46,8 +48,8 @@ def test_the_first_loss_is_that_of_a_guess(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_one_batch_is_learnt_by_heart(model: str) -> None:
-    """The gradient reaches what it has to: 64 images are all told apart after a few steps."""
+def test_every_model_overfits_one_batch(model: str) -> None:
+    """After 60 steps, all 64 images are classified correctly."""
     datamodule = sample_datamodule()
     images, targets = datamodule.on_after_batch_transfer(next(iter(datamodule.train_dataloader())), 0)
     learner = network(model).train()
@@ -60,10 +62,8 @@ def test_one_batch_is_learnt_by_heart(model: str) -> None:
     assert (learner(images).argmax(1) == targets).all()
 
 
-def test_the_documented_network_works_as_printed(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A class in src/, a file in conf/model, and the command below them."""
+def test_documented_network_works_as_printed(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the class, the config file and the command of docs/training.md."""
     page = (PROJECT / "docs" / "training.md").read_text()
     chapter = page[page.index("## Your own network") :]
     blocks = [re.search(rf"```{kind}\n(.*?)```", chapter, re.DOTALL) for kind in ("python", "yaml", "bash")]
@@ -72,7 +72,8 @@ def test_the_documented_network_works_as_printed(
     monkeypatch.syspath_prepend(str(tmp_path))
     conf = Path(shutil.copytree(CONFIG_DIR, tmp_path / "conf"))
     (conf / "model" / "tiny.yaml").write_text(config)
-    monkeypatch.setattr(entrypoint, "CONFIG_DIR", conf)
+    for module in (argv, entrypoint, hydra_internals):
+        monkeypatch.setattr(module, "CONFIG_DIR", conf, raising=False)
     answer = command(*line.split()[2:], "trainer.max_epochs=1", "name=tiny")
     assert answer.code == 0, answer.err
     assert "width: 32" in (tmp_path / "outputs" / "tiny" / "config.yaml").read_text()
@@ -80,11 +81,11 @@ def test_the_documented_network_works_as_printed(
     assert (wrong.code, wrong.err) == (2, "error: model.width=wide: input should be a valid integer\n")
 
 
-def test_the_cosine_stem_gives_the_cosine_transform_of_patches_and_its_negative() -> None:
-    """DCT-II, orthonormal, of each channel by itself; before the norm has seen images, it changes nothing."""
+def test_cosine_stem_equals_the_dct_of_patches_and_its_negative() -> None:
+    """Orthonormal DCT-II of each channel; the untrained batch norm changes nothing in eval mode."""
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) - 0.5
     components = CosineStem(3).eval()(images)
-    patch = images[1, 2, 3:7, 1:5]  # a pixel of padding lies before row 2 and column 1 of the patches
+    patch = images[1, 2, 3:7, 1:5]  # with padding 1 and stride 2, patch (2, 1)
     waves = [[math.cos(math.pi * (2 * place + 1) * order / 8) for place in range(4)] for order in range(4)]
     transform = torch.tensor(waves) * torch.tensor([[0.25], [0.5], [0.5], [0.5]]).sqrt()
     expected = (transform @ patch @ transform.T).flatten()
@@ -94,8 +95,8 @@ def test_the_cosine_stem_gives_the_cosine_transform_of_patches_and_its_negative(
     assert not list(CosineStem(3).parameters())
 
 
-def test_the_mlp_is_the_tutorial_s() -> None:
-    """784-512-512-10 with ReLU between: the same numbers as the same layers written out."""
+def test_mlp_equals_the_network_of_the_tutorial() -> None:
+    """784-512-512-10 with ReLU in between: the same numbers as the layers written out."""
     mlp = MLP((1, 28, 28), 10)
     images = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     weights = list(mlp.parameters())
@@ -107,7 +108,7 @@ def test_the_mlp_is_the_tutorial_s() -> None:
 
 
 class NoFloat64(TorchDispatchMode):
-    """Fails as soon as an operation gives a tensor of 64-bit floats, which mps does not have."""
+    """Fails on an operation that returns float64, which MPS lacks."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         result = func(*args, **(kwargs or {}))
@@ -118,8 +119,8 @@ class NoFloat64(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_transforms_network_loss_and_metric_run_on_another_device_without_float64(model: str) -> None:
-    """On the meta device, where a tensor made on the wrong device shows itself at once."""
+def test_transforms_network_loss_and_metrics_run_on_another_device_without_float64(model: str) -> None:
+    """On the meta device, where a tensor on the wrong device is an error."""
     datamodule = sample_datamodule()
     batch = (
         torch.empty(4, 1, 28, 28, dtype=torch.uint8, device="meta"),

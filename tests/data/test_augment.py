@@ -1,4 +1,4 @@
-"""Augmentation draws for each sample, and does to it what torchvision does to an image."""
+"""Augmentation samples per image, and changes each image as torchvision does."""
 
 import math
 from collections.abc import Callable
@@ -47,32 +47,32 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     return request.param
 
 
-@pytest.fixture(params=[1, 3], ids=["gray", "colour"])
+@pytest.fixture(params=[1, 3], ids=["gray", "color"])
 def batch(request: pytest.FixtureRequest, dtype: torch.dtype) -> Tensor:
     """Random images, (32, 1 or 3, 20, 28)."""
     return random_images(request.param, dtype)
 
 
 def assert_alike(images: Tensor, reference: list[Tensor]) -> None:
-    """The same dtype, and values at most one level apart as uint8 or 1e-5 as float."""
+    """Assert equal dtypes, and values at most 1 apart for uint8, 1e-5 for float."""
     tolerance = 1 if images.dtype == torch.uint8 else 1e-5
     torch.testing.assert_close(images, torch.stack(reference), rtol=0, atol=tolerance)
 
 
-def parameters(*draws: Tensor) -> list[list[Any]]:
-    """What was drawn, one list a sample."""
-    return [list(sample) for sample in zip(*(draw.tolist() for draw in draws), strict=True)]
+def parameters(*sampled: Tensor) -> list[list[Any]]:
+    """Return the sampled parameters, one list per image."""
+    return [list(image) for image in zip(*(values.tolist() for values in sampled), strict=True)]
 
 
 def inside(boxes: Boxes, height: int, width: int) -> list[list[int]]:
-    """Of each box the part that lies within the image."""
+    """Return the part of each box that lies within the image."""
     top, left = boxes.top.clamp(min=0), boxes.left.clamp(min=0)
     bottom, right = (boxes.top + boxes.height).clamp(max=height), (boxes.left + boxes.width).clamp(max=width)
     return parameters(top, left, bottom - top, right - left)
 
 
 @every_module
-def test_dtype_shape_and_range_stay(module: nn.Module) -> None:
+def test_augmentation_keeps_dtype_shape_and_range(module: nn.Module) -> None:
     for dtype, white in ((torch.uint8, 255), (torch.float32, 1), (torch.bfloat16, 1)):
         images = random_images(3, dtype)
         changed = module(images)
@@ -82,32 +82,32 @@ def test_dtype_shape_and_range_stay(module: nn.Module) -> None:
 
 
 @every_module
-def test_the_input_is_left_as_it_was(module: nn.Module, batch: Tensor) -> None:
+def test_augmentation_does_not_modify_its_input(module: nn.Module, batch: Tensor) -> None:
     before = batch.clone()
     assert not torch.equal(module(batch), before)
     assert torch.equal(batch, before)
 
 
 @every_module
-def test_the_same_seed_gives_the_same_images(module: nn.Module, batch: Tensor) -> None:
-    def draw(seed: int) -> Tensor:
+def test_same_seed_gives_same_images(module: nn.Module, batch: Tensor) -> None:
+    def augment(seed: int) -> Tensor:
         torch.manual_seed(seed)
         return module(batch)
 
-    assert torch.equal(draw(3), draw(3))
-    assert not torch.equal(draw(3), draw(4))
+    assert torch.equal(augment(3), augment(3))
+    assert not torch.equal(augment(3), augment(4))
 
 
 @every_module
-def test_samples_of_one_batch_differ(module: nn.Module) -> None:
+def test_images_of_one_batch_are_augmented_differently(module: nn.Module) -> None:
     """A batch of 32 copies of one image becomes several images."""
     same = random_images(1, torch.float32, count=1).expand(32, -1, -1, -1)
     different = len({tuple(image.flatten().tolist()) for image in module(same)})
     assert different == 2 if isinstance(module, RandomHorizontalFlip) else different > 10
 
 
-class NothingButMeta(TorchDispatchMode):
-    """Refuses tensors on other devices, and float64, wherever they come up."""
+class OnlyMeta(TorchDispatchMode):
+    """Fails on a tensor on another device, and on float64."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
@@ -119,15 +119,15 @@ class NothingButMeta(TorchDispatchMode):
 
 
 @every_module
-def test_all_happens_on_the_images_device_and_without_float64(module: nn.Module, batch: Tensor) -> None:
-    """As on MPS, which has no float64; and no value is looked at, which would make CUDA wait."""
+def test_augmentation_stays_on_the_device_without_float64_or_synchronization(module: nn.Module, batch: Tensor) -> None:
+    """MPS has no float64, and reading a value would make the host wait for CUDA."""
     images = batch.to("meta")
-    with NothingButMeta():
+    with OnlyMeta():
         changed = module(images)
     assert (changed.dtype, changed.shape) == (batch.dtype, batch.shape)
 
 
-def test_each_image_is_flipped_as_torchvision_flips_it_or_left_alone(batch: Tensor) -> None:
+def test_each_image_is_flipped_like_torchvision_or_unchanged(batch: Tensor) -> None:
     torch.manual_seed(0)
     flipped = RandomHorizontalFlip(0.5)(batch)
     changed = [not torch.equal(after, before) for after, before in zip(flipped, batch, strict=True)]
@@ -136,7 +136,7 @@ def test_each_image_is_flipped_as_torchvision_flips_it_or_left_alone(batch: Tens
         assert torch.equal(after, functional.horizontal_flip(before) if was_changed else before)
 
 
-def test_half_of_many_images_are_flipped() -> None:
+def test_half_of_the_images_are_flipped() -> None:
     torch.manual_seed(0)
     ramps = torch.arange(4.0).expand(10_000, 1, 1, 4)
     share = (RandomHorizontalFlip(0.5)(ramps)[:, 0, 0, 0] == 3).float().mean()
@@ -144,7 +144,7 @@ def test_half_of_many_images_are_flipped() -> None:
 
 
 @pytest.mark.parametrize("padding_mode", ["constant", "reflect"])
-def test_crops_are_torchvisions(batch: Tensor, padding_mode: Any) -> None:
+def test_crops_equal_torchvision(batch: Tensor, padding_mode: Any) -> None:
     crop = RandomCrop(3, padding_mode, fill=0.2)
     tops, lefts = crop.sample(batch)
     fill = {"fill": 51 if batch.dtype == torch.uint8 else 0.2, "padding_mode": padding_mode}
@@ -156,8 +156,8 @@ def test_crops_are_torchvisions(batch: Tensor, padding_mode: Any) -> None:
     assert torch.equal(gather_crops(crop.pad(batch), tops, lefts, (20, 28)), torch.stack(reference))
 
 
-def test_every_shift_is_about_as_frequent() -> None:
-    """A single white pixel shows where the image went: to 5 x 5 places."""
+def test_shifts_are_uniform() -> None:
+    """A single white pixel shows the shift, one of 5 x 5."""
     torch.manual_seed(0)
     images = torch.zeros(10_000, 1, 7, 9)
     images[:, :, 3, 4] = 1
@@ -167,14 +167,14 @@ def test_every_shift_is_about_as_frequent() -> None:
 
 
 @pytest.mark.parametrize(("mode", "longest"), [("reflect", 19), ("constant", 20)])
-def test_a_padding_wider_than_the_image_is_a_mistake(mode: Literal["reflect", "constant"], longest: int) -> None:
+def test_padding_wider_than_the_image_is_a_user_error(mode: Literal["reflect", "constant"], longest: int) -> None:
     images = random_images(1, torch.uint8)
     assert RandomCrop(longest, mode)(images).shape == images.shape
     with pytest.raises(UserError, match=rf"padding={longest + 1}.*20 x 28.*at most {longest}"):
         RandomCrop(longest + 1, mode)(images)
 
 
-def test_resized_crops_are_torchvisions(batch: Tensor) -> None:
+def test_resized_crops_equal_torchvision(batch: Tensor) -> None:
     boxes = RandomResizedCrop(scale=(0.01, 1.0), ratio=(0.3, 3.0)).sample(batch)
     reference = [
         functional.resized_crop(image, *box, [20, 28], antialias=True)
@@ -183,15 +183,15 @@ def test_resized_crops_are_torchvisions(batch: Tensor) -> None:
     assert_alike(resized_crop(batch, boxes), reference)
 
 
-def test_a_crop_of_the_whole_image_changes_nothing(batch: Tensor) -> None:
+def test_resized_crop_of_the_whole_image_changes_nothing(batch: Tensor) -> None:
     assert_alike(RandomResizedCrop(scale=(1, 1), ratio=(1.4, 1.4))(batch), [*batch])
 
 
-def drawn_by_torchvision(transform: Any, names: str, height: int, width: int, count: int = 2_000) -> Tensor:
-    """Heights and widths of many boxes, (count, 2)."""
+def sample_torchvision_boxes(transform: Any, names: str, height: int, width: int, count: int = 2_000) -> Tensor:
+    """Return the parameters of many boxes, (count, number of names)."""
     image = torch.empty(1, height, width)
-    draws = [transform.make_params([image]) for _ in range(count)]
-    return torch.tensor([[draw[name] for name in names.split()] for draw in draws])
+    boxes = [transform.make_params([image]) for _ in range(count)]
+    return torch.tensor([[box[name] for name in names.split()] for box in boxes])
 
 
 @pytest.mark.parametrize(
@@ -202,14 +202,14 @@ def drawn_by_torchvision(transform: Any, names: str, height: int, width: int, co
         (RandomErasing(p=1), v2.RandomErasing(p=1), "h w i j"),
         (RandomErasing(1, (0.1, 0.4), (1, 4)), v2.RandomErasing(1, (0.1, 0.4), (1, 4)), "h w i j"),
     ],
-    ids=["crop", "upright_crop", "erasing", "upright_erasing"],
+    ids=["crop", "tall_crop", "erasing", "tall_erasing"],
 )
-def test_boxes_are_drawn_as_torchvision_draws_them(ours: Any, torchvisions: Any, names: str) -> None:
-    """The same mean and spread of heights, widths, areas and places."""
+def test_boxes_have_the_distribution_of_torchvision(ours: Any, torchvisions: Any, names: str) -> None:
+    """Same mean and standard deviation of heights, widths, areas and positions."""
     torch.manual_seed(0)
     boxes = ours.sample(torch.empty(10_000, 1, 32, 48))
     sides = torch.stack([boxes.height, boxes.width, boxes.top, boxes.left, boxes.height * boxes.width], dim=1).float()
-    reference = drawn_by_torchvision(torchvisions, names, 32, 48).float()
+    reference = sample_torchvision_boxes(torchvisions, names, 32, 48).float()
     reference = torch.cat([reference, reference[:, :2].prod(dim=1, keepdim=True)], dim=1)
     error = reference.std(dim=0) * (1 / len(reference) + 1 / len(sides)) ** 0.5
     assert ((sides.mean(dim=0) - reference.mean(dim=0)).abs() < 4 * error).all()
@@ -219,8 +219,8 @@ def test_boxes_are_drawn_as_torchvision_draws_them(ours: Any, torchvisions: Any,
 @pytest.mark.parametrize(
     "module", [RandomResizedCrop((0.2, 0.6), (0.5, 1.5)), RandomErasing(1, (0.2, 0.6), (0.5, 1.5))]
 )
-def test_areas_and_ratios_are_within_their_limits(module: Any) -> None:
-    """But for the rounding to pixels; and the boxes lie within the image, up to its borders."""
+def test_areas_and_ratios_reach_but_do_not_exceed_their_limits(module: Any) -> None:
+    """Up to rounding to pixels; boxes lie within the image and reach its borders."""
     torch.manual_seed(0)
     boxes = module.sample(torch.empty(10_000, 1, 100, 120))
     height, width = boxes.height.float(), boxes.width.float()
@@ -233,33 +233,33 @@ def test_areas_and_ratios_are_within_their_limits(module: Any) -> None:
         assert (start + length).max() == size
 
 
-@pytest.mark.parametrize("ratio", [(0.1, 0.2), (8.0, 9.0)], ids=["upright", "lying"])
-def test_without_a_crop_that_fits_it_is_torchvisions_central_one(ratio: tuple[float, float]) -> None:
+@pytest.mark.parametrize("ratio", [(0.1, 0.2), (8.0, 9.0)], ids=["tall", "wide"])
+def test_resized_crop_falls_back_to_the_central_crop_of_torchvision(ratio: tuple[float, float]) -> None:
     images = torch.empty(4, 1, 20, 28)
     central = v2.RandomResizedCrop(28, (1, 1), ratio).make_params([images])
     boxes = RandomResizedCrop((1, 1), ratio).sample(images)
     assert parameters(*boxes) == [[central[side] for side in ("top", "left", "height", "width")]] * 4
 
 
-def test_a_crop_has_a_pixel_at_least() -> None:
-    """Of a ratio so extreme that torchvision's central crop has none."""
+def test_resized_crop_has_at_least_one_pixel() -> None:
+    """Also for a ratio so extreme that torchvision's central crop is empty."""
     boxes = RandomResizedCrop((1, 1), (0.01, 0.02)).sample(torch.empty(1, 1, 20, 28))
     assert parameters(*boxes) == [[0, 13, 20, 1]]
 
 
-def test_an_erased_box_never_goes_from_border_to_border() -> None:
+def test_erased_boxes_are_smaller_than_the_image() -> None:
     torch.manual_seed(0)
     boxes = RandomErasing(p=1, scale=(0.1, 1)).sample(torch.empty(1_000, 1, 6, 8))
     assert boxes.height.max() == 5
     assert boxes.width.max() == 7
 
 
-def test_without_a_box_that_fits_nothing_is_erased(batch: Tensor) -> None:
+def test_erasing_without_a_valid_box_changes_nothing(batch: Tensor) -> None:
     assert torch.equal(RandomErasing(p=1, scale=(1, 1))(batch), batch)
 
 
-def test_erased_boxes_are_torchvisions(batch: Tensor) -> None:
-    """Of a value for all channels, and of a value for each, in [0, 1] for all dtypes."""
+def test_erased_boxes_equal_torchvision(batch: Tensor) -> None:
+    """With one value for all channels and with one per channel, in [0, 1] for all dtypes."""
     boxes = RandomErasing(p=1).sample(batch)
     for value in (0.3, [0.1, 0.2, 0.9][: batch.shape[1]]):
         paint = torch.tensor(value).view(-1, 1, 1)
@@ -268,7 +268,7 @@ def test_erased_boxes_are_torchvisions(batch: Tensor) -> None:
         assert torch.equal(erase(batch, boxes, value), torch.stack(reference))
 
 
-def test_a_share_p_of_the_images_is_erased() -> None:
+def test_erasing_changes_a_share_p_of_the_images() -> None:
     torch.manual_seed(0)
     erased = RandomErasing(p=0.3, scale=(0.1, 0.2))(torch.ones(10_000, 1, 12, 12)).amin(dim=(1, 2, 3)) == 0
     assert abs(erased.float().mean() - 0.3) < 0.02
@@ -283,7 +283,7 @@ def test_cutout_is_a_square_clipped_at_the_borders(batch: Tensor, size: int) -> 
     assert torch.equal(erase(batch, boxes, cutout.value), torch.stack(reference))
 
 
-def test_cutouts_centre_is_any_pixel() -> None:
+def test_cutout_center_is_uniform_over_the_image() -> None:
     torch.manual_seed(0)
     images = torch.ones(10_000, 1, 5, 6)
     places, counts = (1 - Cutout(1)(images)).flatten(1).argmax(1).unique(return_counts=True)
@@ -293,14 +293,14 @@ def test_cutouts_centre_is_any_pixel() -> None:
 
 
 @pytest.mark.parametrize("module", [RandomErasing(value=[0.1, 0.2]), Cutout(4, value=[0.1, 0.2])])
-def test_a_wrong_number_of_values_is_the_users_mistake(module: nn.Module, batch: Tensor) -> None:
+def test_wrong_number_of_fill_values_is_a_user_error(module: nn.Module, batch: Tensor) -> None:
     with pytest.raises(UserError, match=f"2 values.*{batch.shape[1]} channel"):
         module(batch)
 
 
 @pytest.mark.parametrize("module", [RandomErasing, RandomResizedCrop])
 @pytest.mark.parametrize("name", ["scale", "ratio"])
-def test_limits_the_wrong_way_round_are_the_users_mistake(module: type[nn.Module], name: str) -> None:
+def test_limits_in_the_wrong_order_are_a_user_error(module: type[nn.Module], name: str) -> None:
     with pytest.raises(UserError, match=rf"{module.__name__}\({name}=\[0.9, 0.1\]"):
         module(**{name: (0.9, 0.1)})
 
@@ -310,7 +310,7 @@ def test_limits_the_wrong_way_round_are_the_users_mistake(module: type[nn.Module
     [(adjust_brightness, functional.adjust_brightness), (adjust_contrast, functional.adjust_contrast)],
     ids=["brightness", "contrast"],
 )
-def test_colours_are_changed_as_torchvision_changes_them(
+def test_brightness_and_contrast_equal_torchvision(
     ours: Callable[[Tensor, Tensor], Tensor], torchvisions: Callable[[Tensor, float], Tensor], batch: Tensor
 ) -> None:
     factors = torch.linspace(0, 2, len(batch))
@@ -318,7 +318,7 @@ def test_colours_are_changed_as_torchvision_changes_them(
     assert_alike(ours(batch, factors), reference)
 
 
-def test_brightness_comes_before_contrast(batch: Tensor) -> None:
+def test_brightness_is_adjusted_before_contrast(batch: Tensor) -> None:
     module = RandomBrightnessContrast(0.8, 0.8)
     torch.manual_seed(0)
     brightness, contrast = module.sample(batch)
@@ -326,7 +326,7 @@ def test_brightness_comes_before_contrast(batch: Tensor) -> None:
     assert torch.equal(module(batch), adjust_contrast(adjust_brightness(batch, brightness), contrast))
 
 
-def test_factors_are_spread_evenly_between_their_limits_and_never_negative() -> None:
+def test_factors_are_uniform_and_never_negative() -> None:
     torch.manual_seed(0)
     brightness, contrast = RandomBrightnessContrast(0.2, 1.5).sample(torch.empty(10_000, 1, 1, 1))
     for factors, low, high in ((brightness, 0.8, 1.2), (contrast, 0, 2.5)):
@@ -335,10 +335,10 @@ def test_factors_are_spread_evenly_between_their_limits_and_never_negative() -> 
         assert math.isclose(factors.min(), low, abs_tol=0.01)
 
 
-def test_no_strength_changes_nothing(batch: Tensor) -> None:
+def test_zero_strength_changes_nothing(batch: Tensor) -> None:
     torch.testing.assert_close(RandomBrightnessContrast(0, 0)(batch), batch)
 
 
-def test_images_neither_gray_nor_rgb_are_the_users_mistake() -> None:
+def test_images_neither_gray_nor_rgb_are_a_user_error() -> None:
     with pytest.raises(UserError, match="2 channels"):
         RandomBrightnessContrast()(random_images(2, torch.uint8))

@@ -1,4 +1,4 @@
-"""Normalising is torchvision's; the constants are those of the images."""
+"""Normalization equals torchvision's, and mean and std are those of the images."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from pytorch_intro.data.dataset import ImageSubset, InMemoryImageDataset
 from pytorch_intro.data.normalize import Normalize, cached_mean_std, channel_statistics
 
 
-def test_it_does_what_torchvision_does() -> None:
+def test_normalize_equals_torchvision() -> None:
     images = torch.randint(0, 256, (5, 3, 6, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     mean, std = [0.1, 0.5, 0.9], [0.2, 0.3, 0.01]
     theirs = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])(images)
     torch.testing.assert_close(Normalize(mean, std)(images), theirs, rtol=1e-5, atol=1e-5)
 
 
-def test_it_works_where_the_images_are() -> None:
+def test_normalize_runs_on_the_device_of_the_images() -> None:
     assert Normalize([0.5], [0.5])(torch.zeros(2, 1, 3, 3, dtype=torch.uint8, device="meta")).device.type == "meta"
 
 
@@ -28,8 +28,8 @@ def some_images(count: int = 40) -> InMemoryImageDataset:
     return InMemoryImageDataset(images, torch.zeros(count, dtype=torch.int64), ["a", "b"])
 
 
-def test_statistics_are_those_of_the_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the subset alone, whatever is counted at a time; a channel that never changes is left at 0 by them."""
+def test_statistics_are_those_of_the_pixels_of_the_subset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For any chunk size; the std of a constant channel is 1, so that it normalizes to 0."""
     dataset = some_images()
     subset = ImageSubset(dataset, torch.arange(3, 20))
     pixels = dataset.images[3:20].double() / 255
@@ -41,7 +41,7 @@ def test_statistics_are_those_of_the_pixels(monkeypatch: pytest.MonkeyPatch) -> 
         assert std[2] == 1
 
 
-def test_statistics_are_kept_for_the_images_they_are_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_statistics_are_cached_per_subset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = some_images()
     dataset.folder = tmp_path
     first, other = ImageSubset(dataset, torch.arange(20)), ImageSubset(dataset, torch.arange(20, 40))

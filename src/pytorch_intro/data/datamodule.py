@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, cast
@@ -38,37 +39,13 @@ class DataModule(LightningDataModule):
     """Batches of uint8 images (N, C, H, W) and int64 labels (N,), augmented and normalized on the device.
 
     The dataset's own splits are used; missing ones are made from its training images, stratified and seeded by
-    split_seed. The official test set of a torchvision dataset is loaded only for testing.
+    split_seed. The official test set of a torchvision dataset is loaded only for testing. Random numbers of a training
+    step depend on seed, rank and step alone.
 
     Args:
-        dataset: Dataset class or a partial of it; see source.py.
-        root: Data root, passed to the dataset if it takes it, like download and labels.
-        download: Whether to download missing data.
-        labels: CSV file of labels.
-        image_size: Side of a square or [height, width], in pixels; None: the images' common size if its sides are at
-            most 64, else 64.
-        resize: Handling of other aspect ratios: crop, pad or stretch.
-        cache_dir: Folder of decoded images; None: .cache in the data root.
-        in_memory: Whether to load decoded images into memory; None: if they take less than an eighth of it.
-        skip_broken: Whether to skip images that cannot be decoded, instead of stopping at the first.
-        target_transform: New class name for each class name.
-        val_fraction: Share of the training images for validation; 0 for none.
-        test_fraction: Share of all images for the test; 0 for none.
-        num_folds: Number of cross-validation folds, instead of val_fraction.
-        fold: Index of the validation fold, from 0.
-        split_seed: Seed of the splits.
-        mean: Mean of each channel, for pixels scaled to [0, 1]; None: computed from the training images.
-        std: Standard deviation of each channel, likewise.
+        dataset: Dataset class or a partial of it; see source.py. conf/data/_base.yaml describes the other settings.
         augment: Named modules, applied in order to training batches, (N, C, H, W) uint8 to the same.
-        mixup_alpha: Parameter of the beta distribution of torchvision's MixUp; 0 disables it. If CutMix is enabled too,
-            one of both is sampled per batch. Labels become class probabilities, (N, num_classes) float.
-        cutmix_alpha: Parameter of the beta distribution of torchvision's CutMix; 0 disables it.
-        batch_size: Images per global batch, shared by all devices.
-        shuffle: Whether to shuffle the training images in every epoch.
-        num_workers: DataLoader workers; 0 loads in the training process.
-        on_device: Whether to cache the images on the training device; None: if they are in memory, num_workers is 0,
-            and they take less than a quarter of its free memory.
-        seed: Seed of the shuffles and of all random draws per step.
+        mixup_alpha: Parameter of torchvision's MixUp; labels become class probabilities, (N, num_classes) float.
 
     Attributes:
         image_shape: (C, H, W), known after setup.
@@ -136,7 +113,7 @@ class DataModule(LightningDataModule):
         self.completed_batches = 0  # of that epoch, in an interrupted run
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position of training in the data."""
+        """Return the position in the data: complete epochs, and the batches of the current one that are trained on."""
         assert self.trainer is not None
         epochs, batches = self.trainer.fit_loop.epoch_progress.current, self.trainer.fit_loop.epoch_loop.batch_progress
         is_within_epoch = epochs.ready > epochs.processed  # type: ignore[attr-defined]
@@ -227,28 +204,30 @@ class DataModule(LightningDataModule):
         if device := self.device_for_cache(subset):
             log.info("data: caching %s images on %s", f"{len(subset):,}", device)
             subset = subset.to(device)
+        # Lightning sets the epoch too, but after workers have started to fetch.
         epoch, start = (self.epoch, self.completed_batches) if training else (0, 0)
-        total, seed = len(subset), self.seed
-        batches = ResumableBatchSampler(total, self.batch_size, shuffle, seed, world, rank, training, start, device)
-        batches.set_epoch(epoch)  # Lightning does so too, but after workers have started to fetch
+        batches = ResumableBatchSampler(
+            len(subset), self.batch_size, shuffle, self.seed, world, rank, training, start, device, epoch
+        )
+        seeded = ImageSubset(subset.dataset.seeded(self.seed, batches.current_epoch), subset.indices)
         return DataLoader(
-            cast(Dataset[Batch], subset.seeded(seed, batches.current_epoch)),  # its __getitems__ returns batches
+            cast(Dataset[Batch], seeded),  # its __getitems__ returns batches
             batch_sampler=cast(Any, batches),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=identity_collate,
-            generator=torch.Generator().manual_seed(seed),  # workers must not advance the global RNG
+            generator=torch.Generator().manual_seed(self.seed),  # workers must not advance the global RNG
         )
 
     def device_for_cache(self, subset: ImageSubset) -> torch.device | None:
         """Return the training device if the images are to be cached there; None leaves them on the host."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        is_resident = subset.dataset.is_resident
-        if self.on_device and not is_resident:
-            raise UserError(f"data.on_device=true: the images are {subset.dataset.storage}; leave it out")
-        if device.type == "cpu" or not is_resident or self.num_workers or self.on_device is False:
+        storage, shape = subset.dataset.storage, subset.dataset.image_shape
+        if self.on_device and storage != "in memory":
+            raise UserError(f"data.on_device=true: the images are {storage}; leave it out")
+        if device.type == "cpu" or storage != "in memory" or self.num_workers or self.on_device is False:
             return None
-        fits = subset.nbytes < free_device_memory(device) / (1 if self.on_device else 4)
+        fits = len(subset) * math.prod(shape) < free_device_memory(device) / (1 if self.on_device else 4)
         if self.on_device and not fits:
             raise UserError(
                 f"data.on_device=true: {len(subset):,} images do not fit into the memory of {device}; leave it out"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, Subset
 Sample = tuple[Tensor, int]
 Batch = tuple[Tensor, Tensor]
 Indices = Tensor | Sequence[int]
+Storage = Literal["in memory", "memory-mapped", "loaded on demand"]
 
 
 class BatchedDataset(Dataset[Sample]):
@@ -24,18 +25,14 @@ class BatchedDataset(Dataset[Sample]):
         targets: (N,) int64 class indices.
         classes: Class names.
         folder: Folder of the decoded images, or None.
-        storage: Where the images are, for the log.
-        is_resident: Whether all images are in memory, so that they can be moved to a device.
-        is_decoded: Whether indexing only copies pixels, rather than loading and decoding.
+        storage: Where the images are. Those in memory can be moved to a device; those on demand are decoded each time.
     """
 
     image_shape: tuple[int, int, int]
     targets: Tensor
     classes: list[str]
     folder: Path | None = None
-    storage: str
-    is_resident = False
-    is_decoded = True
+    storage: Storage
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -49,21 +46,14 @@ class BatchedDataset(Dataset[Sample]):
         raise NotImplementedError
 
     def seeded(self, seed: int, epoch: Tensor) -> "BatchedDataset":
-        """Return the dataset with its random draws fixed by seed and epoch; itself if it draws nothing."""
+        """Return the dataset with its random numbers fixed by seed and epoch; itself if it uses none."""
         return self
 
 
 class InMemoryImageDataset(BatchedDataset):
-    """Images and labels as two tensors.
+    """Images (N, C, H, W) uint8, labels (N,) int64 and the names of the classes."""
 
-    Args:
-        images: (N, C, H, W) uint8, values 0 to 255.
-        targets: (N,) int64 class indices.
-        classes: Class names.
-    """
-
-    storage = "in memory"
-    is_resident = True
+    storage: Storage = "in memory"
 
     def __init__(self, images: Tensor, targets: Tensor, classes: Sequence[str]) -> None:
         self.images = images
@@ -81,18 +71,12 @@ class InMemoryImageDataset(BatchedDataset):
 
 
 class MemmapImageDataset(InMemoryImageDataset):
-    """Images in a memory-mapped file, paged in on access and dropped when memory is short.
+    """The same, with the images in a memory-mapped .npy file: paged in on access, dropped when memory is short.
 
     Processes share the pages. Pickling sends the file name, not the images.
-
-    Args:
-        file: .npy file of (N, C, H, W) uint8.
-        targets: (N,) int64 class indices.
-        classes: Class names.
     """
 
     storage = "memory-mapped"
-    is_resident = False
 
     def __init__(self, file: Path, targets: Tensor, classes: Sequence[str]) -> None:
         self.file = file
@@ -106,12 +90,7 @@ class MemmapImageDataset(InMemoryImageDataset):
 
 
 class ImageSubset(Subset[Sample]):
-    """A subset that can be indexed by sample or by batch.
-
-    Args:
-        dataset: Dataset of all images.
-        indices: Indices of the subset, (N,) int64.
-    """
+    """A subset, given by indices (N,) int64, that can be indexed by sample or by batch."""
 
     dataset: BatchedDataset
     indices: Tensor  # type: ignore[assignment]
@@ -134,20 +113,11 @@ class ImageSubset(Subset[Sample]):
         """(N,) int64."""
         return self.dataset.targets[self.indices]
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the images."""
-        return len(self) * torch.Size(self.dataset.image_shape).numel()
-
     def to(self, device: torch.device) -> "ImageSubset":
         """Copy the images and labels to a device, where batches are then gathered without the host."""
         images, targets = self.dataset.__getitems__(self.indices)
         copy = InMemoryImageDataset(images.to(device), targets.to(device), self.dataset.classes)
         return ImageSubset(copy, torch.arange(len(self), device=device))
-
-    def seeded(self, seed: int, epoch: Tensor) -> "ImageSubset":
-        """Return the same subset of the seeded dataset."""
-        return ImageSubset(self.dataset.seeded(seed, epoch), self.indices)
 
 
 def load_memmap(file: Path) -> Tensor:

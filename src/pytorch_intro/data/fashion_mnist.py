@@ -1,19 +1,20 @@
 """Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747) from the data root, the system's package, or the mirror."""
 
+import gzip
 import hashlib
 import logging
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import zlib
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from torchvision import datasets
 
 from pytorch_intro.common.errors import UserError, exit_with_error
 from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.dataset import InMemoryImageDataset
-from pytorch_intro.data.idx import parse_idx, read_gzip
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ CHECKSUMS = {
 
 SYSTEM_DIR = Path("/usr/share/datasets/fashion-mnist")  # of Debian's and Ubuntu's package dataset-fashion-mnist
 
-MIRROR_TIMEOUT = 20  # seconds without data
+MIRROR_TIMEOUT = 20  # seconds without data; torchvision would wait forever
 
 
 class FashionMNIST(datasets.FashionMNIST):
@@ -41,8 +42,8 @@ class FashionMNIST(datasets.FashionMNIST):
         """Copy the files from the system's package if it is installed, else download them."""
         if self._check_exists():
             return
-        raw = Path(self.raw_folder)
         if SYSTEM_DIR.is_dir():
+            raw = Path(self.raw_folder)
             raw.mkdir(parents=True, exist_ok=True)
             for name in CHECKSUMS:
                 archive = SYSTEM_DIR / f"{name}.gz"
@@ -51,15 +52,18 @@ class FashionMNIST(datasets.FashionMNIST):
                 (raw / name).write_bytes(content)
             log.info("data: copied Fashion-MNIST from %s", SYSTEM_DIR)
             return
+        default_timeout = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(MIRROR_TIMEOUT)
         try:
-            with socket_timeout(MIRROR_TIMEOUT):
-                super().download()
+            super().download()
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f"Fashion-MNIST is neither in the data root nor in {SYSTEM_DIR}, and the mirror failed "
                 f"({' '.join(str(error).split())}); install your system's package dataset-fashion-mnist, put the files "
                 "into data/FashionMNIST/raw, or use data=sample"
             ) from error
+        finally:
+            socket.setdefaulttimeout(default_timeout)
         log.info("data: downloaded Fashion-MNIST from the mirror")
 
     def _check_legacy_exist(self) -> bool:
@@ -75,9 +79,7 @@ class FashionMNIST(datasets.FashionMNIST):
 class FashionMNISTSample(InMemoryImageDataset):
     """160 training and 40 test images per class of Fashion-MNIST, part of this project.
 
-    Args:
-        root: Folder of the four gzipped idx files.
-        train: Whether to load the training images; else the test images.
+    root is the folder of its four gzipped files, in the idx format of MNIST.
     """
 
     def __init__(self, root: str, train: bool = True) -> None:
@@ -85,13 +87,21 @@ class FashionMNISTSample(InMemoryImageDataset):
         for file in files:
             if not file.exists():
                 raise UserError(f"data.root={root}: the sample's {file.name} is missing; leave data.root out")
-        images, targets = (parse_idx(read_gzip(file), file) for file in files)
-        super().__init__(images.unsqueeze(1), targets.long(), FashionMNIST.classes)
+        contents = [torch.frombuffer(bytearray(read_gzip(file)), dtype=torch.uint8) for file in files]
+        images, targets = contents[0][16:].view(-1, 1, 28, 28), contents[1][8:].long()  # both follow a header
+        super().__init__(images, targets, FashionMNIST.classes)
 
 
 def split_files(train: bool) -> list[str]:
     """Return the names of a split's image and label file."""
     return [name for name in CHECKSUMS if name.startswith("train" if train else "t10k")]
+
+
+def read_gzip(path: Path) -> bytes:
+    try:
+        return gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read ({error}); restore or remove it") from error
 
 
 def verify(content: bytes, source: Path) -> None:
@@ -101,37 +111,15 @@ def verify(content: bytes, source: Path) -> None:
         raise UserError(f"{source} is not Fashion-MNIST's {name}: truncated or altered; remove it, then rerun")
 
 
-@contextmanager
-def socket_timeout(seconds: float) -> Iterator[None]:
-    """Limit how long sockets wait for data; torchvision's downloads would wait forever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
 def prepare(root: Path) -> None:
-    """Put the files into the data root, whole or not at all.
-
-    Raises:
-        UserError: if they cannot be obtained.
-    """
-    from pytorch_intro.data.datamodule import DataModule
-
+    """Put the files into the data root, whole or not at all; raise a UserError if they cannot be obtained."""
     splits = DataModule(FashionMNIST, str(root)).source
     for train in (True, False):
         splits.open(train=train)
 
 
-def main() -> None:
-    """Put the files into data/: python -m pytorch_intro.data.fashion_mnist."""
+if __name__ == "__main__":  # of `make`
     try:
         prepare(PROJECT / "data")
     except UserError as error:
         exit_with_error(str(error))
-
-
-if __name__ == "__main__":
-    main()

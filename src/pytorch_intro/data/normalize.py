@@ -17,12 +17,7 @@ STATS_SAMPLE = 10_000  # images, where each has to be loaded and decoded
 
 
 class Normalize(nn.Module):
-    """(x / 255 - mean) / std per channel, as one multiplication and one addition.
-
-    Args:
-        mean: Mean of each channel, for pixels scaled to [0, 1].
-        std: Standard deviation of each channel, for pixels scaled to [0, 1].
-    """
+    """(x / 255 - mean) / std per channel, for pixels x from 0 to 255, as one multiplication and one addition."""
 
     scale: Tensor
     offset: Tensor
@@ -48,11 +43,7 @@ class Normalize(nn.Module):
 def resolve_mean_std(
     subset: ImageSubset, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[Sequence[float], Sequence[float]]:
-    """Return mean and std as given, computed from the training images where None.
-
-    Raises:
-        UserError: unless each has one value per channel.
-    """
+    """Return mean and std as given, computed from the images where None; raise a UserError if some do not fit them."""
     if mean is None or std is None:
         own_mean, own_std = cached_mean_std(subset)
         mean, std = own_mean if mean is None else mean, own_std if std is None else std
@@ -72,10 +63,9 @@ def cached_mean_std(subset: ImageSubset) -> tuple[list[float], list[float]]:
     For a dataset that loads on demand, 10,000 to 20,000 evenly spaced images are used.
     """
     dataset = subset.dataset
-    if not dataset.is_decoded:
-        return channel_statistics(ImageSubset(dataset, subset.indices[:: max(1, len(subset) // STATS_SAMPLE)]))
     if dataset.folder is None:
-        return channel_statistics(subset)
+        step = max(1, len(subset) // STATS_SAMPLE) if dataset.storage == "loaded on demand" else 1
+        return channel_statistics(ImageSubset(dataset, subset.indices[::step]))
     rows = hashlib.sha256(subset.indices.numpy().tobytes()).hexdigest()[:16]
     file = dataset.folder / f"statistics-{rows}.json"
     with suppress(OSError, ValueError, KeyError):  # missing or damaged
@@ -92,11 +82,10 @@ def channel_statistics(subset: ImageSubset) -> tuple[list[float], list[float]]:
 
     Computed from integer histograms, so that the result depends neither on the order nor on the machine.
     """
-    dataset = subset.dataset
-    counts = torch.zeros(dataset.image_shape[0], 256, dtype=torch.int64)
-    size = max(1, STATS_CHUNK_BYTES // torch.Size(dataset.image_shape).numel())
-    for start in range(0, len(subset), size):
-        batch, _ = dataset.__getitems__(subset.indices[start : start + size])
+    shape = torch.Size(subset.dataset.image_shape)
+    counts = torch.zeros(shape[0], 256, dtype=torch.int64)
+    for rows in subset.indices.split(max(1, STATS_CHUNK_BYTES // shape.numel())):
+        batch, _ = subset.dataset.__getitems__(rows)
         for channel, count in enumerate(counts):
             count += torch.bincount(batch[:, channel].flatten(), minlength=256)
     share = counts.double() / counts.sum(dim=1, keepdim=True)

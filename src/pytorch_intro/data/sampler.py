@@ -1,17 +1,18 @@
 """A batch sampler whose order depends on seed and epoch alone, so that training can resume mid-epoch."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
 
+@dataclass(eq=False)
 class ResumableBatchSampler(Sampler[Tensor]):
     """Yields this rank's share of each global batch, as indices.
 
     A global batch holds the same images for any number of ranks; each rank takes every num_replicas-th of them.
-    Lightning sets the epoch; without it, each pass is the next epoch.
 
     Args:
         total: Number of images.
@@ -24,36 +25,26 @@ class ResumableBatchSampler(Sampler[Tensor]):
             one image, on which batch norm fails, into the batch before.
         start: Number of batches to skip in the first pass: those trained before the run was interrupted.
         device: Device of the indices; their values do not depend on it.
-
-    Attributes:
-        epoch: Epoch of the next pass.
+        epoch: Epoch of the next pass. Lightning sets it; without Lightning, each pass is the next epoch.
         current_epoch: () int64 in shared memory, the epoch of the running pass, for worker processes.
     """
 
-    def __init__(
-        self,
-        total: int,
-        batch_size: int,
-        shuffle: bool = False,
-        seed: int = 0,
-        num_replicas: int = 1,
-        rank: int = 0,
-        training: bool = False,
-        start: int = 0,
-        device: torch.device | None = None,
-    ) -> None:
-        self.total = total
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.seed = seed
-        self.num_replicas = num_replicas
-        self.rank = rank
-        self.padded_total = -(-total // num_replicas) * num_replicas if training else total
-        self.merges_last = training and self.padded_total > batch_size > num_replicas == self.padded_total % batch_size
-        self.start = start
-        self.device = device
-        self.epoch = 0
-        self.current_epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+    total: int
+    batch_size: int
+    shuffle: bool = False
+    seed: int = 0
+    num_replicas: int = 1
+    rank: int = 0
+    training: bool = False
+    start: int = 0
+    device: torch.device | None = None
+    epoch: int = 0
+    current_epoch: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64).share_memory_())
+
+    def __post_init__(self) -> None:
+        size, ranks = self.batch_size, self.num_replicas
+        self.padded_total = -(-self.total // ranks) * ranks if self.training else self.total
+        self.merges_last = self.training and self.padded_total > size > ranks == self.padded_total % size
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch in which this rank has images."""
@@ -75,8 +66,7 @@ class ResumableBatchSampler(Sampler[Tensor]):
         """Return the epoch's order, (padded_total,) int64, with repeated indices last."""
         generator = torch.Generator().manual_seed((self.seed << 16) + self.epoch)
         order = torch.randperm(self.total, generator=generator) if self.shuffle else torch.arange(self.total)
-        repeats = -(-self.padded_total // self.total)
-        return order if self.padded_total == self.total else order.repeat(repeats)[: self.padded_total]
+        return order.repeat(-(-self.padded_total // self.total))[: self.padded_total]
 
     @property
     def sampler(self) -> "ResumableBatchSampler":

@@ -9,15 +9,11 @@ import torch
 
 
 def seed_all_rngs(device: torch.device, purpose: Literal["step", "image"], *key: int) -> None:
-    """Reseed the global RNGs of torch (host and device), NumPy and Python.
+    """Reseed the global RNGs of torch (host and device), NumPy and Python from (purpose, *key).
 
-    With a call per batch, no RNG state has to be saved for resume. A call takes microseconds; torch.manual_seed takes
-    ten times as long, for devices that do not exist, and NumPy's SeedSequence several times as long.
-
-    Args:
-        device: Training device.
-        purpose: Namespace of the key.
-        key: Numbers that identify the draw: (seed, rank, step) or (seed, epoch, image index).
+    The key is (seed, rank, step) or (seed, epoch, image index). With a call per batch, no RNG state has to be saved
+    for resume. A call takes microseconds; torch.manual_seed takes ten times as long, for devices that do not exist,
+    and NumPy's SeedSequence several times as long.
     """
     digest = blake2b(repr((purpose, *key)).encode(), digest_size=4).digest()
     seed = int.from_bytes(digest, "little")

@@ -1,57 +1,32 @@
 """Training, validation and test splits: the dataset's own, and seeded stratified ones where it has none."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.data.dataset import ImageSubset
-
-
-class SplitSource(Protocol):
-    """A dataset that may come with splits of its own."""
-
-    name: str
-
-    def split(self, name: str) -> ImageSubset | None:
-        """Return the images of train, val or test; None if the dataset lacks this split."""
-        ...
-
-    def has_split(self, name: str) -> bool:
-        """Return whether the dataset has this split."""
-        ...
+from pytorch_intro.data.ingest.source import DatasetSplits
 
 
 @dataclass
 class SplitSpec:
-    """How to create the splits that a dataset lacks.
+    """How to create the splits that a dataset lacks; raises a UserError if fold is not one of the folds."""
 
-    Args:
-        val_fraction: Share of the training images for validation; 0 for none.
-        test_fraction: Share of all images for the test; 0 for none.
-        num_folds: Number of cross-validation folds, instead of val_fraction.
-        fold: Index of the validation fold, from 0.
-        seed: Seed of the splits.
-
-    Raises:
-        UserError: if fold is not one of the folds.
-    """
-
-    val_fraction: float
-    test_fraction: float
-    num_folds: int | None
-    fold: int
+    val_fraction: float  # of the training images; 0 for none
+    test_fraction: float  # of all images; 0 for none
+    num_folds: int | None  # cross-validation instead of val_fraction
+    fold: int  # index of the validation fold, from 0
     seed: int
 
     def __post_init__(self) -> None:
         if self.fold and not self.num_folds:
-            raise UserError(f"data.fold={self.fold}: data.num_folds is not set; add data.num_folds=5, or leave it out")
+            raise UserError(f"data.fold={self.fold}: no folds are set; add data.num_folds=5, or leave data.fold out")
         if self.num_folds and self.fold >= self.num_folds:
-            raise UserError(f"data.fold={self.fold}: folds are numbered 0 to {self.num_folds - 1}; choose one of them")
+            raise UserError(f"data.fold={self.fold}: beyond the {self.num_folds} folds; use 0 to {self.num_folds - 1}")
 
-    def apply(self, source: SplitSource) -> tuple[ImageSubset, ImageSubset | None, ImageSubset | None]:
+    def apply(self, source: DatasetSplits) -> tuple[ImageSubset, ImageSubset | None, ImageSubset | None]:
         """Return the train, val and test splits; test is None if the dataset has its own, which is not loaded yet.
 
         Raises:
@@ -62,23 +37,21 @@ class SplitSpec:
             raise UserError(f"data: {source.name} has no training images; add some")
         if len(classes := train.dataset.classes) < 2:
             raise UserError(f"data: {source.name} has one class only, {classes[0]}; at least two are needed")
+        if val is not None:
+            check_classes(classes, val, "validation")
+            if self.num_folds:
+                raise UserError(
+                    f"data.num_folds={self.num_folds}: {source.name} has a validation split of its own; leave the "
+                    "folds out: data.num_folds=null"
+                )
         whole = train
         if not source.has_split("test"):
             train, test = self.split_off(train, self.test_fraction, "test_fraction")
-        if val is None:
-            if self.num_folds:
-                train, val = self.split_fold(train, self.num_folds)
-            else:
-                train, val = self.split_off(train, self.val_fraction, "val_fraction")
-            check_all_classes_trained(whole, train)
-            return train, val, test
+        if val is None and self.num_folds:
+            train, val = self.split_fold(train, self.num_folds)
+        elif val is None:
+            train, val = self.split_off(train, self.val_fraction, "val_fraction")
         check_all_classes_trained(whole, train)
-        check_classes(train.dataset.classes, val, "validation")
-        if self.num_folds:
-            raise UserError(
-                f"data.num_folds={self.num_folds}: {source.name} has a validation split of its own; use "
-                "data.num_folds=null"
-            )
         return train, val, test
 
     def split_off(self, subset: ImageSubset, fraction: float, key: str) -> tuple[ImageSubset, ImageSubset | None]:
@@ -110,23 +83,18 @@ def check_all_classes_trained(whole: ImageSubset, train: ImageSubset) -> None:
 
 def check_classes(classes: list[str], subset: ImageSubset, name: str) -> None:
     """Raise a UserError unless the labels of a split mean the trained classes."""
-    if subset.dataset.classes != classes[: len(subset.dataset.classes)]:  # numeric classes may lack the last ones
+    own = subset.dataset.classes
+    if own != classes[: len(own)]:  # classes that are numbers may lack the last ones
         raise UserError(
-            f"data: the {name} images are of {', '.join(subset.dataset.classes)}, and the training images of "
-            f"{', '.join(classes)}; both need the same classes"
+            f"data: the {name} images are of {', '.join(own)}, and the training images of {', '.join(classes)}; both "
+            "need the same classes"
         )
 
 
 def stratified_split(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Choose round(N * fraction) rows, with each class's share right to less than one image.
+    """Return the other rows and round(N * fraction) chosen ones, sorted, for targets (N,) int64.
 
-    Args:
-        targets: (N,) int64.
-        fraction: Share of the rows to choose.
-        seed: Seed of the choice.
-
-    Returns:
-        The other rows and the chosen rows, both sorted.
+    Each class's share is right to less than one image.
     """
     total = len(targets)
     # Without a random offset, the last row would always be chosen.
@@ -136,12 +104,9 @@ def stratified_split(targets: Tensor, fraction: float, seed: int) -> tuple[Tenso
 
 
 def stratified_fold(targets: Tensor, num_folds: int, fold: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Choose one of num_folds disjoint folds that together cover all rows.
+    """Return the other rows and those of one of num_folds disjoint folds, sorted, for targets (N,) int64.
 
     Fold sizes differ by one at most, and so does each class's count.
-
-    Returns:
-        The other rows and the fold's rows, both sorted.
     """
     return partition(shuffled_by_class(targets, seed), torch.arange(len(targets)) % num_folds == fold)
 

@@ -1,1 +1,1 @@
-"""Networks: plain nn.Modules built from an image shape and a number of classes, and ignorant of everything else."""
+"""Networks: plain nn.Modules built from an image shape (C, H, W), a number of classes and settings."""

@@ -17,7 +17,6 @@ class CNN(nn.Module):
 
     Args:
         image_shape: (C, H, W); H and W are at least 2**poolings.
-        num_classes: Number of logits.
         width: Channels of the first convolution; also sets those of the later ones if cosine_stem replaces the first.
         poolings: Number of poolings; the number of convolutions is one more.
         residuals: Number of residual convolutions after each of the last two poolings.

@@ -11,11 +11,6 @@ class MLP(nn.Module):
     """Fully connected layers on flattened images, with ReLU in between.
 
     The default is the network of PyTorch's quickstart tutorial.
-
-    Args:
-        image_shape: (C, H, W).
-        num_classes: Number of logits.
-        hidden_features: Width of each hidden layer.
     """
 
     def __init__(

@@ -9,13 +9,8 @@ from torch import Tensor, nn
 class ResNet(nn.Module):
     """The residual network for small images of He et al. 2016 (arXiv:1512.03385, section 4.2).
 
-    Three stages with width, 2 width and 4 width channels; the second and third start by halving the resolution.
-
-    Args:
-        image_shape: (C, H, W); H and W are at least 4.
-        num_classes: Number of logits.
-        width: Number of channels of the first stage.
-        blocks_per_stage: Number of blocks, n in the paper; the depth is 6n + 2.
+    Three stages with width, 2 width and 4 width channels; the second and third start by halving the resolution. With
+    n blocks per stage, the depth is 6n + 2.
     """
 
     def __init__(

@@ -6,7 +6,6 @@ Source: https://github.com/Lightning-AI/pytorch-lightning/tree/2.6.6/src/lightni
 
 import csv
 from pathlib import Path
-from typing import NamedTuple
 
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
@@ -51,25 +50,6 @@ def is_resumable_step(trainer: Trainer) -> bool:
     loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
     assert fetcher is not None
     return not (trainer.is_last_batch or loop._should_accumulate() or loop._should_check_val_fx(fetcher))
-
-
-class Position(NamedTuple):
-    """Where in the data a training is.
-
-    Attributes:
-        epoch: Number of complete epochs.
-        completed_batches: Number of batches of the current epoch that have been trained on.
-    """
-
-    epoch: int
-    completed_batches: int
-
-
-def position_in_epoch(trainer: Trainer) -> Position:
-    """Return how far training is, from the progress counters of the loops (pytorch/loops/progress.py)."""
-    epochs, batches = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop.batch_progress.current
-    is_within_epoch = epochs.ready > epochs.processed  # type: ignore[attr-defined]
-    return Position(epochs.processed, batches.ready if is_within_epoch else 0)  # type: ignore[attr-defined]
 
 
 class AppendingWriter(ExperimentWriter):

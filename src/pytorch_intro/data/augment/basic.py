@@ -2,7 +2,7 @@
 
 torchvision's random transforms sample once per call, and so treat all images of a batch alike. These modules take
 images (N, C, H, W), uint8 in [0, 255] or float in [0, 1], and keep shape, dtype and range. They use the global RNG of
-the images' device. Modules with random boxes are in resized_crop.py and erasing.py.
+the images' device. Modules with random boxes are in crops.py and erasing.py.
 """
 
 from typing import Annotated, Literal
@@ -18,9 +18,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-def max_value(images: Tensor) -> int:
-    """Return the highest pixel value: 1 for float images, 255 for uint8."""
-    return 1 if images.is_floating_point() else 255
+def pixel_value(images: Tensor, share: float = 1) -> float:
+    """Return a share of white in the images' range: up to 1 for float images, to 255 and an integer for uint8."""
+    return share if images.is_floating_point() else round(255 * share)
 
 
 class RandomHorizontalFlip(nn.Module):
@@ -31,7 +31,6 @@ class RandomHorizontalFlip(nn.Module):
         self.p = p
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) of any dtype, to the same."""
         flipped = torch.rand(len(images), 1, 1, 1, device=images.device) < self.p
         return torch.where(flipped, images.flip(-1), images)
 
@@ -59,17 +58,14 @@ class RandomCrop(nn.Module):
         self.fill = fill
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W), to the same."""
         return gather_crops(self.pad(images), *self.sample(images), images.shape[-2:])
 
     def sample(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Sample each crop's first row and column in the padded image, (N,) int64 in [0, 2 padding]."""
-        size = (2, len(images))
-        tops, lefts = torch.randint(0, 2 * self.padding + 1, size, device=images.device)
+        tops, lefts = torch.randint(0, 2 * self.padding + 1, (2, len(images)), device=images.device)
         return tops, lefts
 
     def pad(self, images: Tensor) -> Tensor:
-        """Pad the images on all sides."""
         height, width = images.shape[-2:]
         longest = min(height, width) - (self.padding_mode == "reflect")
         if self.padding > longest:  # some crops would miss the image, or reflection would lack pixels
@@ -77,8 +73,7 @@ class RandomCrop(nn.Module):
                 f"data.augment: RandomCrop(padding={self.padding}, padding_mode={self.padding_mode}) is too wide for "
                 f"images of {height} x {width} pixels; use a padding of at most {longest}"
             )
-        fill = self.fill * max_value(images)
-        fill = fill if images.is_floating_point() else round(fill)
+        fill = pixel_value(images, self.fill)
         return functional.pad(images, [self.padding], fill=fill, padding_mode=self.padding_mode)
 
 
@@ -92,11 +87,8 @@ def gather_crops(images: Tensor, tops: Tensor, lefts: Tensor, size: tuple[int, .
 class RandomBrightnessContrast(nn.Module):
     """Scale each image's brightness, then its contrast, by random factors.
 
-    Like v2.ColorJitter(brightness, contrast), which samples one pair of factors per call, and their order.
-
-    Args:
-        brightness: Half-width of the uniform range of factors around 1, cut off at 0.
-        contrast: Half-width of the uniform range of factors around 1, cut off at 0.
+    Like v2.ColorJitter(brightness, contrast), which samples one pair of factors per call, and their order. Factors are
+    uniform in [1 - strength, 1 + strength], cut off at 0.
 
     Raises:
         UserError: if the images are neither gray nor RGB.
@@ -108,40 +100,32 @@ class RandomBrightnessContrast(nn.Module):
         self.contrast = contrast
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 1 or 3, H, W), to the same."""
         brightness, contrast = self.sample(images)
         return adjust_contrast(adjust_brightness(images, brightness), contrast)
 
     def sample(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Sample the factors of brightness and of contrast, (N,) float32 each."""
-        factors = torch.empty(2, len(images), device=images.device)
-        factors[0].uniform_(max(0, 1 - self.brightness), 1 + self.brightness)
-        factors[1].uniform_(max(0, 1 - self.contrast), 1 + self.contrast)
-        return factors[0], factors[1]
+        brightness, contrast = torch.empty(2, len(images), device=images.device)
+        brightness.uniform_(max(0, 1 - self.brightness), 1 + self.brightness)
+        contrast.uniform_(max(0, 1 - self.contrast), 1 + self.contrast)
+        return brightness, contrast
 
 
 def adjust_brightness(images: Tensor, factors: Tensor) -> Tensor:
     """Apply v2.functional.adjust_brightness with one factor per image, (N,) float32."""
     brighter = images * factors[:, None, None, None]
-    return brighter.clamp(0, max_value(images)).to(images.dtype)
+    return brighter.clamp(0, pixel_value(images)).to(images.dtype)
 
 
 def adjust_contrast(images: Tensor, factors: Tensor) -> Tensor:
     """Apply v2.functional.adjust_contrast with one factor per image, (N,) float32."""
-    factors = factors[:, None, None, None]
-    mean = luma(images).mean(dim=(1, 2, 3), keepdim=True)
-    return (factors * images + (1 - factors) * mean).clamp(0, max_value(images)).to(images.dtype)
-
-
-def luma(images: Tensor) -> Tensor:
-    """Convert (N, 1 or 3, H, W) to gray (N, 1, H, W) float32 by ITU-R 601; floors uint8 values, like torchvision."""
     if images.shape[1] not in (1, 3):
         raise UserError(
             f"data.augment: RandomBrightnessContrast needs gray or RGB images, not {images.shape[1]} channels; remove "
             "it from data/augment"
         )
-    if images.shape[1] == 1:
-        return images.float()
-    red, green, blue = images.float().split(1, dim=1)
-    gray = 0.2989 * red + 0.587 * green + 0.114 * blue
-    return gray if images.is_floating_point() else gray.floor()
+    factors = factors[:, None, None, None]
+    gray = functional.rgb_to_grayscale(images.float())
+    gray = gray if images.is_floating_point() else gray.floor()  # like torchvision
+    mean = gray.mean(dim=(1, 2, 3), keepdim=True)
+    return (factors * images + (1 - factors) * mean).clamp(0, pixel_value(images)).to(images.dtype)

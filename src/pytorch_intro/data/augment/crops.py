@@ -1,4 +1,4 @@
-"""Random boxes, one per image, and the crop that enlarges them.
+"""Random boxes, one per image, and the crop that enlarges them; see basic.py for shapes and dtypes.
 
 Boxes are sampled as torchvision does for one image: ten attempts, then a fallback.
 """
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.data.augment.basic import max_value
+from pytorch_intro.data.augment.basic import pixel_value
 
 Area = Annotated[float, Field(gt=0, le=1)]
 Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -38,9 +38,6 @@ class RandomResizedCrop(nn.Module):
     Args:
         scale: Limits of a box's area, as a share of the image's.
         ratio: Limits of its width over its height.
-
-    Raises:
-        UserError: if a lower limit is above its upper limit.
     """
 
     def __init__(self, scale: tuple[Area, Area] = (0.08, 1.0), ratio: tuple[Ratio, Ratio] = (3 / 4, 4 / 3)) -> None:
@@ -50,7 +47,6 @@ class RandomResizedCrop(nn.Module):
         self.ratio = ratio
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W), to the same."""
         return resized_crop(images, self.sample(images))
 
     def sample(self, images: Tensor) -> Boxes:
@@ -67,13 +63,17 @@ class RandomResizedCrop(nn.Module):
         return Boxes(top, left, box_heights, box_widths)
 
 
-def sample_box_sizes(images: Tensor, scale: tuple[float, float], ratio: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Sample box sides from random areas and aspect ratios, fitting or not, (N, ATTEMPTS) int64 each.
+def check_limits(module: str, **limits: tuple[float, float]) -> None:
+    """Raise a UserError if a lower limit is above its upper limit."""
+    for name, (low, high) in limits.items():
+        if low > high:
+            raise UserError(f"data.augment: {module}({name}=[{low}, {high}]) starts above its end; swap the two")
 
-    Args:
-        images: (N, C, H, W).
-        scale: Limits of the area, as a share of the image's; sampled uniformly.
-        ratio: Limits of the first side over the second; sampled log-uniformly.
+
+def sample_box_sizes(images: Tensor, scale: tuple[float, float], ratio: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """Sample box sides, fitting or not, (N, ATTEMPTS) int64 each.
+
+    The area, as a share of the image's, is uniform; the ratio of the first side to the second is log-uniform.
     """
     area = torch.empty(len(images), ATTEMPTS, device=images.device).uniform_(*scale) * math.prod(images.shape[-2:])
     root = (torch.empty_like(area).uniform_(math.log(ratio[0]), math.log(ratio[1])) / 2).exp()
@@ -91,30 +91,20 @@ def first_valid(candidates: Tensor, is_valid: Tensor, default: int) -> Tensor:
     return torch.where(is_valid.any(dim=1), chosen, default)
 
 
-def check_limits(module: str, **limits: tuple[float, float]) -> None:
-    """Raise a UserError if a lower limit is above its upper limit."""
-    for name, (low, high) in limits.items():
-        if low > high:
-            raise UserError(f"data.augment: {module}({name}=[{low}, {high}]) starts above its end; swap the two")
-
-
 def resized_crop(images: Tensor, boxes: Boxes) -> Tensor:
     """Apply v2.functional.resized_crop, back to the images' size, with one box per image."""
     height, width = images.shape[-2:]
     rows = sampling_grid(boxes.top, boxes.height, height)[:, :, None].expand(-1, -1, width)
     columns = sampling_grid(boxes.left, boxes.width, width)[:, None, :].expand(-1, height, -1)
     enlarged = grid_sample(images.float(), torch.stack([columns, rows], dim=3), align_corners=False)
-    enlarged = enlarged.clamp(0, max_value(images))  # rounding may exceed the range slightly
+    enlarged = enlarged.clamp(0, pixel_value(images))  # rounding may exceed the range slightly
     return enlarged.to(images.dtype) if images.is_floating_point() else enlarged.round().to(images.dtype)
 
 
 def sampling_grid(starts: Tensor, lengths: Tensor, size: int) -> Tensor:
-    """Return grid_sample coordinates that enlarge intervals to size, (N, size) float32 in [-1, 1].
+    """Return grid_sample coordinates that enlarge intervals to size pixels, (N, size) float32 in [-1, 1].
 
-    Args:
-        starts: First pixel of each interval, (N,) int64.
-        lengths: Length of each interval in pixels, (N,) int64.
-        size: Number of pixels of the line.
+    starts and lengths are in pixels, (N,) int64.
     """
     starts, lengths = starts[:, None], lengths[:, None]
     pixels = starts + (torch.arange(size, device=starts.device) + 0.5) * (lengths / size)

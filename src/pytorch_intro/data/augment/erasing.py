@@ -1,4 +1,4 @@
-"""Erasing of a random box of each image."""
+"""Erasing of a random box of each image; see basic.py for shapes and dtypes."""
 
 from typing import Annotated
 
@@ -7,25 +7,21 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.data.augment.basic import Share, max_value
+from pytorch_intro.data.augment.basic import Share, pixel_value
 from pytorch_intro.data.augment.crops import Boxes, Ratio, check_limits, first_valid, sample_box_sizes, sample_offsets
 
+# Fill value, of all channels or of each; 0 is black and 1 white, for all dtypes.
 Value = Share | Annotated[list[Share], Field(min_length=1)]
 
 
 class RandomErasing(nn.Module):
-    """Erase a random box of each image with probability p (Zhong et al. 2017, arXiv:1708.04896).
+    """Fill a random box of each image with probability p (Zhong et al. 2017, arXiv:1708.04896).
 
     Like v2.RandomErasing, which samples one box per call.
 
     Args:
-        p: Probability that an image gets a box.
         scale: Limits of a box's area, as a share of the image's.
         ratio: Limits of its height over its width.
-        value: Fill value, of all channels or of each; 0 is black and 1 white, for all dtypes.
-
-    Raises:
-        UserError: if a lower limit is above its upper limit, or the number of values is not that of channels.
     """
 
     def __init__(
@@ -43,7 +39,6 @@ class RandomErasing(nn.Module):
         self.value = value
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W), to the same."""
         return erase(images, self.sample(images), self.value)
 
     def sample(self, images: Tensor) -> Boxes:
@@ -57,14 +52,9 @@ class RandomErasing(nn.Module):
 
 
 class Cutout(nn.Module):
-    """Erase a square of each image, clipped at the borders (DeVries & Taylor 2017, arXiv:1708.04552).
+    """Fill a square of each image, clipped at the borders (DeVries & Taylor 2017, arXiv:1708.04552).
 
-    Args:
-        size: Side of the square in pixels; its center is uniform over the image.
-        value: Fill value, of all channels or of each; 0 is black and 1 white, for all dtypes.
-
-    Raises:
-        UserError: if the number of values is not that of channels.
+    Its side is size pixels, its center uniform over the image.
     """
 
     def __init__(self, size: PositiveInt, value: Value = 0.0) -> None:
@@ -73,7 +63,6 @@ class Cutout(nn.Module):
         self.value = value
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W), to the same."""
         return erase(images, self.sample(images), self.value)
 
     def sample(self, images: Tensor) -> Boxes:
@@ -87,26 +76,21 @@ class Cutout(nn.Module):
 
 def erase(images: Tensor, boxes: Boxes, value: float | list[float]) -> Tensor:
     """Apply v2.functional.erase with one box per image; parts outside the image are ignored."""
-    height, width = images.shape[-2:]
-    rows = interval_mask(boxes.top, boxes.height, height)[:, None, :, None]
-    columns = interval_mask(boxes.left, boxes.width, width)[:, None, None, :]
-    return torch.where(rows & columns, fill_value(images, value), images)
-
-
-def interval_mask(starts: Tensor, lengths: Tensor, size: int) -> Tensor:
-    """Return which of size pixels lie in each interval, (N,) and (N,) int64 to (N, size) bool."""
-    distance = torch.arange(size, device=starts.device) - starts[:, None]
-    return (distance >= 0) & (distance < lengths[:, None])
-
-
-def fill_value(images: Tensor, value: float | list[float]) -> Tensor:
-    """Return the value in the images' dtype and range, (1 or C, 1, 1)."""
     shares = value if isinstance(value, list) else [value]
     if len(shares) not in (1, images.shape[1]):
         raise UserError(
             f"data.augment: value={shares} has {len(shares)} values, but the images have {images.shape[1]} channel(s); "
             "give one value, or one per channel"
         )
-    levels = shares if images.is_floating_point() else [round(share * max_value(images)) for share in shares]
-    # torch.full fills on the device; a tensor made from a list would be copied there, and the copy waited for.
-    return torch.stack([torch.full((1, 1), level, dtype=images.dtype, device=images.device) for level in levels])
+    # new_full fills on the device; torch.tensor(list) would copy from the host, which synchronizes.
+    levels = [images.new_full((1, 1), pixel_value(images, share)) for share in shares]
+    height, width = images.shape[-2:]
+    rows = interval_mask(boxes.top, boxes.height, height)[:, None, :, None]
+    columns = interval_mask(boxes.left, boxes.width, width)[:, None, None, :]
+    return torch.where(rows & columns, torch.stack(levels), images)
+
+
+def interval_mask(starts: Tensor, lengths: Tensor, size: int) -> Tensor:
+    """Return which of size pixels lie in each interval, (N,) and (N,) int64 to (N, size) bool."""
+    distance = torch.arange(size, device=starts.device) - starts[:, None]
+    return (distance >= 0) & (distance < lengths[:, None])

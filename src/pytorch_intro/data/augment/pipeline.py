@@ -11,11 +11,7 @@ from pytorch_intro.data.augment.basic import RandomHorizontalFlip
 
 
 class Augmentation(nn.Sequential):
-    """Modules applied in order to batches, (N, C, H, W) uint8 to the same.
-
-    Args:
-        modules: Modules by their names in conf/data/augment.
-    """
+    """Modules, by their names in conf/data/augment, applied in order to batches (N, C, H, W) uint8."""
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         super().__init__(*modules.values())
@@ -26,11 +22,7 @@ class Augmentation(nn.Sequential):
         return any(isinstance(module, RandomHorizontalFlip) and module.p > 0 for module in self)
 
     def validate_shape(self, image_shape: tuple[int, int, int]) -> None:
-        """Run the pipeline on black images of a shape (C, H, W), before training.
-
-        Raises:
-            UserError: if it changes shape or dtype, or a module rejects the shape.
-        """
+        """Raise a UserError if images of this shape (C, H, W) are rejected, or change their shape or dtype."""
         black = torch.zeros(2, *image_shape, dtype=torch.uint8)
         with torch.random.fork_rng(devices=[]):
             augmented = self(black)
@@ -43,9 +35,6 @@ class Augmentation(nn.Sequential):
 
 def build_mixup_cutmix(num_classes: int, mixup_alpha: float, cutmix_alpha: float) -> nn.Module | None:
     """Build torchvision's MixUp (Zhang et al. 2018), CutMix (Yun et al. 2019), or a random choice per batch."""
-    chosen: list[nn.Module] = []
-    if mixup_alpha:
-        chosen.append(v2.MixUp(num_classes=num_classes, alpha=mixup_alpha))
-    if cutmix_alpha:
-        chosen.append(v2.CutMix(num_classes=num_classes, alpha=cutmix_alpha))
+    alphas: dict[type[nn.Module], float] = {v2.MixUp: mixup_alpha, v2.CutMix: cutmix_alpha}
+    chosen = [mix(num_classes=num_classes, alpha=alpha) for mix, alpha in alphas.items() if alpha]
     return v2.RandomChoice(chosen) if chosen else None

@@ -30,7 +30,6 @@ class UncachedDataset(BatchedDataset):
     """
 
     storage = "loaded on demand"
-    is_decoded = False
     seed: int | None = None
     epoch: Tensor
 
