@@ -1,13 +1,24 @@
 """Training, validation and test splits: the dataset's own, and seeded stratified ones where it has none."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.data.dataset import ImageSubset
-from pytorch_intro.data.ingest.source import DatasetSplits
+
+
+class SplitSource(Protocol):
+    """A dataset that may come with splits of its own, as data/ingest/source.py opens it."""
+
+    name: str
+
+    def split(self, name: str) -> ImageSubset | None:
+        """Return the images of train, val or test; None if the dataset lacks this split."""
+
+    def has_split(self, name: str) -> bool: ...
 
 
 @dataclass
@@ -26,7 +37,7 @@ class SplitSpec:
         if self.num_folds and self.fold >= self.num_folds:
             raise UserError(f"data.fold={self.fold}: beyond the {self.num_folds} folds; use 0 to {self.num_folds - 1}")
 
-    def apply(self, source: DatasetSplits) -> tuple[ImageSubset, ImageSubset | None, ImageSubset | None]:
+    def apply(self, source: SplitSource) -> tuple[ImageSubset, ImageSubset | None, ImageSubset | None]:
         """Return the train, val and test splits; test is None if the dataset has its own, which is not loaded yet.
 
         Raises:
