@@ -25,8 +25,9 @@ class GridSweeper(Sweeper):
         self.params = params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from pytorch_intro.common.distributed import check_alone
         from pytorch_intro.sweeps.job import run_job
-        from pytorch_intro.sweeps.runner import check_alone, check_plugin
+        from pytorch_intro.sweeps.runner import check_plugin
 
         check_alone()
         check_plugin(config.hydra.sweeper._target_)

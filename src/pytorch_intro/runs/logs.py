@@ -21,9 +21,7 @@ def log_size(path: Path) -> int:
 def log_sizes(folder: Path, log_dirs: Iterable[str | Path | None]) -> dict[str, int]:
     """Return the sizes of the logs in subfolders of a run folder, by relative path; see log_size.
 
-    Args:
-        folder: Run folder.
-        log_dirs: Folders of the loggers, which have flushed their files; those outside of the run folder are skipped.
+    The loggers must have flushed their files; folders outside of the run folder are skipped.
     """
     inside = [Path(log_dir) for log_dir in log_dirs if log_dir and Path(log_dir).is_relative_to(folder)]
     files = [path for log_dir in inside for path in log_dir.rglob("*") if is_log(path) and path.parent != folder]
@@ -32,20 +30,17 @@ def log_sizes(folder: Path, log_dirs: Iterable[str | Path | None]) -> dict[str, 
 
 def are_valid_log_sizes(sizes: object) -> bool:
     """Return whether these are sizes of files in subfolders of the run folder, other than checkpoints/."""
-    if not isinstance(sizes, dict):
-        return False
-    paths = [PurePosixPath(str(name)) for name in sizes]
-    outside = [path for path in paths if path.is_absolute() or ".." in path.parts or len(path.parts) < 2]
-    protected = [path for path in paths if path.parts[:1] == ("checkpoints",)]
-    return not outside and not protected and all(isinstance(size, int) for size in sizes.values())
+
+    def is_valid(name: str, size: object) -> bool:
+        path = PurePosixPath(name)
+        is_inside = not path.is_absolute() and ".." not in path.parts and len(path.parts) > 1
+        return is_inside and path.parts[0] != "checkpoints" and isinstance(size, int)
+
+    return isinstance(sizes, dict) and all(is_valid(str(name), size) for name, size in sizes.items())
 
 
 def truncate_logs(folder: Path, sizes: dict[str, int]) -> None:
     """Truncate logs to their size at the time of a checkpoint, and remove newer ones: training logs the rest again.
-
-    Args:
-        folder: Run folder.
-        sizes: Sizes by relative path, as log_sizes returns them.
 
     Raises:
         UserError: if a folder of logs is a symlink.

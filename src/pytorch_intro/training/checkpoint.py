@@ -16,8 +16,8 @@ from pydantic import Field
 
 from pytorch_intro.common.distributed import all_reduce_max
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.common.files import atomic_write
-from pytorch_intro.runs.folder import BEST, LAST, PREVIOUS, REPLACED, remove
+from pytorch_intro.common.files import atomic_write, remove
+from pytorch_intro.runs.folder import BEST, LAST, PREVIOUS, REPLACED
 from pytorch_intro.runs.logs import log_sizes
 from pytorch_intro.training.lightning_internals import is_fast_dev_run, is_resumable_step
 
