@@ -16,13 +16,6 @@ from pytorch_intro.common.locks import FolderLockedError
 from pytorch_intro.runs.folder import RunFolder
 
 
-def install_signal_handlers() -> None:
-    """Exit at once on SIGTERM and SIGUSR1; during training, GracefulShutdown first finishes the step."""
-    if threading.current_thread() is threading.main_thread():
-        for number in SIGNALS:
-            signal.signal(number, lambda number, _: sys.exit(SIGNALS[signal.Signals(number)]))
-
-
 @contextmanager
 def errors_to_exit_codes(config: DictConfig) -> Iterator[None]:
     """Exit with one line for an error that can be explained, with its traceback for any other."""
@@ -56,3 +49,10 @@ def interrupts_to_exit_codes() -> Iterator[None]:
         if type(stop).__name__ == "SIGTERMException":  # by its name: Lightning takes seconds to import
             sys.exit(143)
         raise
+
+
+def install_signal_handlers() -> None:
+    """Exit at once on SIGTERM and SIGUSR1; during training, GracefulShutdown first finishes the step."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, lambda number, _: sys.exit(SIGNALS[signal.Signals(number)]))
