@@ -17,7 +17,6 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.inference.finished_run import resolve_run
 from pytorch_intro.inference.load import Transforms, load_run
-from pytorch_intro.sweeps.folder import Record, SweepFolder
 from pytorch_intro.training.classifier import Classifier
 
 
@@ -156,15 +155,16 @@ def test_latest_is_the_run_that_was_finished_last_and_a_sweep_gives_its_best(run
     (outputs / "tried" / "checkpoints" / "best.ckpt").unlink()
     (outputs / "bench" / "x").mkdir(parents=True)
     shutil.copy(run_copy / "result.json", outputs / "bench" / "x")  # the newest, and no run of the user's
-    rates = SweepFolder(outputs / "sweeps" / "rates")
+    sweeps = pytest.importorskip("pytorch_intro.sweeps.folder")  # an optional capability
+    rates = sweeps.SweepFolder(outputs / "sweeps" / "rates")
     jobs: dict[str, dict[str, list[str]]] = {"a": {}, "b": {}}
-    rates.write(Record("val/accuracy", {}, [], jobs))
+    rates.write(sweeps.Record("val/accuracy", {}, [], jobs))
     assert resolve_run("latest", str(outputs)) == str(outputs / "sweeps" / "rates" / "a")
     assert resolve_run(str(outputs / "sweeps" / "rates"), str(outputs)) == str(outputs / "sweeps" / "rates" / "b")
     assert resolve_run("other", str(outputs)) == str(outputs / "other")
     for name, loss in (("a", 0.3), ("b", 0.4)):
         change_result(outputs / "sweeps" / "rates" / name, {"val/loss": loss})
-    rates.write(Record("val/loss", {}, [], jobs))
+    rates.write(sweeps.Record("val/loss", {}, [], jobs))
     assert resolve_run(str(outputs / "sweeps" / "rates"), str(outputs)) == str(outputs / "sweeps" / "rates" / "a")
 
 
