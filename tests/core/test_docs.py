@@ -216,7 +216,7 @@ def sweep_values(arguments: list[str]) -> list[tuple[str, list[str]]]:
 
 
 def first_and_last_job(arguments: list[str]) -> list[list[str]]:
-    """Return the arguments of jobs with the first value of every key and, where these are no numbers, with the last."""
+    """Return the arguments of a job with all first values and, if they differ by more than numbers, with the last."""
     values = sweep_values(arguments)
     first = [f"{key}={choices[0]}" for key, choices in values]
     last = [f"{key}={choices[0 if choices[-1].replace('.', '').isdigit() else -1]}" for key, choices in values]
@@ -224,7 +224,7 @@ def first_and_last_job(arguments: list[str]) -> list[list[str]]:
 
 
 def shorten_sweep(arguments: list[str]) -> list[str]:
-    """Leave two values to one setting, and one to the others."""
+    """Keep two values of the first swept setting, and one of the others."""
     shortened, rest = [], 2
     for key, choices in sweep_values(arguments):
         shortened.append(f"{key}={','.join(choices[:rest])}")
@@ -236,7 +236,7 @@ def shorten_sweep(arguments: list[str]) -> list[str]:
 def reader(
     tmp_path: Path, finished_run: Path, command: Command, script: Command, monkeypatch: pytest.MonkeyPatch
 ) -> Reader:
-    """In a folder with some images, and labels for them."""
+    """Return a Reader in a folder with some images and their labels."""
     images = [f"{label}/{number}.jpg" for label in ("Bag", "Sneaker") for number in range(10)]
     write_images(tmp_path / "photos", *images, size=(28, 28))
     rows = [f"{image},{image.partition('/')[0]}" for image in images]

@@ -60,10 +60,8 @@ def test_one_batch_is_learnt_by_heart(model: str) -> None:
     assert (learner(images).argmax(1) == targets).all()
 
 
-def test_the_documented_network_works_as_printed(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A class in src/, a file in conf/model, and the command below them."""
+def test_documented_network_works(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class in src/, a file in conf/model, and the command that uses them."""
     page = (PROJECT / "docs" / "training.md").read_text()
     chapter = page[page.index("## Your own network") :]
     blocks = [re.search(rf"```{kind}\n(.*?)```", chapter, re.DOTALL) for kind in ("python", "yaml", "bash")]

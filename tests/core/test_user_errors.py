@@ -322,7 +322,7 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str | None]] = {
         "another|existing",
     ),
     "allow is not a list": (["allow=everything"], ["allow=everything"], WRONG_VALUE, LIST),
-    "invalid second job of a sweep": (["-m", "seed=0,-1"], ["seed=-1"], "no job (was|has) (begun|started)", AT_LEAST_0),
+    "invalid second job of a sweep": (["-m", "seed=0,-1"], ["seed=-1"], "no job was started", AT_LEAST_0),
     "missing config directory": (["--config-dir=/nowhere"], ["--config-dir=/nowhere"], "no such folder", "existing"),
     "missing directory of configs": (["--config-path=/nowhere"], ["/nowhere"], "not found", "exists and readable"),
     "unknown config name": (["--config-name=nope"], ["nope"], "[Cc]annot find primary config", "search path"),
@@ -414,10 +414,10 @@ def test_read_only_folder_is_reported_before_training(
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr("filelock.FileLock.acquire", read_only)
-    answer = command(*few, "name=begun")
+    answer = command(*few, "name=unfinished")
     assert answer.code == 2
-    folder = str(tmp_path / "outputs" / "begun")
-    assert_explained(answer.err, ["name=begun"], [folder], "Read-only file system", "outputs=DIR")
+    folder = str(tmp_path / "outputs" / "unfinished")
+    assert_explained(answer.err, ["name=unfinished"], [folder], "Read-only file system", "outputs=DIR")
     assert "epoch" not in answer.out
     answer = command(*few, "name=finished")
     assert (answer.code, "finished before" in answer.out) == (0, True), answer.err

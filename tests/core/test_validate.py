@@ -15,7 +15,7 @@ VALID: list[tuple[object, Any]] = [
     (1, int), (1, float), (5e-4, float), (None, int | None), ("cpu", str), (True, bool), ([1, 2], Sequence[int]),
     ([0.9, 0.99], tuple[float, float]), ("16", Literal["16", "32"]), (float("inf"), float),
 ]  # fmt: skip
-# The value, the hint, the value in the message, and what the message says is expected.
+# The value, the hint, the value as shown in the message, and what the message expects instead.
 INVALID: list[tuple[object, Any, str, str]] = [
     ("1", int, "1", INTEGER), (True, int, "true", INTEGER), (1.0, int, "1.0", INTEGER), ("x", float, "x", NUMBER),
     (None, int, "null", INTEGER), (3, str, "3", "string"), (1, bool, "1", BOOLEAN),

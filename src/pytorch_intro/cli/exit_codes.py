@@ -46,7 +46,7 @@ def interrupts_to_exit_codes() -> Iterator[None]:
         # Lightning exits with 1 on Ctrl-C, and on SIGTERM with a subclass of SystemExit, whose code is 0.
         if isinstance(stop.__context__, KeyboardInterrupt):
             sys.exit(130)
-        if type(stop).__name__ == "SIGTERMException":  # by its name: Lightning takes seconds to import
+        if type(stop).__name__ == "SIGTERMException":  # by its name: importing Lightning takes seconds
             sys.exit(143)
         raise
 

@@ -42,7 +42,7 @@ def mute_tensorboard_thread() -> Iterator[None]:
 
 def explain_failure(error: Exception, config: DictConfig) -> tuple[str, int] | None:
     """Return the sentence for an error of a task and its exit code, 2 or 1; None if the error is not known."""
-    # Lightning's error for wrong arguments by its name: importing Lightning takes seconds.
+    # The last is Lightning's for wrong arguments, by its name: importing Lightning takes seconds.
     if isinstance(error, UserError) or type(error).__name__ == "MisconfigurationException":
         return first_lines(error), 2
     if isinstance(error, OmegaConfBaseException):

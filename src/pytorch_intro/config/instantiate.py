@@ -20,7 +20,7 @@ def instantiate(node: DictConfig, key: str, **values: Any) -> Any:
         return hydra.utils.instantiate(node, _convert_="all", **values)
     except InstantiationException as error:
         cause = error.__cause__ or error
-        # Lightning's by its name: importing Lightning takes seconds.
+        # The last by its name: importing Lightning takes seconds.
         if isinstance(cause, (ValueError, TypeError)) or type(cause).__name__ == "MisconfigurationException":
             raise invalid_value_error(key, node, cause) from error
         raise cause from error

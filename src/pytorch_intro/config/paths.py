@@ -20,8 +20,8 @@ def new_run_dir(outputs: str, name: str | int | None, resume: str | None = None)
     A new folder is created immediately, so that two runs started in the same second get different ones.
 
     Raises:
-        UserError: if the name is not a folder name or is reserved, if there is no run to resume, or if the run has no
-            name and several ranks were launched, each of which would create a folder.
+        UserError: if the name is not a valid folder name, if `resume` is not a run folder, or if the run has no name
+            and several ranks were launched, each of which would create a folder.
     """
     if resume is not None:
         if not (Path(resume) / "config.yaml").is_file():
