@@ -30,6 +30,10 @@ def train(config: DictConfig, run: RunFolder) -> Result:
     from pytorch_intro.training.setup import build_experiment
     from pytorch_intro.training.trainer import wait_for_all_ranks
 
+    if "sweep" in config:  # unless the sweeps were deleted
+        from pytorch_intro.sweeps.folder import check_settings
+
+        check_settings(config.sweep)
     datamodule, classifier, trainer = build_experiment(config, resolve_hardware(config))
     run.begin(config)
     wait_for_all_ranks(trainer)
