@@ -11,17 +11,17 @@ from pytorch_intro.training.summary import print_summary
 
 
 @entrypoint("train")
-def main(config: DictConfig) -> float | None:
+def main(config: DictConfig) -> Result:
     run = RunFolder.of(config)
     with run.lock():
         return train(run.recorded_config(config, verify=verify_config), run)
 
 
-def train(config: DictConfig, run: RunFolder) -> float | None:
+def train(config: DictConfig, run: RunFolder) -> Result:
     started = time.perf_counter()
     if finished := run.recorded_result(config):
         print_summary(finished, run, config.outputs, "finished before, this is the stored result")
-        return objective(finished, config)
+        return finished
 
     from pytorch_intro.training.checkpoint import select_checkpoint
     from pytorch_intro.training.hardware import resolve_hardware
@@ -30,7 +30,10 @@ def train(config: DictConfig, run: RunFolder) -> float | None:
     from pytorch_intro.training.setup import build_experiment
     from pytorch_intro.training.trainer import wait_for_all_ranks
 
-    check_sweep_settings(config)
+    if "sweep" in config:  # unless the sweeps were deleted
+        from pytorch_intro.sweeps.folder import check_settings
+
+        check_settings(config.sweep)
     datamodule, classifier, trainer = build_experiment(config, resolve_hardware(config))
     run.begin(config)
     wait_for_all_ranks(trainer)
@@ -47,20 +50,7 @@ def train(config: DictConfig, run: RunFolder) -> float | None:
     rows = run_result_hooks(trainer, result)
     run.finish(result)
     print_summary(result, run, config.outputs, more_rows=rows)
-    return objective(result, config)
-
-
-def check_sweep_settings(config: DictConfig) -> None:
-    """Check the node `sweep`, which exists only if sweeps are installed, before any work is done."""
-    if "sweep" in config:
-        from pytorch_intro.sweeps.folder import check_settings
-
-        check_settings(config.sweep)
-
-
-def objective(result: Result, config: DictConfig) -> float | None:
-    """Return the value that a sweep ranks its jobs by."""
-    return result[config.sweep.objective] if "sweep" in config else None
+    return result
 
 
 if __name__ == "__main__":

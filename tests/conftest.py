@@ -1,7 +1,7 @@
-"""Set-up that the tests share. All of it is offline and uses no data but the sample that comes with the project.
+"""Fixtures and helpers of all tests. They work offline, with the sample that comes with the project.
 
-What takes seconds to import, torch above all, is imported where it is used: the process that hands out the tests to
-others needs none of it.
+Packages that take seconds to import, such as torch, are imported inside functions: the main process of pytest-xdist
+does not need them.
 """
 
 import contextlib
@@ -38,22 +38,30 @@ if TYPE_CHECKING:
 
     from pytorch_intro.data.datamodule import DataModule
 
-yaml.SafeLoader = yaml.CSafeLoader  # the same, by libyaml: a fifth of the time that Hydra takes
+yaml.SafeLoader = yaml.CSafeLoader  # the same by libyaml: five times as fast
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests first: at the end, no process then waits for another's."""
-    first = ("test_launchers", "test_processes", "test_tour", "test_export", "test_bench", "test_tensorboard")
+    """Start the longest tests first, so that all workers finish at about the same time."""
+    first = (
+        "test_removal",
+        "test_launchers",
+        "test_processes",
+        "test_tour",
+        "test_export",
+        "test_bench",
+        "test_tensorboard",
+    )
     items.sort(key=lambda item: item.path.stem not in first)
 
 
-# For runs in other processes, where _not_drawn does not reach.
+# For runs in other processes, where the fixture _blank_figures has no effect.
 NO_PICTURES = ["callbacks.report=null", "callbacks.tensorboard=null"]
 
 
 @dataclass
 class Answer:
-    """What a command left behind."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -65,7 +73,7 @@ Command = Callable[..., Answer]
 
 @pytest.fixture(autouse=True)
 def _clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Hydra's and logging's global state as in a new process; no traceback asked for."""
+    """Reset the global state of Hydra and logging after each test; print no tracebacks."""
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     with logging_restored():
         yield
@@ -74,32 +82,33 @@ def _clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _not_drawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are blank except in tests of pictures: to draw those of a run takes as long as the run."""
+def _blank_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plot nothing except in tests marked `pictures`: plotting takes as long as the training of a test."""
     from torch.utils.tensorboard import SummaryWriter
 
-    from pytorch_intro.analysis import plots as pictures
+    from pytorch_intro.analysis import plots
 
     if not request.node.get_closest_marker("pictures"):
         for name in ("plot_curves", "plot_confusion", "plot_image_grid", "as_image"):
-            monkeypatch.setattr(pictures, name, lambda *_, **__: Image.new("RGB", (8, 8)))
+            monkeypatch.setattr(plots, name, lambda *_, **__: Image.new("RGB", (8, 8)))
         monkeypatch.setattr(SummaryWriter, "add_embedding", lambda *_, **__: None)
 
 
 @contextlib.contextmanager
 def logging_restored() -> Iterator[None]:
-    """Close the log files that are opened meanwhile."""
+    """Restore the handlers and levels of the loggers, and close new log files."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
     for handler in set(root.handlers) - set(handlers):
         handler.close()
     root.handlers, root.level = handlers, level
+    logging.getLogger("hydra").setLevel(logging.NOTSET)  # a sweep raises it
 
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """`python src/train.py …` in this process, its runs under tmp_path/outputs."""
+    """Return a function that calls `python src/train.py …` in this process, with outputs in tmp_path/outputs."""
 
     def run(*arguments: str) -> Answer:
         outputs = [] if any("--" in argument for argument in arguments) else [f"outputs={tmp_path / 'outputs'}"]
@@ -117,7 +126,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`python src/<name>.py …` in this process."""
+    """Return a function that calls `python src/<name>.py …` in this process."""
 
     def run(name: str, *arguments: str) -> Answer:
         monkeypatch.setattr(sys, "argv", [f"src/{name}.py", *arguments])
@@ -135,25 +144,25 @@ def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.fixture
 def run_copy(finished_run: Path, tmp_path: Path) -> Path:
-    """A copy of the finished run's folder, elsewhere, to write into."""
+    """Return a copy of the finished run's folder, in another place, to write to."""
     return Path(shutil.copytree(finished_run, tmp_path / "elsewhere" / "copy"))
 
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one finished run on the sample; tests only read it."""
+    """Train on the sample and return the run folder; tests only read it."""
     outputs = tmp_path_factory.mktemp("outputs")
     train_here("data=sample", "trainer=cpu", "trainer.max_epochs=2", "name=first", f"outputs={outputs}")
     return outputs / "first"
 
 
 def train_here(*arguments: str) -> None:
-    """`python src/train.py …` in this process, for fixtures of more than one test."""
+    """Call `python src/train.py …` in this process, for fixtures with a wider scope."""
     run_here("train", *arguments)
 
 
 def run_here(name: str, *arguments: str) -> str:
-    """`python src/<name>.py …` in this process; what it wrote to stdout."""
+    """Call `python src/<name>.py …` in this process and return its stdout."""
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), logging_restored():
         patch.setattr(sys, "argv", [f"src/{name}.py", *arguments])
@@ -163,19 +172,19 @@ def run_here(name: str, *arguments: str) -> str:
 
 @pytest.fixture(scope="session")
 def result(finished_run: Path) -> dict[str, Any]:
-    """The content of the finished run's result.json."""
+    """Return the content of the finished run's result.json."""
     return json.loads((finished_run / "result.json").read_text())
 
 
 def compose(*overrides: str, run_dir: Path = PROJECT / "outputs" / "never") -> DictConfig:
-    """The config of `python src/train.py …` as the entrypoint would get it."""
+    """Return the config that the task of `python src/train.py …` gets."""
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return hydra.compose("train", [f"run_dir={run_dir}", *overrides])
 
 
 def sample_datamodule(*overrides: str) -> "DataModule":
-    """The DataModule of data=sample, set up for training and for testing."""
+    """Return the DataModule of data=sample, set up for training and testing."""
     from pytorch_intro.config.instantiate import instantiate
 
     datamodule: DataModule = instantiate(compose("data=sample", *overrides).data, "data")
@@ -185,7 +194,7 @@ def sample_datamodule(*overrides: str) -> "DataModule":
 
 
 def write_images(root: Path, *paths: str, size: tuple[int, int] = (12, 12), mode: str = "L") -> None:
-    """Image files that differ from each other, of the kind that their names say; size is (width, height)."""
+    """Write different images, in the formats of their suffixes; size is (width, height)."""
     for number, path in enumerate(paths):
         file = root / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -194,15 +203,14 @@ def write_images(root: Path, *paths: str, size: tuple[int, int] = (12, 12), mode
 
 
 class Process:
-    """A real `python src/train.py …`, by itself or as an argument of a launcher, in a session of its own.
+    """A real process of `python src/train.py …`, alone or started by a launcher, in a new session.
 
-    It is forked from a process that has imported torch and Lightning and has done nothing else: each start would take
-    seconds for that.
+    It is forked from a process that has imported torch and Lightning, which saves seconds per start.
 
     Args:
         launcher: Name and arguments of a module that starts the script.
-        variables: Of the environment, besides those of this process.
-        largest_file: In bytes, that it may write.
+        variables: Environment variables, added to those of this process.
+        largest_file: Limit of the size of a file, in bytes.
     """
 
     def __init__(
@@ -230,7 +238,7 @@ class Process:
         return self.returncode
 
     def communicate(self, timeout: float = 100) -> tuple[str, str]:
-        """What it has written to stdout and stderr until its end."""
+        """Wait for the end, and return stdout and stderr."""
         assert self.wait(timeout) is not None, self.err.read_text()
         with self.folder:
             return self.out.read_text(), self.err.read_text()
@@ -242,7 +250,7 @@ FORKS.set_forkserver_preload(["lightning", "hydra", "torch.utils.tensorboard"])
 
 
 def run_command(command: list[str], out: Path, err: Path, variables: dict[str, str], largest_file: int | None) -> None:
-    """A script, or a module, with its arguments, by a process that has nothing else to do."""
+    """Run src/train.py or a module in this process, with its arguments, output files and environment variables."""
     os.setsid()
     for number, file in enumerate((out, err), 1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
@@ -257,26 +265,26 @@ def run_command(command: list[str], out: Path, err: Path, variables: dict[str, s
 
 
 def wait_until(happened: Callable[[], bool], process: Process) -> None:
-    """Wait for something that a process does, or for its end."""
+    """Wait for a condition, or for the end of the process."""
     while not happened() and process.returncode is None:
         process.wait(0.01)
 
 
 def epochs_trained(run: Path) -> int:
-    """How many epochs a run has told of in its log, whichever of its processes trained them."""
+    """Return the number of epochs in a run's log."""
     log = run / "train.log"
     return sum(" INFO epoch " in line for line in log.read_text().splitlines()) if log.exists() else 0
 
 
 def read_summary(sweep: Path) -> list[dict[str, str]]:
-    """The lines of a sweep's summary.csv."""
+    """Return the lines of a sweep's summary.csv."""
     with (sweep / "summary.csv").open() as file:
         return list(csv.DictReader(file))
 
 
 @pytest.fixture
 def images() -> "Tensor":
-    """8 random gray images, (8, 1, 28, 28) uint8."""
+    """Return 8 random gray images, (8, 1, 28, 28) uint8."""
     import torch
 
     return torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

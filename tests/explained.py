@@ -1,16 +1,16 @@
-"""What every error message has to contain: its setting, what is wrong, and what to do about it.
+"""What every error message contains: its setting, the problem and a remedy.
 
-Expectations are regular expressions of the facts, with the wordings that would be as good, not sentences.
+Expectations are regular expressions of these facts, which accept equivalent wordings.
 """
 
 import re
 from collections.abc import Sequence
 
 WRONG_VALUE = r"should be|should have|should match|must be|has to be|expected|[Ii]nvalid|is not|not allowed"
-UNKNOWN = r"no such setting|[Uu]nknown setting"
-NO_CHOICE = r"no such choice|[Uu]nknown (choice|option)"
+UNKNOWN = r"[Uu]nknown setting"
+NO_CHOICE = r"[Uu]nknown (choice|option)"
 
-# What a value may be: the remedy where the problem is the value alone.
+# Accepted values: the remedy for an invalid value.
 INTEGER = r"\binteger\b|whole number"
 NUMBER = r"(valid|a|finite) number"
 BOOLEAN = r"\bboolean\b|true or false"
@@ -22,7 +22,7 @@ BELOW_1 = r"less than 1|below 1|< 1"
 AT_MOST_1 = r"less than or equal to 1|at most 1|<= 1"
 AN_INT_OR_SHARE = r"\[0\.0, 1\.0\] or an int"
 
-# A library's own message, which names the problem alone.
+# A library's own message, which only names the problem.
 NO_REMEDY = None
 
 
@@ -31,7 +31,7 @@ def assert_explained(
 ) -> None:
     """Assert that a message is one line with the names, a problem and a remedy.
 
-    Neither of the two may be found in the arguments: a message that only repeats them would pass.
+    Problem and remedy must not match the arguments: a message that only repeats these would pass.
     """
     assert message.startswith("error: "), message
     assert message.count("\n") == 1, message
@@ -41,7 +41,7 @@ def assert_explained(
 def assert_facts(
     message: str, arguments: Sequence[str], names: Sequence[str], problem: str, remedy: str | None
 ) -> None:
-    """Assert the names, the problem and the remedy alone."""
+    """Assert the names, the problem and the remedy of a part of a message."""
     given = "\n".join(arguments)
     for name in names:
         assert name in message, message

@@ -1,7 +1,10 @@
-"""Every file in conf/ composes, fits the signatures that it is meant for, and becomes the object that it describes."""
+"""Every file in conf/ composes, matches the signatures of its targets, and can be instantiated."""
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import hydra
@@ -11,7 +14,7 @@ from conftest import compose
 from omegaconf import OmegaConf
 
 from pytorch_intro.config.instantiate import instantiate
-from pytorch_intro.config.paths import CONFIG_DIR
+from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 from pytorch_intro.config.validate import check
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.training.setup import build_classifier
@@ -20,17 +23,17 @@ from pytorch_intro.training.trainer import build_trainer
 GROUPS = ["data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment"]
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONFIG_DIR / group).glob("[!_]*.yaml"))]
 AUGMENTATIONS = sorted(path.stem for path in (CONFIG_DIR / "data" / "augment").glob("*.yaml"))
-NEEDS = {  # what the user has to say
+REQUIRED = {  # settings without a default
     "data=custom": ["data.dataset._target_=torchvision.datasets.FakeData"],
     "data=folder": [f"data.root={CONFIG_DIR}"],
     "data=csv": [f"data.root={CONFIG_DIR}", "data.labels=labels.csv"],
 }
-GPUS_ONLY = {("trainer", "fsdp")}
+GPU_ONLY = {("trainer", "fsdp")}
 ON_CPU = {"accelerator": "cpu", "precision": "32-true"}
 
 
-def test_no_config_group_is_without_a_test() -> None:
-    """A new group has to appear here; those of Hydra, benchmarks and sweeps have tests of their own."""
+def test_every_config_group_is_tested() -> None:
+    """The groups of Hydra, benchmarks and sweeps have their own tests."""
     groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
     assert groups - {"hydra", "bench", "search", "sweep"} == set(GROUPS)
 
@@ -39,7 +42,7 @@ SWEEPS = ["sweep", "search", "hydra/sweeper", "hydra/launcher"]
 
 
 @pytest.mark.parametrize("removed", [*([group] for group in SWEEPS if group != "hydra/sweeper"), SWEEPS], ids=str)
-def test_the_config_composes_without_the_groups_of_sweeps(removed: list[str], tmp_path: Path) -> None:
+def test_config_composes_without_the_groups_of_sweeps(removed: list[str], tmp_path: Path) -> None:
     """Then -m uses Hydra's basic sweeper. hydra/sweeper is named in conf/sweep, so it is removed with that."""
     conf = Path(shutil.copytree(CONFIG_DIR, tmp_path / "conf"))
     for group in removed:
@@ -53,13 +56,13 @@ def test_the_config_composes_without_the_groups_of_sweeps(removed: list[str], tm
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda value: value)
-def test_every_choice_fits_its_signature_and_becomes_an_object(group: str, choice: str) -> None:
-    """No key that its target does not have, no value of a wrong type; on the sample and on cpu."""
+def test_every_choice_is_valid_and_can_be_instantiated(group: str, choice: str) -> None:
+    """On the sample and on the CPU; data sets that need a download are not read."""
     choose = f"{group}={choice}"
-    data = NEEDS.get(choose, []) if group == "data" else ["data=sample"]
+    data = REQUIRED.get(choose, []) if group == "data" else ["data=sample"]
     config = compose(choose, *data)
     check(OmegaConf.merge(config, {"trainer": ON_CPU}))
-    if (group, choice) in GPUS_ONLY:
+    if (group, choice) in GPU_ONLY:
         return
     trainer = build_trainer(config.trainer, config.callbacks, config.logger, ON_CPU)
     assert len(trainer.loggers) == len(config.logger)
@@ -73,17 +76,17 @@ def test_every_choice_fits_its_signature_and_becomes_an_object(group: str, choic
 
 
 @pytest.mark.parametrize(("group", "choice"), [pair for pair in CHOICES if pair[0] in ("data", "experiment")])
-def test_every_data_set_and_recipe_takes_other_augmentations(group: str, choice: str) -> None:
-    """No setting is left of those that it would have by itself."""
+def test_augmentations_can_be_replaced_in_every_dataset_and_recipe(group: str, choice: str) -> None:
+    """No setting of the default augmentations is left."""
     choose = f"{group}={choice}"
-    config = compose(choose, *NEEDS.get(choose, []), "data/augment=[flip]")
+    config = compose(choose, *REQUIRED.get(choose, []), "data/augment=[flip]")
     check(OmegaConf.merge(config, {"trainer": ON_CPU}))
     assert list(config.data.augment) == ["flip"]
 
 
 @pytest.mark.parametrize("names", [*([name] for name in AUGMENTATIONS), AUGMENTATIONS, []], ids=str)
-def test_augmentations_are_chosen_by_a_list_in_its_order(names: list[str], images: torch.Tensor) -> None:
-    """Each alone, all and none; none changes shape, dtype or range of the images."""
+def test_augmentations_are_applied_in_the_order_of_the_list(names: list[str], images: torch.Tensor) -> None:
+    """Each alone, all and none; shape and dtype of the images stay the same."""
     config = compose("data=sample", f"data/augment=[{','.join(names)}]")
     check(config.data)
     datamodule = instantiate(config.data, "data")
@@ -92,3 +95,30 @@ def test_augmentations_are_chosen_by_a_list_in_its_order(names: list[str], image
     assert len(datamodule.augment) == len(keys)
     augmented = datamodule.augment(images)
     assert (augmented.shape, augmented.dtype) == (images.shape, images.dtype)
+
+
+HEAVY = {"torch", "torchvision", "lightning", "tensorboard", "matplotlib", "numpy", "pydantic"}
+COMPOSE = """
+import sys
+import pytorch_intro
+assert not {heavy} & set(sys.modules)
+import hydra
+with hydra.initialize_config_dir({conf!r}, version_base="1.3"):
+    config = hydra.compose("train", ["data=sample"])
+datamodule = hydra.utils.instantiate(config.data)
+datamodule.setup("fit")
+print(len(datamodule.train_set), len(datamodule.val_set))
+"""
+
+
+def test_hydra_compose_works_after_importing_the_package(tmp_path: Path) -> None:
+    """In a new process: the import registers the resolvers, and imports nothing heavy."""
+    code = COMPOSE.format(heavy=HEAVY, conf=str(CONFIG_DIR))
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(PROJECT / "src")},
+    )
+    assert process.stdout.split() == ["1280", "320"], process.stderr

@@ -1,4 +1,4 @@
-"""The documentation is right: its commands run or validate, its programs run, its links and trees match the project."""
+"""The commands of the documentation run or validate, its programs run, its links and trees match the project."""
 
 import re
 import shlex
@@ -17,21 +17,20 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from pydantic import PositiveInt
 
-from pytorch_intro.cli import entrypoint
+from pytorch_intro.cli import hydra_internals
 from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 from pytorch_intro.config.resolvers import register_resolvers
 from pytorch_intro.config.validate import check
-from pytorch_intro.tour import CHAPTERS
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 LANGUAGES = {"", "bash", "python", "yaml"}
 
-# A training of one batch, without what other tests are for.
+# A training of one batch, without plots.
 FAST = [
     *NO_PICTURES, "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1",
     "trainer.limit_test_batches=1", "data.batch_size=16",
 ]  # fmt: skip
-ON_CPU = {"accelerator": "cpu", "precision": "32-true"}  # in the place of auto
+ON_CPU = {"accelerator": "cpu", "precision": "32-true"}  # instead of auto
 RUNS_OFFLINE = ("data=sample", "data=folder", "data=csv", "data.dataset._target_=stripes.Stripes")
 VALIDATED_ONLY = {  # arguments of trainings that cannot run here, and why
     r"data=.*": "downloads a dataset",
@@ -64,7 +63,7 @@ class Block:
     place: str
     language: str
     text: str
-    file: str | None  # that the sentence above names for it, as in "In `src/tiny.py`:"
+    file: str | None  # named by the sentence above, as in "In `src/tiny.py`:"
 
     def commands(self) -> Iterator[list[str]]:
         """Yield the words of each command."""
@@ -93,7 +92,7 @@ def without_code(text: str) -> str:
 
 
 class Reader:
-    """Does what a page says, in a folder that looks like the project's, from top to bottom.
+    """Follows a page from top to bottom, in a folder with the layout of the project.
 
     Args:
         folder: An empty folder, which is also the working directory.
@@ -126,6 +125,8 @@ class Reader:
                 assert "--nnodes=2" in others[:start] or "--nodes=2" in others[:start]
                 self.validate("train", others[start + 1 :])
             case ["python", "src/tour.py", *arguments]:
+                from pytorch_intro.tour import CHAPTERS
+
                 assert {*arguments} <= {"--help", *map(str, range(1, len(CHAPTERS) + 1))}
             case ["python", path, *arguments] if path.startswith("src/"):
                 name = Path(path).stem
@@ -215,7 +216,7 @@ def sweep_values(arguments: list[str]) -> list[tuple[str, list[str]]]:
 
 
 def first_and_last_job(arguments: list[str]) -> list[list[str]]:
-    """Return the arguments of jobs with the first value of every key and, where these are no numbers, with the last."""
+    """Return the arguments of a job with all first values and, if they differ by more than numbers, with the last."""
     values = sweep_values(arguments)
     first = [f"{key}={choices[0]}" for key, choices in values]
     last = [f"{key}={choices[0 if choices[-1].replace('.', '').isdigit() else -1]}" for key, choices in values]
@@ -223,7 +224,7 @@ def first_and_last_job(arguments: list[str]) -> list[list[str]]:
 
 
 def shorten_sweep(arguments: list[str]) -> list[str]:
-    """Leave two values to one setting, and one to the others."""
+    """Keep two values of the first swept setting, and one of the others."""
     shortened, rest = [], 2
     for key, choices in sweep_values(arguments):
         shortened.append(f"{key}={','.join(choices[:rest])}")
@@ -235,7 +236,7 @@ def shorten_sweep(arguments: list[str]) -> list[str]:
 def reader(
     tmp_path: Path, finished_run: Path, command: Command, script: Command, monkeypatch: pytest.MonkeyPatch
 ) -> Reader:
-    """In a folder with some images, and labels for them."""
+    """Return a Reader in a folder with some images and their labels."""
     images = [f"{label}/{number}.jpg" for label in ("Bag", "Sneaker") for number in range(10)]
     write_images(tmp_path / "photos", *images, size=(28, 28))
     rows = [f"{image},{image.partition('/')[0]}" for image in images]
@@ -246,7 +247,7 @@ def reader(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_command_of_a_page_works(page: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the order of the page, with the files that it prints; commands inside sentences and tables are validated."""
+    """In the order of the page, with the files that it shows; commands in sentences and tables are validated."""
     blocks = read_blocks(page)
     printed = [block for block in blocks if block.file]
     for block in printed:
@@ -254,7 +255,7 @@ def test_every_command_of_a_page_works(page: Path, reader: Reader, monkeypatch: 
     if printed:
         monkeypatch.syspath_prepend(str(reader.folder / "src"))
         reader.config_dir = extended_config_dir(reader.folder / "conf")
-        monkeypatch.setattr(entrypoint, "CONFIG_DIR", reader.config_dir)
+        monkeypatch.setattr(hydra_internals, "CONFIG_DIR", reader.config_dir)
     failures = []
 
     def attempt(place: str, words: list[str], is_run: bool) -> None:
@@ -284,7 +285,7 @@ def extended_config_dir(folder: Path) -> Path:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_program_of_a_page_runs(page: Path, reader: Reader) -> None:
-    """Files of src/ and conf/ by the commands below them, the program that uses ONNX in another test."""
+    """Files of src/ and conf/ are run by the commands below them, the program that uses ONNX by another test."""
     from pytorch_intro import load_run
 
     image = Image.new("L", (40, 30), 128)
@@ -325,7 +326,7 @@ def headings(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", [*PAGES, PROJECT / "CHANGELOG.md"], ids=lambda page: page.stem)
 def test_pages_use_the_words_of_the_field(page: Path) -> None:
-    """None of the words that the style rules avoid, but in those rules."""
+    """They use no word that the style rules list as avoided."""
     text = without_code(re.sub(r"Avoid: .*?\n(?=\d)", "", page.read_text(), flags=re.DOTALL))
     assert not re.findall(rf"[^\n]*\b(?:{AVOIDED})\b[^\n]*", text, re.IGNORECASE)
 
@@ -336,7 +337,7 @@ def test_every_page_opens_with_an_example(page: Path) -> None:
 
 
 def test_the_trees_are_those_of_the_project() -> None:
-    """Every package, config group and script, and none that does not exist."""
+    """They list every package, config group and script, and nothing else."""
     packages, project = (
         block.text
         for block in read_blocks(PROJECT / "docs" / "design.md")

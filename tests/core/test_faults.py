@@ -1,4 +1,4 @@
-"""What ends a run through no mistake in its settings: one line, exit code 1, and the run can be carried on."""
+"""Failures that are not user mistakes exit with code 1 and one line, and the run can be resumed."""
 
 import os
 import signal
@@ -17,12 +17,12 @@ from pytorch_intro.cli.failures import explain_fault
 from pytorch_intro.training.callbacks.nan_guard import TerminateOnNaN
 
 
-def test_a_full_disk_ends_in_one_line_and_the_run_carries_on(
+def test_run_resumes_after_a_full_disk(
     command: Command,
     tmp_path: Path,
     whole_runs: WholeRuns,  # noqa: F811
 ) -> None:
-    """Where the checkpoint of the second epoch finds no room: the one before stays, to the bit."""
+    """The checkpoint of the second epoch does not fit; the first one stays intact."""
     few = [argument for argument in SMALL if "every_n_minutes" not in argument]
     run = tmp_path / "outputs" / "full"
     outputs = f"outputs={tmp_path / 'outputs'}"
@@ -35,14 +35,14 @@ def test_a_full_disk_ends_in_one_line_and_the_run_carries_on(
     assert err.startswith("error: ")
     assert "larger than the system allows" in err
     assert not (run / "result.json").exists()
-    assert not list((run / "checkpoints").glob(".*")), "nothing half-written is left"
+    assert not list((run / "checkpoints").glob(".*")), "no incomplete file is left"
     answer = command(*few, "name=full")
     assert answer.code == 0, answer.err
     assert_same_run(whole, run)
 
 
-def test_no_room_for_the_curves_ends_in_one_line_too(tmp_path: Path) -> None:
-    """Which another thread than the main one finds out."""
+def test_full_disk_for_tensorboard_is_reported_in_one_line(tmp_path: Path) -> None:
+    """The error occurs in another thread."""
     process = Process(*PICTURED, "name=full", f"outputs={tmp_path / 'outputs'}", largest_file=200_000)
     _, err = process.communicate()
     assert process.returncode == 1
@@ -54,21 +54,21 @@ def mount(*options: str) -> None:
     subprocess.run(["mount", "-t", "tmpfs", *options], check=True, capture_output=True)
 
 
-def test_a_small_file_system_that_fills_up_is_carried_on_with_more_room(
+def test_run_resumes_after_a_full_file_system_is_enlarged(
     command: Command,
     tmp_path: Path,
     whole_runs: WholeRuns,  # noqa: F811
 ) -> None:
-    """A real one, where mounting is allowed: it holds one checkpoint, and the second finds no room."""
+    """On a real file system with space for one checkpoint, if mounting is allowed."""
     few = [argument for argument in SMALL if "every_n_minutes" not in argument]
     whole = whole_runs(*few)
     outputs = tmp_path / "outputs"
     outputs.mkdir()
-    room = int(1.7 * (whole / "checkpoints" / "last.ckpt").stat().st_size)
+    size = int(1.7 * (whole / "checkpoints" / "last.ckpt").stat().st_size)
     try:
-        mount("-o", f"size={room}", "none", str(outputs))
+        mount("-o", f"size={size}", "none", str(outputs))
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting is not allowed here")
+        pytest.skip("mounting is not allowed")
     try:
         failed = command(*few, "name=full")
         assert (failed.code, failed.err.count("\n")) == (1, 1), failed.err
@@ -84,8 +84,8 @@ def test_a_small_file_system_that_fills_up_is_carried_on_with_more_room(
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_a_loss_that_is_no_number_stops_the_run(command: Command, tmp_path: Path, precision: str) -> None:
-    """With the step, the learning rate and what to try."""
+def test_nan_loss_stops_the_run(command: Command, tmp_path: Path, precision: str) -> None:
+    """The message has the step, the learning rate and a remedy."""
     wild = ["optimizer=sgd", "optimizer.lr=1e30", "scheduler=constant", f"trainer.precision={precision}"]
     answer = command("data=sample", "trainer=cpu", *wild, "name=wild")
     assert answer.code == 1
@@ -96,10 +96,10 @@ def test_a_loss_that_is_no_number_stops_the_run(command: Command, tmp_path: Path
 
 
 @pytest.mark.parametrize("validates", [True, False])
-def test_a_run_that_diverges_keeps_its_last_good_checkpoint(command: Command, tmp_path: Path, validates: bool) -> None:
-    """A weight becomes infinite in the last step of the second epoch, whose loss was still a number.
+def test_diverged_run_keeps_its_last_good_checkpoint(command: Command, tmp_path: Path, validates: bool) -> None:
+    """A weight becomes infinite in the last step of the second epoch, whose loss was still finite.
 
-    The validation tells, or where there is none the weights themselves, before the checkpoint is written.
+    The validation loss shows it, or without validation the weights, before the checkpoint is written.
     """
 
     def spoil(self: Any, trainer: Any, pl_module: Any, *_: Any) -> None:
@@ -120,8 +120,8 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(command: Command, tm
     assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
 
 
-def test_on_another_device_the_first_bad_loss_is_kept_there() -> None:
-    """Read when an epoch ends: no step waits for it. The meta device has nothing that could be waited for."""
+def test_nan_guard_does_not_synchronize_with_the_device() -> None:
+    """The first bad step stays on the device until the epoch ends; a meta tensor could not be read."""
 
     class Step:
         global_step = 7
@@ -135,23 +135,23 @@ def test_on_another_device_the_first_bad_loss_is_kept_there() -> None:
     assert stop.first_bad.dtype == torch.int64
 
 
-def test_no_memory_is_answered_with_smaller_batches() -> None:
+def test_out_of_memory_suggests_smaller_batches() -> None:
     config = compose("data=sample", "data.batch_size=512")
-    told = [
+    errors = [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has …"),
         RuntimeError("MPS backend out of memory (MPS allocated: 5.00 GB, …)"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:1] err == 0. DefaultCPUAllocator: can't allocate memory: …"),
         MemoryError(),
     ]
-    for error in told:
+    for error in errors:
         line = explain_fault(error, config)
         assert line
         assert "try data.batch_size=256" in line
     assert explain_fault(RuntimeError("something else"), config) is None
 
 
-class Suicidal(Dataset[tuple[torch.Tensor, int]]):
-    """Kills the worker process that asks for its 50th image."""
+class KillsItsWorker(Dataset[tuple[torch.Tensor, int]]):
+    """A dataset whose 50th image kills the worker process that loads it."""
 
     def __len__(self) -> int:
         return 100
@@ -162,8 +162,8 @@ class Suicidal(Dataset[tuple[torch.Tensor, int]]):
         return torch.rand(1, 16, 16) / 2, index % 2
 
 
-def test_a_worker_that_dies_is_named(command: Command) -> None:
-    own = ["data=custom", "data.dataset._target_=test_faults.Suicidal", "data.num_workers=2", *SMALL[1:]]
-    answer = command(*own, "data.mean=[0.5]", "data.std=[0.5]", "data.in_memory=false", "data.batch_size=8")
+def test_killed_worker_is_reported(command: Command) -> None:
+    custom = ["data=custom", "data.dataset._target_=test_faults.KillsItsWorker", "data.num_workers=2", *SMALL[1:]]
+    answer = command(*custom, "data.mean=[0.5]", "data.std=[0.5]", "data.in_memory=false", "data.batch_size=8")
     assert answer.code == 1
-    assert_explained(answer.err, own, ["data.num_workers=2"], "was killed", r"\bfree\b|\bmemory\b|fewer")
+    assert_explained(answer.err, custom, ["data.num_workers=2"], "was killed", r"\bfree\b|\bmemory\b|fewer")

@@ -14,8 +14,8 @@ WORDS = (
     r"|likeliest|rightly|wherefrom|thereof|be it|at hand"
 )
 BRITISH = (
-    r"normalis\w+|colou?red? blind|colour\w*|labelled|labelling|initialis\w+|optimis\w+|behaviour\w*|centre\w*|licence\w*"
-    r"|grey\w*|parametris\w+|organis\w+|serialis\w+|orthogonalis\w+|summaris\w+|recognis\w+|neighbour\w*|favour\w*"
+    r"normalis\w+|colou?red? blind|colour\w*|labelled|labelling|initialis\w+|optimis\w+|behaviour\w*|centre\w*"
+    r"|licence\w*|grey\w*|parametris\w+|organis\w+|serialis\w+|orthogonalis\w+|summaris\w+|recognis\w+|neighbour\w*|favour\w*"
 )
 QUOTED = ("src/pytorch_intro/tour/NOTES.md", "src/pytorch_intro/data/sample/README.md")
 

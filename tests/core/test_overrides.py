@@ -1,4 +1,4 @@
-"""Whatever is written on the command line: a run, or one line that tells what is wrong; never a traceback."""
+"""Any argument on the command line gives a run or a one-line error, never a traceback."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pytorch_intro.config.flatten import flatten
 
-# Of these, values that are right start processes or take all memory.
+# Valid values of these start processes or take all memory.
 COSTLY = {"trainer.devices", "trainer.num_nodes", "trainer.strategy", "data.num_workers", "compile"}
 KEYS = sorted(key for key in flatten(compose()) if key not in COSTLY and not key.startswith("data.dataset."))
 VALUES = ["", "0", "-1", "1", "2", "1.5", "-0.0", "1e400", "nan", "inf", "null", "true", "off", "'", '"', "''", "a b"]

@@ -1,4 +1,4 @@
-"""A run's folder that comes from elsewhere names parts of a training and nothing else."""
+"""The config of a run folder from elsewhere can only name parts of a training."""
 
 from pathlib import Path
 
@@ -32,9 +32,9 @@ HOSTILE = [
     "torch.utils.cpp_extension.load_inline",
     "torch.utils.collect_env.run",
     "lightning.pytorch.utilities.migration.utils.pl_legacy_patch",
-    "pytorch_intro.runs.folder.remove",
-    "pytorch_intro.runs.folder.shutil.rmtree",
-    "pytorch_intro.benchmarks.workbench.run_process",
+    "pytorch_intro.common.files.remove",
+    "pytorch_intro.common.files.shutil.rmtree",
+    "pytorch_intro.cli.entrypoint.run",
     "torchvision.models._utils.Callable",
     "torch",
 ]
@@ -42,14 +42,14 @@ MISSING = ["", "torch.nn.Nonsense", "nonsense.Nonsense"]
 
 
 @pytest.mark.parametrize("target", HOSTILE)
-def test_an_object_that_is_not_part_of_a_training_is_refused(target: str) -> None:
-    """The object exists, so that it is refused for what it is."""
+def test_object_that_is_not_part_of_a_training_is_refused(target: str) -> None:
+    """The object exists, so it is refused for its kind."""
     assert find_object(target) is not None
     assert not is_allowed_target(target)
 
 
 @pytest.mark.parametrize("target", MISSING)
-def test_a_name_of_nothing_is_refused(target: str) -> None:
+def test_name_that_does_not_exist_is_refused(target: str) -> None:
     assert find_object(target) is None
     assert not is_allowed_target(target)
 
@@ -64,7 +64,7 @@ def test_every_unsafe_dataset_exists(name: str) -> None:
     assert isinstance(find_object(f"torchvision.datasets.lsun.{name}"), type)
 
 
-def test_every_target_of_this_project_s_configs_is_a_part_of_a_training() -> None:
+def test_every_target_of_the_configs_is_allowed() -> None:
     files = [file for file in CONFIG_DIR.rglob("*.yaml") if not {"bench", "hydra"} & set(file.parts)]
     values = [pair for file in files for pair in iter_values(OmegaConf.to_container(OmegaConf.load(file)), "")]
     named = {value for key, value in values if key.endswith("_target_")}
@@ -73,14 +73,14 @@ def test_every_target_of_this_project_s_configs_is_a_part_of_a_training() -> Non
     assert not refused
 
 
-def test_what_the_user_allows_may_be_named() -> None:
-    """A package with all in it, a module, or one object; not what merely begins with the same letters."""
+def test_user_can_allow_a_package_module_or_object() -> None:
+    """Names that only start with the same letters stay refused."""
     config = compose("data=custom", "data.dataset._target_=stripes.boards.Stripes", run_dir=FOLDER)
     for allowed in ("stripes", "stripes.boards", "stripes.boards.Stripes"):
         verify_config(config, FOLDER, [allowed], "config.yaml")
-    for others in ([], ["stripe"], ["stripes.boards.Strip"], ["boards"], [""]):
+    for other in ([], ["stripe"], ["stripes.boards.Strip"], ["boards"], [""]):
         with pytest.raises(UserError, match=r"config.yaml: data.dataset._target_=stripes.boards.Stripes is refused"):
-            verify_config(config, FOLDER, others, "config.yaml")
+            verify_config(config, FOLDER, other, "config.yaml")
 
 
 @pytest.mark.parametrize(
@@ -99,10 +99,10 @@ def test_what_the_user_allows_may_be_named() -> None:
         {"allow": ["os"], "model": {"_target_": "os.mkdir", "path": "PATH"}},
     ],
 )
-def test_a_hostile_config_of_a_run_s_folder_is_refused_and_calls_nothing(
+def test_hostile_config_is_refused_and_calls_nothing(
     command: Command, run_copy: Path, tmp_path: Path, change: dict[str, object]
 ) -> None:
-    """However deep, by reference, or with an allowance that it gives itself."""
+    """At any depth, by interpolation, or with its own `allow`."""
     run = run_copy
     (run / "result.json").unlink()
     config = OmegaConf.load(run / "config.yaml")

@@ -1,4 +1,4 @@
-"""Read and adapt sys.argv before Hydra does: --help, the place of -m, paths with special characters."""
+"""Read and adapt sys.argv before Hydra does: --help, the position of -m, paths with special characters."""
 
 import re
 import sys
@@ -16,9 +16,9 @@ PLAIN = re.compile(r"(?!(?:true|false|nan|inf)$)[a-z][\w.-]*|[\w.-]*/[\w./+@%-]*
 
 
 def print_help(config_name: str) -> None:
-    """Print the help text in conf/<config_name>.yaml, with its groups in the place of $APP_CONFIG_GROUPS.
+    """Print the help text in conf/<config_name>.yaml, with a description of each choice for $APP_CONFIG_GROUPS.
 
-    Hydra's own --help composes the config and lists the choices without saying what they are.
+    Hydra's own --help composes the config and lists the choices without descriptions.
     """
     config = OmegaConf.load(CONFIG_DIR / f"{config_name}.yaml")
     groups = "\n".join(describe_group(group, default) for group, default in find_groups(config.defaults).items())
@@ -34,7 +34,7 @@ def find_groups(defaults: object) -> dict[str, str | None]:
         ((key, default),) = entry.items() if isinstance(entry, dict) else [(entry, None)]
         group = key.removeprefix("optional ")
         if (CONFIG_DIR / group).is_dir():
-            groups[group] = None if "finished_run" in entries else default  # there, what the run used is the default
+            groups[group] = None if "finished_run" in entries else default  # the default is the choice of the run
             groups |= {f"{group}/{path.name}": None for path in (CONFIG_DIR / group).iterdir() if path.is_dir()}
     if "sweep" in groups:
         groups |= {"hydra/sweeper": "grid", "hydra/launcher": None}
@@ -60,7 +60,7 @@ def sort_flags() -> None:
 
 
 def quote_paths() -> None:
-    """Quote paths that Hydra's grammar would read as something else, so that they can have any characters."""
+    """Quote paths that Hydra's grammar would read as something else, so that any character is allowed."""
     if {"-m", "--multirun"} & set(sys.argv):  # there, a comma separates values
         return
     for number, argument in enumerate(sys.argv):

@@ -7,18 +7,15 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import hydra
 from omegaconf import DictConfig
 
 from pytorch_intro.cli.argv import print_help, quote_paths, sort_flags
 from pytorch_intro.cli.exit_codes import errors_to_exit_codes, interrupts_to_exit_codes
 from pytorch_intro.cli.explain import explain
 from pytorch_intro.cli.failures import mute_tensorboard_thread
-from pytorch_intro.cli.hydra_internals import VERSION_BASE, run_app
+from pytorch_intro.cli.hydra_internals import run_app
 from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.errors import exit_with_error
-from pytorch_intro.config.flatten import flatten
-from pytorch_intro.config.paths import CONFIG_DIR
 from pytorch_intro.config.resolvers import register_resolvers
 
 Task = Callable[[DictConfig], object]
@@ -29,8 +26,7 @@ def entrypoint(
 ) -> Callable[[Task], Callable[[], None]]:
     """Make a command of a function that takes the config composed from conf/<config_name>.yaml.
 
-    Args:
-        resolvers: OmegaConf resolvers of this command, besides those of resolvers.py.
+    `resolvers` are OmegaConf resolvers of this command, besides those of config/resolvers.py.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
@@ -56,10 +52,9 @@ def run(task: Task, config_name: str) -> None:
         try:
             run_app(wrap_task(task), config_name)
         except Exception as error:  # of Hydra, a sweeper or a launcher; the task's own have become exit codes
-            line = explain(error, lambda: known_keys(config_name))
-            if line is None:
-                raise
-            exit_with_error(line)
+            if line := explain(error, config_name):
+                exit_with_error(line)
+            raise
 
 
 def wrap_task(task: Task) -> Task:
@@ -73,15 +68,3 @@ def wrap_task(task: Task) -> Task:
             return task(config)
 
     return job
-
-
-def known_keys(config_name: str) -> list[str]:
-    """Return the dotted keys of the config, composed with only the group choices of the command line."""
-    groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
-    choices = [argument for argument in sys.argv[1:] if argument.partition("=")[0] in groups]
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base=VERSION_BASE):
-        try:
-            config = hydra.compose(config_name, choices)
-        except Exception:  # a choice is wrong or swept; the defaults have most keys
-            config = hydra.compose(config_name)
-    return [*flatten(config), *map(str, config)]

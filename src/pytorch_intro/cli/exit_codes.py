@@ -16,13 +16,6 @@ from pytorch_intro.common.locks import FolderLockedError
 from pytorch_intro.runs.folder import RunFolder
 
 
-def install_signal_handlers() -> None:
-    """Exit at once on SIGTERM and SIGUSR1; during training, GracefulShutdown first finishes the step."""
-    if threading.current_thread() is threading.main_thread():
-        for number in SIGNALS:
-            signal.signal(number, lambda number, _: sys.exit(SIGNALS[signal.Signals(number)]))
-
-
 @contextmanager
 def errors_to_exit_codes(config: DictConfig) -> Iterator[None]:
     """Exit with one line for an error that can be explained, with its traceback for any other."""
@@ -53,6 +46,13 @@ def interrupts_to_exit_codes() -> Iterator[None]:
         # Lightning exits with 1 on Ctrl-C, and on SIGTERM with a subclass of SystemExit, whose code is 0.
         if isinstance(stop.__context__, KeyboardInterrupt):
             sys.exit(130)
-        if type(stop).__name__ == "SIGTERMException":  # by its name: Lightning takes seconds to import
+        if type(stop).__name__ == "SIGTERMException":  # by its name: importing Lightning takes seconds
             sys.exit(143)
         raise
+
+
+def install_signal_handlers() -> None:
+    """Exit at once on SIGTERM and SIGUSR1; during training, GracefulShutdown first finishes the step."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, lambda number, _: sys.exit(SIGNALS[signal.Signals(number)]))

@@ -21,6 +21,7 @@ DISK = {
 RESUME_HINT = "rerun the same command to resume from the last checkpoint"
 RETRY_HINT = "rerun the same command"  # for commands without checkpoints
 OUT_OF_MEMORY = r"out of memory|can't allocate memory|not enough memory"
+KILLED_WORKER = r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)"
 
 
 @contextmanager
@@ -41,10 +42,11 @@ def mute_tensorboard_thread() -> Iterator[None]:
 
 def explain_failure(error: Exception, config: DictConfig) -> tuple[str, int] | None:
     """Return the sentence for an error of a task and its exit code, 2 or 1; None if the error is not known."""
-    # The last is Lightning's for wrong arguments, by its name: Lightning takes seconds to import.
-    is_mistake = isinstance(error, (UserError, OmegaConfBaseException))
-    if is_mistake or type(error).__name__ == "MisconfigurationException":
+    # The last is Lightning's for wrong arguments, by its name: importing Lightning takes seconds.
+    if isinstance(error, UserError) or type(error).__name__ == "MisconfigurationException":
         return first_lines(error), 2
+    if isinstance(error, OmegaConfBaseException):
+        return f"{first_lines(error)}; see --cfg job", 2
     fault = explain_fault(error, config)
     return None if fault is None else (fault, 1)
 
@@ -59,22 +61,18 @@ def explain_fault(error: BaseException, config: DictConfig) -> str | None:
             where = f" ({cause.filename})" if cause.filename else ""
             return f"{config.run_dir}: {DISK[cause.errno]}{where}, then {hint}"
     settings, prefix = (config.data, "data.") if "data" in config else (config, "")
-    if "batch_size" not in settings:  # a benchmark that trains in processes of its own, which print their errors
+    if "batch_size" not in settings:  # a benchmark, whose trainings run in other processes and print their errors
         return None
     message = first_lines(error)
-    is_memory_error = isinstance(error, RuntimeError) and re.search(OUT_OF_MEMORY, message)  # torch has no type for cpu
-    if is_memory_error or isinstance(error, MemoryError):
-        return out_of_memory(message, f"{prefix}batch_size", settings.batch_size)
-    if worker := re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", message):
+    # For the CPU, torch has no type of error.
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and re.search(OUT_OF_MEMORY, message)):
+        size, name = settings.batch_size, " under a new name=" if prefix else ""
+        smaller = f"{prefix}batch_size={size // 2}{name}" if size > 1 else "a smaller data.image_size or model"
+        details = message.split(";")[0].split(". ")[0] or "MemoryError"
+        return f"{prefix}batch_size={size}: out of memory ({details}); try {smaller}"
+    if worker := re.search(KILLED_WORKER, message):
         return (
             f"{prefix}num_workers={settings.num_workers}: DataLoader worker (pid {worker[1].strip()}) was killed, "
             f"probably out of memory; free some memory, then {hint}"
         )
     return None
-
-
-def out_of_memory(message: str, key: str, size: int) -> str:
-    name = " under a new name=" if key.startswith("data.") else ""
-    smaller = f"{key}={size // 2}{name}" if size > 1 else "a smaller data.image_size or model"
-    details = message.split(";")[0].split(". ")[0] or "MemoryError"
-    return f"{key}={size}: out of memory ({details}); try {smaller}"

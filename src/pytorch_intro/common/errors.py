@@ -62,6 +62,7 @@ def exception_chain(error: BaseException | None) -> list[BaseException]:
 
 
 def first_lines(error: BaseException) -> str:
-    """Return an error message as one line, without OmegaConf's lines about its own objects."""
+    """Return an error message as one line, without lines of Hydra and OmegaConf about their own objects."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "; ".join(line for line in lines if not line.startswith(("full_key:", "object_type=", "See https")))
+    ignored = ("full_key:", "object_type=", "See https", "Config search path:", "provider=")
+    return "; ".join(line for line in lines if not line.startswith(ignored)).replace(".; ", "; ").replace(":; ", ": ")

@@ -1,8 +1,8 @@
-"""Write files and folders atomically: complete or not at all."""
+"""Write files and folders atomically (complete or not at all), archive and remove them."""
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -44,3 +44,19 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(previous, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def archive(paths: Sequence[Path], folder: Path) -> None:
+    """Move files and folders, in this order, into an archive folder, whose content they replace."""
+    remove(folder)
+    folder.mkdir()
+    for path in paths:
+        path.rename(folder / path.name)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it exists."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -7,17 +7,13 @@ from pytorch_intro.common.errors import UserError
 
 
 def check_installed(feature: str, packages: Sequence[str], extra: str) -> None:
-    """Check that packages are installed, without importing them.
+    """Raise a UserError if a package is missing, without importing any.
 
     Args:
-        feature: Name of what needs them, for the error.
+        feature: Name of what needs the packages, for the error.
         packages: Import names.
         extra: Suffix of the requirements file that lists them.
-
-    Raises:
-        UserError: If one is missing, with the command that installs it.
     """
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    missing = [name.rpartition(".")[2] for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        names = ", ".join(name.rpartition(".")[2] for name in missing)
-        raise UserError(f"{feature}: {names} is not installed; pip install -r requirements-{extra}.txt")
+        raise UserError(f"{feature}: {', '.join(missing)} is not installed; pip install -r requirements-{extra}.txt")

@@ -1,4 +1,4 @@
-"""Configs as flat dicts, for comparing them and for finding keys."""
+"""Configs as flat dicts, to compare them and to find keys."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,14 +11,17 @@ def flatten(config: DictConfig) -> dict[str, Any]:
     return _flatten(OmegaConf.to_container(config, resolve=False), "")
 
 
-def diff(before: dict[str, Any], now: dict[str, Any], ignored: Sequence[str]) -> list[str]:
-    """Return "key: before → now" for each value that differs.
+def _flatten(node: Any, key: str) -> dict[str, Any]:
+    if not isinstance(node, dict) or not node:
+        return {key: node}
+    flat: dict[str, Any] = {}
+    for name, value in node.items():
+        flat |= _flatten(value, f"{key}.{name}".lstrip("."))
+    return flat
 
-    Args:
-        before: Flat config.
-        now: Flat config.
-        ignored: Dotted keys of settings and groups that are not compared.
-    """
+
+def diff(before: dict[str, Any], now: dict[str, Any], ignored: Sequence[str]) -> list[str]:
+    """Return "key: before → now" for each value of two flat configs that differs, except for `ignored` keys."""
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key) and not is_under(key, ignored)]
     return [f"{key}: {before.get(key, 'absent')} → {now.get(key, 'absent')}" for key in changed]
 
@@ -26,12 +29,3 @@ def diff(before: dict[str, Any], now: dict[str, Any], ignored: Sequence[str]) ->
 def is_under(key: str, parents: Sequence[str]) -> bool:
     """Return whether a dotted key is one of these settings or inside one of these groups (`+group` is accepted)."""
     return any(f"{key}.".startswith(f"{parent.lstrip('+~').replace('/', '.')}.") for parent in parents)
-
-
-def _flatten(node: Any, key: str) -> dict[str, Any]:
-    if not isinstance(node, dict) or not node:
-        return {key: node}
-    flat: dict[str, Any] = {}
-    for name, value in node.items():
-        flat |= _flatten(value, f"{key}.{name}" if key else str(name))
-    return flat

@@ -11,39 +11,27 @@ from pytorch_intro.common.errors import UserError
 
 
 def instantiate(node: DictConfig, key: str, **values: Any) -> Any:
-    """Call the `_target_` of a node with its values.
-
-    Args:
-        node: Config node with a `_target_`.
-        key: Dotted key of the node, for error messages.
-        values: Further arguments, which take precedence over those in the node.
+    """Call the `_target_` of a node with its values and further ones, which take precedence.
 
     Raises:
-        UserError: if the target rejects a value.
+        UserError: if the target rejects a value; it names the dotted key.
     """
     try:
         return hydra.utils.instantiate(node, _convert_="all", **values)
     except InstantiationException as error:
         cause = error.__cause__ or error
-        if isinstance(cause, UserError):
-            raise cause from error
-        if _is_about_arguments(cause):
+        # The last by its name: importing Lightning takes seconds.
+        if isinstance(cause, (ValueError, TypeError)) or type(cause).__name__ == "MisconfigurationException":
             raise invalid_value_error(key, node, cause) from error
         raise cause from error
 
 
 def invalid_value_error(key: str, node: DictConfig, cause: BaseException) -> UserError:
-    """Return a UserError with the target's message and the settings that the message mentions."""
+    """Return a UserError with the target's message, the settings that it mentions and, if it has none, a remedy."""
     message = " ".join(str(cause).split())
     settings = [f"{key}.{name!s}={value}" for name, value in node.items() if _mentions(message, str(name), value)]
-    return UserError(f"{', '.join(settings) or key}: {message}")
-
-
-def _is_about_arguments(cause: BaseException) -> bool:
-    # Imported here because it imports torch; after an error in a target, that is loaded already or does not matter.
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    return isinstance(cause, (ValueError, TypeError, MisconfigurationException))
+    remedy = "" if ";" in message else "; use another value"
+    return UserError(f"{', '.join(settings) or key}: {message.rstrip('.')}{remedy}")
 
 
 def _mentions(message: str, name: str, value: object) -> bool:

@@ -5,6 +5,7 @@ import re
 from datetime import datetime
 from pathlib import Path
 
+from pytorch_intro.common.distributed import is_distributed_launch
 from pytorch_intro.common.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -19,12 +20,12 @@ def new_run_dir(outputs: str, name: str | int | None, resume: str | None = None)
     A new folder is created immediately, so that two runs started in the same second get different ones.
 
     Raises:
-        UserError: if the name is not a folder name or is reserved, if there is no run to resume, or if the run has no
-            name and several ranks were launched, each of which would create a folder.
+        UserError: if the name is not a valid folder name, if `resume` is not a run folder, or if the run has no name
+            and several ranks were launched, each of which would create a folder.
     """
     if resume is not None:
         if not (Path(resume) / "config.yaml").is_file():
-            raise UserError(f"resume={resume}: not a run folder (no config.yaml); choose another")
+            raise UserError(f"resume={resume}: not a run folder (no config.yaml); use an existing one")
         return str(resume)
     if name is not None:
         return str(Path(outputs) / checked_name(str(name)))
@@ -34,28 +35,35 @@ def new_run_dir(outputs: str, name: str | int | None, resume: str | None = None)
 
 
 def new_sweep_dir(outputs: str, name: str | int | None) -> str:
-    """Return the folder of a sweep: outputs/sweeps/<name>, or a new outputs/sweeps/<date>_<time>.
-
-    Raises:
-        UserError: see new_run_dir.
-    """
+    """Return the folder of a sweep: outputs/sweeps/<name>, or a new outputs/sweeps/<date>_<time>."""
     if name is not None:
         return str(Path(outputs) / "sweeps" / checked_name(str(name)))
     return str(make_unique_dir(Path(outputs) / "sweeps" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")))
 
 
-def is_distributed_launch() -> bool:
-    """Return whether torchrun, SLURM or (on several machines) the user launched several ranks."""
-    return any(int(os.environ.get(name) or 1) > 1 for name in ("WORLD_SIZE", "SLURM_NTASKS"))
-
-
 def checked_name(name: str) -> str:
+    """Return the name of a run or sweep, or raise a UserError."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.+=,-]*", name, re.ASCII) or _RESERVED.fullmatch(name):
         raise UserError(
-            f"name={name!r}: not a valid name; use letters, digits and ._+=,- with a letter or digit first, and not "
-            "sweeps, bench or a date"
+            f"name={name!r}: not a valid folder name; use letters, digits and ._+=,- with a letter or digit first, and "
+            "not sweeps, bench or a date"
         )
     return name
+
+
+def make_unique_dir(wanted: Path) -> Path:
+    """Create the folder `wanted`, or wanted-2, wanted-3, … if it exists."""
+    attempt, path = 1, wanted
+    while True:
+        try:
+            wanted.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+            return path
+        except OSError as error:
+            if not path.is_dir():
+                raise UserError(f"outputs: cannot create {path} ({error}); use another outputs=DIR") from error
+            attempt += 1
+            path = wanted.with_name(f"{wanted.name}-{attempt}")
 
 
 def display_path(path: str | Path) -> str:
@@ -71,37 +79,15 @@ def is_searched_for_runs(path: Path) -> bool:
     return path.parts[:1] != ("bench",) and not any(part.startswith(".") for part in path.parts)
 
 
-def make_unique_dir(wanted: Path) -> Path:
-    """Create the folder `wanted`, or wanted-2, wanted-3, … if it exists."""
-    attempt, path = 1, wanted
-    while True:
-        try:
-            wanted.parent.mkdir(parents=True, exist_ok=True)
-            path.mkdir()
-            return path
-        except OSError as error:
-            if not path.is_dir():
-                raise UserError(
-                    f"outputs: cannot create {path} ({error}); choose another folder with outputs=DIR"
-                ) from error
-            attempt += 1
-            path = wanted.with_name(f"{wanted.name}-{attempt}")
-
-
 def checked_root(root: str) -> Path:
-    """Return the data root. The default is created if missing; any other that is missing is probably misspelled.
-
-    Raises:
-        UserError: if it is not a folder.
-    """
-    if not root:
-        raise UserError("data.root: empty; set data.root=DIR")
+    """Return the data root, or raise a UserError; only the default is created if missing."""
     path = Path(root)
     try:
         if path == PROJECT / "data":
             path.mkdir(exist_ok=True)
-        if not path.is_dir():
-            raise UserError(f"data.root={root}: no such folder; create it, or set data.root=DIR")
+        is_folder = path.is_dir() and root != ""
     except OSError as error:
         raise UserError(f"data.root={root}: {error}; set data.root=DIR") from error
+    if not is_folder:
+        raise UserError(f"data.root={root}: no such folder; create it, or set data.root=DIR")
     return path

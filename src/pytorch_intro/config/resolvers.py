@@ -9,11 +9,7 @@ from pytorch_intro.config.paths import PROJECT, new_run_dir, new_sweep_dir
 
 
 def register_resolvers(more: Mapping[str, Callable[..., Any]] | None = None) -> None:
-    """Register the resolvers; `import pytorch_intro` does so.
-
-    Args:
-        more: Further resolvers by name, called once per config.
-    """
+    """Register the resolvers, and further ones by name; each is called once per config, as some create a folder."""
     OmegaConf.register_new_resolver("project", lambda path: str(PROJECT / path), replace=True)
     for name, resolver in {"new_run_dir": new_run_dir, "new_sweep_dir": new_sweep_dir, **(more or {})}.items():
         OmegaConf.register_new_resolver(name, resolver, use_cache=True, replace=True)

@@ -47,11 +47,9 @@ SETTINGS: dict[str, Any] = {
 
 
 def check(config: DictConfig | ListConfig, more_settings: dict[str, Any] | None = None) -> None:
-    """Validate every value of a config, before any work is done. The node `sweep` is checked by the sweeps.
+    """Validate every value of a config, before any work is done. The node `sweep` is skipped: sweeps/ validates it.
 
-    Args:
-        config: Composed config.
-        more_settings: Type hints by dotted key, of settings that only one command has.
+    `more_settings` are type hints by dotted key, of settings that only one command has.
 
     Raises:
         UserError: for an unknown key, or a value of the wrong type or range.
@@ -70,9 +68,7 @@ def check_nodes(config: DictConfig | ListConfig, key: str, settings: dict[str, A
             continue
         if path in settings:
             check_value(path, value, settings[path])
-        elif isinstance(value, ListConfig) and not is_call and not _has_target(value):
-            raise UserError(unknown_key(path, settings))
-        elif isinstance(value, (DictConfig, ListConfig)):
+        elif isinstance(value, DictConfig) or (isinstance(value, ListConfig) and (is_call or _has_target(value))):
             if not is_call or _has_target(value):  # otherwise check_call has compared it as a whole
                 check_nodes(value, path, settings)
         elif not is_call and value is not None and isinstance(config, DictConfig):
@@ -80,21 +76,18 @@ def check_nodes(config: DictConfig | ListConfig, key: str, settings: dict[str, A
 
 
 def unknown_key(key: str, known_keys: Iterable[str]) -> str:
-    """Return the error line for a config key that does not exist, with the nearest key that does."""
-    nearest = nearest_key(key, list(known_keys))
-    return f"unknown setting {key}; {f'did you mean {nearest}?' if nearest else 'see --cfg job'}"
-
-
-def nearest_key(key: str, known_keys: list[str]) -> str | None:
-    """Return the same name in another group, else the most similar key or name."""
+    """Return the error line for an unknown key, with a suggestion: the same name elsewhere, or a similar key."""
+    known = list(known_keys)
     group, _, name = key.rpartition(".")
-    keys_of = {known.rpartition(".")[2]: known for known in known_keys}
-    siblings = [known for known in known_keys if known.rpartition(".")[0] == group]
-    if name in keys_of:
-        return next(known for known in known_keys if known.rpartition(".")[2] == name)
-    close = get_close_matches(key, siblings, n=1, cutoff=0.5) or get_close_matches(key, known_keys, n=1, cutoff=0.7)
-    similar = [keys_of[match] for match in get_close_matches(name, keys_of, n=1, cutoff=0.7)]
-    return next(iter(close + similar), None)
+    siblings = [other for other in known if other.rpartition(".")[0] == group]
+    names = {other.rpartition(".")[2]: other for other in reversed(known)}
+    nearest = (
+        names.get(name)
+        or next(iter(get_close_matches(key, siblings, n=1, cutoff=0.5)), None)
+        or next(iter(get_close_matches(key, known, n=1, cutoff=0.7)), None)
+        or next((names[match] for match in get_close_matches(name, names, n=1, cutoff=0.7)), None)
+    )
+    return f"unknown setting {key}; {f'did you mean {nearest}?' if nearest else 'see --cfg job'}"
 
 
 def check_call(node: DictConfig, key: str) -> None:
@@ -106,34 +99,25 @@ def check_call(node: DictConfig, key: str) -> None:
         raise UserError(
             f"{key}._target_={node['_target_']}: cannot be imported ({error}); check the spelling"
         ) from error
-    is_class = inspect.isclass(target)
     try:
-        hints = typing.get_type_hints(target.__init__ if is_class else target, include_extras=True)
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
     except NameError:  # annotations that only type checkers import
         hints = {}
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+    hints |= {"_partial_": bool, "_recursive_": bool}
     for name, value in node.items():
-        if str(name) in ("_target_", "_convert_", "_args_"):
-            continue
-        if str(name) in ("_partial_", "_recursive_"):
-            check_value(f"{key}.{name!s}", value, bool)
-            continue
-        if name not in signature.parameters and not takes_any:
+        is_argument = str(name) not in ("_target_", "_convert_", "_args_", "_partial_", "_recursive_")
+        if is_argument and name not in signature.parameters and not takes_any:
             raise UserError(unknown_key(f"{key}.{name!s}", [f"{key}.{known}" for known in signature.parameters]))
         if name in hints:
             check_value(f"{key}.{name!s}", value, hints[str(name)])
 
 
 def check_value(key: str, value: object, hint: Any) -> None:
-    """Validate a value by a type hint, in pydantic's strict mode: "5" and true are not integers.
-
-    Args:
-        key: Dotted key, for the error.
-        value: Value, or a node of the config.
-        hint: Type hint, with pydantic's constraints.
+    """Validate a value or node by a type hint, in pydantic's strict mode: "5" and true are not integers.
 
     Raises:
-        UserError: if the value does not match.
+        UserError: if the value does not match; it names the dotted key.
     """
     if isinstance(value, (DictConfig, ListConfig)):
         if _has_target(value):
@@ -143,24 +127,19 @@ def check_value(key: str, value: object, hint: Any) -> None:
         adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
     except PydanticSchemaGenerationError:
         return
-    except PydanticUserError:
+    except PydanticUserError:  # a type with a config of its own, such as a dataclass
         adapter = TypeAdapter(hint)
     try:
         adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        raise UserError(f"{key}={_as_typed(value)}: {_expectation(error)}") from None
+        shown = value if isinstance(value, str) else json.dumps(value)
+        raise UserError(f"{key}={shown}: {_expectation(error)}") from None
 
 
 def _expectation(error: ValidationError) -> str:
     """Return what is expected: the messages of pydantic, one for each type of a union."""
-    sentences = [
-        detail["msg"] for detail in error.errors() if detail["type"] not in ("needs_python_object", "none_required")
-    ]
-    return " or ".join(dict.fromkeys(sentences)).lower() or "not a valid value"
-
-
-def _as_typed(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    details = [detail for detail in error.errors() if detail["type"] not in ("needs_python_object", "none_required")]
+    return " or ".join(dict.fromkeys(detail["msg"] for detail in details)).lower() or "not a valid value"
 
 
 def _has_target(value: DictConfig | ListConfig) -> bool:

@@ -63,10 +63,11 @@ def trusted_config(
     """Load the config of the run in a folder that may have been moved here from elsewhere.
 
     Args:
+        folder: Run folder.
         now: Settings that replace the recorded ones.
         allow: Further packages, modules or objects that the config may name.
-        parts: Names of the parts to keep; None keeps all.
-        verify: Check of the config before anything it names is imported, such as foreign_config.verify_config.
+        parts: Config groups to keep; None keeps all.
+        verify: Check of the config before anything it names is imported: safety.untrusted_config.verify_config.
 
     Raises:
         UserError: if the folder has no run, or verify refuses its config.
@@ -83,6 +84,3 @@ def trusted_config(
     if verify is not None:
         verify(config, folder, allow, str(file))
     return config
-
-
-# The names before the renaming, for the modules that still use them.

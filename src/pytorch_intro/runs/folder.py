@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from omegaconf import DictConfig
 
 from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.errors import UserError, first_lines
-from pytorch_intro.common.files import write_atomically
+from pytorch_intro.common.files import archive, remove, write_atomically
 from pytorch_intro.common.locks import LOCK, LOCK_OWNER, lock_folder
 from pytorch_intro.config.flatten import diff, flatten
 from pytorch_intro.config.paths import display_path
@@ -58,14 +57,10 @@ class RunFolder:
 
     @classmethod
     def of(cls, config: DictConfig) -> "RunFolder":
-        """Return the folder of the run of a config.
-
-        Raises:
-            UserError: if run_dir was overridden; other settings refer to it.
-        """
+        """Return the folder of the run of a config, or raise a UserError if run_dir was overridden."""
         folder = HydraConfig.get().runtime.output_dir
         if config.run_dir != folder:
-            raise UserError(f"run_dir={config.run_dir}: cannot be set; use outputs=DIR and name=NAME")
+            raise UserError(f"run_dir={config.run_dir}: follows from other settings; use outputs=DIR and name=NAME")
         return cls(folder)
 
     @contextmanager
@@ -99,16 +94,12 @@ class RunFolder:
         return trusted_config(self.path, {"overwrite": False, **current}, config.allow, verify=verify)
 
     def recorded_result(self, config: DictConfig) -> Result | None:
-        """Return the result if the run is finished.
-
-        Raises:
-            UserError: if the folder holds a run with a different config.
-        """
+        """Return the result if the run is finished, or raise a UserError if its config is a different one."""
         if not self.config_file.exists() or config.overwrite:
             return None
-        if not is_rank_zero():  # rank 0 compares the configs
-            return self.result() if self.result_file.exists() else None
-        if different := diff(flatten(load_config(self.config_file)), flatten(config), IGNORED_KEYS):
+        if is_rank_zero() and (
+            different := diff(flatten(load_config(self.config_file)), flatten(config), IGNORED_KEYS)
+        ):
             raise UserError(
                 f"{self.path} already holds a run with a different config ({'; '.join(different)}); "
                 "use another name= or overwrite=true"
@@ -116,11 +107,7 @@ class RunFolder:
         return self.result() if self.result_file.exists() else None
 
     def result(self) -> Result:
-        """Read result.json.
-
-        Raises:
-            UserError: if it cannot be read.
-        """
+        """Read result.json, or raise a UserError."""
         try:
             result = json.loads(self.result_file.read_text())
             if not result.keys() >= {"name", "val/accuracy", "test/accuracy", "epochs", "parameters"}:
@@ -159,12 +146,8 @@ class RunFolder:
             for path in earlier:
                 remove(path)
             return
-        remove(self.replaced)
-        self.replaced.mkdir()
-        for path in sorted(
-            earlier, key=lambda path: path == self.config_file
-        ):  # config.yaml last: without it the folder holds no run
-            path.rename(self.replaced / path.name)
+        earlier.sort(key=lambda path: path == self.config_file)  # last: without it the folder holds no run
+        archive(earlier, self.replaced)
         log.info("the previous run is kept in %s until the first checkpoint", display_path(self.replaced))
 
     def rollback_if_unsaved(self) -> None:
@@ -192,14 +175,6 @@ class RunFolder:
         if is_rank_zero():
             (self.checkpoints / PREVIOUS).unlink(missing_ok=True)
             write_atomically(self.result_file, json.dumps(result, indent=2) + "\n")
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if it exists."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def lock_timeout() -> float:

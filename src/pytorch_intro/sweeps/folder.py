@@ -9,12 +9,12 @@ from typing import Any, Literal, NamedTuple
 from omegaconf import DictConfig
 
 from pytorch_intro.common.errors import UserError, first_lines
-from pytorch_intro.common.files import write_atomically
+from pytorch_intro.common.files import archive, remove, write_atomically
 from pytorch_intro.common.locks import LOCK, lock_folder
 from pytorch_intro.config.flatten import diff
 from pytorch_intro.config.validate import check_nodes
 from pytorch_intro.runs.config_record import IGNORED_KEYS
-from pytorch_intro.runs.folder import REPLACED, Result, RunFolder, remove
+from pytorch_intro.runs.folder import REPLACED, Result, RunFolder
 from pytorch_intro.sweeps.plan import Job, Plan
 
 # What jobs can be ranked by: figures of result.json that do not depend on the test images.
@@ -174,10 +174,7 @@ class SweepFolder:
             for path in paths:
                 remove(path)
             return
-        remove(self.replaced)
-        self.replaced.mkdir()
-        for path in paths:
-            path.rename(self.replaced / path.name)
+        archive(paths, self.replaced)
 
 
 def first_line(file: Path) -> str:

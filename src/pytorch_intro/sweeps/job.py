@@ -13,10 +13,12 @@ from omegaconf import DictConfig
 from pytorch_intro.cli.argv import quoted
 from pytorch_intro.cli.exit_codes import interrupts_to_exit_codes
 from pytorch_intro.cli.failures import explain_failure
+from pytorch_intro.common.distributed import without_ranks
 from pytorch_intro.common.errors import PrunedError, first_lines
+from pytorch_intro.common.files import remove
 from pytorch_intro.common.locks import FolderLockedError
 from pytorch_intro.config.paths import PROJECT
-from pytorch_intro.runs.folder import RunFolder, remove
+from pytorch_intro.runs.folder import Result, RunFolder
 from pytorch_intro.sweeps.folder import ERROR, PRUNED, SweepFolder, first_line
 
 INTERRUPTED = (130, 143)  # exit codes of Ctrl-C and signals
@@ -30,8 +32,8 @@ class JobLostError(JobError):
     """Why a job has no result when its process could not report it."""
 
 
-def run_job(task: Callable[[DictConfig], object], config: DictConfig) -> object:
-    """Run a job in this process, or in others if it trains on several devices.
+def run_job(task: Callable[[DictConfig], Result], config: DictConfig) -> float | None:
+    """Run a job in this process, or in others if it trains on several devices; return its objective.
 
     Raises:
         JobError: for any error of the task.
@@ -47,9 +49,9 @@ def run_job(task: Callable[[DictConfig], object], config: DictConfig) -> object:
         try:
             for old in (ERROR, PRUNED):
                 remove(run.path / old)
-            if number_of_processes(config.trainer) > 1:
-                return run_in_processes(run, config.sweep.objective)
-            return task(config)
+            is_distributed = number_of_processes(config.trainer) > 1
+            result = run_in_processes(run) if is_distributed else task(config)
+            return result[config.sweep.objective]
         except PrunedError as error:
             print(f"pruned: {error}", flush=True)
             return None
@@ -73,12 +75,8 @@ def record_error(error: Exception, config: DictConfig, run: RunFolder) -> str:
     return line
 
 
-def run_in_processes(run: RunFolder, objective: str) -> float | None:
-    """Train on several devices by src/train.py in a new process; Lightning starts the others by its command line.
-
-    Returns:
-        The objective.
-    """
+def run_in_processes(run: RunFolder) -> Result:
+    """Train on several devices by src/train.py in a new process; Lightning starts the others by its command line."""
     with run.lock():
         pass  # raises if another process uses the folder
     overrides = HydraConfig.get().overrides.task
@@ -103,10 +101,4 @@ def run_in_processes(run: RunFolder, objective: str) -> float | None:
         raise PrunedError(first_line(run.path / PRUNED))
     if code:
         raise JobError(error or f"exit code {code}")
-    return run.result()[objective]
-
-
-def without_ranks(environment: "os._Environ[str]") -> dict[str, str]:
-    """Return the environment without ranks: the processes of a launcher are not those of the training."""
-    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "SLURM_NTASKS", "SLURM_PROCID")
-    return {name: value for name, value in environment.items() if name not in ranks}
+    return run.result()

@@ -1,4 +1,4 @@
-"""Values are compared with type hints as a strict reader would."""
+"""Config values are validated by type hints, strictly."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -9,15 +9,14 @@ from omegaconf import OmegaConf
 from pydantic import Field
 
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.config.validate import check, check_nodes, check_value
-from pytorch_intro.sweeps.folder import check_settings
+from pytorch_intro.config.validate import check_nodes, check_value
 
-RIGHT: list[tuple[object, Any]] = [
+VALID: list[tuple[object, Any]] = [
     (1, int), (1, float), (5e-4, float), (None, int | None), ("cpu", str), (True, bool), ([1, 2], Sequence[int]),
     ([0.9, 0.99], tuple[float, float]), ("16", Literal["16", "32"]), (float("inf"), float),
 ]  # fmt: skip
-# Of each: the value, the hint, the value as it is shown, and what is expected in its place.
-WRONG: list[tuple[object, Any, str, str]] = [
+# The value, the hint, the value as shown in the message, and what the message expects instead.
+INVALID: list[tuple[object, Any, str, str]] = [
     ("1", int, "1", INTEGER), (True, int, "true", INTEGER), (1.0, int, "1.0", INTEGER), ("x", float, "x", NUMBER),
     (None, int, "null", INTEGER), (3, str, "3", "string"), (1, bool, "1", BOOLEAN),
     ([1, "a"], Sequence[int], '[1, "a"]', INTEGER), ([0.9], tuple[float, float], "[0.9]", "field required|2 values"),
@@ -25,38 +24,21 @@ WRONG: list[tuple[object, Any, str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("value", "hint"), RIGHT)
-def test_a_value_that_fits_passes(value: object, hint: Any) -> None:
+@pytest.mark.parametrize(("value", "hint"), VALID)
+def test_valid_value_passes(value: object, hint: Any) -> None:
     check_value("key", value, hint)
 
 
-@pytest.mark.parametrize(("value", "hint", "shown", "expected"), WRONG)
-def test_a_value_that_does_not_fit_is_named(value: object, hint: Any, shown: str, expected: str) -> None:
+@pytest.mark.parametrize(("value", "hint", "shown", "expected"), INVALID)
+def test_invalid_value_is_reported_with_its_key(value: object, hint: Any, shown: str, expected: str) -> None:
     with pytest.raises(UserError, match=expected) as error:
         check_value("group.key", value, hint)
     assert str(error.value).startswith(f"group.key={shown}: ")
 
 
-def test_a_wrong_value_deep_in_a_list_of_nodes_is_found() -> None:
+def test_invalid_value_in_a_nested_list_of_nodes_is_found() -> None:
     flip = {"_target_": "pytorch_intro.data.augment.basic.RandomHorizontalFlip"}
     relu = {"_target_": "torch.nn.ReLU", "inplace": "no"}
     config = OmegaConf.create({"steps": [flip, {"inner": relu}]})
     with pytest.raises(UserError, match=rf"^steps\.1\.inner\.inplace=no: .*({BOOLEAN})"):
         check_nodes(config, "", {})
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"objective": "test/accuracy"}, r"^sweep\.objective=test/accuracy: "),
-        ({"fail_fast": "no"}, r"^sweep\.fail_fast=no: "),
-        ({"objectiv": "val/loss"}, r"^sweep\.objectiv: .*did you mean sweep\.objective"),
-    ],
-)
-def test_the_sweep_node_is_checked_by_the_sweeps_alone(change: dict[str, object], message: str) -> None:
-    right = {"objective": "val/loss", "fail_fast": False}
-    check_settings(OmegaConf.create(right))
-    wrong = OmegaConf.create({"sweep": {**right, **change}})
-    check(wrong)
-    with pytest.raises(UserError, match=message):
-        check_settings(wrong.sweep)

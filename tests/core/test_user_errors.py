@@ -1,4 +1,4 @@
-"""Every mistake of the user's is answered in one line that names the key or file, and by exit code 2."""
+"""Every user mistake exits with code 2 and one line that names the key or file, the problem and the remedy."""
 
 from pathlib import Path
 
@@ -16,31 +16,30 @@ from explained import (
     INTEGER,
     LIST,
     NO_CHOICE,
-    NO_REMEDY,
     NUMBER,
     UNKNOWN,
     WRONG_VALUE,
     assert_explained,
 )
 
-# Of each: the arguments, the names that the message has, and regular expressions of its problem and its remedy.
+# The arguments of each mistake, the names in its message, and regular expressions of its problem and its remedy.
 MISTAKES: dict[str, tuple[list[str], list[str], str, str | None]] = {
     "unknown key": (["trainer.max_epoch=3"], ["trainer.max_epoch"], UNKNOWN, "did you mean trainer.max_epochs"),
-    "unknown key at the top": (["batch_size=3"], ["batch_size"], UNKNOWN, "did you mean data.batch_size"),
-    "unknown key with a plus": (
+    "unknown top-level key": (["batch_size=3"], ["batch_size"], UNKNOWN, "did you mean data.batch_size"),
+    "unknown key with +": (
         ["+optimizer.momentun=0.9", "optimizer=sgd"],
         ["optimizer.momentun"],
         UNKNOWN,
         "did you mean optimizer.momentum",
     ),
-    "unknown key at the top with a plus": (["+sead=3"], ["sead"], UNKNOWN, "did you mean seed"),
+    "unknown top-level key with +": (["+sead=3"], ["sead"], UNKNOWN, "did you mean seed"),
     "unknown choice": (["model=cmn"], ["model=cmn"], NO_CHOICE, "cnn, mlp, resnet"),
     "unknown group": (["modle=mlp"], ["modle"], UNKNOWN, r"did you mean model\b"),
-    "unreadable override": (["model="], ["model="], NO_CHOICE, "cnn, mlp, resnet"),
+    "empty choice": (["model="], ["model="], NO_CHOICE, "cnn, mlp, resnet"),
     "not an override": (["epochs"], ["epochs"], "parsing override|not an override", "EQUAL|="),
-    "flag unheard of": (["--epochs"], ["--epochs"], "unrecognized|[Uu]nknown", "--help"),
-    "folder that follows from others": (["run_dir=elsewhere"], ["run_dir=elsewhere"], "follows from", "outputs"),
-    "function that is not partial": (
+    "unknown flag": (["--epochs"], ["--epochs"], "unrecognized|[Uu]nknown", "--help"),
+    "run_dir set directly": (["run_dir=elsewhere"], ["run_dir=elsewhere"], "follows from", "outputs"),
+    "_partial_ is not a boolean": (
         ["scheduler._partial_=perhaps"],
         ["scheduler._partial_=perhaps"],
         WRONG_VALUE,
@@ -48,8 +47,8 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str | None]] = {
     ),
     "sweep without -m": (["seed=0,1"], ["seed=0,1"], "[Aa]mbiguous", "--multirun|-m"),
     "batch size 0": (["data.batch_size=0"], ["data.batch_size=0"], WRONG_VALUE, ABOVE_0),
-    "batch size in words": (["data.batch_size=many"], ["data.batch_size=many"], WRONG_VALUE, INTEGER),
-    "batch size with a fraction": (["data.batch_size=1.5"], ["data.batch_size=1.5"], WRONG_VALUE, INTEGER),
+    "batch size is a word": (["data.batch_size=many"], ["data.batch_size=many"], WRONG_VALUE, INTEGER),
+    "fractional batch size": (["data.batch_size=1.5"], ["data.batch_size=1.5"], WRONG_VALUE, INTEGER),
     "val_fraction above 1": (["data.val_fraction=1.5"], ["data.val_fraction=1.5"], WRONG_VALUE, BELOW_1),
     "val_fraction too small": (
         ["data.val_fraction=1e-9"],
@@ -58,101 +57,100 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str | None]] = {
         "change|increase|raise|larger",
     ),
     "negative lr": (["optimizer.lr=-1"], ["optimizer.lr=-1"], WRONG_VALUE, AT_LEAST_0),
-    "lr that torch refuses": (
+    "lr rejected by torch": (
         ["optimizer=adamw", "optimizer.lr=-1"],
         ["optimizer.lr=-1"],
         "[Ii]nvalid learning rate",
-        NO_REMEDY,
+        "use another value",
     ),
-    "lr in words": (["optimizer.lr=high"], ["optimizer.lr=high"], WRONG_VALUE, NUMBER),
+    "lr is a word": (["optimizer.lr=high"], ["optimizer.lr=high"], WRONG_VALUE, NUMBER),
     "negative epochs": (
         ["trainer.max_epochs=-3"],
         ["trainer.max_epochs=-3"],
         WRONG_VALUE,
         "greater than or equal to -1|at least -1|>= -1",
     ),
-    "endless epochs": (
+    "endless training with a schedule that needs an end": (
         ["trainer.max_epochs=-1"],
         ["scheduler", "trainer.max_epochs"],
         "last step|end of training",
         "trainer.max_steps.*scheduler=constant",
     ),
     "negative seed": (["seed=-1"], ["seed=-1"], WRONG_VALUE, AT_LEAST_0),
-    "no seed": (["seed=null"], ["seed=null"], WRONG_VALUE, INTEGER),
-    "overwrite in words": (["overwrite=perhaps"], ["overwrite=perhaps"], WRONG_VALUE, BOOLEAN),
+    "seed is null": (["seed=null"], ["seed=null"], WRONG_VALUE, INTEGER),
+    "overwrite is a word": (["overwrite=perhaps"], ["overwrite=perhaps"], WRONG_VALUE, BOOLEAN),
     "negative workers": (["data.num_workers=-1"], ["data.num_workers=-1"], WRONG_VALUE, AT_LEAST_0),
-    "mean of no number": (["data.mean=[a]"], ['data.mean=["a"]'], WRONG_VALUE, NUMBER),
-    "precision unheard of": (["trainer.precision=3"], ["trainer.precision=3"], WRONG_VALUE, "bf16-mixed.*32-true"),
-    "accelerator unheard of": (
+    "mean is not a number": (["data.mean=[a]"], ['data.mean=["a"]'], WRONG_VALUE, NUMBER),
+    "unknown precision": (["trainer.precision=3"], ["trainer.precision=3"], WRONG_VALUE, "bf16-mixed.*32-true"),
+    "unknown accelerator": (
         ["trainer.accelerator=abacus"],
         ["trainer.accelerator=abacus"],
         "none here|not available|is not (there|known)|[Uu]nknown",
         r"\bcpu\b.*\bauto\b",
     ),
-    "devices unheard of": (["trainer.devices=two"], ["trainer.devices=two"], "number of devices", r"\bauto\b"),
-    "no devices": (
+    "devices is a word": (["trainer.devices=two"], ["trainer.devices=two"], "number of devices", r"\bauto\b"),
+    "0 devices": (
         ["trainer.devices=0"],
         ["trainer.devices=0"],
         "at least one",
         r"trainer\.devices=1\b",
     ),
-    "more devices than there are": (
+    "more devices than available": (
         ["trainer.devices=999"],
         ["trainer.devices=999"],
         r"only \d+.*trainer\.accelerator=cpu",
         r"trainer\.devices=auto",
     ),
-    "target that is not there": (
+    "target does not exist": (
         ["model._target_=torch.nn.Nonsense"],
         ["model._target_=torch.nn.Nonsense"],
         "cannot be imported",
         "'Nonsense' is importable|[Cc]heck",
     ),
-    "devices that are no number": (["trainer.devices=1.5"], ["trainer.devices=1.5"], WRONG_VALUE, INTEGER),
-    "choice that is no name": (["logger=null"], ["logger"], "name of one of its choices", "logger=none.*--help"),
-    "value that is missing": (["model.width=???"], ["model.width"], "[Mm]issing", NO_REMEDY),
-    "reference to nothing": (["trainer.max_epochs=${epochs}"], ["'epochs'"], "not found", NO_REMEDY),
-    "means for other channels": (["data.mean=[0.2,0.3]"], ["data.mean=[0.2, 0.3]"], "1 channel", "one value.*null"),
-    "setting of a function": (["+scheduler.peak=3"], ["scheduler.peak"], UNKNOWN, r"did you mean scheduler\."),
-    "warm-up beyond the end": (
+    "fractional devices": (["trainer.devices=1.5"], ["trainer.devices=1.5"], WRONG_VALUE, INTEGER),
+    "null instead of a choice": (["logger=null"], ["logger"], "takes the name of a choice", "logger=none.*--help"),
+    "missing value": (["model.width=???"], ["model.width"], "[Mm]issing", "--cfg job"),
+    "interpolation of an unknown key": (["trainer.max_epochs=${epochs}"], ["'epochs'"], "not found", "--cfg job"),
+    "mean for another number of channels": (
+        ["data.mean=[0.2,0.3]"],
+        ["data.mean=[0.2, 0.3]"],
+        "1 channel",
+        "one value.*null",
+    ),
+    "unknown argument of a function": (["+scheduler.peak=3"], ["scheduler.peak"], UNKNOWN, r"did you mean scheduler\."),
+    "warm-up longer than training": (
         ["scheduler.warmup_fraction=2"],
         ["scheduler.warmup_fraction=2"],
         WRONG_VALUE,
         BELOW_1,
     ),
-    "name that leaves the folder": (
+    "name outside of outputs": (
         ["name=../elsewhere"],
         ["name='../elsewhere'"],
-        "folder.s name|folder name",
+        "not a valid folder name",
         "letters, digits",
     ),
-    "name that is taken by the project": (["name=sweeps"], ["name='sweeps'"], "not sweeps|reserved", "letters, digits"),
-    "experiment unheard of": (["experiment=fastest"], ["experiment=fastest"], NO_CHOICE, "best, fast, good"),
-    "augmentation unheard of": (
+    "reserved name": (["name=sweeps"], ["name='sweeps'"], "not sweeps", "letters, digits"),
+    "unknown experiment": (["experiment=fastest"], ["experiment=fastest"], NO_CHOICE, "best, fast, good"),
+    "unknown augmentation": (
         ["data/augment=[flop]"],
         ["data/augment", "flop"],
         f"[Cc]ould not load|{NO_CHOICE}",
-        NO_REMEDY,
+        "--help",
     ),
-    "flips that come too late": (
-        ["data/augment=[crop,alternating_flip]"],
-        ["data.augment", "alternating_flip"],
-        WRONG_VALUE,
-        r"\bfirst\b",
-    ),
-    "an hour's training without a last step": (
+    "max_time with a schedule that needs an end": (
         ["trainer.max_epochs=null", "trainer.max_time=00:01:00:00"],
         ["scheduler", "trainer.max_epochs"],
         "last step|end of training",
         "trainer.max_steps.*scheduler=constant",
     ),
-    "setting of an augmentation that is not chosen": (
+    "setting of an augmentation that is not used": (
         ["data.augment.crop.padding=2"],
         ["data.augment.crop.padding"],
         UNKNOWN,
-        "--cfg job|--help",
+        r"--cfg job|--help|did you mean data\.augment",
     ),
-    "shift longer than the image": (
+    "crop padding larger than the image": (
         ["data/augment=[crop]", "data.augment.crop.padding=99"],
         ["data.augment", "padding=99"],
         "28 x 28",
@@ -164,68 +162,73 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str | None]] = {
         WRONG_VALUE,
         AT_MOST_1,
     ),
-    "erasing from large to small": (
+    "reversed range of erasing": (
         ["data/augment=[erasing]", "+data.augment.erasing.scale=[0.5,0.1]"],
         ["data.augment", "scale=[0.5, 0.1]"],
-        "begins above its end|reversed|greater than",
+        "starts above its end",
         "swap",
     ),
     "std of 0": (["data.std=[0.0]"], ["data.std=[0.0]"], WRONG_VALUE, ABOVE_0),
-    "folds without a number of them": (["data.fold=1"], ["data.fold=1"], "no folds", r"data\.num_folds"),
-    "fold beyond the last": (["data.num_folds=3", "data.fold=3"], ["data.fold=3"], "3 folds", "0 to 2"),
+    "fold without num_folds": (["data.fold=1"], ["data.fold=1"], "is not set", r"data\.num_folds=5"),
+    "fold out of range": (["data.num_folds=3", "data.fold=3"], ["data.fold=3"], "folds are numbered", "0 to 2"),
     "one fold": (["data.num_folds=1"], ["data.num_folds=1"], WRONG_VALUE, AT_LEAST_2),
     "test_fraction above 1": (["data.test_fraction=2"], ["data.test_fraction=2"], WRONG_VALUE, BELOW_1),
     "negative split seed": (["data.split_seed=-1"], ["data.split_seed=-1"], WRONG_VALUE, AT_LEAST_0),
     "negative mixup": (["data.mixup_alpha=-1"], ["data.mixup_alpha=-1"], WRONG_VALUE, AT_LEAST_0),
-    "cutmix of no number": (["data.cutmix_alpha=nan"], ["data.cutmix_alpha=NaN"], WRONG_VALUE, "finite"),
-    "images without pixels": (["data.image_size=0"], ["data.image_size=0"], WRONG_VALUE, ABOVE_0),
-    "resizing unheard of": (["data.resize=squash"], ["data.resize=squash"], WRONG_VALUE, "crop.*pad.*stretch"),
-    "shuffle in words": (["data.shuffle=maybe"], ["data.shuffle=maybe"], WRONG_VALUE, BOOLEAN),
-    "images on a device that has workers": (
+    "cutmix is NaN": (["data.cutmix_alpha=nan"], ["data.cutmix_alpha=NaN"], WRONG_VALUE, "finite"),
+    "image size 0": (["data.image_size=0"], ["data.image_size=0"], WRONG_VALUE, ABOVE_0),
+    "unknown resizing": (["data.resize=squash"], ["data.resize=squash"], WRONG_VALUE, "crop.*pad.*stretch"),
+    "shuffle is a word": (["data.shuffle=maybe"], ["data.shuffle=maybe"], WRONG_VALUE, BOOLEAN),
+    "on_device with workers": (
         ["data.on_device=true", "data.num_workers=1"],
         ["data.num_workers=1", "data.on_device=true"],
         "on the device",
         "need no workers|data.num_workers=0",
     ),
-    "class names that are not there": (
+    "target_transform with an unknown class": (
         ["data.target_transform={Hat: head}"],
         ["data.target_transform"],
         "'T-shirt/top' is (not in|missing)",
         "Trouser.*Ankle boot",
     ),
-    "network without channels": (["model.width=0"], ["model.width=0"], WRONG_VALUE, ABOVE_0),
-    "network that halves images to nothing": (
+    "network of width 0": (["model.width=0"], ["model.width=0"], WRONG_VALUE, ABOVE_0),
+    "too many poolings for the image size": (
         ["model.poolings=6"],
         ["model: CNN", "(2, 1, 28, 28)"],
         "too small",
         r"data\.image_size",
     ),
-    "layer without features": (
+    "layer with 0 features": (
         ["model=mlp", "model.hidden_features=[0]"],
         ["model.hidden_features=[0]"],
         WRONG_VALUE,
         ABOVE_0,
     ),
-    "half a block": (
+    "fractional number of blocks": (
         ["model=resnet", "model.blocks_per_stage=0.5"],
         ["model.blocks_per_stage=0.5"],
         WRONG_VALUE,
         INTEGER,
     ),
-    "smoothing of everything": (
+    "label smoothing of 1": (
         ["classifier.label_smoothing=1"],
         ["classifier.label_smoothing=1"],
         WRONG_VALUE,
         BELOW_1,
     ),
-    "negative shift": (["classifier.shift=-1"], ["classifier.shift=-1"], WRONG_VALUE, AT_LEAST_0),
-    "compile in words": (["compile=fastest"], ["compile=fastest"], WRONG_VALUE, "'reduce-overhead'.*'max-autotune'"),
+    "negative TTA shift": (["classifier.tta_shift=-1"], ["classifier.tta_shift=-1"], WRONG_VALUE, AT_LEAST_0),
+    "unknown compile mode": (
+        ["compile=fastest"],
+        ["compile=fastest"],
+        WRONG_VALUE,
+        "'reduce-overhead'.*'max-autotune'",
+    ),
     "momentum of 1": (["optimizer.momentum=1"], ["optimizer.momentum=1"], WRONG_VALUE, BELOW_1),
     "negative weight decay": (
         ["optimizer=adamw", "optimizer.weight_decay=-1"],
         ["optimizer.weight_decay=-1"],
         "[Ii]nvalid weight_decay",
-        NO_REMEDY,
+        "use another value",
     ),
     "Nesterov without momentum": (
         ["optimizer=sgd", "optimizer.momentum=0"],
@@ -233,13 +236,13 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str | None]] = {
         "Nesterov",
         "requires a momentum",
     ),
-    "best that is neither highest nor lowest": (
+    "unknown checkpoint mode": (
         ["callbacks.checkpoint.mode=best"],
         ["callbacks.checkpoint.mode=best"],
         WRONG_VALUE,
         "'max' or 'min'",
     ),
-    "no minutes": (
+    "0 minutes between checkpoints": (
         ["callbacks.checkpoint.every_n_minutes=0"],
         ["callbacks.checkpoint.every_n_minutes=0"],
         WRONG_VALUE,
@@ -257,65 +260,89 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str | None]] = {
         "val/accuracy.*no validation",
         "data.val_fraction.*train/loss",
     ),
-    "one and a half times all batches": (
+    "more than all batches": (
         ["trainer.limit_train_batches=1.5"],
         ["limit_train_batches=1.5"],
         WRONG_VALUE,
         AN_INT_OR_SHARE,
     ),
-    "time in words": (["trainer.max_time=soon"], ["trainer.max_time=soon"], WRONG_VALUE, r"\\d:\\d\\d|DD:HH:MM:SS"),
-    "clipping unheard of": (
+    "max_time is a word": (
+        ["trainer.max_time=soon"],
+        ["trainer.max_time=soon"],
+        WRONG_VALUE,
+        r"\\d:\\d\\d|DD:HH:MM:SS",
+    ),
+    "unknown gradient clipping": (
         ["trainer.gradient_clip_val=1", "trainer.gradient_clip_algorithm=cut"],
         ["trainer.gradient_clip_algorithm=cut"],
         "[Ii]nvalid",
         "'value', 'norm'",
     ),
-    "no gradients gathered": (
+    "gradient accumulation of 0": (
         ["trainer.accumulate_grad_batches=0"],
         ["trainer.accumulate_grad_batches=0"],
         WRONG_VALUE,
         ABOVE_0,
     ),
-    "profiler unheard of": (
+    "unknown profiler": (
         ["trainer.profiler=fast"],
         ["trainer.profiler=fast"],
         f"can only be|{WRONG_VALUE}",
         "'simple', 'advanced', 'pytorch'",
     ),
-    "strategy unheard of": (
+    "unknown strategy": (
         ["trainer.strategy=abacus"],
         ["trainer.strategy=abacus"],
         "[Ii]nvalid strategy",
         "auto, ddp",
     ),
-    "epochs with a fraction": (["trainer.max_epochs=1.5"], ["trainer.max_epochs=1.5"], WRONG_VALUE, INTEGER),
-    "validation of a negative number of batches": (
+    "fractional epochs": (["trainer.max_epochs=1.5"], ["trainer.max_epochs=1.5"], WRONG_VALUE, INTEGER),
+    "negative number of validation batches": (
         ["trainer.limit_val_batches=-1"],
         ["limit_val_batches=-1"],
         WRONG_VALUE,
         AN_INT_OR_SHARE,
     ),
-    "validation after no epoch": (
+    "validation every 0 epochs": (
         ["trainer.check_val_every_n_epoch=0"],
         ["trainer.check_val_every_n_epoch=0"],
         WRONG_VALUE,
         ABOVE_0,
     ),
-    "clipping below 0": (
+    "negative gradient clipping": (
         ["trainer.gradient_clip_val=-1"],
         ["trainer.gradient_clip_val=-1"],
         WRONG_VALUE,
         AT_LEAST_0,
     ),
-    "folder that holds no run": (
+    "resume from a folder without a run": (
         ["resume=/nowhere"],
         ["resume=/nowhere"],
         r"no config\.yaml|config\.yaml is missing",
         "another|existing",
     ),
-    "allowance that is no list": (["allow=everything"], ["allow=everything"], WRONG_VALUE, LIST),
-    "second job of a sweep": (["-m", "seed=0,-1"], ["seed=-1"], "no job (was|has) (begun|started)", AT_LEAST_0),
-    "data root that is missing": (
+    "allow is not a list": (["allow=everything"], ["allow=everything"], WRONG_VALUE, LIST),
+    "invalid second job of a sweep": (["-m", "seed=0,-1"], ["seed=-1"], "no job was started", AT_LEAST_0),
+    "missing config directory": (["--config-dir=/nowhere"], ["--config-dir=/nowhere"], "no such folder", "existing"),
+    "missing directory of configs": (["--config-path=/nowhere"], ["/nowhere"], "not found", "exists and readable"),
+    "unknown config name": (["--config-name=nope"], ["nope"], "[Cc]annot find primary config", "search path"),
+    "unknown choice with --info": (["--info=config", "model=cmn"], ["model=cmn"], NO_CHOICE, "cnn, mlp, resnet"),
+    "unknown key with --info": (["--info=config", "sead=3"], ["sead"], UNKNOWN, "did you mean seed"),
+    "unknown key with --cfg": (["--cfg=job", "sead=3"], ["sead"], UNKNOWN, "did you mean seed"),
+    "unknown key with --hydra-help": (
+        ["--hydra-help", "hydra.jop=3"],
+        ["hydra.jop"],
+        UNKNOWN,
+        "--cfg job|did you mean",
+    ),
+    "unknown kind of --info": (["--info=nope"], ["--info"], "invalid choice", "defaults.*--help"),
+    "unknown --package": (["--cfg=job", "--package=nope"], ["--package=nope"], "not in the config", "see --cfg job"),
+    "--package without --cfg": (["--package=model"], ["--package"], "need --cfg", "--cfg job"),
+    "--resolve without --cfg": (["--resolve"], ["--resolve"], "need --cfg", "--cfg job"),
+    "--cfg of a sweep": (["--cfg=job", "-m"], ["--multirun"], "exclude each other", "one of them"),
+    "unknown shell": (["--shell-completion", "install=csh"], ["csh"], "No completion plugin", "install=bash"),
+    "rerun from a pickle": (["--experimental-rerun=x"], ["--experimental-rerun"], "not supported", "resume=DIR"),
+    "missing data root": (
         ["data=fashion_mnist", "data.root=/nowhere"],
         ["data.root=/nowhere"],
         "no such folder|does not exist",
@@ -325,28 +352,32 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str | None]] = {
 
 
 @pytest.mark.parametrize(("arguments", "names", "problem", "remedy"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_ends_in_one_line_and_exit_code_2(
+def test_mistake_exits_with_code_2_and_one_line(
     command: Command, arguments: list[str], names: list[str], problem: str, remedy: str | None, tmp_path: Path
 ) -> None:
-    """The line names the setting, the problem and the remedy, and nothing is left behind."""
-    data = [] if any(argument.startswith("data=") for argument in arguments) else ["data=sample"]
+    """The line names the setting, the problem and the remedy, and no file is left behind."""
+    data = (
+        []
+        if any(argument.startswith(("data=", "--hydra-help", "--shell")) for argument in arguments)
+        else ["data=sample"]
+    )
     answer = command(*arguments, *data)
     assert answer.code == 2
     assert_explained(answer.err, arguments, names, problem, remedy)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "multirun.yaml"]
 
 
-@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is an mps device here")
-def test_an_accelerator_that_is_not_there_is_answered_with_those_that_are(command: Command) -> None:
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="needs a machine without mps")
+def test_missing_accelerator_lists_the_available_ones(command: Command) -> None:
     arguments = ["data=sample", "trainer.accelerator=mps"]
     answer = command(*arguments)
     assert answer.code == 2
-    there = r"\bcuda, cpu\b" if torch.cuda.is_available() else r"[^,] cpu\b"
-    assert_explained(answer.err, arguments, ["trainer.accelerator=mps"], there, r"\bauto\b")
+    available = r"\bcuda, cpu\b" if torch.cuda.is_available() else r"[^,] cpu\b"
+    assert_explained(answer.err, arguments, ["trainer.accelerator=mps"], available, r"\bauto\b")
 
 
-def test_a_mistake_that_only_the_trainer_finds_can_be_mended_under_the_same_name(command: Command) -> None:
-    """Nothing has been saved yet, so the folder is free for the config that is right."""
+def test_name_can_be_reused_after_a_mistake_that_only_the_trainer_finds(command: Command) -> None:
+    """Nothing has been saved yet, so the folder is free for a corrected config."""
     few = ["data=sample", "name=first", "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
     answer = command(*few, "trainer.limit_val_batches=0.1")
     assert answer.code == 2
@@ -354,10 +385,8 @@ def test_a_mistake_that_only_the_trainer_finds_can_be_mended_under_the_same_name
     assert command(*few).code == 0
 
 
-def test_the_traceback_of_a_mistake_is_there_for_those_who_ask(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """HYDRA_FULL_ERROR=1 shows it above the line."""
+def test_hydra_full_error_prints_the_traceback_of_a_mistake(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is printed above the line."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     for mistake, line in {"data.batch_size=0": "data.batch_size=0: ", "data.batch_sise=3": "unknown setting"}.items():
         answer = command("data=sample", mistake)
@@ -366,18 +395,18 @@ def test_the_traceback_of_a_mistake_is_there_for_those_who_ask(
         assert answer.err.splitlines()[-1].startswith(f"error: {line}")
 
 
-def test_an_outputs_folder_that_cannot_be_made_is_a_mistake(command: Command, tmp_path: Path) -> None:
-    (tmp_path / "outputs").write_text("a file is in the way")
+def test_outputs_folder_that_cannot_be_created_is_a_mistake(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "outputs").write_text("a file of this name")
     answer = command("data=sample", "name=first")
     assert answer.code == 2
     folder = str(tmp_path / "outputs" / "first")
     assert_explained(answer.err, ["name=first"], [folder], "Not a directory", r"outputs=DIR")
 
 
-def test_a_folder_that_has_become_read_only_is_told_before_the_training(
+def test_read_only_folder_is_reported_before_training(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A recorded result can be read there all the same."""
+    """The stored result of a finished run is still printed."""
     few = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
     assert command(*few, "name=finished").code == 0
 
@@ -385,19 +414,17 @@ def test_a_folder_that_has_become_read_only_is_told_before_the_training(
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr("filelock.FileLock.acquire", read_only)
-    answer = command(*few, "name=begun")
+    answer = command(*few, "name=unfinished")
     assert answer.code == 2
-    folder = str(tmp_path / "outputs" / "begun")
-    assert_explained(answer.err, ["name=begun"], [folder], "Read-only file system", "outputs=DIR")
+    folder = str(tmp_path / "outputs" / "unfinished")
+    assert_explained(answer.err, ["name=unfinished"], [folder], "Read-only file system", "outputs=DIR")
     assert "epoch" not in answer.out
     answer = command(*few, "name=finished")
     assert (answer.code, "finished before" in answer.out) == (0, True), answer.err
 
 
-def test_what_is_no_mistake_of_the_user_s_keeps_its_traceback(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nor is it told as a wrong setting: nothing is known of it."""
+def test_unknown_error_keeps_its_traceback(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not reported as a wrong setting."""
 
     def broken(*_: object, **__: object) -> None:
         raise OSError(5, "Input/output error")

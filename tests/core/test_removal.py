@@ -1,0 +1,108 @@
+"""Each optional capability can be deleted with its configs and tests, and everything else still runs."""
+
+import re
+import runpy
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import FORKS
+
+from pytorch_intro.config.paths import PROJECT
+
+PACKAGE = "src/pytorch_intro"
+# What `git rm -r` deletes.
+CAPABILITIES = {
+    "sweeps": [
+        f"{PACKAGE}/sweeps", "src/hydra_plugins", "conf/sweep", "conf/search", "conf/hydra/sweeper",
+        "conf/hydra/launcher", "tests/sweeps",
+    ],
+    "reports": [f"{PACKAGE}/reports", "conf/reports", "tests/reports"],
+    "inference": [
+        f"{PACKAGE}/inference", "src/eval.py", "src/predict.py", "src/export.py", "conf/eval.yaml",
+        "conf/predict.yaml", "conf/export.yaml", "conf/finished_run.yaml", "tests/inference",
+    ],
+    "safety": [f"{PACKAGE}/safety", "tests/safety"],
+    "benchmarks": [f"{PACKAGE}/benchmarks", "src/bench.py", "conf/bench.yaml", "conf/bench", "tests/benchmarks"],
+    "tour": [f"{PACKAGE}/tour", "src/tour.py", "tests/tour"],
+}  # fmt: skip
+if not (PROJECT / "conf" / "reports").exists():
+    del CAPABILITIES["reports"]
+
+# Prints the help of every script, then trains on one batch. Runs in a new process with the code of the copy.
+RUN_ALL = """
+import os, runpy, sys
+from pathlib import Path
+src = COPY / "src"
+os.chdir(COPY)
+sys.path[:] = [str(src), *(path for path in sys.path if not path.startswith(str(PROJECT / "src")))]
+with OUT.open("w") as file:
+    os.dup2(file.fileno(), 1)
+    os.dup2(file.fileno(), 2)
+
+def run(script, *arguments):
+    sys.argv = [str(script), *arguments]
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except SystemExit as stop:
+        assert not stop.code, (script, stop.code)
+
+for script in sorted(src.glob("*.py")):
+    run(script, "--help")
+    print(f"help of {script.stem}: ok", flush=True)
+run(src / "train.py", *ARGUMENTS)
+import pytorch_intro
+assert Path(pytorch_intro.__file__).is_relative_to(COPY)
+"""
+ONE_BATCH = [
+    "data=sample", "trainer=cpu", "trainer.max_epochs=1", "name=first", "trainer.limit_train_batches=1",
+    "trainer.limit_val_batches=1", "trainer.limit_test_batches=1", "data.batch_size=16",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_everything_else_runs_without(capability: str, tmp_path: Path) -> None:
+    """Without sweeps, -m uses Hydra's basic sweeper, which numbers the jobs."""
+    copy = copy_without(CAPABILITIES[capability], tmp_path / "copy")
+    if capability == "safety":
+        leave_out_verification(copy)
+    has_sweeps = capability != "sweeps"
+    arguments = ONE_BATCH if has_sweeps else ["-m", *ONE_BATCH]
+    script, out = tmp_path / "run_all.py", tmp_path / "out"
+    script.write_text(RUN_ALL)
+    values = {"COPY": copy, "PROJECT": PROJECT, "OUT": out, "ARGUMENTS": arguments}
+    process = FORKS.Process(target=runpy.run_path, args=(str(script), values))
+    process.start()
+    process.join(100)
+    printed = out.read_text()
+    assert process.exitcode == 0, printed
+    names = sorted(path.stem for path in (copy / "src").glob("*.py"))
+    assert re.findall(r"^help of (\w+): ok$", printed, re.MULTILINE) == names
+    run = copy / "outputs" / ("first" if has_sweeps else "sweeps/first/0")
+    assert (run / "result.json").exists(), printed
+    assert (run / "README.md").exists() == (capability != "reports")
+
+
+def copy_without(deleted: list[str], copy: Path) -> Path:
+    """Copy the code and the configs except for these files and folders, all of which must exist."""
+    assert all((PROJECT / name).exists() for name in deleted)
+
+    def ignored(folder: str, names: list[str]) -> list[str]:
+        path = Path(folder).relative_to(PROJECT)
+        return [name for name in names if name == "__pycache__" or (path / name).as_posix() in deleted]
+
+    for name in ("src", "conf"):
+        shutil.copytree(PROJECT / name, copy / name, ignore=ignored)
+    return copy
+
+
+def leave_out_verification(copy: Path) -> None:
+    """Delete the import of verify_config and the argument that passes it, in training and in inference."""
+    changed = []
+    for file in (copy / "src").rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        if "pytorch_intro.safety" in text:
+            text = re.sub(r"^ *from pytorch_intro\.safety\.\S+ import verify_config\n", "", text, flags=re.MULTILINE)
+            file.write_text(re.sub(r",\s*(verify=)?verify_config\b", "", text), encoding="utf-8")
+            changed.append(file.name)
+    assert sorted(changed) == ["finished_run.py", "train.py"]
