@@ -15,7 +15,7 @@ from pytorch_intro.training.hardware import (
     available,
     check_devices,
     choose_accelerator,
-    choose_hardware,
+    resolve_hardware,
     choose_precision,
 )
 from pytorch_intro.training.trainer import build_trainer
@@ -127,7 +127,8 @@ def test_a_container_s_memory_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_real_machine_has_what_torch_says() -> None:
     assert available()[-1] == "cpu"
-    assert choose_hardware("cpu", os.cpu_count() or 1, "32-true") == {"accelerator": "cpu", "precision": "32-true"}
+    config = compose("trainer=cpu", f"trainer.devices={os.cpu_count() or 1}", "trainer.precision=32-true")
+    assert resolve_hardware(config) == {"accelerator": "cpu", "precision": "32-true"}
 
 
 @pytest.mark.parametrize(("accelerator", "precision"), [("mps", "64-true"), ("mps", 64), ("cuda", "bf16-mixed")])

@@ -41,8 +41,8 @@ def checkpoint_to_resume(folder: Path) -> ResumePoint:
     """
     point, log_files = ResumePoint(None, 0.0), {}
     for path in (folder / "checkpoints" / name for name in (LAST, PREVIOUS)):
-        checkpoint = read_checkpoint(path) if path.exists() else None
-        if checkpoint and (not has_best(checkpoint) or is_intact(path.with_name(BEST))):
+        checkpoint = read_checkpoint(path)
+        if checkpoint and (not has_best(checkpoint) or read_checkpoint(path.with_name(BEST))):
             log.info("resuming from %s (epoch %d, step %d)", path, checkpoint["epoch"] + 1, checkpoint["global_step"])
             point, log_files = ResumePoint(path, checkpoint["train_seconds"]), checkpoint["log_files"]
             break
@@ -51,22 +51,19 @@ def checkpoint_to_resume(folder: Path) -> ResumePoint:
     return point
 
 
-def is_intact(path: Path) -> bool:
-    """Return whether a checkpoint exists and can be read."""
-    return path.exists() and read_checkpoint(path) is not None
-
-
 def has_best(checkpoint: dict[str, Any]) -> bool:
     """Return whether best.ckpt existed when a checkpoint was saved."""
     return any(state.get("best_model_score") is not None for state in checkpoint["callbacks"].values())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Load a checkpoint to the CPU; log a warning and return None if it is corrupt.
+    """Load a checkpoint to the CPU; return None if it is missing, or corrupt, which is logged.
 
     Raises:
         UserError: if it holds anything but a checkpoint of this project; no code in it is run.
     """
+    if not path.exists():
+        return None
     if not path.is_file():
         raise UserError(f"{path}: not a file; remove it, or choose another folder")
     try:

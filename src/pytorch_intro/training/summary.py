@@ -31,23 +31,22 @@ def print_summary(
     """
     if not is_rank_zero():
         return
-    percent = {name: f"{result[name]:.2%}" for name in ("val/accuracy", "test/accuracy") if result[name] is not None}
+    accuracies = {name: f"{result[name]:.2%}" for name in ("val/accuracy", "test/accuracy") if result[name] is not None}
+    losses = {name: f"{result[name]:.4f}" for name in ("val/loss", "test/loss") if result[name] is not None}
     seconds = result["total_seconds"]
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        figures = [f"{name} {share}" for name, share in percent.items()]
+        figures = [f"{name} {accuracy}" for name, accuracy in accuracies.items()]
         print(f"{title}: {', '.join([*figures, f'{seconds:.1f} s'])}")
         return
-    folder = display_path(run.path)
-    losses = {name: f"{result[name]:.4f}" for name in ("val/loss", "test/loss") if result[name] is not None}
     rows = {
-        **percent,
+        **accuracies,
         **losses,
         "best epoch": f"{result['best_epoch']} of {result['epochs']}",
         "parameters": f"{result['parameters']:,}",
         "seconds": f"{result['train_seconds']:.1f} of training, {seconds:.1f} in total",
         "device": result["device"],
         **(more_rows or {}),
-        "folder": folder,
+        "folder": display_path(run.path),
         "in it": ", ".join(name for name in FILES if (run.path / name).exists()),
     }
     table = text_table([name, value] for name, value in rows.items() if value)

@@ -39,25 +39,25 @@ def build_trainer(
     silence_lightning()
     if hardware["accelerator"] == "cpu":
         disable_malloc_trim()
-        # Denormal numbers take a hundred times as long: momenta of filters that no longer get gradients decay to them.
+        # Denormal numbers are a hundred times slower; momenta of filters that get no more gradients decay to them.
         torch.set_flush_denormal(True)
     callbacks = [instantiate(node, f"callbacks.{name!s}") for name, node in callback_nodes.items() if node]
     loggers = [instantiate(node, f"logger.{name!s}") for name, node in logger_nodes.items() if node]
-    # Lightning adds its own callback if one of these is enabled but missing, and fails if it is disabled but present.
-    kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
-    enabled = {switch: trainer[switch] and any(isinstance(c, kinds[switch]) for c in callbacks) for switch in kinds}
-    disabled_kinds = tuple(kinds[switch] for switch, is_on in enabled.items() if not is_on)
-    callbacks = [callback for callback in callbacks if not isinstance(callback, disabled_kinds)]
+    if trainer.fast_dev_run or not trainer.enable_checkpointing:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
+    if not trainer.enable_progress_bar:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     values = {
+        # Lightning adds its own callback if one of these is enabled but missing, and fails if it is disabled but there.
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+        "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
         "callbacks": [TerminateOnNaN(), *callbacks, GracefulShutdown()],
         "logger": loggers,
         "plugins": [AtomicCheckpointIO()],
         "use_distributed_sampler": False,  # sampler.py splits the batches between the ranks
-        **enabled,
         **hardware,
+        **({"profiler": NullProfiler()} if trainer.profiler is None else {}),
     }
-    if trainer.profiler is None:
-        values["profiler"] = NullProfiler()
     built: Trainer = instantiate(trainer, "trainer", **values)
     lightning_internals.fix_resume_with_max_steps(built)
     return built
@@ -84,11 +84,7 @@ class NullProfiler(PassThroughProfiler):
 
 
 def check_monitors(trainer: Trainer, datamodule: DataModule) -> None:
-    """Check that callbacks which monitor a metric of the validation have one.
-
-    Raises:
-        UserError: for the first callback that has none.
-    """
+    """Raise a UserError for the first callback that monitors a metric of the validation, if the run has none."""
     if datamodule.val_set is not None and trainer.limit_val_batches:
         return
     for callback in lightning_internals.callbacks(trainer):
@@ -105,15 +101,12 @@ def silence_lightning() -> None:
     """Silence Lightning messages that are redundant or do not apply here."""
     for package in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(package).setLevel(logging.WARNING)
-    # A batch is one slice of a tensor: workers would only add the cost of transferring it.
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    # Only lr is logged per step; no metric of a short epoch is lost.
-    warnings.filterwarnings("ignore", ".*is smaller than the logging interval.*")
-    # A run without validation or test images is intended.
-    warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero.*")
-    # The batch sampler starts a resumed run at the right batch; see sampler.py.
-    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
-    # epoch_seconds and images_per_second are those of rank 0; all other metrics are reduced.
-    warnings.filterwarnings("ignore", r".*sync_dist=True.* when logging on epoch level.*")
-    # Lightning 2.6.6 with torch 2.14.
-    warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")
+    for message in (
+        ".*does not have many workers.*",  # a batch is one slice of a tensor; transferring it costs more
+        ".*is smaller than the logging interval.*",  # only lr is logged per step
+        "Total length of `list` across ranks is zero.*",  # a run without validation or test images is intended
+        ".*your dataloader is not resumable.*",  # the batch sampler is; see sampler.py
+        r".*sync_dist=True.* when logging on epoch level.*",  # epoch_seconds is that of rank 0; others are reduced
+        ".*LeafSpec.*is deprecated.*",  # Lightning 2.6.6 with torch 2.14
+    ):
+        warnings.filterwarnings("ignore", message)

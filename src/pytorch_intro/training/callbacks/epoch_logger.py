@@ -28,14 +28,11 @@ class EpochLogger(Callback):
 
     def __init__(self) -> None:
         self.history: dict[int, dict[str, float]] = {}
-        self.images = 0
-        self.seconds = 0.0
-        self.complete = self.validated = False
-        self.clock = 0.0
+        self.start_epoch()
 
     def state_dict(self) -> dict[str, Any]:
-        state = {"images": self.images, "seconds": self.seconds, "validated": self.validated}
-        return state | {"history": self.history}
+        names = ("images", "seconds", "validated", "history")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         vars(self).update(state_dict)
@@ -44,6 +41,9 @@ class EpochLogger(Callback):
         self.clock = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.start_epoch()
+
+    def start_epoch(self) -> None:
         self.images = 0
         self.seconds = 0.0
         self.complete = self.validated = False
