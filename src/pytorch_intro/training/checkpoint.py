@@ -17,6 +17,7 @@ from pytorch_intro.common.distributed import all_reduce_max
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.files import atomic_write
 from pytorch_intro.runs.folder import BEST, LAST, PREVIOUS, REPLACED, remove
+from pytorch_intro.runs.logs import log_sizes
 from pytorch_intro.training.lightning_internals import is_resumable_step
 
 
@@ -70,7 +71,10 @@ class BestLastCheckpoint(Checkpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["train_seconds"] = self.seconds_before + time.monotonic() - self.started_at
-        checkpoint["log_files"] = log_sizes(trainer, self.run_folder)
+        loggers = trainer.loggers if trainer.is_global_zero else []
+        for logger in loggers:
+            logger.save()  # flushes its files
+        checkpoint["log_files"] = log_sizes(self.run_folder, [logger.log_dir for logger in loggers])
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self.seconds_before = checkpoint["train_seconds"]
@@ -141,27 +145,6 @@ class BestLastCheckpoint(Checkpoint):
         trainer.save_checkpoint(path, weights_only=False)
         if trainer.is_global_zero:
             remove(self.run_folder / REPLACED)  # the run that overwrite=true replaces
-
-
-def log_sizes(trainer: Trainer, folder: Path) -> dict[str, int]:
-    """Flush the loggers and return the sizes of their files in a folder, by relative path; see log_size."""
-    sizes = {}
-    for logger in trainer.loggers if trainer.is_global_zero else []:
-        logger.save()
-        if logger.log_dir and Path(logger.log_dir).is_relative_to(folder):
-            files = [path for path in Path(logger.log_dir).rglob("*") if is_log(path) and path.parent != folder]
-            sizes.update({path.relative_to(folder).as_posix(): log_size(path) for path in files})
-    return sizes
-
-
-def is_log(path: Path) -> bool:
-    """Return whether a file is a CSV table or a TensorBoard event file, by its name."""
-    return path.suffix == ".csv" or path.name.startswith("events.out.tfevents")
-
-
-def log_size(path: Path) -> int:
-    """Return the lines of a CSV table, which is rewritten when a column is added, or the bytes of any other log."""
-    return len(path.read_bytes().splitlines()) if path.suffix == ".csv" else path.stat().st_size
 
 
 def hardlink_or_copy(file: Path, name: Path) -> None:

@@ -1,19 +1,17 @@
 """Where an interrupted run resumes: its newest intact checkpoint, with the logs truncated to that time."""
 
 import logging
-import os
 import pickle
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.errors import UserError, first_lines
-from pytorch_intro.common.files import atomic_write
 from pytorch_intro.runs.folder import BEST, LAST, PREVIOUS
-from pytorch_intro.training.checkpoint import is_log
+from pytorch_intro.runs.logs import are_valid_log_sizes, truncate_logs
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +46,8 @@ def checkpoint_to_resume(folder: Path) -> ResumePoint:
             break
     if is_rank_zero():
         truncate_logs(folder, log_files)
+        for leftover in [*(folder / "checkpoints").glob(".*.tmp"), *(folder / "checkpoints").glob("*.linked")]:
+            leftover.unlink()
     return point
 
 
@@ -86,37 +86,3 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     if not is_ours or not are_valid_log_sizes(checkpoint["log_files"]):
         raise UserError(f"{path}: not a checkpoint of this project; remove it, or choose another folder")
     return checkpoint
-
-
-def are_valid_log_sizes(sizes: object) -> bool:
-    """Return whether these are sizes of files in subfolders of the run folder, other than checkpoints/."""
-    if not isinstance(sizes, dict):
-        return False
-    paths = [PurePosixPath(str(name)) for name in sizes]
-    outside = [path for path in paths if path.is_absolute() or ".." in path.parts or len(path.parts) < 2]
-    protected = [path for path in paths if path.parts[:1] == ("checkpoints",)]
-    return not outside and not protected and all(isinstance(size, int) for size in sizes.values())
-
-
-def truncate_logs(folder: Path, sizes: dict[str, int]) -> None:
-    """Truncate logs to their size at the time of a checkpoint, and remove newer ones: training logs the rest again.
-
-    Args:
-        folder: Run folder.
-        sizes: Sizes by relative path, as log_sizes returns them.
-    """
-    for kind in {"tensorboard", "csv", *(name.split("/")[0] for name in sizes)}:
-        if (folder / kind).is_symlink():
-            raise UserError(f"{folder / kind}: is a symlink, and its target is not modified; replace it with a folder")
-        for file in [path for path in (folder / kind).rglob("*") if path.is_file() and not path.is_symlink()]:
-            name = file.relative_to(folder).as_posix()
-            if name not in sizes:
-                if is_log(file):
-                    file.unlink()
-            elif file.suffix == ".csv":
-                with atomic_write(file) as truncated:
-                    truncated.writelines(file.read_bytes().splitlines(keepends=True)[: sizes[name]])
-            elif file.stat().st_size > sizes[name]:
-                os.truncate(file, sizes[name])
-    for leftover in [*(folder / "checkpoints").glob(".*.tmp"), *(folder / "checkpoints").glob("*.linked")]:
-        leftover.unlink()

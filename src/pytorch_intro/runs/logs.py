@@ -1,0 +1,65 @@
+"""The log files of a run: their sizes at a checkpoint, and how a resumed run truncates them."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.common.files import atomic_write
+
+
+def is_log(path: Path) -> bool:
+    """Return whether a file is a CSV table or a TensorBoard event file, by its name."""
+    return path.suffix == ".csv" or path.name.startswith("events.out.tfevents")
+
+
+def log_size(path: Path) -> int:
+    """Return the lines of a CSV table, which is rewritten when a column is added, or the bytes of any other log."""
+    return len(path.read_bytes().splitlines()) if path.suffix == ".csv" else path.stat().st_size
+
+
+def log_sizes(folder: Path, log_dirs: Iterable[str | Path | None]) -> dict[str, int]:
+    """Return the sizes of the logs in subfolders of a run folder, by relative path; see log_size.
+
+    Args:
+        folder: Run folder.
+        log_dirs: Folders of the loggers, which have flushed their files; those outside of the run folder are skipped.
+    """
+    inside = [Path(log_dir) for log_dir in log_dirs if log_dir and Path(log_dir).is_relative_to(folder)]
+    files = [path for log_dir in inside for path in log_dir.rglob("*") if is_log(path) and path.parent != folder]
+    return {path.relative_to(folder).as_posix(): log_size(path) for path in files}
+
+
+def are_valid_log_sizes(sizes: object) -> bool:
+    """Return whether these are sizes of files in subfolders of the run folder, other than checkpoints/."""
+    if not isinstance(sizes, dict):
+        return False
+    paths = [PurePosixPath(str(name)) for name in sizes]
+    outside = [path for path in paths if path.is_absolute() or ".." in path.parts or len(path.parts) < 2]
+    protected = [path for path in paths if path.parts[:1] == ("checkpoints",)]
+    return not outside and not protected and all(isinstance(size, int) for size in sizes.values())
+
+
+def truncate_logs(folder: Path, sizes: dict[str, int]) -> None:
+    """Truncate logs to their size at the time of a checkpoint, and remove newer ones: training logs the rest again.
+
+    Args:
+        folder: Run folder.
+        sizes: Sizes by relative path, as log_sizes returns them.
+
+    Raises:
+        UserError: if a folder of logs is a symlink.
+    """
+    for kind in {"tensorboard", "csv", *(name.split("/")[0] for name in sizes)}:
+        if (folder / kind).is_symlink():
+            raise UserError(f"{folder / kind}: is a symlink, and its target is not modified; replace it with a folder")
+        for file in [path for path in (folder / kind).rglob("*") if path.is_file() and not path.is_symlink()]:
+            name = file.relative_to(folder).as_posix()
+            if name not in sizes:
+                if is_log(file):
+                    file.unlink()
+            elif file.suffix == ".csv":
+                with atomic_write(file) as truncated:
+                    truncated.writelines(file.read_bytes().splitlines(keepends=True)[: sizes[name]])
+            elif file.stat().st_size > sizes[name]:
+                os.truncate(file, sizes[name])
