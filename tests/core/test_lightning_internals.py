@@ -120,9 +120,8 @@ def test_the_method_that_is_replaced_decides_about_restarts() -> None:
 
 def test_attributes_that_type_checkers_do_not_know_exist() -> None:
     callback = Callback()
-    trainer = Trainer(accelerator="cpu", callbacks=[callback], log_every_n_steps=7, logger=False)
+    trainer = Trainer(accelerator="cpu", callbacks=[callback], logger=False)
     assert callback in lightning_internals.callbacks(trainer)
-    assert lightning_internals.log_every_n_steps(trainer) == 7
     lightning_internals.set_callbacks(trainer, [])
     assert trainer.callbacks == []  # type: ignore[attr-defined]
 

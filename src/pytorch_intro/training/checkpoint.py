@@ -64,20 +64,16 @@ class BestLastCheckpoint(Checkpoint):
         self.best_model_path = ""
         self.best_model_score: float | None = None
         self.last_is_best = False
-        self.saved_at = self.started_at = self.seconds_before = 0.0
+        self.saved_at = time.monotonic()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.saved_at = self.started_at = time.monotonic()
+        self.saved_at = time.monotonic()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["train_seconds"] = self.seconds_before + time.monotonic() - self.started_at
         loggers = trainer.loggers if trainer.is_global_zero else []
         for logger in loggers:
             logger.save()  # flushes its files
         checkpoint["log_files"] = log_sizes(self.run_folder, [logger.log_dir for logger in loggers])
-
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.seconds_before = checkpoint["train_seconds"]
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_model_score": self.best_model_score}

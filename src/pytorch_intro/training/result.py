@@ -6,6 +6,7 @@ from pathlib import Path
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import Timer
 from omegaconf import DictConfig
 
 from pytorch_intro.config.paths import PROJECT
@@ -17,17 +18,12 @@ from pytorch_intro.training.lightning_internals import callbacks
 METRICS = ("val/accuracy", "val/loss", "test/accuracy", "test/loss")
 
 
-def result_of(
-    config: DictConfig,
-    trainer: lightning.Trainer,
-    selected: SelectedCheckpoint,
-    train_seconds: float,
-    total_seconds: float,
-) -> Result:
-    """Return the result of a run after trainer.fit and trainer.test.
+def result_of(config: DictConfig, trainer: lightning.Trainer, selected: SelectedCheckpoint, seconds: float) -> Result:
+    """Return the result of a run after trainer.fit and trainer.test, which took `seconds` in total.
 
     Accuracies are fractions of 1; images_per_second is that of the last epoch; best_epoch is counted from 1.
     """
+    timer = next(callback for callback in callbacks(trainer) if isinstance(callback, Timer))
     metrics = selected.metrics | {name: value.item() for name, value in trainer.callback_metrics.items()}
     return {
         "status": "finished",
@@ -37,8 +33,8 @@ def result_of(
         "epochs": trainer.current_epoch,
         "best_epoch": selected.epoch,
         "parameters": sum(parameter.numel() for parameter in trainer.lightning_module.parameters()),
-        "train_seconds": round(train_seconds, 3),
-        "total_seconds": round(total_seconds, 3),
+        "train_seconds": round(timer.time_elapsed(), 3),
+        "total_seconds": round(seconds, 3),
         "images_per_second": metrics.get("images_per_second"),
         "device": str(trainer.strategy.root_device),
         "torch": torch.__version__,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning import Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar, Timer
 from lightning.pytorch.profilers import PassThroughProfiler
 from omegaconf import DictConfig
 
@@ -47,6 +47,8 @@ def build_trainer(
         callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
     if not trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
+    if not trainer.max_time:  # otherwise Lightning adds its Timer
+        callbacks.append(Timer())
     values = {
         # Lightning adds its own callback if one of these is enabled but missing, and fails if it is disabled but there.
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),

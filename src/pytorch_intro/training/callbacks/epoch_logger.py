@@ -8,8 +8,6 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from pytorch_intro.training.lightning_internals import log_every_n_steps
-
 log = logging.getLogger(__name__)
 
 
@@ -59,7 +57,7 @@ class EpochLogger(Callback):
         self.seconds += now - self.clock
         self.clock = now
         self.complete = trainer.is_last_batch
-        every_n_steps = log_every_n_steps(trainer)
+        every_n_steps: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every_n_steps and trainer.global_step % every_n_steps == 0:
             learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
             for logger in trainer.loggers:
