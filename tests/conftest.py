@@ -43,7 +43,7 @@ yaml.SafeLoader = yaml.CSafeLoader  # the same, by libyaml: a fifth of the time 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest tests first: at the end, no process then waits for another's."""
-    first = ("test_launchers", "test_processes", "test_tour", "test_export", "test_bench", "test_tensorboard")
+    first = ("test_launchers", "test_distributed", "test_tour", "test_export", "test_bench", "test_tensorboard")
     items.sort(key=lambda item: item.path.stem not in first)
 
 

@@ -62,7 +62,7 @@ class Classifier(LightningModule):
         self.no_tta_metrics = EpochMetrics()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (N, num_classes) of images (N, C, H, W) float; in eval mode, averaged over TTA views."""
+        """Return the logits (N, num_classes) of images (N, C, H, W) float; in eval mode, the mean over all views."""
         return self.network(images) if self.training else self.tta_logits(images).mean(dim=0)
 
     def tta_logits(self, images: Tensor) -> Tensor:

@@ -26,13 +26,7 @@ class EpochMetrics(Metric):
         self.add_state("num_samples", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            loss: () mean over the batch.
-            logits: (N, num_classes).
-            targets: (N,) int64.
-        """
+        """Add a batch: its mean loss (), logits (N, num_classes) and targets (N,) int64."""
         self.loss_sum.add_(loss, alpha=len(targets))  # in place: setting an attribute of a module is slow
         self.num_correct.add_((logits.argmax(dim=1) == targets).sum())
         self.num_samples.add_(len(targets))

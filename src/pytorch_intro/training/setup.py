@@ -1,7 +1,7 @@
 """Build the objects of a training from a config, and check them against each other before any work is done."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning import Trainer, seed_everything
@@ -14,15 +14,7 @@ from pytorch_intro.training.classifier import Classifier
 from pytorch_intro.training.trainer import build_trainer, check_monitors
 
 
-class Experiment(NamedTuple):
-    """The objects that a training consists of."""
-
-    datamodule: DataModule
-    classifier: Classifier
-    trainer: Trainer
-
-
-def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> Experiment:
+def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[DataModule, Classifier, Trainer]:
     """Seed all random number generators, then build what a config describes.
 
     The trainer and the optimizer come first: their settings are checked before images are read.
@@ -39,7 +31,7 @@ def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> Experiment
     check_optimization(config, trainer)
     datamodule = build_datamodule(config)
     check_monitors(trainer, datamodule)
-    return Experiment(datamodule, build_classifier(config, datamodule), trainer)
+    return datamodule, build_classifier(config, datamodule), trainer
 
 
 def check_optimization(config: DictConfig, trainer: Trainer) -> None:

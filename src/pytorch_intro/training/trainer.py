@@ -57,8 +57,8 @@ def build_trainer(
         "logger": loggers,
         "plugins": [AtomicCheckpointIO()],
         "use_distributed_sampler": False,  # sampler.py splits the batches between the ranks
+        "profiler": trainer.profiler or NullProfiler(),
         **hardware,
-        **({"profiler": NullProfiler()} if trainer.profiler is None else {}),
     }
     built: Trainer = instantiate(trainer, "trainer", **values)
     lightning_internals.fix_resume_with_max_steps(built)

@@ -1,6 +1,5 @@
 """A CSV logger for runs that are resumed."""
 
-from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
@@ -17,6 +16,5 @@ class AppendingCSVLogger(CSVLogger):
     def experiment(self) -> Any:
         """The writer of the file."""
         if self._experiment is None:
-            Path(self.root_dir).mkdir(parents=True, exist_ok=True)
             self._experiment = AppendingWriter(log_dir=self.log_dir)
         return self._experiment
