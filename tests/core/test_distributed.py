@@ -114,7 +114,7 @@ def test_two_ranks_train_with_the_same_batches_as_one_process(
     """In a sweep, each job starts its own processes and has its own folder."""
     folder, _, out, _ = sweep
     assert_same_metrics(folder / "trainer.max_epochs=1", single_process_run)
-    assert out.count("batches: 64 images a step, 32 on each of 2 devices") == 2
+    assert out.count("batches: 64 images per step, 32 per device") == 2
     assert out.count("data: ") == 2  # rank 1 logs nothing
     assert out.count("finished: ") == 1
     assert len(list(folder.parents[1].rglob("config.yaml"))) == 2

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, Timer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import Field
@@ -18,7 +18,7 @@ from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.files import atomic_write
 from pytorch_intro.runs.folder import BEST, LAST, PREVIOUS, REPLACED, remove
 from pytorch_intro.runs.logs import log_sizes
-from pytorch_intro.training.lightning_internals import is_resumable_step
+from pytorch_intro.training.lightning_internals import callbacks, is_resumable_step
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -162,7 +162,7 @@ class SelectedCheckpoint(NamedTuple):
     Attributes:
         path: Checkpoint file; None for the weights in memory at the end of training.
         epoch: Epoch of the weights, counted from 1.
-        metrics: val/… of these weights, and all other metrics of the last epoch.
+        metrics: val/… of these weights, all other metrics of the last epoch, and train_seconds.
     """
 
     path: str | None
@@ -173,6 +173,8 @@ class SelectedCheckpoint(NamedTuple):
 def select_checkpoint(trainer: Trainer) -> SelectedCheckpoint:
     """Return the weights to test after trainer.fit, with the validation metrics saved with them."""
     metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    timer = next(callback for callback in callbacks(trainer) if isinstance(callback, Timer))
+    metrics["train_seconds"] = timer.time_elapsed()  # trainer.test will restore the timer from the checkpoint
     path = getattr(trainer.checkpoint_callback, "best_model_path", "")
     if not path:
         return SelectedCheckpoint(None, trainer.current_epoch, metrics)

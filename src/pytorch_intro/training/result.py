@@ -6,7 +6,6 @@ from pathlib import Path
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Timer
 from omegaconf import DictConfig
 
 from pytorch_intro.config.paths import PROJECT
@@ -23,7 +22,6 @@ def result_of(config: DictConfig, trainer: lightning.Trainer, selected: Selected
 
     Accuracies are fractions of 1; images_per_second is that of the last epoch; best_epoch is counted from 1.
     """
-    timer = next(callback for callback in callbacks(trainer) if isinstance(callback, Timer))
     metrics = selected.metrics | {name: value.item() for name, value in trainer.callback_metrics.items()}
     return {
         "status": "finished",
@@ -33,7 +31,7 @@ def result_of(config: DictConfig, trainer: lightning.Trainer, selected: Selected
         "epochs": trainer.current_epoch,
         "best_epoch": selected.epoch,
         "parameters": sum(parameter.numel() for parameter in trainer.lightning_module.parameters()),
-        "train_seconds": round(timer.time_elapsed(), 3),
+        "train_seconds": round(metrics["train_seconds"], 3),
         "total_seconds": round(seconds, 3),
         "images_per_second": metrics.get("images_per_second"),
         "device": str(trainer.strategy.root_device),
