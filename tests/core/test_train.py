@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Command, read_summary
+from conftest import Command, compose, read_summary
 from explained import assert_explained
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -20,6 +20,7 @@ from pytorch_intro.common.locks import lock_folder
 from pytorch_intro.config.paths import CONFIG_DIR
 from pytorch_intro.data import fashion_mnist
 from pytorch_intro.training.callbacks.epoch_logger import EpochLogger
+from pytorch_intro.training.trainer import build_trainer
 
 SAMPLE = ["data=sample", "trainer=cpu"]
 KEYS = [
@@ -53,6 +54,14 @@ def test_every_logger_works_without_callbacks(command: Command, tmp_path: Path, 
     assert (tmp_path / "outputs" / "first" / "result.json").exists()
     assert (tmp_path / "outputs" / "first" / "tensorboard").exists() == (logger == "tensorboard")
     assert (tmp_path / "outputs" / "first" / "csv" / "metrics.csv").exists() == (logger == "csv")
+
+
+@pytest.mark.parametrize(("max_time", "max_epochs"), [("null", 1000), ("00:01:00:00", -1)])
+def test_without_max_epochs_only_a_time_limit_makes_training_endless(max_time: str, max_epochs: int) -> None:
+    """The defaults of Lightning; max_time adds a Timer, and so does this project."""
+    config = compose(*SAMPLE, "trainer.max_epochs=null", f"trainer.max_time={max_time}")
+    hardware = {"accelerator": "cpu", "precision": "32-true"}
+    assert build_trainer(config.trainer, config.callbacks, config.logger, hardware).max_epochs == max_epochs
 
 
 def test_a_run_folder_holds_every_file(finished_run: Path) -> None:
