@@ -38,15 +38,11 @@ def train(config: DictConfig, run: RunFolder) -> Result:
     run.begin(config)
     wait_for_all_ranks(trainer)
 
-    resume = checkpoint_to_resume(run.path)
-    fit_started = time.perf_counter()
-    trainer.fit(classifier, datamodule, ckpt_path=resume.path, weights_only=True)
-    train_seconds = resume.train_seconds + time.perf_counter() - fit_started
-
+    trainer.fit(classifier, datamodule, ckpt_path=checkpoint_to_resume(run.path), weights_only=True)
     selected = select_checkpoint(trainer)
     trainer.test(classifier, datamodule, ckpt_path=selected.path, weights_only=True, verbose=False)
 
-    result = result_of(config, trainer, selected, train_seconds, time.perf_counter() - started)
+    result = result_of(config, trainer, selected, time.perf_counter() - started)
     rows = run_result_hooks(trainer, result)
     run.finish(result)
     print_summary(result, run, config.outputs, more_rows=rows)

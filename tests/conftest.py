@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     first = (
         "test_removal",
         "test_launchers",
-        "test_processes",
+        "test_distributed",
         "test_tour",
         "test_export",
         "test_bench",

@@ -1,4 +1,4 @@
-"""What the LightningModule makes of its network's logits."""
+"""The logits of the LightningModule, with and without test-time augmentation."""
 
 import itertools
 
@@ -12,8 +12,8 @@ from pytorch_intro.training.classifier import Classifier
 
 @pytest.mark.parametrize("tta_flip", [False, True])
 @pytest.mark.parametrize("tta_shift", [0, 1, 2])
-def test_logits_are_the_mean_over_all_views_of_an_image(tta_flip: bool, tta_shift: int) -> None:
-    """The image as it is, first; shifted by each number of pixels, its border repeated; each of them mirrored."""
+def test_logits_are_averaged_over_all_views_of_an_image(tta_flip: bool, tta_shift: int) -> None:
+    """Views: the image itself first, every shift with replicated border, and the horizontal flip of each."""
     torch.manual_seed(0)
     network = CNN((1, 12, 12), 10, width=4, poolings=2).eval()
     classifier = Classifier(network, 10, None, None, tta_flip=tta_flip, tta_shift=tta_shift).eval()  # type: ignore[arg-type]

@@ -1,7 +1,8 @@
-"""What is chosen for the user follows from what is there, and is said."""
+"""auto settings are resolved by the available hardware, and logged with the reason."""
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,17 @@ from pytorch_intro.training.hardware import (
     available,
     check_devices,
     choose_accelerator,
-    choose_hardware,
     choose_precision,
+    resolve_hardware,
 )
 from pytorch_intro.training.trainer import build_trainer
 
+FakeMachine = Callable[..., None]
+
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> object:
-    """Pretend that this machine has certain accelerators."""
+def fake_machine(monkeypatch: pytest.MonkeyPatch) -> FakeMachine:
+    """Return a function that makes torch report the given accelerators."""
 
     def has(cuda: int = 0, mps: bool = False, bf16: bool = False, **cpu: bool) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
@@ -37,36 +40,34 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> object:
 
 
 @pytest.mark.parametrize(
-    ("there", "chosen", "reason"),
+    ("hardware", "chosen", "reason"),
     [
         ({"cuda": 1, "mps": True}, "cuda", "first available"),
         ({"mps": True}, "mps", "cuda not available"),
         ({}, "cpu", "cuda or mps not available"),
     ],
 )
-def test_auto_takes_cuda_then_mps_then_cpu_and_says_why(
-    machine: object, caplog: pytest.LogCaptureFixture, there: dict[str, int], chosen: str, reason: str
+def test_auto_prefers_cuda_then_mps_then_cpu_and_logs_why(
+    fake_machine: FakeMachine, caplog: pytest.LogCaptureFixture, hardware: dict[str, int], chosen: str, reason: str
 ) -> None:
-    assert callable(machine)
-    machine(**there)
+    fake_machine(**hardware)
     with caplog.at_level(logging.INFO):
         assert choose_accelerator("auto") == chosen
     assert reason in caplog.text
 
 
-def test_gpu_means_cuda_or_mps_and_never_cpu(machine: object) -> None:
-    assert callable(machine)
-    machine(cuda=1)
+def test_gpu_selects_cuda_or_mps_but_never_cpu(fake_machine: FakeMachine) -> None:
+    fake_machine(cuda=1)
     assert choose_accelerator("gpu") == "cuda"
-    machine(mps=True)
+    fake_machine(mps=True)
     assert choose_accelerator("gpu") == "mps"
-    machine()
+    fake_machine()
     with pytest.raises(UserError, match=r"trainer\.accelerator=gpu is not available \(available: cpu\)"):
         choose_accelerator("gpu")
 
 
 @pytest.mark.parametrize(
-    ("there", "accelerator", "precision"),
+    ("hardware", "accelerator", "precision"),
     [
         ({"cuda": 1, "bf16": True}, "cuda", "bf16-mixed"),
         ({"cuda": 1}, "cuda", "32-true"),
@@ -76,35 +77,33 @@ def test_gpu_means_cuda_or_mps_and_never_cpu(machine: object) -> None:
         ({"avx512_f": True}, "cpu", "32-true"),
     ],
 )
-def test_bfloat16_is_chosen_where_the_hardware_computes_in_it(
-    machine: object, there: dict[str, bool], accelerator: str, precision: str
+def test_auto_precision_is_bf16_if_the_hardware_has_bf16_units(
+    fake_machine: FakeMachine, hardware: dict[str, bool], accelerator: str, precision: str
 ) -> None:
-    assert callable(machine)
-    machine(**there)
+    fake_machine(**hardware)
     assert choose_precision("auto", accelerator) == precision
     assert choose_precision("16-mixed", accelerator) == "16-mixed"
 
 
 @pytest.mark.parametrize("devices", [3, "3", [0, 2], "0,2"])
-def test_more_devices_than_there_are_are_refused(machine: object, devices: int | str | list[int]) -> None:
-    assert callable(machine)
-    machine(cuda=2)
+def test_more_devices_than_available_are_rejected(fake_machine: FakeMachine, devices: int | str | list[int]) -> None:
+    fake_machine(cuda=2)
     with pytest.raises(UserError) as error:
         check_devices("cuda", devices)
     assert_facts(str(error.value), [], ["trainer.devices="], r"only 2\b.*\bcuda\b", r"trainer\.devices=auto")
 
 
 @pytest.mark.parametrize("devices", [1, 2, "2", "auto", -1, "-1", [1], "0,1", "0,"])
-def test_devices_that_are_there_pass(machine: object, devices: int | str | list[int]) -> None:
-    assert callable(machine)
-    machine(cuda=2)
+def test_available_devices_are_accepted(fake_machine: FakeMachine, devices: int | str | list[int]) -> None:
+    fake_machine(cuda=2)
     check_devices("cuda", devices)
 
 
 @pytest.mark.parametrize("devices", [0, -2, "none", [], ""])
-def test_devices_that_mean_nothing_are_refused(machine: object, devices: int | str | list[int]) -> None:
-    assert callable(machine)
-    machine(cuda=2)
+def test_zero_negative_and_malformed_devices_are_rejected(
+    fake_machine: FakeMachine, devices: int | str | list[int]
+) -> None:
+    fake_machine(cuda=2)
     with pytest.raises(UserError) as error:
         check_devices("cuda", devices)
     assert_facts(
@@ -112,8 +111,8 @@ def test_devices_that_mean_nothing_are_refused(machine: object, devices: int | s
     )
 
 
-def test_a_container_s_memory_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it is less than the machine's; "max" is none."""
+def test_the_memory_limit_of_a_container_is_used_if_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The value "max" means no limit."""
     monkeypatch.setattr(memory, "CGROUP_LIMITS", ())
     machine = memory.host_memory_limit()
     files = [tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes", tmp_path / "absent"]
@@ -125,13 +124,14 @@ def test_a_container_s_memory_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert memory.host_memory_limit() == 2**28
 
 
-def test_the_real_machine_has_what_torch_says() -> None:
+def test_the_cpu_of_this_machine_is_available() -> None:
     assert available()[-1] == "cpu"
-    assert choose_hardware("cpu", os.cpu_count() or 1, "32-true") == {"accelerator": "cpu", "precision": "32-true"}
+    config = compose("trainer=cpu", f"trainer.devices={os.cpu_count() or 1}", "trainer.precision=32-true")
+    assert resolve_hardware(config) == {"accelerator": "cpu", "precision": "32-true"}
 
 
 @pytest.mark.parametrize(("accelerator", "precision"), [("mps", "64-true"), ("mps", 64), ("cuda", "bf16-mixed")])
-def test_a_precision_that_the_device_lacks_is_refused(
+def test_an_unsupported_precision_is_rejected(
     monkeypatch: pytest.MonkeyPatch, accelerator: str, precision: str | int
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
@@ -140,10 +140,10 @@ def test_a_precision_that_the_device_lacks_is_refused(
     assert choose_precision("32-true", accelerator) == "32-true"
 
 
-def test_on_the_cpu_numbers_that_are_next_to_nothing_count_as_zero() -> None:
-    """A filter that gets no gradients any more leaves such momenta, which took each step three times as long."""
+def test_denormal_numbers_are_flushed_to_zero_on_the_cpu() -> None:
+    """The momenta of filters without gradients decay to denormal numbers, which made steps three times slower."""
     if not torch.set_flush_denormal(False):
-        pytest.skip("this CPU always computes with them")
+        pytest.skip("this CPU cannot flush denormal numbers")
     config = compose("data=sample", "callbacks=none", "logger=none")
     build_trainer(config.trainer, config.callbacks, config.logger, {"accelerator": "cpu", "precision": "32-true"})
     assert (torch.tensor([1e-39]) * torch.tensor([0.5])).item() == 0

@@ -22,7 +22,7 @@ from pytorch_intro.training.trainer import silence_lightning
 
 
 class Module(LightningModule):
-    """A linear layer; notes at which batches validations start."""
+    """A linear layer that records optimizer steps and the start of each validation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def position(trainer: Trainer) -> tuple[int, int]:
 
 
 class Recorder(Callback):
-    """Notes the position and whether the step is resumable after every batch."""
+    """Records the position, and whether the step is resumable, after every batch."""
 
     def __init__(self) -> None:
         self.positions: list[tuple[int, int]] = []
@@ -96,7 +96,7 @@ def test_a_step_is_resumable_unless_gradients_or_a_validation_are_pending(option
     assert " ".join(module.events).startswith(events)
 
 
-def test_the_position_counts_epochs_and_batches() -> None:
+def test_position_counts_complete_epochs_and_batches() -> None:
     recorder = Recorder()
     _, trainer = fit(recorder, batches=3)
     assert recorder.positions == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
@@ -114,7 +114,7 @@ class SaveAtEpochEnd(Callback):
             trainer.save_checkpoint(self.file)
 
 
-def test_with_max_steps_a_run_resumes_from_the_end_of_an_epoch_without_ending_it_again(tmp_path: Path) -> None:
+def test_resume_at_an_epoch_end_with_max_steps_does_not_end_the_epoch_twice(tmp_path: Path) -> None:
     options: dict[str, Any] = {"batches": 3, "max_steps": 9, "max_epochs": -1}
     whole = SaveAtEpochEnd(tmp_path / "first.ckpt")
     fit(whole, **options)
@@ -124,21 +124,19 @@ def test_with_max_steps_a_run_resumes_from_the_end_of_an_epoch_without_ending_it
     assert (trainer.current_epoch, trainer.global_step) == (3, 9)
 
 
-def test_the_method_that_is_replaced_decides_about_restarts() -> None:
+def test_the_replaced_method_is_the_one_that_decides_about_restarts() -> None:
     assert "_iteration_based_training()" in inspect.getsource(fit_loop._FitLoop.restarting.fset)
 
 
-def test_attributes_that_type_checkers_do_not_know_exist() -> None:
+def test_callbacks_can_be_read_and_replaced() -> None:
     callback = Callback()
-    trainer = Trainer(accelerator="cpu", callbacks=[callback], log_every_n_steps=7, fast_dev_run=True, logger=False)
+    trainer = Trainer(accelerator="cpu", callbacks=[callback], logger=False)
     assert callback in lightning_internals.callbacks(trainer)
-    assert lightning_internals.is_fast_dev_run(trainer)
-    assert lightning_internals.log_every_n_steps(trainer) == 7
     lightning_internals.set_callbacks(trainer, [])
     assert trainer.callbacks == []  # type: ignore[attr-defined]
 
 
-def test_a_csv_file_is_appended_to_where_lightning_deletes_it(tmp_path: Path) -> None:
+def test_the_csv_logger_appends_to_an_existing_file(tmp_path: Path) -> None:
     def log(logger: CSVLogger, values: dict[str, Tensor | float], step: int) -> list[dict[str, str]]:
         logger.log_metrics(values, step)
         logger.save()

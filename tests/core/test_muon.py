@@ -1,4 +1,4 @@
-"""Muon moves filters as torch's own Muon moves matrices, and everything else as AdamW."""
+"""Muon updates filters like torch.optim.Muon updates matrices, and all other parameters like AdamW."""
 
 import copy
 from pathlib import Path
@@ -12,7 +12,7 @@ from pytorch_intro.training.muon import Muon, zeropower_via_newtonschulz
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (64, 144), (144, 64), (1, 9)])
-def test_singular_values_become_about_one(shape: tuple[int, int]) -> None:
+def test_newton_schulz_moves_singular_values_to_about_one(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     scale = max(1, shape[0] / shape[1]) ** 0.5
     values = torch.linalg.svdvals(zeropower_via_newtonschulz(matrix)) / scale
@@ -21,8 +21,8 @@ def test_singular_values_become_about_one(shape: tuple[int, int]) -> None:
     assert 0.6 < values.median() < 1.2
 
 
-def test_filters_move_as_matrices_do_under_torch_s_muon() -> None:
-    """One step from rest, where both definitions of momentum agree up to a scale that orthogonalising takes away."""
+def test_filters_are_updated_like_matrices_by_torch_muon() -> None:
+    """In the first step both definitions of momentum agree up to a scale, which Newton-Schulz removes."""
     torch.manual_seed(0)
     filters = nn.Parameter(torch.randn(32, 16, 3, 3))
     matrix = nn.Parameter(filters.detach().flatten(1).clone())
@@ -33,7 +33,7 @@ def test_filters_move_as_matrices_do_under_torch_s_muon() -> None:
     torch.testing.assert_close(filters.flatten(1), matrix, atol=0.01, rtol=0.01)  # torch computes in bfloat16
 
 
-def test_other_parameters_move_as_under_adamw() -> None:
+def test_other_parameters_are_updated_like_by_adamw() -> None:
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 3))
     twin = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 3))
     twin.load_state_dict(network.state_dict())
@@ -53,7 +53,7 @@ def test_other_parameters_move_as_under_adamw() -> None:
 def reference_step(
     params: list[torch.Tensor], grads: list[torch.Tensor], buffers: list[dict[str, Any]], lr: float
 ) -> None:
-    """Both update rules in plain formulas, with Muon's defaults."""
+    """Apply both update rules as plain formulas, with the defaults of Muon."""
     for p, grad, state in zip(params, grads, buffers, strict=True):
         if p.ndim == 4:
             state["m"] = 0.9 * state.get("m", 0) + grad
@@ -67,8 +67,8 @@ def reference_step(
         p.copy_(p - 0.4 * lr * m / (v.sqrt() + 1e-8))
 
 
-def test_every_step_equals_the_formulas_under_a_schedule() -> None:
-    """Ten steps; the schedule scales the learning rates of filters and of other parameters alike."""
+def test_ten_scheduled_steps_match_the_formulas() -> None:
+    """The schedule scales the learning rates of filters and of other parameters by the same factor."""
     torch.manual_seed(0)
     shapes = [(8, 3, 3, 3), (8,), (4, 8, 3, 3), (5, 36), (5,)]
     params = [nn.Parameter(torch.randn(shape)) for shape in shapes]
@@ -88,8 +88,8 @@ def test_every_step_equals_the_formulas_under_a_schedule() -> None:
             torch.testing.assert_close(p.detach(), q, rtol=1e-4, atol=1e-5)
 
 
-def test_its_state_loads_with_weights_only_and_after_a_group_is_added(tmp_path: Path) -> None:
-    """Also in a copy, and for parameters that are unfrozen later."""
+def test_state_loads_with_weights_only_and_after_add_param_group(tmp_path: Path) -> None:
+    """A deep copy works too; an added group holds parameters that are unfrozen later."""
     filters, bias, late = (nn.Parameter(torch.randn(shape)) for shape in ((4, 2, 3, 3), (4,), (3,)))
     optimizer = Muon([filters, bias])
     optimizer.add_param_group({"params": [late]})
@@ -106,10 +106,10 @@ def test_its_state_loads_with_weights_only_and_after_a_group_is_added(tmp_path: 
         assert {key: a[key] for key in a if key != "params"} == {key: b[key] for key in b if key != "params"}
 
 
-def test_its_state_is_saved_and_carried_on() -> None:
-    """A copy that loads the state takes the same next step, bit for bit."""
+def test_a_restored_state_gives_the_same_next_step() -> None:
+    """A second optimizer that loads the state makes a bit-identical step."""
 
-    def made() -> tuple[nn.Module, Muon]:
+    def build() -> tuple[nn.Module, Muon]:
         torch.manual_seed(0)
         network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4, 2))
         return network, Muon(network.parameters())
@@ -125,9 +125,9 @@ def test_its_state_is_saved_and_carried_on() -> None:
 
         assert optimizer.step(closure) > 0
 
-    network, optimizer = made()
+    network, optimizer = build()
     step(network, optimizer, 1)
-    twin, other = made()
+    twin, other = build()
     twin.load_state_dict(network.state_dict())
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     step(network, optimizer, 2)

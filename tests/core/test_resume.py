@@ -1,4 +1,4 @@
-"""An interrupted run, carried on by the same command, ends with the bits of one that was not interrupted."""
+"""A resumed run is bit-identical to an uninterrupted one."""
 
 import csv
 import functools
@@ -50,12 +50,12 @@ WholeRuns = Callable[..., Path]
 
 
 class Killed(BaseException):
-    """Stands for the end of the process: nothing catches it."""
+    """Simulates the end of the process: no code catches it."""
 
 
 @contextmanager
 def killed_at(batch: int) -> Iterator[None]:
-    """End the training in the midst of this batch, counted from 0 through all epochs."""
+    """Interrupt the training step of this batch, counted from 0 over all epochs."""
     original = Classifier.training_step
 
     def step(self: Classifier, images: Any, batch_idx: int) -> dict[str, torch.Tensor]:
@@ -70,7 +70,7 @@ def killed_at(batch: int) -> Iterator[None]:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """The same weights, metrics and curves, to the last bit."""
+    """Assert bit-identical weights, metrics and curves."""
     for name in ("best", "last"):
         a, b = (torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True) for run in (one, other))
         assert (a["epoch"], a["global_step"]) == (b["epoch"], b["global_step"])
@@ -85,10 +85,10 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every point of every curve that measures no time, none hidden by a later one; and the steps of all pictures."""
+    """Return every point of every curve, with measured times set to 0, and the steps of all images."""
     events = EventAccumulator(str(run / "tensorboard"), purge_orphaned_data=False).Reload()
     timed = ("epoch_seconds", "images_per_second")
-    # Sorted, for the names of files that were begun within the same second do not tell their order.
+    # Sorted: the names of event files that were created within one second do not show their order.
     tags = events.Tags()["scalars"]
     points = {tag: sorted((event.step, event.value) for event in events.Scalars(tag)) for tag in tags}
     points |= {tag: sorted((event.step, 0.0) for event in events.Images(tag)) for tag in events.Tags()["images"]}
@@ -97,7 +97,7 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 @pytest.fixture(scope="module")
 def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> WholeRuns:
-    """The folder of a run that was not interrupted, by its arguments; each is run once."""
+    """Return a function that gives the folder of an uninterrupted run with these arguments; each is run once."""
     outputs = tmp_path_factory.mktemp("whole")
 
     @functools.cache
@@ -124,10 +124,10 @@ def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> WholeRuns:
         (["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "trainer.max_epochs=8"], [8]),
     ],
 )
-def test_a_run_that_was_killed_carries_on_to_the_same_bits(
+def test_resume_after_a_kill_is_bit_identical(
     command: Command, tmp_path: Path, whole_runs: WholeRuns, arguments: list[str], batches: list[int]
 ) -> None:
-    """Whichever step it was killed in, also in the first and the last of an epoch."""
+    """In any step, including the first and the last of an epoch."""
     whole = whole_runs(*SMALL, *arguments)
     for batch in batches:
         with killed_at(batch):
@@ -138,10 +138,8 @@ def test_a_run_that_was_killed_carries_on_to_the_same_bits(
 
 
 @pytest.mark.parametrize("batch", [0, 9])
-def test_pictures_are_carried_on_with_as_well(
-    command: Command, tmp_path: Path, whole_runs: WholeRuns, batch: int
-) -> None:
-    """TensorBoard has each once, and the weights are those of a run that drew none."""
+def test_resume_logs_every_image_once(command: Command, tmp_path: Path, whole_runs: WholeRuns, batch: int) -> None:
+    """Plots do not change the weights."""
     with killed_at(batch):
         command(*PICTURED, "name=killed")
     assert command(*PICTURED, "name=killed").code == 0
@@ -154,10 +152,8 @@ def test_pictures_are_carried_on_with_as_well(
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
-def test_a_run_killed_while_it_was_tested_is_tested_again(
-    command: Command, tmp_path: Path, whole_runs: WholeRuns
-) -> None:
-    """Without training again, and with the figures of its last epoch."""
+def test_a_run_killed_during_its_test_is_tested_again(command: Command, tmp_path: Path, whole_runs: WholeRuns) -> None:
+    """It does not train again; the result has the metrics of the last epoch."""
     whole = whole_runs(*SMALL)
 
     def killed(*_: Any) -> None:
@@ -173,8 +169,8 @@ def test_a_run_killed_while_it_was_tested_is_tested_again(
     assert_same_run(whole, tmp_path / "outputs" / "killed")
 
 
-def test_a_csv_file_goes_on_too(command: Command, tmp_path: Path) -> None:
-    """Every row once, whichever columns came after the checkpoint: of the next steps, or of the test."""
+def test_resume_writes_every_csv_row_once(command: Command, tmp_path: Path) -> None:
+    """Even if columns were added after the checkpoint, by the next steps or by the test."""
 
     def rows(name: str) -> list[dict[str, str]]:
         with (tmp_path / "outputs" / name / "csv" / "metrics.csv").open() as file:
@@ -195,40 +191,40 @@ def test_a_csv_file_goes_on_too(command: Command, tmp_path: Path) -> None:
     assert rows("killed") == rows("whole")
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+def test_a_corrupt_checkpoint_falls_back_to_the_previous_one(
     command: Command, tmp_path: Path, whole_runs: WholeRuns
 ) -> None:
-    """Said so, and to the same bits; without any that is whole, from the beginning."""
+    """It is logged, and the result is bit-identical; without an intact checkpoint, training starts over."""
     whole = whole_runs(*SMALL)
-    for damaged in (["last.ckpt"], ["last.ckpt", "previous.ckpt"], ["best.ckpt"]):
-        name = f"damaged-{len(damaged)}-{damaged[0][:4]}"
+    for corrupt in (["last.ckpt"], ["last.ckpt", "previous.ckpt"], ["best.ckpt"]):
+        name = f"corrupt-{len(corrupt)}-{corrupt[0][:4]}"
         with killed_at(9):
             command(*SMALL, f"name={name}")
-        for file in (tmp_path / "outputs" / name / "checkpoints" / file for file in damaged):
+        for file in (tmp_path / "outputs" / name / "checkpoints" / file for file in corrupt):
             content = bytearray(file.read_bytes())
             middle = len(content) // 2
-            for index in range(middle, middle + 128):  # more than the padding of 64 bytes, which holds nothing
+            for index in range(middle, middle + 128):  # more than the 64 bytes of padding
                 content[index] ^= 1
-            file.unlink()  # it may have a second name
+            file.unlink()  # it may be a hard link
             file.write_bytes(content)
         answer = command(*SMALL, f"name={name}")
         assert answer.code == 0, answer.err
-        assert re.search(rf"corrupt checkpoint.*{damaged[0]}", answer.out)
+        assert re.search(rf"corrupt checkpoint.*{corrupt[0]}", answer.out)
         assert_same_run(whole, tmp_path / "outputs" / name)
 
 
-def test_a_run_is_carried_on_by_its_folder_alone(command: Command, tmp_path: Path, whole_runs: WholeRuns) -> None:
-    """Also where the folder was moved to, whatever it is called; settings beside it are refused.
+def test_resume_needs_only_the_folder(command: Command, tmp_path: Path, whole_runs: WholeRuns) -> None:
+    """The folder may be moved and renamed; further settings are rejected.
 
-    The result tells the command that began it, which repeats it.
+    The result records the command that started the run, which repeats it.
     """
     whole = whole_runs(*SMALL)
     with killed_at(9):
         command(*SMALL, "name=killed")
     moved = tmp_path / "lr=0.1, moved (again)"
     (tmp_path / "outputs" / "killed").rename(moved)
-    refused = command(f"resume={moved}", "seed=1")
-    assert (refused.code, "remove seed=1" in refused.err) == (2, True), refused.err
+    rejected = command(f"resume={moved}", "seed=1")
+    assert (rejected.code, "remove seed=1" in rejected.err) == (2, True), rejected.err
     assert command(f"resume={moved}").code == 0
     assert_same_run(whole, moved)
     assert json.loads((moved / "result.json").read_text())["command"].startswith(f"python src/train.py {SMALL[0]}")
@@ -236,22 +232,22 @@ def test_a_run_is_carried_on_by_its_folder_alone(command: Command, tmp_path: Pat
     assert command(f"resume={tmp_path}").code == 2
 
 
-def test_overwriting_keeps_the_earlier_run_until_there_is_a_checkpoint(command: Command, tmp_path: Path) -> None:
+def test_overwrite_keeps_the_previous_run_until_the_first_checkpoint(command: Command, tmp_path: Path) -> None:
     run = tmp_path / "outputs" / "first"
     assert command(*SMALL, "name=first").code == 0
     before = (run / "checkpoints" / "best.ckpt").read_bytes()
-    anew = [*SMALL, "name=first", "seed=1", "overwrite=true"]
-    for _ in range(2):  # a second one that fails leaves the first alone, too
+    overwrite = [*SMALL, "name=first", "seed=1", "overwrite=true"]
+    for _ in range(2):  # a second failure does not touch the first run either
         with killed_at(0):
-            command(*anew)
+            command(*overwrite)
         assert (run / ".replaced" / "checkpoints" / "best.ckpt").read_bytes() == before
-    assert command(*anew).code == 0
+    assert command(*overwrite).code == 0
     assert not (run / ".replaced").exists()
     assert json.loads((run / "result.json").read_text())["seed"] == 1
 
 
 class Trap:
-    """Unpickled, it writes a file."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -262,7 +258,7 @@ class Trap:
 
 @pytest.mark.parametrize("name", ["last.ckpt", "previous.ckpt", "best.ckpt"])
 @pytest.mark.parametrize("as_archive", [True, False])
-def test_a_hostile_checkpoint_is_refused_and_nothing_in_it_runs(
+def test_a_malicious_checkpoint_is_rejected_without_running_its_code(
     command: Command, tmp_path: Path, name: str, as_archive: bool
 ) -> None:
     with killed_at(9):
@@ -271,7 +267,7 @@ def test_a_hostile_checkpoint_is_refused_and_nothing_in_it_runs(
     if name == "previous.ckpt":
         (checkpoints / "last.ckpt").unlink()
     (checkpoints / name).unlink()
-    trap = Trap(tmp_path / "sprung")
+    trap = Trap(tmp_path / "executed")
     if as_archive:
         torch.save({"state_dict": trap}, checkpoints / name)
     else:
@@ -280,22 +276,22 @@ def test_a_hostile_checkpoint_is_refused_and_nothing_in_it_runs(
     assert answer.code == 2
     assert answer.err.startswith("error: ")
     assert name in answer.err
-    assert not (tmp_path / "sprung").exists()
+    assert not (tmp_path / "executed").exists()
 
 
 def started(run: Path, *arguments: str) -> Process:
-    """A run of this folder, once it has saved its first checkpoint."""
+    """Start a run in this folder and return its process once it has saved a checkpoint."""
     process = Process(*arguments, f"name={run.name}", f"outputs={run.parent}")
     wait_until((run / "checkpoints" / "last.ckpt").exists, process)
     return process
 
 
-def test_a_second_signal_leaves_at_once() -> None:
-    interruption = GracefulShutdown()
-    interruption.on_signal(signal.SIGINT, None)
-    with pytest.raises(SystemExit) as left:
-        interruption.on_signal(signal.SIGINT, None)
-    assert left.value.code == 130
+def test_a_second_signal_exits_immediately() -> None:
+    shutdown = GracefulShutdown()
+    shutdown.on_signal(signal.SIGINT, None)
+    with pytest.raises(SystemExit) as stop:
+        shutdown.on_signal(signal.SIGINT, None)
+    assert stop.value.code == 130
 
 
 LONG = [argument for argument in SMALL if "max_epochs" not in argument] + ["trainer.max_epochs=10"]
@@ -310,17 +306,20 @@ LONG = [argument for argument in SMALL if "max_epochs" not in argument] + ["trai
         pytest.param(signal.SIGKILL, -9, marks=pytest.mark.torture),
     ],
 )
-def test_a_signal_ends_a_run_that_then_carries_on(
+def test_a_signal_stops_a_run_that_can_be_resumed(
     command: Command, tmp_path: Path, whole_runs: WholeRuns, number: signal.Signals, exit_code: int
 ) -> None:
-    """A real process: it saves and says where, unless it is killed; a second one in its folder is refused meanwhile."""
+    """With a real process, which saves a checkpoint and logs its path, except after SIGKILL.
+
+    While it runs, a second process in the same folder is rejected.
+    """
     process = started(tmp_path / "outputs" / "stopped", *LONG)
-    refused = command(*LONG, "name=stopped")
+    rejected = command(*LONG, "name=stopped")
     os.kill(process.pid, number)
     out, err = process.communicate()
     assert process.returncode == exit_code, err
     assert not (tmp_path / "outputs" / "stopped" / "result.json").exists()
-    assert (refused.code, f"process {process.pid} on" in refused.err) == (2, True), refused.err
+    assert (rejected.code, f"process {process.pid} on" in rejected.err) == (2, True), rejected.err
     if number != signal.SIGKILL:
         assert "interrupted at step" in out
         assert "run the same command to resume" in out
@@ -332,10 +331,10 @@ def test_a_signal_ends_a_run_that_then_carries_on(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_what_a_data_set_draws_at_random_is_drawn_again(
+def test_a_random_dataset_gives_the_same_images_after_resume(
     command: Command, tmp_path: Path, whole_runs: WholeRuns, workers: int
 ) -> None:
-    """One's own Dataset that is asked each time, in this process or in workers."""
+    """A dataset without a cache, loaded in this process or by workers."""
     own = ["data=custom", "data.dataset._target_=test_resume.Noise", f"data.num_workers={workers}", *SMALL[1:]]
     own += ["data.batch_size=8", "data.mean=[0.5]", "data.std=[0.5]"]
     whole = whole_runs(*own)
@@ -347,7 +346,7 @@ def test_what_a_data_set_draws_at_random_is_drawn_again(
 
 
 class Noise(Dataset[tuple[torch.Tensor, int]]):
-    """100 images that are other ones each time, by three generators."""
+    """100 images that are random at every access, by the generators of torch, Python and NumPy."""
 
     def __len__(self) -> int:
         return 100
@@ -357,8 +356,8 @@ class Noise(Dataset[tuple[torch.Tensor, int]]):
         return noise / 2, index % 2
 
 
-def test_files_that_are_no_run_s_stay(command: Command, tmp_path: Path) -> None:
-    """One's own notes in a run's folder and among its curves, whatever becomes of the run."""
+def test_files_of_the_user_in_the_run_folder_are_kept(command: Command, tmp_path: Path) -> None:
+    """After a resume and with overwrite=true; in tensorboard/ after a resume."""
     notes = [tmp_path / "outputs" / "first" / name for name in ("notes.txt", "tensorboard/notes.txt")]
     with killed_at(9):
         command(*SMALL, "name=first")
@@ -371,23 +370,23 @@ def test_files_that_are_no_run_s_stay(command: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "checkpoints/best.ckpt", "x"])
-def test_a_checkpoint_that_would_cut_other_files_is_refused(command: Command, tmp_path: Path, name: str) -> None:
-    """Logs are cut where the checkpoint tells; it may tell of nothing else."""
-    beside = tmp_path / "outputs" / "thesis.txt"
+def test_a_checkpoint_that_would_truncate_other_files_is_rejected(command: Command, tmp_path: Path, name: str) -> None:
+    """A checkpoint records the sizes to which logs are truncated; it may name no other files."""
+    thesis = tmp_path / "outputs" / "thesis.txt"
     with killed_at(9):
         command(*SMALL, "name=first")
-    beside.write_text("mine")
+    thesis.write_text("mine")
     last = tmp_path / "outputs" / "first" / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
     last.unlink()
     torch.save({**checkpoint, "log_files": {name: 0}}, last)
     answer = command(*SMALL, "name=first")
     assert (answer.code, "last.ckpt: not a checkpoint of this project" in answer.err) == (2, True), answer.err
-    assert beside.read_text() == "mine"
+    assert thesis.read_text() == "mine"
 
 
-def test_what_stands_in_the_way_of_a_run_s_files_is_named(command: Command, tmp_path: Path) -> None:
-    """Before the training; in one line each."""
+def test_an_unusable_file_in_the_run_folder_is_a_one_line_error(command: Command, tmp_path: Path) -> None:
+    """The error names the file, before training starts."""
     run = tmp_path / "outputs" / "first"
     assert command(*SMALL, "name=first").code == 0
     (run / "result.json").write_text('{"a":')
@@ -401,7 +400,7 @@ def test_what_stands_in_the_way_of_a_run_s_files_is_named(command: Command, tmp_
     (run / "checkpoints" / "last.ckpt").mkdir()
     answers.append((command(*SMALL, "name=first"), "last.ckpt"))
     shutil.rmtree(run / "checkpoints")
-    (run / "checkpoints").write_text("in the way")
+    (run / "checkpoints").write_text("a file")
     answers.append((command(*SMALL, "name=first"), "checkpoints"))
     (run / "config.yaml").write_text("seed: 0\ncallbacks: null\n")
     answers.append((command(f"resume={run}"), "config.yaml"))

@@ -1,4 +1,4 @@
-"""The learning rate's course over a training."""
+"""Learning rates of every step of a training."""
 
 import math
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from pytorch_intro.training.schedulers import constant, linear, one_cycle
 Schedule = Callable[..., LRScheduler]
 
 
-def course(make: Schedule, total_steps: float, **settings: float) -> list[float]:
-    """The learning rate of each step, for a peak of 0.4."""
+def learning_rates(make: Schedule, total_steps: float, **settings: float) -> list[float]:
+    """Return the learning rate of each step, for a peak of 0.4."""
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
     scheduler = make(optimizer, total_steps, **settings)
     rates = []
@@ -26,12 +26,12 @@ def course(make: Schedule, total_steps: float, **settings: float) -> list[float]
     return rates
 
 
-def test_constant_stays() -> None:
-    assert course(constant, 5) == [0.4] * 5
+def test_constant_keeps_the_learning_rate() -> None:
+    assert learning_rates(constant, 5) == [0.4] * 5
 
 
-def test_one_cycle_is_torch_s_where_that_is_defined() -> None:
-    """OneCycleLR peaks a step earlier and ends at 4e-6 of its peak; otherwise the courses are the same."""
+def test_one_cycle_matches_torch() -> None:
+    """OneCycleLR peaks one step earlier and ends at 4e-6 of its peak; hence the tolerance."""
     reference = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(reference, 0.4, 1000, pct_start=0.25, cycle_momentum=False)
     expected = []
@@ -39,11 +39,11 @@ def test_one_cycle_is_torch_s_where_that_is_defined() -> None:
         expected.append(reference.param_groups[0]["lr"])
         reference.step()
         scheduler.step()
-    assert course(one_cycle, 1000, warmup_fraction=0.25) == pytest.approx(expected, abs=0.4 * 0.01)
+    assert learning_rates(one_cycle, 1000, warmup_fraction=0.25) == pytest.approx(expected, abs=0.4 * 0.01)
 
 
-def test_one_cycle_rises_to_the_optimizer_s_rate_and_falls_to_nearly_nothing() -> None:
-    rates = course(one_cycle, 100, warmup_fraction=0.2)
+def test_one_cycle_peaks_at_the_learning_rate_of_the_optimizer_and_ends_near_zero() -> None:
+    rates = learning_rates(one_cycle, 100, warmup_fraction=0.2)
     assert rates[0] == pytest.approx(0.4 / 25)
     assert rates.index(max(rates)) == 20
     assert max(rates) == pytest.approx(0.4)
@@ -52,19 +52,19 @@ def test_one_cycle_rises_to_the_optimizer_s_rate_and_falls_to_nearly_nothing() -
     assert rates[-1] < 0.001 * 0.4
 
 
-def test_linear_goes_up_and_down_straight() -> None:
-    rates = course(linear, 20, warmup_fraction=0.2)
+def test_linear_is_a_triangle() -> None:
+    rates = learning_rates(linear, 20, warmup_fraction=0.2)
     assert rates[:5] == pytest.approx([0.4 * k / 5 for k in range(1, 6)])
     assert rates[5:] == pytest.approx([0.4 * (1 - k / 16) for k in range(1, 16)])
 
 
 @pytest.mark.parametrize("total_steps", range(1, 10))
 @pytest.mark.parametrize("schedule", [linear, one_cycle])
-def test_schedules_are_defined_for_the_shortest_trainings(schedule: Schedule, total_steps: int) -> None:
-    assert all(0 < rate <= 0.4 for rate in course(schedule, total_steps, warmup_fraction=0.25))
+def test_schedules_are_positive_for_very_few_steps(schedule: Schedule, total_steps: int) -> None:
+    assert all(0 < rate <= 0.4 for rate in learning_rates(schedule, total_steps, warmup_fraction=0.25))
 
 
 @pytest.mark.parametrize("schedule", [linear, one_cycle])
-def test_a_schedule_needs_an_end(schedule: Schedule) -> None:
+def test_a_schedule_without_a_last_step_is_rejected(schedule: Schedule) -> None:
     with pytest.raises(UserError, match="max_epochs"):
-        course(schedule, math.inf)
+        learning_rates(schedule, math.inf)

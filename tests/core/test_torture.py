@@ -1,6 +1,6 @@
-"""Runs ended at random moments, over and over, carry on to the same bits.
+"""Runs that are killed at random moments, several times, resume bit-exactly.
 
-A few of them are in every `make test`; `python -m pytest -m torture` does all, which takes about ten minutes.
+`make test` includes a few of these tests; `python -m pytest -m torture` runs all, in about ten minutes.
 """
 
 import contextlib
@@ -19,42 +19,44 @@ from test_resume import LONG, WholeRuns, assert_same_run, started, whole_runs  #
 
 from pytorch_intro.config.paths import PROJECT
 
-LONGEST = 3.0  # seconds after the first checkpoint; the run is over sooner
+LONGEST = 3.0  # seconds after the first checkpoint; longer than the run
 TWO_PROCESSES = ["trainer.devices=2", "trainer.strategy=ddp"]
 
 
-def a_checkpoint_is_written(run: Path, process: Process, draw: random.Random) -> None:
-    """The moment at which a temporary file is there: it lasts for a millisecond, and so is not met each time."""
+def while_saving_a_checkpoint(run: Path, process: Process, generator: random.Random) -> None:
+    """Wait for a temporary file; it exists for about a millisecond, so that some runs end before it is found."""
     while not any((run / "checkpoints").glob(".*.tmp")) and process.returncode is None:
         os.sched_yield()
 
 
-def the_test_begins(run: Path, process: Process, draw: random.Random) -> None:
-    """The moment at which the last epoch has been told."""
+def when_testing_starts(run: Path, process: Process, generator: random.Random) -> None:
+    """Wait for the log line of the last epoch."""
     wait_until(lambda: "epoch 10/10" in (run / "train.log").read_text(), process)
 
 
-def at_random(run: Path, process: Process, draw: random.Random) -> None:
-    end = time.monotonic() + draw.uniform(0, LONGEST)
+def at_a_random_time(run: Path, process: Process, generator: random.Random) -> None:
+    end = time.monotonic() + generator.uniform(0, LONGEST)
     wait_until(lambda: time.monotonic() > end, process)
 
 
-MOMENTS = [a_checkpoint_is_written, the_test_begins, at_random]
+MOMENTS = [while_saving_a_checkpoint, when_testing_starts, at_a_random_time]
 
 
-def end_at(moment: Callable[..., None], number: int, run: Path, draw: random.Random, *arguments: str) -> int | None:
-    """Start a run, or carry it on, and send a signal at some moment; its exit code."""
+def end_at(
+    moment: Callable[..., None], number: int, run: Path, generator: random.Random, *arguments: str
+) -> int | None:
+    """Start or resume a run, send a signal at a moment, and return the exit code."""
     process = started(run, *arguments)
-    moment(run, process, draw)
-    with contextlib.suppress(ProcessLookupError):  # it is done already
+    moment(run, process, generator)
+    with contextlib.suppress(ProcessLookupError):  # it has exited already
         os.kill(process.pid, number)
     _, err = process.communicate()
     assert "Traceback" not in err, err
     return process.returncode
 
 
-@pytest.mark.parametrize("moment", [a_checkpoint_is_written, the_test_begins])
-def test_a_run_that_is_killed_at_a_bad_moment_carries_on(
+@pytest.mark.parametrize("moment", [while_saving_a_checkpoint, when_testing_starts])
+def test_a_run_killed_at_a_critical_moment_resumes_bit_exactly(
     command: Command,
     tmp_path: Path,
     whole_runs: WholeRuns,  # noqa: F811
@@ -68,46 +70,48 @@ def test_a_run_that_is_killed_at_a_bad_moment_carries_on(
 
 @pytest.mark.torture
 @pytest.mark.parametrize("turn", range(20))
-def test_twenty_kills(tmp_path: Path, whole_runs: WholeRuns, turn: int) -> None:  # noqa: F811
-    """kill -9, three times in each run; with and without worker processes."""
-    draw = random.Random(turn)
+def test_sigkill_three_times_resumes_bit_exactly(tmp_path: Path, whole_runs: WholeRuns, turn: int) -> None:  # noqa: F811
+    """With and without DataLoader workers."""
+    generator = random.Random(turn)
     arguments = [*LONG, f"data.num_workers={2 * (turn % 4 == 3)}"]
     run = tmp_path / "outputs" / "killed"
     for kill in range(3):
-        end_at(MOMENTS[(turn + kill) % 3], signal.SIGKILL, run, draw, *arguments)
-    end_at(lambda run, process, draw: wait_until(lambda: False, process), 0, run, draw, *arguments)
+        end_at(MOMENTS[(turn + kill) % 3], signal.SIGKILL, run, generator, *arguments)
+    end_at(lambda run, process, generator: wait_until(lambda: False, process), 0, run, generator, *arguments)
     assert_same_run(whole_runs(*arguments), run)
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("turn", range(10))
-def test_ten_signals_of_a_scheduler(tmp_path: Path, whole_runs: WholeRuns, turn: int) -> None:  # noqa: F811
-    """SIGTERM, at a random moment: it ends with 143, or 0 where it was done already."""
-    draw = random.Random(100 + turn)
+def test_sigterm_at_a_random_time_resumes_bit_exactly(tmp_path: Path, whole_runs: WholeRuns, turn: int) -> None:  # noqa: F811
+    """The exit code is 143, or 0 if the run was finished already."""
+    generator = random.Random(100 + turn)
     run = tmp_path / "outputs" / "stopped"
-    code = end_at(at_random, signal.SIGTERM, run, draw, *LONG)
+    code = end_at(at_a_random_time, signal.SIGTERM, run, generator, *LONG)
     is_done = (run / "result.json").exists()
-    assert code in ((143, 0, -signal.SIGTERM) if is_done else (143,))  # Python hands signals back before it ends
-    end_at(lambda run, process, draw: wait_until(lambda: False, process), 0, run, draw, *LONG)
+    assert code in (
+        (143, 0, -signal.SIGTERM) if is_done else (143,)
+    )  # Python restores the default handler before it exits
+    end_at(lambda run, process, generator: wait_until(lambda: False, process), 0, run, generator, *LONG)
     assert_same_run(whole_runs(*LONG), run)
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("turn", range(3))
-def test_two_processes_killed(tmp_path: Path, turn: int) -> None:
-    """Both carry on, by the shares of the images that were theirs."""
-    draw = random.Random(200 + turn)
+def test_two_ranks_resume_bit_exactly(tmp_path: Path, turn: int) -> None:
+    """After SIGTERM; each rank continues with its own share of the images."""
+    generator = random.Random(200 + turn)
     whole, run = (tmp_path / "outputs" / name for name in ("whole", "killed"))
-    wait = [lambda run, process, draw: wait_until(lambda: False, process), 0]
-    end_at(*wait, whole, draw, *LONG, *TWO_PROCESSES)  # type: ignore[arg-type]
-    end_at(at_random, signal.SIGTERM, run, draw, *LONG, *TWO_PROCESSES)
-    end_at(*wait, run, draw, *LONG, *TWO_PROCESSES)  # type: ignore[arg-type]
+    wait = [lambda run, process, generator: wait_until(lambda: False, process), 0]
+    end_at(*wait, whole, generator, *LONG, *TWO_PROCESSES)  # type: ignore[arg-type]
+    end_at(at_a_random_time, signal.SIGTERM, run, generator, *LONG, *TWO_PROCESSES)
+    end_at(*wait, run, generator, *LONG, *TWO_PROCESSES)  # type: ignore[arg-type]
     assert_same_run(whole, run)
 
 
 @pytest.mark.torture
-def test_twenty_runs_of_one_moment_have_twenty_folders(tmp_path: Path) -> None:
-    """Real processes, all started before the first of them has a folder."""
+def test_twenty_runs_started_at_once_have_twenty_folders(tmp_path: Path) -> None:
+    """Real processes, all started before the first has created its folder."""
     few = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "model.width=4"]
     command = [sys.executable, str(PROJECT / "src" / "train.py"), *few, f"outputs={tmp_path}"]
     processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(20)]

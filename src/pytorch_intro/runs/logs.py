@@ -42,6 +42,10 @@ def are_valid_log_sizes(sizes: object) -> bool:
 def truncate_logs(folder: Path, sizes: dict[str, int]) -> None:
     """Truncate logs to their size at the time of a checkpoint, and remove newer ones: training logs the rest again.
 
+    Args:
+        folder: Run folder.
+        sizes: Sizes by relative path, as log_sizes returns them.
+
     Raises:
         UserError: if a folder of logs is a symlink.
     """

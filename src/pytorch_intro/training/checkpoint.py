@@ -3,13 +3,12 @@
 import math
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, Timer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import Field
@@ -19,7 +18,7 @@ from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.files import atomic_write, remove
 from pytorch_intro.runs.folder import BEST, LAST, PREVIOUS, REPLACED
 from pytorch_intro.runs.logs import log_sizes
-from pytorch_intro.training.lightning_internals import is_fast_dev_run, is_resumable_step
+from pytorch_intro.training.lightning_internals import callbacks, is_resumable_step
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -57,32 +56,24 @@ class BestLastCheckpoint(Checkpoint):
         mode: Literal["max", "min"] = "max",
         every_n_minutes: Annotated[float, Field(gt=0)] | None = None,
     ) -> None:
-        self.last = Path(dirpath) / LAST
-        self.previous = Path(dirpath) / PREVIOUS
-        self.best = Path(dirpath) / BEST
+        self.run_folder = Path(dirpath).parent
+        self.last, self.previous, self.best = (Path(dirpath) / name for name in (LAST, PREVIOUS, BEST))
         self.monitor = monitor
         self.every_n_minutes = every_n_minutes
         self.sign = 1 if mode == "max" else -1
         self.best_model_path = ""
         self.best_model_score: float | None = None
         self.last_is_best = False
-        self.saved_at = self.started_at = time.monotonic()
-        self.seconds_before = 0.0
+        self.saved_at = time.monotonic()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.saved_at = self.started_at = time.monotonic()
+        self.saved_at = time.monotonic()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["train_seconds"] = self.seconds_before + time.monotonic() - self.started_at
-        checkpoint["log_files"] = {}
-        if trainer.is_global_zero:
-            for logger in trainer.loggers:
-                logger.save()  # flushes its files
-            log_dirs = [logger.log_dir for logger in trainer.loggers]
-            checkpoint["log_files"] = log_sizes(self.last.parent.parent, log_dirs)
-
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.seconds_before = checkpoint["train_seconds"]
+        loggers = trainer.loggers if trainer.is_global_zero else []
+        for logger in loggers:
+            logger.save()  # flushes its files
+        checkpoint["log_files"] = log_sizes(self.run_folder, [logger.log_dir for logger in loggers])
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_model_score": self.best_model_score}
@@ -107,11 +98,11 @@ class BestLastCheckpoint(Checkpoint):
             self.save_last(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not (self.last_is_best or self.best_model_score is None):
+        if self.best_model_score is not None and not self.last_is_best:
             self.save_last(trainer)
             return
         self.save_best(trainer)
-        if trainer.is_global_zero and self.best_model_path:
+        if trainer.is_global_zero:
             self.rotate()
             hardlink_or_copy(self.best, self.last)  # after the best: last.ckpt must not refer to a missing best.ckpt
         trainer.strategy.barrier()
@@ -133,7 +124,7 @@ class BestLastCheckpoint(Checkpoint):
 
     def save_best(self, trainer: Trainer) -> None:
         self.save(trainer, self.best)
-        self.best_model_path = "" if is_fast_dev_run(trainer) else str(self.best)
+        self.best_model_path = str(self.best)
 
     def save_last(self, trainer: Trainer) -> None:
         """Save last.ckpt; the existing one becomes previous.ckpt."""
@@ -147,10 +138,9 @@ class BestLastCheckpoint(Checkpoint):
             hardlink_or_copy(self.last, self.previous)
 
     def save(self, trainer: Trainer, path: Path) -> None:
-        if not is_fast_dev_run(trainer):
-            trainer.save_checkpoint(path, weights_only=False)
-            if trainer.is_global_zero:
-                remove(self.last.parent.parent / REPLACED)  # the run that overwrite=true replaces
+        trainer.save_checkpoint(path, weights_only=False)
+        if trainer.is_global_zero:
+            remove(self.run_folder / REPLACED)  # the run that overwrite=true replaces
 
 
 def hardlink_or_copy(file: Path, name: Path) -> None:
@@ -162,18 +152,17 @@ def hardlink_or_copy(file: Path, name: Path) -> None:
     except OSError:  # exFAT, for example
         with file.open("rb") as content, atomic_write(name) as copy:
             shutil.copyfileobj(content, copy)
-        return
-    link.replace(name)
+    else:
+        link.replace(name)
 
 
-@dataclass
-class SelectedCheckpoint:
+class SelectedCheckpoint(NamedTuple):
     """The weights that are tested and used: the best by validation, or the last if no checkpoint was saved.
 
     Attributes:
         path: Checkpoint file; None for the weights in memory at the end of training.
         epoch: Epoch of the weights, counted from 1.
-        metrics: val/… of these weights, and all other metrics of the last epoch.
+        metrics: val/… of these weights, all other metrics of the last epoch, and train_seconds.
     """
 
     path: str | None
@@ -184,6 +173,8 @@ class SelectedCheckpoint:
 def select_checkpoint(trainer: Trainer) -> SelectedCheckpoint:
     """Return the weights to test after trainer.fit, with the validation metrics saved with them."""
     metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    timer = next(callback for callback in callbacks(trainer) if isinstance(callback, Timer))
+    metrics["train_seconds"] = timer.time_elapsed()  # trainer.test will restore the timer from the checkpoint
     path = getattr(trainer.checkpoint_callback, "best_model_path", "")
     if not path:
         return SelectedCheckpoint(None, trainer.current_epoch, metrics)

@@ -7,12 +7,13 @@ import torch
 from lightning import LightningModule
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from pytorch_intro.data.dataset import Batch
 from pytorch_intro.training.metrics import EpochMetrics
+from pytorch_intro.training.tta import tta_views
 
 
 class Classifier(LightningModule):
@@ -23,15 +24,14 @@ class Classifier(LightningModule):
     which callbacks compute further metrics.
 
     Args:
-        network: Images to logits.
+        network: Network from images to logits.
         num_classes: Number of logits.
-        optimizer: Builds the optimizer from the network's parameters.
-        scheduler: Builds the schedule from an optimizer and the total number of steps, math.inf for endless training.
-        label_smoothing: Share of each training label that is spread over all classes (Szegedy et al. 2016).
-        tta_flip: Test-time augmentation: average the logits of each image and its horizontal flip.
-        tta_shift: Test-time augmentation: average the logits over shifts of up to this many pixels in each direction.
-        compile: Compile the network in place with torch.compile, in its default or the named mode; reduce-overhead
-            uses CUDA graphs.
+        optimizer: Factory of the optimizer, called with the network's parameters.
+        scheduler: Factory of the schedule, called with the optimizer and the total number of steps (may be math.inf).
+        label_smoothing: Fraction of each training label that is spread over all classes (Szegedy et al. 2016).
+        tta_flip: Test-time augmentation (TTA): average the logits of each image and its horizontal flip.
+        tta_shift: TTA: average the logits over shifts of up to this many pixels in each direction.
+        compile: Whether to compile the network in place, or the mode of torch.compile (reduce-overhead: CUDA graphs).
     """
 
     def __init__(
@@ -62,22 +62,13 @@ class Classifier(LightningModule):
         self.no_tta_metrics = EpochMetrics()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (N, num_classes) of images (N, C, H, W) float; in eval mode the mean over all views."""
+        """Return the logits (N, num_classes) of images (N, C, H, W) float; in eval mode, the mean over all views."""
         return self.network(images) if self.training else self.tta_logits(images).mean(dim=0)
 
     def tta_logits(self, images: Tensor) -> Tensor:
-        """Return the logits of each view of the images: (views, N, num_classes) float32.
-
-        The first view is the image itself. A shifted view repeats the pixels of the border.
-        """
-        height, width = images.shape[-2:]
-        offsets = sorted(range(2 * self.tta_shift + 1), key=lambda offset: abs(offset - self.tta_shift))
-        padded = pad(images, [self.tta_shift] * 4, mode="replicate")
-        views = [padded[..., top : top + height, left : left + width] for top in offsets for left in offsets]
-        if self.tta_flip:
-            views = [view for shifted in views for view in (shifted, shifted.flip(-1))]
+        """Return the logits of each view of the images: (views, N, num_classes) float32; the first is the image."""
         # float32 before the mean, which would otherwise round to bfloat16 once more
-        return torch.stack([self.network(view).float() for view in views])
+        return torch.stack([self.network(view).float() for view in tta_views(images, self.tta_flip, self.tta_shift)])
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         images, targets = batch

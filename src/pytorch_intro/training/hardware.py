@@ -31,50 +31,40 @@ def resolve_hardware(config: DictConfig, more_settings: dict[str, Any] | None = 
         UserError: if the hardware is not available, or another value is wrong.
     """
     trainer = config.trainer
-    hardware = choose_hardware(trainer.accelerator, trainer.devices, trainer.precision)
+    check_value("trainer.accelerator", trainer.accelerator, str)
+    check_value("trainer.devices", trainer.devices, int | str | list[int])
+    accelerator = choose_accelerator(trainer.accelerator)
+    check_devices(accelerator, trainer.devices)
+    hardware = {"accelerator": accelerator, "precision": choose_precision(trainer.precision, accelerator)}
     check(OmegaConf.merge(config, {"trainer": hardware}), more_settings)
     return hardware
 
 
-def choose_hardware(accelerator: str, devices: Devices, precision: str | int | None) -> dict[str, Any]:
-    """Return the accelerator and precision, resolved where they are auto, and log them.
-
-    Raises:
-        UserError: if the hardware is not available.
-    """
-    check_value("trainer.accelerator", accelerator, str)
-    check_value("trainer.devices", devices, int | str | list[int])
-    accelerator = choose_accelerator(accelerator)
-    check_devices(accelerator, devices)
-    return {"accelerator": accelerator, "precision": choose_precision(precision, accelerator)}
-
-
 def choose_accelerator(accelerator: str) -> str:
-    """Return cuda, mps or cpu: the best available for auto and gpu, otherwise the one requested.
+    """Return cuda, mps or cpu: the best available for auto, the best GPU for gpu, otherwise the one requested.
 
     Raises:
         UserError: if it is not available.
     """
     found = available()
-    if accelerator == "auto":
-        missing = " or ".join(name for name in ("cuda", "mps") if name not in found)
-        reason = "first available of cuda, mps, cpu" if found[0] == "cuda" else f"{missing} not available"
-        log.info("accelerator: %s, %s (%s)", found[0], device_name(found[0]), reason)
-        return found[0]
-    chosen = found[0] if accelerator == "gpu" and found[0] != "cpu" else accelerator
+    chosen = found[0] if accelerator == "auto" or (accelerator == "gpu" and found[0] != "cpu") else accelerator
     if chosen not in found:
         raise UserError(
             f"trainer.accelerator={accelerator} is not available (available: {', '.join(found)}); auto picks the best "
             "one"
         )
-    log.info("accelerator: %s, %s (requested)", chosen, device_name(chosen))
+    reason = "requested"
+    if accelerator == "auto":
+        missing = " or ".join(name for name in ("cuda", "mps") if name not in found)
+        reason = "first available of cuda, mps, cpu" if chosen == "cuda" else f"{missing} not available"
+    log.info("accelerator: %s, %s (%s)", chosen, device_name(chosen), reason)
     return chosen
 
 
 def available() -> list[str]:
     """Return the available accelerators, the best first."""
-    known = [("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()), ("cpu", True)]
-    return [name for name, is_available in known if is_available]
+    known = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return [name for name, is_available in known.items() if is_available]
 
 
 def check_devices(accelerator: str, devices: Devices) -> None:
@@ -86,16 +76,8 @@ def check_devices(accelerator: str, devices: Devices) -> None:
         UserError: if fewer are available.
     """
     count = {"cuda": torch.cuda.device_count(), "mps": 1, "cpu": os.cpu_count() or 1}[accelerator]
-    if isinstance(devices, str):
-        if devices in ("auto", "-1"):
-            return
-        try:
-            devices = [int(number) for number in devices.split(",") if number] if "," in devices else int(devices)
-        except ValueError:
-            raise UserError(
-                f"trainer.devices={devices}: not a number of devices, a list of indices, or auto; use trainer.devices=1"
-            ) from None
-    wanted = devices if isinstance(devices, int) else max(devices, default=-1) + 1
+    parsed = parse_devices(devices)
+    wanted = parsed if isinstance(parsed, int) else max(parsed, default=-1) + 1
     if wanted == 0 or wanted < -1:
         raise UserError(f"trainer.devices={devices}: at least one is required; trainer.devices=1")
     if wanted > count:
@@ -105,15 +87,27 @@ def check_devices(accelerator: str, devices: Devices) -> None:
         )
 
 
+def parse_devices(devices: Devices) -> int | Sequence[int]:
+    """Return trainer.devices as a number, with -1 for auto, or as indices."""
+    if devices == "auto":
+        return -1
+    if not isinstance(devices, str):
+        return devices
+    try:
+        return [int(number) for number in devices.split(",") if number] if "," in devices else int(devices)
+    except ValueError:
+        raise UserError(
+            f"trainer.devices={devices}: not a number of devices, a list of indices, or auto; use trainer.devices=1"
+        ) from None
+
+
 def number_of_processes(trainer: DictConfig) -> int:
     """Return the world size: the number of devices times the number of machines."""
-    devices, accelerator = trainer.devices, trainer.accelerator
-    if isinstance(devices, str) and devices not in ("auto", "-1"):
-        devices = [number for number in devices.split(",") if number] if "," in devices else int(devices)
-    if devices in ("auto", "-1", -1):
-        chosen = available()[0] if accelerator in ("auto", "gpu") else accelerator
+    devices = parse_devices(trainer.devices)
+    if devices == -1:
+        chosen = available()[0] if trainer.accelerator in ("auto", "gpu") else trainer.accelerator
         devices = torch.cuda.device_count() if chosen == "cuda" else 1
-    return trainer.num_nodes * (devices if isinstance(devices, int) else len(devices))
+    return int(trainer.num_nodes) * (devices if isinstance(devices, int) else len(devices))
 
 
 def choose_precision(precision: str | int | None, accelerator: str) -> str | int | None:
@@ -122,21 +116,19 @@ def choose_precision(precision: str | int | None, accelerator: str) -> str | int
     Raises:
         UserError: if the device does not support the precision.
     """
-    if precision != "auto":
-        lacks_bfloat16 = accelerator == "cuda" and not supports_bf16(accelerator)[0]
-        kind = {"bf16": lacks_bfloat16, "64": accelerator == "mps"}
-        for prefix, is_missing in kind.items():
-            if is_missing and str(precision).startswith(prefix):
-                raise UserError(
-                    f"trainer.precision={precision}: not supported by this {accelerator} device; "
-                    "trainer.precision=auto picks the fastest supported one"
-                )
-        log.info("precision: %s (requested)", precision)
-        return precision
-    fast, reason = supports_bf16(accelerator)
-    chosen = "bf16-mixed" if fast else "32-true"
-    log.info("precision: %s (%s)", chosen, reason)
-    return chosen
+    is_fast, reason = supports_bf16(accelerator)
+    if precision == "auto":
+        precision = "bf16-mixed" if is_fast else "32-true"
+    else:
+        unsupported = {"mps": "64", "cuda": None if is_fast else "bf16"}.get(accelerator)
+        if unsupported and str(precision).startswith(unsupported):
+            raise UserError(
+                f"trainer.precision={precision}: not supported by this {accelerator} device; trainer.precision=auto "
+                "picks the fastest supported one"
+            )
+        reason = "requested"
+    log.info("precision: %s (%s)", precision, reason)
+    return precision
 
 
 def supports_bf16(accelerator: str) -> tuple[bool, str]:

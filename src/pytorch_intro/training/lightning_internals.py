@@ -21,16 +21,6 @@ def set_callbacks(trainer: Trainer, new: list[Callback]) -> None:
     trainer.callbacks = new  # type: ignore[attr-defined]
 
 
-def is_fast_dev_run(trainer: Trainer) -> bool:
-    """Return trainer.fast_dev_run, which is assigned like the callbacks."""
-    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
-
-
-def log_every_n_steps(trainer: Trainer) -> int:
-    """Return trainer.log_every_n_steps, which is assigned like the callbacks."""
-    return trainer.log_every_n_steps  # type: ignore[attr-defined]
-
-
 def fix_resume_with_max_steps(trainer: Trainer) -> None:
     """Let a run with max_steps resume from the end of an epoch.
 

@@ -26,13 +26,7 @@ class EpochMetrics(Metric):
         self.add_state("num_samples", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            loss: () mean over the batch.
-            logits: (N, num_classes).
-            targets: (N,) int64.
-        """
+        """Add a batch: its mean loss (), logits (N, num_classes) and targets (N,) int64."""
         self.loss_sum.add_(loss, alpha=len(targets))  # in place: setting an attribute of a module is slow
         self.num_correct.add_((logits.argmax(dim=1) == targets).sum())
         self.num_samples.add_(len(targets))
@@ -43,14 +37,11 @@ class EpochMetrics(Metric):
 
     def gather_state(self) -> list[dict[str, Tensor]]:
         """Return the sums of every rank so far, on the CPU."""
-        names = ("loss_sum", "num_correct", "num_samples")
-        return all_gather_object({name: getattr(self, name).cpu() for name in names})
+        return all_gather_object({name: getattr(self, name).cpu() for name in self.metric_state})
 
     def restore(self, states: list[dict[str, Tensor]], rank: int, world_size: int) -> None:
         """Continue from the sums of gather_state; with another world size, rank 0 continues from their total."""
-        if len(states) != world_size:
-            zeros = {name: torch.zeros_like(value) for name, value in states[0].items()}
-            total = {name: torch.stack([state[name] for state in states]).sum(dim=0) for name in zeros}
-            states = [total, *[zeros] * (world_size - 1)]
-        for name, value in states[rank].items():
+        for name in self.metric_state:
+            sums = torch.stack([state[name] for state in states])
+            value = sums[rank] if len(states) == world_size else sums.sum(dim=0) * int(rank == 0)
             setattr(self, name, value.to(self.device))

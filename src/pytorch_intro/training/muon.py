@@ -72,11 +72,8 @@ class Muon(Optimizer):
         params = [p for p in group["params"] if p.grad is not None]
         states = [self.state[p] for p in params]
         for p, state in zip(params, states, strict=True):
-            if not state:
-                # The same names and layout as torch.optim.AdamW: its step counter is a tensor on the CPU.
+            if not state:  # names and layout of torch.optim.AdamW, whose step counter is a tensor on the CPU
                 state |= {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
-        if not params:
-            return
         beta1, beta2 = group["betas"]
         adamw(
             params,
@@ -96,13 +93,10 @@ class Muon(Optimizer):
 
 
 def zeropower_via_newtonschulz(matrix: Tensor) -> Tensor:
-    """Return the matrix with its singular values moved to about 1 (most to between 0.7 and 1.2).
+    """Return the matrix (rows, columns) float with its singular values moved to about 1 (most to between 0.7 and 1.2).
 
     Five Newton-Schulz steps with Jordan's coefficients. A matrix with more rows than columns is scaled by
     sqrt(rows / columns), so that the size of the change in the layer's output does not depend on the shape.
-
-    Args:
-        matrix: Momentum of the filters, (rows, columns) float.
     """
     rows, columns = matrix.shape
     x = matrix.T if rows > columns else matrix

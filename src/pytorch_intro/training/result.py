@@ -12,31 +12,27 @@ from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.runs.config_record import recorded_command
 from pytorch_intro.runs.folder import Result
 from pytorch_intro.training.checkpoint import SelectedCheckpoint
+from pytorch_intro.training.lightning_internals import callbacks
+
+METRICS = ("val/accuracy", "val/loss", "test/accuracy", "test/loss")
 
 
-def result_of(
-    config: DictConfig,
-    trainer: lightning.Trainer,
-    selected: SelectedCheckpoint,
-    train_seconds: float,
-    total_seconds: float,
-) -> Result:
-    """Return the result of a run after trainer.fit and trainer.test.
+def result_of(config: DictConfig, trainer: lightning.Trainer, selected: SelectedCheckpoint, seconds: float) -> Result:
+    """Return the result of a run after trainer.fit and trainer.test, which took `seconds` in total.
 
     Accuracies are fractions of 1; images_per_second is that of the last epoch; best_epoch is counted from 1.
     """
     metrics = selected.metrics | {name: value.item() for name, value in trainer.callback_metrics.items()}
-    measured = ("val/accuracy", "val/loss", "test/accuracy", "test/loss")
     return {
         "status": "finished",
         "name": name_of(Path(config.run_dir), Path(config.outputs)),
         "seed": config.seed,
-        **{name: nan_to_none(metrics.get(name)) for name in measured},
+        **{name: nan_to_none(metrics.get(name)) for name in METRICS},
         "epochs": trainer.current_epoch,
         "best_epoch": selected.epoch,
         "parameters": sum(parameter.numel() for parameter in trainer.lightning_module.parameters()),
-        "train_seconds": round(train_seconds, 3),
-        "total_seconds": round(total_seconds, 3),
+        "train_seconds": round(metrics["train_seconds"], 3),
+        "total_seconds": round(seconds, 3),
         "images_per_second": metrics.get("images_per_second"),
         "device": str(trainer.strategy.root_device),
         "torch": torch.__version__,
@@ -49,16 +45,12 @@ def result_of(
 def run_result_hooks(trainer: lightning.Trainer, result: Result) -> dict[str, str]:
     """Call `on_result(trainer, result)` of each callback that has it, on rank 0, before result.json is written.
 
-    The hook may write files, such as the model card, and may return rows for the printed table.
-
-    Returns:
-        The rows of all callbacks, by name.
+    The hook may write files, such as the model card. Rows that it returns, by name, are added to the printed table.
     """
     rows: dict[str, str] = {}
-    if trainer.is_global_zero:
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if hook := getattr(callback, "on_result", None):
-                rows |= hook(trainer, result) or {}
+    for callback in callbacks(trainer) if trainer.is_global_zero else []:
+        if hook := getattr(callback, "on_result", None):
+            rows |= hook(trainer, result) or {}
     return rows
 
 

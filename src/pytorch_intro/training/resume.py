@@ -4,7 +4,7 @@ import logging
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -16,44 +16,27 @@ from pytorch_intro.runs.logs import are_valid_log_sizes, truncate_logs
 log = logging.getLogger(__name__)
 
 PICKLE = b"\x80"  # first byte of a pickle; checkpoints are zip archives
-KEYS = {"state_dict", "loops", "callbacks", "optimizer_states", "global_step", "epoch", "train_seconds", "log_files"}
+KEYS = {"state_dict", "loops", "callbacks", "optimizer_states", "global_step", "epoch", "log_files"}
 
 
-class ResumePoint(NamedTuple):
-    """Where training continues.
-
-    Attributes:
-        path: Checkpoint file; None for a new run.
-        train_seconds: Seconds of training before the checkpoint.
-    """
-
-    path: Path | None
-    train_seconds: float
-
-
-def checkpoint_to_resume(folder: Path) -> ResumePoint:
+def checkpoint_to_resume(folder: Path) -> Path | None:
     """Find the checkpoint that a run resumes from, and truncate its logs to the time of the checkpoint.
 
     Raises:
         UserError: if a checkpoint file holds anything but a checkpoint of this project.
     """
-    point, log_files = ResumePoint(None, 0.0), {}
+    resumed, log_files = None, {}
     for path in (folder / "checkpoints" / name for name in (LAST, PREVIOUS)):
-        checkpoint = read_checkpoint(path) if path.exists() else None
-        if checkpoint and (not has_best(checkpoint) or is_intact(path.with_name(BEST))):
+        checkpoint = read_checkpoint(path)
+        if checkpoint and (not has_best(checkpoint) or read_checkpoint(path.with_name(BEST))):
             log.info("resuming from %s (epoch %d, step %d)", path, checkpoint["epoch"] + 1, checkpoint["global_step"])
-            point, log_files = ResumePoint(path, checkpoint["train_seconds"]), checkpoint["log_files"]
+            resumed, log_files = path, checkpoint["log_files"]
             break
     if is_rank_zero():
         truncate_logs(folder, log_files)
         for leftover in [*(folder / "checkpoints").glob(".*.tmp"), *(folder / "checkpoints").glob("*.linked")]:
             leftover.unlink()
-    return point
-
-
-def is_intact(path: Path) -> bool:
-    """Return whether a checkpoint exists and can be read."""
-    return path.exists() and read_checkpoint(path) is not None
+    return resumed
 
 
 def has_best(checkpoint: dict[str, Any]) -> bool:
@@ -62,11 +45,13 @@ def has_best(checkpoint: dict[str, Any]) -> bool:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Load a checkpoint to the CPU; log a warning and return None if it is corrupt.
+    """Load a checkpoint to the CPU; return None if it is missing, or corrupt, which is logged.
 
     Raises:
         UserError: if it holds anything but a checkpoint of this project; no code in it is run.
     """
+    if not path.exists():
+        return None
     if not path.is_file():
         raise UserError(f"{path}: not a file; remove it, or choose another folder")
     try:

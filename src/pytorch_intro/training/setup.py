@@ -1,7 +1,7 @@
-"""From a config to a training: data, module and trainer, checked against each other before any work is done."""
+"""Build the objects of a training from a config, and check them against each other before any work is done."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning import Trainer, seed_everything
@@ -14,15 +14,7 @@ from pytorch_intro.training.classifier import Classifier
 from pytorch_intro.training.trainer import build_trainer, check_monitors
 
 
-class Experiment(NamedTuple):
-    """The objects that a training consists of."""
-
-    datamodule: DataModule
-    classifier: Classifier
-    trainer: Trainer
-
-
-def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> Experiment:
+def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[DataModule, Classifier, Trainer]:
     """Seed all random number generators, then build what a config describes.
 
     The trainer and the optimizer come first: their settings are checked before images are read.
@@ -36,10 +28,26 @@ def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> Experiment
     """
     seed_everything(config.seed, workers=True, verbose=False)
     trainer = build_trainer(config.trainer, config.callbacks, config.logger, hardware)
-    optimization = build_optimization(config)
+    check_optimization(config, trainer)
     datamodule = build_datamodule(config)
     check_monitors(trainer, datamodule)
-    return Experiment(datamodule, build_classifier(config, datamodule, optimization), trainer)
+    return datamodule, build_classifier(config, datamodule), trainer
+
+
+def check_optimization(config: DictConfig, trainer: Trainer) -> None:
+    """Build the optimizer and its schedule for a dummy parameter: their factories check values only when called.
+
+    Raises:
+        UserError: if a value is rejected.
+    """
+    total_steps = math.inf if trainer.max_epochs == trainer.max_steps == -1 else 10
+    key = "optimizer"
+    try:
+        optimizer = instantiate(config.optimizer, key)([torch.nn.Parameter(torch.zeros(1))])
+        key = "scheduler"
+        instantiate(config.scheduler, key)(optimizer, total_steps)
+    except (ValueError, TypeError) as error:
+        raise invalid_value_error(key, config[key], error) from error
 
 
 def build_datamodule(config: DictConfig) -> DataModule:
@@ -49,45 +57,25 @@ def build_datamodule(config: DictConfig) -> DataModule:
     return datamodule
 
 
-def build_optimization(config: DictConfig) -> tuple[Any, Any]:
-    """Build the factories of the optimizer and of its schedule.
-
-    Factories check their values when they are called, so both are called once with a dummy parameter.
-
-    Raises:
-        UserError: if a value is rejected.
-    """
-    make_optimizer = instantiate(config.optimizer, "optimizer")
-    make_scheduler = instantiate(config.scheduler, "scheduler")
-    total_steps = math.inf if _is_endless(config.trainer) else 10
-    key = "optimizer"
-    try:
-        optimizer = make_optimizer([torch.nn.Parameter(torch.zeros(1))])
-        key = "scheduler"
-        make_scheduler(optimizer, total_steps)
-    except (ValueError, TypeError) as error:
-        raise invalid_value_error(key, config[key], error) from error
-    return make_optimizer, make_scheduler
-
-
-def build_classifier(
-    config: DictConfig, datamodule: DataModule, optimization: tuple[Any, Any] | None = None
-) -> Classifier:
+def build_classifier(config: DictConfig, datamodule: DataModule) -> Classifier:
     """Build the LightningModule, around a network for the image shape and number of classes of the data.
 
     Args:
         config: Config of a training.
         datamodule: Data module after setup.
-        optimization: Result of build_optimization; None: built here.
 
     Raises:
         UserError: if a value is rejected.
     """
-    optimizer, scheduler = optimization or build_optimization(config)
     num_classes = len(datamodule.classes)
     network = instantiate(config.model, "model", image_shape=datamodule.image_shape, num_classes=num_classes)
     dry_run(network, datamodule.image_shape, num_classes)
-    values = {"network": network, "num_classes": num_classes, "optimizer": optimizer, "scheduler": scheduler}
+    values = {
+        "network": network,
+        "num_classes": num_classes,
+        "optimizer": instantiate(config.optimizer, "optimizer"),
+        "scheduler": instantiate(config.scheduler, "scheduler"),
+    }
     if config.classifier.get("tta_flip") is None:
         values["tta_flip"] = datamodule.augment.has_hflip
     classifier: Classifier = instantiate(config.classifier, "classifier", **values)
@@ -100,25 +88,19 @@ def dry_run(network: torch.nn.Module, image_shape: tuple[int, int, int], num_cla
     Raises:
         UserError: if the network does not accept the images or returns another shape than (2, num_classes).
     """
-    shape, expected = (2, *image_shape), (2, num_classes)
+    name, shape, expected = type(network).__name__, (2, *image_shape), (2, num_classes)
     network.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             output_shape = tuple(network(torch.zeros(shape)).shape)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise UserError(
-            f"model: {type(network).__name__} does not accept images of shape {shape} ({first_lines(error)}); choose "
-            "another model, or another data.image_size"
+            f"model: {name} does not accept images of shape {shape} ({first_lines(error)}); choose another model, or "
+            "another data.image_size"
         ) from error
     if output_shape != expected:
         raise UserError(
-            f"model: {type(network).__name__} returns {output_shape} for images of shape {shape}, expected {expected}"
+            f"model: {name} returns {output_shape} for images of shape {shape}, expected {expected}; choose another "
+            "model, or return one logit per class"
         )
     network.train()
-
-
-def _is_endless(trainer: DictConfig) -> bool:
-    """Return whether training has neither a last epoch nor a last step."""
-    if trainer.max_steps != -1:
-        return False
-    return trainer.max_epochs == -1 or (trainer.max_epochs is None and trainer.max_time is not None)

@@ -20,35 +20,34 @@ FILES = (*REPORT, "checkpoints/best.ckpt", "README.md")
 def print_summary(
     result: Result, run: RunFolder, outputs: str, title: str = "finished", more_rows: Mapping[str, str] | None = None
 ) -> None:
-    """Print the result as a table, its folder and the next commands; in a sweep, print one line.
+    """Print the result as a table, and the next commands; in a sweep, print one line.
 
     Args:
         result: Content of result.json.
         run: Folder of the run.
         outputs: Folder of all runs.
         title: First words of the table.
-        more_rows: Further rows of the table, by name, as run_result_hooks returns them.
+        more_rows: Further rows by name; see run_result_hooks.
     """
     if not is_rank_zero():
         return
-    percent = {name: f"{result[name]:.2%}" for name in ("val/accuracy", "test/accuracy") if result[name] is not None}
+    accuracies = {name: f"{result[name]:.2%}" for name in ("val/accuracy", "test/accuracy") if result[name] is not None}
+    losses = {name: f"{result[name]:.4f}" for name in ("val/loss", "test/loss") if result[name] is not None}
     seconds = result["total_seconds"]
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        figures = [f"{name} {share}" for name, share in percent.items()]
+        figures = [f"{name} {accuracy}" for name, accuracy in accuracies.items()]
         print(f"{title}: {', '.join([*figures, f'{seconds:.1f} s'])}")
         return
-    folder = display_path(run.path)
-    losses = {name: f"{result[name]:.4f}" for name in ("val/loss", "test/loss") if result[name] is not None}
     rows = {
-        **percent,
+        **accuracies,
         **losses,
         "best epoch": f"{result['best_epoch']} of {result['epochs']}",
         "parameters": f"{result['parameters']:,}",
         "seconds": f"{result['train_seconds']:.1f} of training, {seconds:.1f} in total",
         "device": result["device"],
         **(more_rows or {}),
-        "folder": folder,
-        "in it": ", ".join(name for name in FILES if (run.path / name).exists()),
+        "folder": display_path(run.path),
+        "files": ", ".join(name for name in FILES if (run.path / name).exists()),
     }
     table = text_table([name, value] for name, value in rows.items() if value)
     print(f"\n{title}: {result['name']}\n{table}\n\nnext:\n{next_commands(outputs)}")
@@ -63,7 +62,7 @@ def next_commands(outputs: str) -> str:
     commands = {
         f"tensorboard --logdir {display_path(outputs)}": "curves, at http://localhost:6006",
         f"python {predict} images=PATH": "classify your own images: a file, a folder, a glob",
-        f"python {script} model=mlp": "another network; --help shows every choice",
+        f"python {script} model=mlp": "another network; --help lists all choices",
         f"python {script} -m seed=0,1,2": "a sweep of three runs",
     }
     return "\n".join(f"  {prefix}{command:<34}  # {purpose}" for command, purpose in commands.items())

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning import Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar, Timer
 from lightning.pytorch.profilers import PassThroughProfiler
 from omegaconf import DictConfig
 
@@ -39,25 +39,31 @@ def build_trainer(
     silence_lightning()
     if hardware["accelerator"] == "cpu":
         disable_malloc_trim()
-        # Denormal numbers take a hundred times as long: momenta of filters that no longer get gradients decay to them.
+        # Denormal numbers are a hundred times slower; momenta of filters that get no more gradients decay to them.
         torch.set_flush_denormal(True)
     callbacks = [instantiate(node, f"callbacks.{name!s}") for name, node in callback_nodes.items() if node]
     loggers = [instantiate(node, f"logger.{name!s}") for name, node in logger_nodes.items() if node]
-    # Lightning adds its own callback if one of these is enabled but missing, and fails if it is disabled but present.
-    kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
-    enabled = {switch: trainer[switch] and any(isinstance(c, kinds[switch]) for c in callbacks) for switch in kinds}
-    disabled_kinds = tuple(kinds[switch] for switch, is_on in enabled.items() if not is_on)
-    callbacks = [callback for callback in callbacks if not isinstance(callback, disabled_kinds)]
+    if trainer.fast_dev_run or not trainer.enable_checkpointing:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
+    if not trainer.enable_progress_bar:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
+    if not trainer.max_time:  # otherwise Lightning adds its Timer
+        callbacks.append(Timer())
+    max_epochs = trainer.max_epochs
+    if max_epochs is None and trainer.max_steps == -1:  # Lightning's rule, which takes any Timer for a time limit
+        max_epochs = -1 if trainer.max_time else 1000
     values = {
+        "max_epochs": max_epochs,
+        # Lightning adds its own callback if one of these is enabled but missing, and fails if it is disabled but there.
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+        "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
         "callbacks": [TerminateOnNaN(), *callbacks, GracefulShutdown()],
         "logger": loggers,
         "plugins": [AtomicCheckpointIO()],
         "use_distributed_sampler": False,  # sampler.py splits the batches between the ranks
-        **enabled,
+        "profiler": trainer.profiler or NullProfiler(),
         **hardware,
     }
-    if trainer.profiler is None:
-        values["profiler"] = NullProfiler()
     built: Trainer = instantiate(trainer, "trainer", **values)
     lightning_internals.fix_resume_with_max_steps(built)
     return built
@@ -84,11 +90,7 @@ class NullProfiler(PassThroughProfiler):
 
 
 def check_monitors(trainer: Trainer, datamodule: DataModule) -> None:
-    """Check that callbacks which monitor a metric of the validation have one.
-
-    Raises:
-        UserError: for the first callback that has none.
-    """
+    """Raise a UserError for the first callback that monitors a metric of the validation, if the run has none."""
     if datamodule.val_set is not None and trainer.limit_val_batches:
         return
     for callback in lightning_internals.callbacks(trainer):
@@ -105,15 +107,12 @@ def silence_lightning() -> None:
     """Silence Lightning messages that are redundant or do not apply here."""
     for package in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(package).setLevel(logging.WARNING)
-    # A batch is one slice of a tensor: workers would only add the cost of transferring it.
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    # Only lr is logged per step; no metric of a short epoch is lost.
-    warnings.filterwarnings("ignore", ".*is smaller than the logging interval.*")
-    # A run without validation or test images is intended.
-    warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero.*")
-    # The batch sampler starts a resumed run at the right batch; see sampler.py.
-    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
-    # epoch_seconds and images_per_second are those of rank 0; all other metrics are reduced.
-    warnings.filterwarnings("ignore", r".*sync_dist=True.* when logging on epoch level.*")
-    # Lightning 2.6.6 with torch 2.14.
-    warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")
+    for message in (
+        ".*does not have many workers.*",  # a batch is one slice of a tensor; transferring it costs more
+        ".*is smaller than the logging interval.*",  # only lr is logged per step
+        "Total length of `list` across ranks is zero.*",  # a run without validation or test images is intended
+        ".*your dataloader is not resumable.*",  # the batch sampler is; see sampler.py
+        r".*sync_dist=True.* when logging on epoch level.*",  # epoch_seconds is that of rank 0; others are reduced
+        ".*LeafSpec.*is deprecated.*",  # Lightning 2.6.6 with torch 2.14
+    ):
+        warnings.filterwarnings("ignore", message)

@@ -1,6 +1,5 @@
 """A CSV logger for runs that are resumed."""
 
-from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
@@ -10,13 +9,12 @@ from pytorch_intro.training.lightning_internals import AppendingWriter
 
 
 class AppendingCSVLogger(CSVLogger):
-    """Lightning's CSVLogger, except that it appends to an existing file; resumption.py has truncated that."""
+    """Lightning's CSVLogger, except that it appends to an existing file, which truncate_logs has truncated."""
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """Return the writer of the file."""
+        """The writer of the file."""
         if self._experiment is None:
-            Path(self.root_dir).mkdir(parents=True, exist_ok=True)
             self._experiment = AppendingWriter(log_dir=self.log_dir)
         return self._experiment

@@ -8,8 +8,6 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from pytorch_intro.training.lightning_internals import log_every_n_steps
-
 log = logging.getLogger(__name__)
 
 
@@ -28,14 +26,11 @@ class EpochLogger(Callback):
 
     def __init__(self) -> None:
         self.history: dict[int, dict[str, float]] = {}
-        self.images = 0
-        self.seconds = 0.0
-        self.complete = self.validated = False
-        self.clock = 0.0
+        self.start_epoch()
 
     def state_dict(self) -> dict[str, Any]:
-        state = {"images": self.images, "seconds": self.seconds, "validated": self.validated}
-        return state | {"history": self.history}
+        names = ("images", "seconds", "validated", "history")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         vars(self).update(state_dict)
@@ -44,6 +39,9 @@ class EpochLogger(Callback):
         self.clock = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.start_epoch()
+
+    def start_epoch(self) -> None:
         self.images = 0
         self.seconds = 0.0
         self.complete = self.validated = False
@@ -59,7 +57,7 @@ class EpochLogger(Callback):
         self.seconds += now - self.clock
         self.clock = now
         self.complete = trainer.is_last_batch
-        every_n_steps = log_every_n_steps(trainer)
+        every_n_steps: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every_n_steps and trainer.global_step % every_n_steps == 0:
             learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
             for logger in trainer.loggers:

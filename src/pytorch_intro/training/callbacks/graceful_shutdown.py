@@ -71,12 +71,7 @@ class GracefulShutdown(Callback):
         return code > 0
 
     def stop(self, trainer: Trainer, epoch: int) -> None:
-        """Log where training stopped, and exit.
-
-        Args:
-            trainer: Trainer of the run.
-            epoch: Epoch of the last step, counted from 1.
-        """
+        """Log where training stopped, and exit; `epoch` is that of the last step, counted from 1."""
         saved = "no checkpoint was saved"
         if isinstance(trainer.checkpoint_callback, BestLastCheckpoint):
             saved = f"saved {trainer.checkpoint_callback.last}; run the same command to resume"

@@ -1,6 +1,5 @@
 """Stop on NaN/inf before a bad checkpoint can overwrite a good one."""
 
-import math
 from typing import Any
 
 import torch
@@ -32,12 +31,10 @@ class TerminateOnNaN(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         loss = outputs["loss"]
-        if loss.device.type == "cpu":
-            if not math.isfinite(loss.item()):
-                self.stop(trainer, f"train/loss is {loss.item()}", trainer.global_step)
-            return
         bad = torch.where(loss.isfinite(), NO_BAD_STEP, trainer.global_step)
         self.first_bad = bad if self.first_bad is None else torch.minimum(self.first_bad, bad)
+        if loss.device.type == "cpu":
+            self.raise_if_diverged(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.raise_if_diverged(trainer)
@@ -48,11 +45,8 @@ class TerminateOnNaN(Callback):
             self.stop(trainer, f"val/loss is {loss.item()}", trainer.global_step)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Check the losses and the weights before they are saved."""
         self.raise_if_diverged(trainer)
-        with torch.no_grad():
-            are_finite = torch.stack([value.isfinite().all() for value in pl_module.parameters()]).all()
-        if not are_finite:
+        if not torch.stack([value.isfinite().all() for value in pl_module.parameters()]).all():
             self.stop(trainer, "a weight is NaN or inf", trainer.global_step)
 
     def raise_if_diverged(self, trainer: Trainer) -> None:

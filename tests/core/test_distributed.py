@@ -1,4 +1,4 @@
-"""Several processes train together: really started, on this machine's cpu."""
+"""Distributed training with real processes on the CPU."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from pytorch_intro.config.paths import PROJECT
 
 
 class Losses(Callback):
-    """Writes the mean loss of each step, over all processes, into a file."""
+    """Appends the loss of each step, averaged over the ranks, to a file."""
 
     def __init__(self, file: str) -> None:
         self.file = Path(file)
@@ -32,11 +32,11 @@ class Losses(Callback):
                 file.write(f"{float(loss)!r}\n")
 
 
-# Without what differs by process: batch norm's statistics, and what the augmentation draws.
+# Without what differs between ranks: the statistics of batch norm and the random numbers of the augmentation.
 STEPS = [
     "data=sample", "data.val_fraction=0.1606", "data/augment=[]", "data.batch_size=64", "model=mlp",
     "trainer.max_epochs=1", "trainer.limit_train_batches=20", "trainer.precision=32-true",
-    "+callbacks.losses._target_=test_processes.Losses", "+callbacks.losses.file='${run_dir}/losses'",
+    "+callbacks.losses._target_=test_distributed.Losses", "+callbacks.losses.file='${run_dir}/losses'",
     *NO_PICTURES,
 ]  # fmt: skip
 TWO = ["trainer=ddp", "trainer.accelerator=cpu"]
@@ -44,8 +44,9 @@ NODES = [*STEPS, *TWO, "trainer.devices=1", "trainer.num_nodes=2"]
 
 
 def started(tmp_path: Path, *arguments: str, launcher: Sequence[str] = (), **variables: str) -> Process:
-    path = {"PYTHONPATH": str(PROJECT / "tests"), "OMP_NUM_THREADS": "1"}
-    return Process(*arguments, f"outputs={tmp_path / 'outputs'}", launcher=launcher, variables=path | variables)
+    path = os.pathsep.join([str(PROJECT / "tests"), str(PROJECT / "tests" / "core")])  # of conftest and of this module
+    variables = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", **variables}
+    return Process(*arguments, f"outputs={tmp_path / 'outputs'}", launcher=launcher, variables=variables)
 
 
 def output(process: Process) -> str:
@@ -55,7 +56,7 @@ def output(process: Process) -> str:
 
 
 def is_group(number: int) -> bool:
-    """Whether any process is left of the group."""
+    """Return whether the process group still has a process."""
     try:
         os.killpg(number, 0)
     except ProcessLookupError:
@@ -70,22 +71,22 @@ def free_port() -> str:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run by one process."""
-    outputs = tmp_path_factory.mktemp("alone")
+def single_process_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run with one process."""
+    outputs = tmp_path_factory.mktemp("single")
     train_here(*STEPS, "trainer=cpu", "name=one", f"outputs={outputs}")
     return outputs / "one"
 
 
-def assert_same(run: Path, alone: Path) -> None:
-    """The losses of 20 steps agree; validation and test, which count every image once, do so too; one process writes.
+def assert_same_metrics(run: Path, single: Path) -> None:
+    """Assert equal losses in 20 steps, and equal metrics of validation and test, which count each image once.
 
-    Of the 257 validation images, one is left for a last batch that the second process has no part in.
+    The last batch of the 257 validation images is a single image, so that rank 1 has none of it.
     """
-    losses = [[float(line) for line in (folder / "losses").read_text().split()] for folder in (run, alone)]
+    losses = [[float(line) for line in (folder / "losses").read_text().split()] for folder in (run, single)]
     assert len(losses[1]) == 20
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    results = [json.loads((folder / "result.json").read_text()) for folder in (run, alone)]
+    results = [json.loads((folder / "result.json").read_text()) for folder in (run, single)]
     for metric in ("val/accuracy", "val/loss", "test/accuracy", "test/loss"):
         assert results[0][metric] == pytest.approx(results[1][metric], rel=1e-4), metric
     assert not list(run.glob("train_ddp*"))
@@ -93,9 +94,10 @@ def assert_same(run: Path, alone: Path) -> None:
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Process, str, str]:
-    """A sweep of trainings by two processes each: its folder, its first process, and what it said.
+    """A sweep of jobs with two processes each: its folder, its first process, its stdout and its stderr.
 
-    The first job is the run of one process; the second is ended by Ctrl-C, as the terminal does it, to the whole group.
+    The first job has the settings of single_process_run; the second is interrupted with Ctrl-C, which a terminal sends
+    to the whole process group.
     """
     path = tmp_path_factory.mktemp("sweep")
     folder = path / "outputs" / "sweeps" / "s"
@@ -106,20 +108,20 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Process, str,
     return folder, process, *process.communicate()
 
 
-def test_two_processes_train_as_one_does_with_the_same_batches(
-    sweep: tuple[Path, Process, str, str], alone: Path
+def test_two_ranks_train_with_the_same_batches_as_one_process(
+    sweep: tuple[Path, Process, str, str], single_process_run: Path
 ) -> None:
-    """In a sweep, whose jobs have processes of their own each, and a folder each."""
+    """In a sweep, each job starts its own processes and has its own folder."""
     folder, _, out, _ = sweep
-    assert_same(folder / "trainer.max_epochs=1", alone)
-    assert out.count("batches: 64 images a step, 32 on each of 2 devices") == 2
-    assert out.count("data: ") == 2  # the second process repeats nothing
+    assert_same_metrics(folder / "trainer.max_epochs=1", single_process_run)
+    assert out.count("batches: 64 images per step, 32 per device") == 2
+    assert out.count("data: ") == 2  # rank 1 logs nothing
     assert out.count("finished: ") == 1
     assert len(list(folder.parents[1].rglob("config.yaml"))) == 2
 
 
-def test_ctrl_c_ends_a_sweep_and_all_its_processes_after_the_step(sweep: tuple[Path, Process, str, str]) -> None:
-    """What was trained is saved, and no other job is begun."""
+def test_ctrl_c_stops_a_sweep_and_all_its_processes_after_the_step(sweep: tuple[Path, Process, str, str]) -> None:
+    """The interrupted job has a checkpoint, and no further job is started."""
     folder, process, _, err = sweep
     assert process.returncode == 130, err
     deadline = time.monotonic() + 30
@@ -131,7 +133,7 @@ def test_ctrl_c_ends_a_sweep_and_all_its_processes_after_the_step(sweep: tuple[P
     assert not (folder / "trainer.max_epochs=600").exists()
 
 
-def test_torchrun_starts_them_on_two_nodes(tmp_path: Path, alone: Path) -> None:
+def test_torchrun_launches_two_nodes(tmp_path: Path, single_process_run: Path) -> None:
     launcher = ["torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1"]
     launcher.append(f"--master-port={free_port()}")
     nodes = [
@@ -139,11 +141,11 @@ def test_torchrun_starts_them_on_two_nodes(tmp_path: Path, alone: Path) -> None:
     ]  # fmt: skip
     for node in nodes:
         output(node)
-    assert_same(tmp_path / "outputs" / "two", alone)
+    assert_same_metrics(tmp_path / "outputs" / "two", single_process_run)
 
 
-def test_slurm_starts_them_on_two_nodes(tmp_path: Path, alone: Path) -> None:
-    """By the variables that srun sets."""
+def test_slurm_launches_two_nodes(tmp_path: Path, single_process_run: Path) -> None:
+    """srun is simulated by the environment variables that it sets."""
     job = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2", "SLURM_NNODES": "2"}
     job |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_LOCALID": "0", "SLURM_NODELIST": "localhost"}
     job |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
@@ -153,17 +155,17 @@ def test_slurm_starts_them_on_two_nodes(tmp_path: Path, alone: Path) -> None:
     ]
     for task in tasks:
         output(task)
-    assert_same(tmp_path / "outputs" / "two", alone)
+    assert_same_metrics(tmp_path / "outputs" / "two", single_process_run)
 
 
 @pytest.mark.parametrize(
     ("arguments", "variables", "message"),
     [
         ([], {"WORLD_SIZE": "2", "RANK": "0"}, "name=NAME"),
-        (["-m", "seed=0,1", "name=s"], {"WORLD_SIZE": "2", "RANK": "0"}, "leave torchrun or srun out"),
+        (["-m", "seed=0,1", "name=s"], {"WORLD_SIZE": "2", "RANK": "0"}, "run it without torchrun or srun"),
     ],
 )
-def test_what_several_processes_cannot_do_is_one_line(
+def test_an_unsupported_distributed_launch_is_a_one_line_error(
     tmp_path: Path, arguments: list[str], variables: dict[str, str], message: str
 ) -> None:
     process = started(tmp_path, "data=sample", *arguments, **variables)

@@ -1,4 +1,4 @@
-"""The metrics of an epoch are those of its images, however they were batched."""
+"""Loss and accuracy of an epoch do not depend on the batch size or the number of ranks."""
 
 import pytest
 import torch
@@ -8,8 +8,8 @@ from pytorch_intro.training.metrics import EpochMetrics
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 100])
-def test_loss_and_accuracy_are_means_over_images_and_not_over_batches(batch_size: int) -> None:
-    """The last batch, which is smaller, counts for its images only."""
+def test_loss_and_accuracy_are_means_over_images_not_over_batches(batch_size: int) -> None:
+    """The last batch is smaller, so its weight is smaller."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(100, 10, generator=generator)
     targets = torch.randint(0, 10, (100,), generator=generator)
