@@ -107,7 +107,7 @@ def test_the_whole_tour_runs_as_a_script_from_anywhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", range(1, len(CHAPTERS) + 1))
 @pytest.mark.pictures
 def test_every_chapter_runs_by_itself_as_cells(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As an editor runs them: one after the other in one namespace, without what this project adds to them."""
+    """As an editor runs them: in one namespace, without the code of the tour."""
     monkeypatch.chdir(FOLDER)
     path = FOLDER / f"{CHAPTERS[number - 1]}.py"
     namespace: dict[str, Any] = {"__name__": "__main__"}
@@ -134,14 +134,14 @@ def test_help_lists_the_chapters(tour_here: Command) -> None:
 
 
 @pytest.mark.parametrize("argument", ["0", "17", "x", "1.5", "--fast"])
-def test_what_is_no_chapter_is_one_line(tour_here: Command, argument: str) -> None:
+def test_an_unknown_chapter_is_an_error_of_one_line(tour_here: Command, argument: str) -> None:
     answer = tour_here(argument)
     assert answer.code == 2
     assert answer.err == f"error: {argument}: unknown chapter; use a number from 1 to 16, or none for all\n"
 
 
-def test_imported_by_another_process_it_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """As workers that fetch data do on some systems."""
+def test_a_process_that_imports_the_tour_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """DataLoader workers import the script on some systems."""
     assert not tour.tour.is_running
     tour.tour.chapter(1)
     assert capsys.readouterr().out == ""

@@ -56,12 +56,7 @@ def parse_chapter(number: int, path: Path) -> Chapter:
 
 
 def parse_cell(body: str, line: int) -> Cell:
-    """Parse a cell: comments, code, and comments about the project.
-
-    Args:
-        body: Text of the cell.
-        line: Line of the file where the text starts.
-    """
+    """Parse a cell that starts in this line of the file: comments, code, and comments about the project."""
     lines = body.strip("\n").splitlines()
     cell = Cell(line + len(body) - len(body.lstrip("\n")) - 1)
     while lines and lines[0].startswith("#"):
