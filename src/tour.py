@@ -23,7 +23,7 @@ tour.chapter(5)
 # %% 6. A data set and a loader
 tour.chapter(6)
 
-# %% 7. What a data set can be told
+# %% 7. Options of a data set
 tour.chapter(7)
 
 # %% 8. A data set of your own

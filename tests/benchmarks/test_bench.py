@@ -1,4 +1,4 @@
-"""The benchmark measures both ways on the same images and keeps the figures. How fast they are is not for a test."""
+"""Benchmarks measure every variant on the same images and save the figures; tests do not depend on the speed."""
 
 import json
 import resource
@@ -24,7 +24,7 @@ from pytorch_intro.benchmarks.harness import Process, run_process
 
 @pytest.fixture
 def processes_here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that benchmarks start as processes are run within this one; each start would take seconds."""
+    """Run the commands of benchmarks in this process, where each new one would take seconds; return them."""
     commands: list[list[str]] = []
 
     def run_within(command: list[str]) -> Process:
@@ -45,18 +45,18 @@ def processes_here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return commands
 
 
-def test_a_process_is_measured() -> None:
-    """Seconds, largest memory in bytes, and what it said; one that fails is told."""
+def test_run_process_returns_seconds_memory_and_output() -> None:
+    """Seconds, peak memory in bytes, and output; a process that fails raises an error."""
     process = run_process([sys.executable, "-c", "print('x' * 10)"])
     assert process.seconds > 0
-    # A process that is started begins with the memory of the one that starts it.
+    # A new process starts with the memory of its parent.
     assert 10**6 < process.memory < 10**9 + 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert process.output == "x" * 10 + "\n"
     with pytest.raises(RuntimeError, match="ended with exit code 3"):
         run_process([sys.executable, "-c", "raise SystemExit(3)"])
 
 
-def test_bench_loop_measures_every_epoch_of_both_ways(
+def test_bench_loop_measures_every_epoch_of_both_loops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = ["data=sample", "bench.rounds=2", "bench.epochs=2", "trainer=cpu"]
@@ -74,15 +74,15 @@ def test_bench_loop_measures_every_epoch_of_both_ways(
     assert str(file) in out
 
 
-def test_bench_data_measures_every_way_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside torchvision's own class on the same images; each augmentation; mapped files; a folder of pictures."""
+def test_bench_data_measures_every_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass compared with torchvision's, each augmentation, memory-mapped files, and a folder of images."""
     small = ["bench=data", "data=sample", "bench.rounds=2", "bench.copies=3", "bench.files=40", "trainer=cpu"]
     monkeypatch.setattr(sys, "argv", ["src/bench.py", *small, f"outputs={tmp_path}"])
     bench.main()
     (file,) = (tmp_path / "bench").glob("*.json")
     figures = json.loads(file.read_text())
-    ways = ["this project", "… before normalising", "torchvision, 0 workers", "torchvision, 2 workers"]
-    assert list(figures["pass"]["seconds"]) == ways
+    variants = ["this project", "… before normalizing", "torchvision, 0 workers", "torchvision, 2 workers"]
+    assert list(figures["pass"]["seconds"]) == variants
     assert {"RandomResizedCrop", "RandomHorizontalFlip", "MixUp"} <= set(figures["augmentation"]["medians"])
     assert list(figures["mapped"]["ratios"]) == ["1,600 images", "4,800 images"]
     assert set(figures["folder"]["medians"]) == {"first start", "second start"}
@@ -90,19 +90,19 @@ def test_bench_data_measures_every_way_of_the_data(tmp_path: Path, monkeypatch: 
         assert all(median > 0 for median in figures[part]["medians"].values())
 
 
-def test_the_torchvision_side_reads_the_same_images() -> None:
+def test_the_torchvision_dataset_has_the_same_images() -> None:
     datamodule = sample_datamodule()
-    theirs = torchvision_dataset(datamodule)
+    dataset = torchvision_dataset(datamodule)
     images, targets = datamodule.train_set.__getitems__([0, 7, 1279])
     expected = datamodule.normalize(images)
     for row, i in enumerate((0, 7, 1279)):
-        image, label = theirs[i]
+        image, label = dataset[i]
         torch.testing.assert_close(image, expected[row], rtol=1e-5, atol=1e-5)
         assert label == targets[row]
 
 
 def test_bench_startup_measures_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real processes, which leave nothing behind."""
+    """In real processes, which leave no files."""
     small = ["bench.rounds=1", "+bench.warm_up=0", "bench.arguments=['data=sample']", f"outputs={tmp_path}"]
     monkeypatch.setattr(sys, "argv", ["src/bench.py", "bench=startup", *small])
     bench.main()
@@ -116,7 +116,7 @@ def test_bench_startup_measures_every_command(tmp_path: Path, monkeypatch: pytes
 def test_bench_accuracy_runs_every_recipe_and_the_tutorial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its figures are those of the runs; the tutorial is not run here, which takes a minute."""
+    """The figures are those of the runs; the tutorial would take a minute and is replaced."""
     quickstart = {"seconds": 36.0, "memory": 5e8, "test/accuracy": 0.65, "images_per_second": 10_000.0}
     epochs = [{"epoch": 1, "seconds": 9.0, "accuracy": 0.4}, {"epoch": 2, "seconds": 16.0, "accuracy": 0.65}]
     monkeypatch.setattr("pytorch_intro.benchmarks.accuracy.run_quickstart", lambda *_: {**quickstart, "epochs": epochs})
@@ -130,16 +130,16 @@ def test_bench_accuracy_runs_every_recipe_and_the_tutorial(
         assert 0 < run["train_seconds"] < run["total_seconds"] < run["seconds"]
         assert run["memory"] > 1e8
         assert 0 < run["test/accuracy_no_tta"] <= 1
-    assert "default, of one view" in capsys.readouterr().out
+    assert "default, no TTA" in capsys.readouterr().out
     with Image.open(next((tmp_path / "bench").glob("*.png"))) as picture:
         assert picture.size == (1500, 600)
 
 
 @pytest.mark.usefixtures("processes_here")
-def test_bench_ablation_compares_variants_on_the_validation_images_alone(
+def test_bench_ablation_compares_variants_on_validation_images_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the work of each: half the training images are half the work."""
+    """With the FLOPs of each: half the training images take half of them."""
     monkeypatch.setattr("pytorch_intro.benchmarks.ablation.prepare", lambda *_, **__: None)
     variants = "{all images: ['model.width=4'], half of them: ['model.width=4', 'data.val_fraction=0.6']}"
     small = ["bench.arguments=['data=sample','trainer=cpu','trainer.max_epochs=1']", "seeds=1"]
@@ -173,7 +173,7 @@ def test_bench_reporting_times_every_plot_and_logger(
     capsys: pytest.CaptureFixture[str],
     processes_here: list[list[str]],
 ) -> None:
-    """Beside runs with none of it."""
+    """Compared with runs that have none."""
     small = "bench.arguments=['data=sample','trainer.max_epochs=1','trainer.limit_train_batches=2']"
     monkeypatch.setattr(
         sys, "argv", ["src/bench.py", "bench=reporting", "bench.rounds=1", small, f"outputs={tmp_path}"]
@@ -181,7 +181,7 @@ def test_bench_reporting_times_every_plot_and_logger(
     bench.main()
     figures = json.loads(next((tmp_path / "bench").glob("*.json")).read_text())
     (clocked,) = figures["clocked"]
-    assert list(clocked) == ["HParams", "Report", "TensorBoardPages", "TensorBoardLogger"]
+    assert list(clocked) == ["HParams", "Report", "ModelCard", "TensorBoardPages", "TensorBoardLogger"]
     assert all(seconds > 0 for seconds in clocked.values())
     (seconds,) = figures["seconds"]["plots and logs"]
     assert figures["share"] == pytest.approx(sum(clocked.values()) / seconds)
@@ -190,8 +190,8 @@ def test_bench_reporting_times_every_plot_and_logger(
     assert "by the clock" in capsys.readouterr().out
 
 
-def test_the_tutorial_is_the_tutorial() -> None:
-    """Its network has its 669,706 parameters; trained and tested as it is written, on a few images."""
+def test_the_quickstart_has_the_parameters_of_the_tutorial_and_learns() -> None:
+    """669,706 parameters; trained and tested on a few images."""
     network = quickstart.NeuralNetwork()
     weights = torch.nn.utils.parameters_to_vector(network.parameters())
     assert len(weights) == 669_706
@@ -203,7 +203,7 @@ def test_the_tutorial_is_the_tutorial() -> None:
 
 
 @pytest.mark.usefixtures("processes_here")
-def test_all_benchmarks_are_kept_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bench_all_saves_all_figures_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = "bench.benchmarks.loop=['data=sample','bench.rounds=1','bench.epochs=1','trainer=cpu']"
     others = [f"~bench.benchmarks.{name}" for name in ("startup", "data", "checkpoints", "reporting", "accuracy")]
     monkeypatch.setattr(sys, "argv", ["src/bench.py", "bench=all", small, *others, f"outputs={tmp_path}"])

@@ -33,9 +33,9 @@ ON_CPU = {"accelerator": "cpu", "precision": "32-true"}
 
 
 def test_every_config_group_is_tested() -> None:
-    """The groups of Hydra, benchmarks and sweeps have their own tests."""
+    """The groups of Hydra, benchmarks and sweeps have their own tests; conf/reports is part of callbacks=default."""
     groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
-    assert groups - {"hydra", "bench", "search", "sweep"} == set(GROUPS)
+    assert groups - {"hydra", "bench", "search", "sweep", "reports"} == set(GROUPS)
 
 
 SWEEPS = ["sweep", "search", "hydra/sweeper", "hydra/launcher"]
@@ -53,6 +53,19 @@ def test_config_composes_without_the_groups_of_sweeps(removed: list[str], tmp_pa
     has_sweep = "sweep" not in removed
     assert ("sweep" in config) == has_sweep
     assert (config.hydra.sweeper._target_ == sweeper) == (not has_sweep)
+
+
+@pytest.mark.parametrize("choice", ["default", "early_stopping"])
+def test_the_config_composes_without_the_reports(choice: str, tmp_path: Path) -> None:
+    """The callbacks that training needs stay."""
+    conf = Path(shutil.copytree(CONFIG_DIR, tmp_path / "conf"))
+    shutil.rmtree(conf / "reports")
+    with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+        config = hydra.compose("train", [f"callbacks={choice}", f"run_dir={tmp_path}"])
+    complete = compose(f"callbacks={choice}").callbacks
+    needed = {"checkpoint", "epoch_log", "progress_bar"} | ({choice} - {"default"})
+    assert set(config.callbacks) == needed
+    assert set(complete) == needed | {"class_metrics", "report", "model_card", "hparams", "tensorboard"}
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda value: value)

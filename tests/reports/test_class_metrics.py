@@ -108,7 +108,7 @@ def test_the_most_confident_errors_are_those_of_a_full_sort(batch_size: int) -> 
 @pytest.mark.parametrize("num_errors", [0, 1, 2])
 @pytest.mark.pictures
 def test_any_number_of_errors_has_a_plot(num_images: int, num_errors: int) -> None:
-    """One error of one pixel, too: the tensors keep their dimensions."""
+    """The tensors keep their dimensions, also for one error of one pixel."""
     num_errors = min(num_images, num_errors)
     logits = torch.eye(2)[torch.zeros(num_images, dtype=torch.int64)]
     targets = (torch.arange(num_images) < num_errors).long()
@@ -204,7 +204,7 @@ def test_a_run_collects_metrics_of_validation_and_test(command: Command, collect
 def test_without_test_batches_there_are_no_test_metrics(
     command: Command, collected: list[ClassMetrics], tmp_path: Path
 ) -> None:
-    """Nor does the model card pass off those of the validation as such."""
+    """The model card does not show those of the validation instead."""
     answer = command(*FEW, "trainer.limit_test_batches=0", "name=first")
     assert answer.code == 0, answer.err
     assert collected[0].val

@@ -1,4 +1,4 @@
-"""TensorBoard's pages, by a real server, and as a browser shows them."""
+"""TensorBoard pages, as a real server sends them and a browser shows them."""
 
 import json
 import re
@@ -26,14 +26,14 @@ from pytorch_intro.reports.tensorboard.graph import network_graph
 
 FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=3", "trainer.limit_train_batches=2"]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PATIENCE = 15_000  # ms
+TIMEOUT = 15_000  # ms
 
 Serve = Callable[[Path], str]
 
 
 @pytest.fixture(scope="module")
 def serve() -> Iterator[Serve]:
-    """Starts a server on the loopback interface for a folder; gives its address when it has read what is there."""
+    """Return a function that starts a local server for a folder and returns its URL once the files have been read."""
     servers = []
 
     def start(folder: Path) -> str:
@@ -58,7 +58,7 @@ def serve() -> Iterator[Serve]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run with everything that it shows."""
+    """Return the folder of a run with all pages."""
     outputs = tmp_path_factory.mktemp("shown")
     train_here(*FEW, "trainer.log_every_n_steps=1", "name=shown", f"outputs={outputs}")
     return outputs / "shown"
@@ -66,15 +66,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(run: Path, serve: Serve) -> Iterator[Page]:
-    """TensorBoard in a browser, on the folder of the run's folder."""
+    """Open TensorBoard in a browser, for the folder of all runs."""
     if CHROMIUM is None:
-        pytest.skip("there is no Chromium here: apt-get install chromium")
+        pytest.skip("Chromium is not installed: apt-get install chromium")
     address = serve(run.parent)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1500, "height": 6000}, base_url=address)
-        page.set_default_timeout(PATIENCE)
-        expect.set_options(timeout=PATIENCE)
+        page.set_default_timeout(TIMEOUT)
+        expect.set_options(timeout=TIMEOUT)
         page.goto("")
         yield page
         browser.close()
@@ -96,7 +96,7 @@ def test_one_chart_has_train_and_val(page: Page) -> None:
     expect(page.get_by_text("Matches (10)")).to_have_count(1)  # the accuracy of each class
 
 
-def test_the_pictures_are_shown_as_large_as_they_are_drawn(page: Page) -> None:
+def test_images_are_shown_in_full_size(page: Page) -> None:
     page.goto("#images")
     page.get_by_text("val", exact=True).locator("visible=true").click()  # the first two groups are open
     for tag in ("train/images", "train/augmented", "val/confusion", "test/mistakes"):
@@ -107,7 +107,7 @@ def test_the_pictures_are_shown_as_large_as_they_are_drawn(page: Page) -> None:
     assert min(widths) > 400
 
 
-def test_the_network_is_drawn(page: Page) -> None:
+def test_the_graph_of_the_network_is_shown(page: Page) -> None:
     page.goto("#graphs")
     expect(page.locator("svg").get_by_text("Sequential[layers]").first).to_be_attached()
 
@@ -118,14 +118,14 @@ def test_config_and_command_are_text(page: Page) -> None:
     expect(page.get_by_text("label_smoothing: 0.1").first).to_be_attached()
 
 
-def test_each_class_has_a_curve_of_precision_and_recall(page: Page) -> None:
+def test_each_class_has_a_precision_recall_curve(page: Page) -> None:
     page.goto("#pr_curves")
     for name in ("T-shirt_top", "Ankle_boot"):
         expect(page.get_by_text(f"test_pr/{name}", exact=True).first).to_be_attached()
 
 
 def test_the_projector_has_the_test_images(page: Page) -> None:
-    page.set_viewport_size({"width": 1200, "height": 800})  # it draws without a graphics card
+    page.set_viewport_size({"width": 1200, "height": 800})  # it renders without a GPU
     page.goto("#projector")
     projector = page.frame_locator("iframe").frame_locator("iframe")
     expect(projector.get_by_text("Points: 400").first).to_be_attached()
@@ -140,8 +140,8 @@ def test_the_hparams_page_has_settings_and_results(page: Page) -> None:
     expect(page.get_by_text("hp_metric", exact=True)).to_have_count(0)
 
 
-def test_the_page_shows_what_was_swept_beside_what_came_of_it(command: Command, serve: Serve, tmp_path: Path) -> None:
-    """A line a run, by swept values, with the accuracies of result.json and no made-up metric."""
+def test_the_hparams_page_of_a_sweep_has_settings_and_results(command: Command, serve: Serve, tmp_path: Path) -> None:
+    """One row per run, with the accuracies of result.json and without hp_metric."""
     assert command("-m", *FEW, "name=s", "optimizer.lr=0.001,0.05").code == 0
     sweep = tmp_path / "outputs" / "sweeps" / "s"
     address = serve(sweep)
@@ -154,7 +154,7 @@ def test_the_page_shows_what_was_swept_beside_what_came_of_it(command: Command, 
     posted = urllib.request.Request(f"{address}data/plugin/hparams/session_groups", body, headers)
     groups: list[Any] = []
     deadline = time.monotonic() + 60
-    while not (len(groups) == 2 and all("hparams" in group for group in groups)):  # it reads in a thread of its own
+    while not (len(groups) == 2 and all("hparams" in group for group in groups)):  # the server reads in a thread
         assert time.monotonic() < deadline, groups
         with urllib.request.urlopen(posted, timeout=30) as answer:
             groups = json.load(answer).get("sessionGroups", [])
@@ -168,8 +168,8 @@ def test_the_page_shows_what_was_swept_beside_what_came_of_it(command: Command, 
         assert group["hparams"]["model"] == "CNN"
 
 
-def test_confusion_matrices_are_drawn_about_four_times(run: Path, command: Command, tmp_path: Path) -> None:
-    """However many epochs there are, and as often as is said; the last one always."""
+def test_confusion_matrices_are_logged_about_four_times_per_run(run: Path, command: Command, tmp_path: Path) -> None:
+    """For any number of epochs, or as often as configured; always for the last epoch."""
     assert command(*FEW, "name=nine", "trainer.max_epochs=9", "trainer.limit_train_batches=1").code == 0
     often = "callbacks.tensorboard.confusion_every_n_epochs=4"
     assert command(*FEW, "name=own", "trainer.max_epochs=5", "trainer.limit_train_batches=1", often).code == 0
@@ -177,8 +177,8 @@ def test_confusion_matrices_are_drawn_about_four_times(run: Path, command: Comma
     assert steps == [[1, 3, 5], [2, 5, 8], [3, 4]]
 
 
-def test_of_too_many_classes_none_has_a_chart(tmp_path: Path) -> None:
-    """Up to 100 have one each."""
+def test_with_too_many_classes_no_class_has_a_chart(tmp_path: Path) -> None:
+    """Up to 100 classes have one each."""
     tags = {}
     for count in (100, 101):
         classes = [f"class {number}" for number in range(count)]
@@ -197,8 +197,8 @@ def steps_of(tag: str, run: Path) -> list[int]:
     return [event.step for event in events.Images(tag)]
 
 
-class Adding(nn.Module):
-    """x + f(x), by a function of torch's that is no module."""
+class ResidualBlock(nn.Module):
+    """x + f(x), with functions outside of modules."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -209,8 +209,8 @@ class Adding(nn.Module):
 
 
 def test_the_graph_has_functions_in_their_modules_with_shapes() -> None:
-    """And edges through what is computed in place, and through functions outside of modules."""
-    nodes = {node.name: node for node in network_graph(Adding().eval(), torch.zeros(2, 4)).node}
+    """Edges go through in-place functions and through functions outside of modules."""
+    nodes = {node.name: node for node in network_graph(ResidualBlock().eval(), torch.zeros(2, 4)).node}
     assert list(nodes) == ["images", "add", "Linear[inner]/linear", "relu", "add_2"]
     assert list(nodes["Linear[inner]/linear"].input) == ["add"]
     assert list(nodes["add_2"].input) == ["add", "relu"]

@@ -1,4 +1,4 @@
-"""The tour: every factual sentence of the notes is asserted, and all of it runs."""
+"""The tour: every factual sentence of the notes has an assertion, and every chapter runs."""
 
 import ast
 import contextlib
@@ -35,7 +35,7 @@ def chapters() -> list[Chapter]:
 
 
 def sentences_of(notes: str) -> list[str]:
-    """The sentences, and the lines of lists; without headings."""
+    """Return the sentences and list items, without headings."""
     lines = [line.removeprefix("* ").strip() for line in notes.splitlines() if line and not line.startswith("#")]
     return [sentence for line in lines for sentence in re.split(r"(?<=[^.\s]\.)\s+(?=[A-Z`\"])", line)]
 
@@ -45,7 +45,7 @@ def assertions_in(cell: Cell) -> int:
 
 
 def unasserted(notes: str, cells: list[Cell]) -> list[str]:
-    """The factual sentences that no cell, or more than one, or one without an assertion is about."""
+    """Return the factual sentences that are not quoted by exactly one cell with an assertion."""
     asserted = [sentence for cell in cells for sentence in cell.sentences if assertions_in(cell)]
     facts = [sentence for sentence in sentences_of(notes) if sentence not in NO_FACTS]
     return [sentence for sentence in facts if asserted.count(sentence) != 1]
@@ -53,7 +53,7 @@ def unasserted(notes: str, cells: list[Cell]) -> list[str]:
 
 @pytest.fixture
 def tour_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`python src/tour.py …` in this process."""
+    """Run `python src/tour.py …` in this process."""
 
     def run(*arguments: str) -> Answer:
         monkeypatch.setattr(sys, "argv", ["src/tour.py", *arguments])
@@ -82,7 +82,7 @@ def test_every_factual_sentence_of_the_notes_is_asserted_once() -> None:
 
 
 def test_the_whole_tour_runs_as_a_script_from_anywhere(tmp_path: Path) -> None:
-    """It ends with a network that tells more than three quarters of the pictures right, and a picture of it."""
+    """It ends with a network that classifies more than three quarters of the pictures correctly, and a plot."""
     picture = PROJECT / "outputs" / "tour" / "what_it_sees.png"
     started = time.time_ns()
     environment = os.environ | {"PYTHONWARNINGS": "error::FutureWarning", "OMP_NUM_THREADS": "1"}
@@ -92,14 +92,14 @@ def test_the_whole_tour_runs_as_a_script_from_anywhere(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for chapter in chapters():
         assert f"\n{chapter.number}. {chapter.title}\n" in done.stdout
-    told = re.search(r"= ([\d.]+)% of 400 pictures are told right", done.stdout)
-    assert told
-    assert float(told[1]) > 75
+    accuracy = re.search(r"= ([\d.]+)% of 400 pictures are classified correctly", done.stdout)
+    assert accuracy
+    assert float(accuracy[1]) > 75
     assert picture.stat().st_mtime_ns > started
     with Image.open(picture) as image:
         assert image.size > (1000, 500)
         assert image.convert("L").getextrema() == (0, 255)
-    assert "\033[" not in done.stdout, "colours are for terminals"
+    assert "\033[" not in done.stdout, "colors are for terminals"
     assert max(map(len, done.stdout.splitlines())) <= WIDTH + 4
     assert list(tmp_path.iterdir()) == []
 
@@ -107,7 +107,7 @@ def test_the_whole_tour_runs_as_a_script_from_anywhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", range(1, len(CHAPTERS) + 1))
 @pytest.mark.pictures
 def test_every_chapter_runs_by_itself_as_cells(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As an editor runs them: one after the other in one namespace, without what this project adds to them."""
+    """As an editor runs them: in one namespace, without the code of the tour."""
     monkeypatch.chdir(FOLDER)
     path = FOLDER / f"{CHAPTERS[number - 1]}.py"
     namespace: dict[str, Any] = {"__name__": "__main__"}
@@ -134,14 +134,14 @@ def test_help_lists_the_chapters(tour_here: Command) -> None:
 
 
 @pytest.mark.parametrize("argument", ["0", "17", "x", "1.5", "--fast"])
-def test_what_is_no_chapter_is_one_line(tour_here: Command, argument: str) -> None:
+def test_an_unknown_chapter_is_an_error_of_one_line(tour_here: Command, argument: str) -> None:
     answer = tour_here(argument)
     assert answer.code == 2
-    assert answer.err == f"error: {argument}: there is no such chapter; give a number from 1 to 16, or none\n"
+    assert answer.err == f"error: {argument}: unknown chapter; use a number from 1 to 16, or none for all\n"
 
 
-def test_imported_by_another_process_it_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """As workers that fetch data do on some systems."""
+def test_a_process_that_imports_the_tour_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """DataLoader workers import the script on some systems."""
     assert not tour.tour.is_running
     tour.tour.chapter(1)
     assert capsys.readouterr().out == ""
@@ -157,8 +157,8 @@ def test_an_assertion_that_does_not_hold_ends_the_tour_with_its_line(tmp_path: P
     assert error.traceback[-1].lineno + 1 == file.read_text().splitlines().index("assert x == 2") + 1
 
 
-def test_what_is_said_to_be_at_work_is_there() -> None:
-    """Each file, and in it the name: a class, a function, or a key."""
+def test_the_places_that_a_chapter_names_exist() -> None:
+    """Each file, and in it the name of a class, a function, or a key."""
     places = [place for chapter in chapters() for cell in chapter.cells for place in cell.at_work]
     assert len(places) > 25
     for file, name in places:
@@ -170,7 +170,7 @@ def test_what_is_said_to_be_at_work_is_there() -> None:
 
 
 def names_in(tree: ast.Module) -> set[str]:
-    """Functions, classes and their methods: Images, Images.__len__."""
+    """Return the names of functions, classes and their methods: Images, Images.__len__."""
     kinds = (ast.FunctionDef, ast.ClassDef)
     top = [node for node in tree.body if isinstance(node, kinds)]
     inner = [(node, part) for node in top for part in node.body if isinstance(part, kinds)]
@@ -193,8 +193,7 @@ TERMS = {
 
 
 @pytest.mark.parametrize(("term", "number"), TERMS.items())
-def test_a_term_is_explained_no_later_than_it_is_needed(term: str, number: int) -> None:
-    """No chapter before speaks of it; and this one's prose does so, where it says what it is."""
+def test_a_term_is_explained_in_the_first_chapter_that_uses_it(term: str, number: int) -> None:
     prose = [" ".join(line for cell in chapter.cells for line in cell.prose) for chapter in chapters()]
     assert re.search(rf"\b{term}", prose[number - 1])
     earlier = " ".join(prose[: number - 1])

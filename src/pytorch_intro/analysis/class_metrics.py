@@ -3,6 +3,7 @@
 Training does not depend on this module: without the callback, nothing here is computed.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +16,11 @@ from torchmetrics import Metric
 from pytorch_intro.common.distributed import all_gather_object
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.dataset import Batch
+from pytorch_intro.training.lightning_internals import callbacks
 
 MAX_CLASSES = 2000  # the confusion matrix of more classes would take too much memory
-NUM_BINS = 15  # of the calibration error, as in Guo et al. 2017
-NUM_THRESHOLDS = 127  # of the precision-recall curves, as many as TensorBoard plots
+NUM_BINS = 15  # for the calibration error, as in Guo et al. 2017 (arXiv:1706.04599)
+NUM_THRESHOLDS = 127  # for the precision-recall curves, as many as TensorBoard plots
 NUM_ERRORS = 32
 
 Scores = dict[str, Any]
@@ -58,12 +60,7 @@ class PerClassMetrics(Metric):
         self.add_state("confidence_sum", torch.zeros(NUM_BINS + 1), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            logits: (N, num_classes) float.
-            targets: (N,) int64.
-        """
+        """Add a batch: logits (N, num_classes) float, targets (N,) int64."""
         probabilities = logits.float().softmax(dim=1)
         confidences, predicted = probabilities.max(dim=1)
         ones = torch.ones_like(targets)
@@ -105,13 +102,7 @@ class TopErrors:
         self.rows: dict[str, Tensor] = {}
 
     def update(self, images: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            images: (N, C, H, W).
-            logits: (N, num_classes) float.
-            targets: (N,) int64.
-        """
+        """Add a batch: images (N, C, H, W), logits (N, num_classes) float, targets (N,) int64."""
         confidences, predicted = logits.float().softmax(dim=1).max(dim=1)
         confidences = confidences.where(predicted != targets, -1.0)  # rank correct predictions below all errors
         batch = {"confidences": confidences, "predicted": predicted, "targets": targets, "images": images}
@@ -160,34 +151,15 @@ class ClassMetrics(Callback):
         self.per_class = PerClassMetrics(num_classes).to(pl_module.device) if num_classes <= MAX_CLASSES else None
         self.top_errors = TopErrors()
 
+    on_validation_epoch_start = on_test_epoch_start = start
+
     def compute(self) -> dict[str, Tensor] | None:
         """Return the per-class metrics of all ranks; every rank has to call this."""
         if self.per_class is None:
             return None
-        values, num_classes = self.per_class.compute(), self.per_class.num_classes
-        self.per_class = None
-        return {**values, "confusion_matrix": values["confusion_matrix"].view(num_classes, num_classes)}
-
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.start(trainer, pl_module)
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        if self.per_class:
-            self.per_class.update(outputs["logits"], outputs["targets"])
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.val = self.compute()
-
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.start(trainer, pl_module)
+        shape = 2 * [self.per_class.num_classes]
+        metrics = self.per_class.compute()
+        return {**metrics, "confusion_matrix": metrics["confusion_matrix"].view(shape)}  # a Metric squeezes one element
 
     def on_test_batch_end(
         self,
@@ -200,12 +172,17 @@ class ClassMetrics(Callback):
     ) -> None:
         if self.per_class:
             self.per_class.update(outputs["logits"], outputs["targets"])
-        self.top_errors.update(batch[0], outputs["logits"], outputs["targets"])
+        if trainer.testing:
+            self.top_errors.update(batch[0], outputs["logits"], outputs["targets"])
+
+    on_validation_batch_end = on_test_batch_end
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.val = self.compute()
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.test = self.compute()
         self.errors = self.top_errors.compute()
-        self.top_errors = TopErrors()
 
     def on_result(self, trainer: Trainer, result: dict[str, Any]) -> dict[str, str]:
         """Return a row for the printed table: the three pairs of classes that the test confused most often."""
@@ -217,8 +194,7 @@ class ClassMetrics(Callback):
 
 def find_class_metrics(trainer: Trainer) -> ClassMetrics:
     """Return the trainer's ClassMetrics, or an empty one if it has none."""
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return next((callback for callback in callbacks if isinstance(callback, ClassMetrics)), ClassMetrics())
+    return next((callback for callback in callbacks(trainer) if isinstance(callback, ClassMetrics)), ClassMetrics())
 
 
 def datamodule_of(trainer: Trainer) -> DataModule:
@@ -235,20 +211,20 @@ def per_class_scores(metrics: dict[str, Tensor], classes: Sequence[str]) -> Scor
         classes: Names of the classes; repeated ones get a number.
 
     Returns:
-        ece: Expected calibration error over 15 bins (Guo et al. 2017, arXiv:1706.04599).
+        ece: Expected calibration error over NUM_BINS bins.
         classes: Precision, recall, f1 (0 to 1; 0 if undefined) and support (images) of each class, by name.
         confusion_matrix: Images by true class (rows) and predicted class (columns).
     """
     matrix = metrics["confusion_matrix"].cpu()
-    correct, support, predicted = matrix.diagonal(), matrix.sum(dim=1), matrix.sum(dim=0)
+    correct, support, predicted = matrix.diagonal().double(), matrix.sum(dim=1), matrix.sum(dim=0)
     columns = {
-        "precision": correct.double() / predicted.clamp(1),
-        "recall": correct.double() / support.clamp(1),
-        "f1": 2 * correct.double() / (support + predicted).clamp(1),
+        "precision": correct / predicted.clamp(1),
+        "recall": correct / support.clamp(1),
+        "f1": 2 * correct / (support + predicted).clamp(1),
         "support": support,
     }
     rows = zip(*(values.tolist() for values in columns.values()), strict=True)
-    scores = [dict(zip(columns, row, strict=True)) for row in rows]
+    scores = (dict(zip(columns, row, strict=True)) for row in rows)
     return {
         "ece": metrics["ece"].item(),
         "classes": dict(zip(unique_names(classes), scores, strict=True)),
@@ -258,26 +234,25 @@ def per_class_scores(metrics: dict[str, Tensor], classes: Sequence[str]) -> Scor
 
 def unique_names(names: Sequence[str]) -> list[str]:
     """Return the names, with a number appended to those that occurred before."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     unique = []
     for name in names:
-        counts[name] = counts.get(name, 0) + 1
+        counts[name] += 1
         unique.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
     return unique
 
 
 def most_confused_pairs(scores: Scores, count: int) -> list[str]:
-    """Return the pairs of classes that are confused most often, in either direction, a line each."""
+    """Return the pairs of classes that are confused most often, in either direction, one line per pair."""
     names, matrix = list(scores["classes"]), torch.tensor(scores["confusion_matrix"])
     support = matrix.sum(dim=1)
     both = (matrix + matrix.T).triu(diagonal=1)
-    order = both.flatten().argsort(descending=True, stable=True)[:count]
-    pairs = [divmod(index, len(names)) for index in order.tolist()]
-    return [
-        f"{names[row]} and {names[column]}: {both[row, column]:,} of {support[row] + support[column]:,}"
-        for row, column in pairs
-        if both[row, column]
-    ]
+    lines = []
+    for index in both.flatten().argsort(descending=True, stable=True)[:count].tolist():
+        a, b = divmod(index, len(names))
+        if both[a, b]:
+            lines.append(f"{names[a]} and {names[b]}: {both[a, b]:,} of {support[a] + support[b]:,}")
+    return lines
 
 
 def most_frequent_error(scores: Scores) -> str:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import get_data_path
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -30,7 +29,7 @@ def plot_curves(history: Mapping[int, Mapping[str, float]], title: str, best_epo
     """Plot loss and accuracy of training and validation over the epochs.
 
     Args:
-        history: Metrics of each epoch, counted from 1, by name: train/loss and so on.
+        history: Metrics by name (train/loss, …) of each epoch, counted from 1.
         title: Title of the figure.
         best_epoch: Epoch whose weights were selected.
     """
@@ -45,19 +44,14 @@ def plot_curves(history: Mapping[int, Mapping[str, float]], title: str, best_epo
                 axes.plot(*zip(*points, strict=True), line_style, color=color, marker="o", markersize=4, label=name)
         if best_epoch is not None:
             axes.axvline(best_epoch, color="gray", linewidth=1, linestyle=":", label=f"best: epoch {best_epoch}")
-        style_axes(axes, metric)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if metric == "accuracy":
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
     return as_image(figure)
-
-
-def style_axes(axes: Axes, metric: str) -> None:
-    """Add a light grid, integer epochs, percentages and a legend."""
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if metric == "accuracy":
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False)
 
 
 def plot_confusion(matrix: Tensor, classes: Sequence[str], name: str, dpi: int = 140) -> Image.Image:
@@ -66,7 +60,7 @@ def plot_confusion(matrix: Tensor, classes: Sequence[str], name: str, dpi: int =
     Args:
         matrix: (num_classes, num_classes) int64; rows are true classes.
         classes: Names of the classes.
-        name: Name of the evaluated images.
+        name: Name of the evaluated images, for the title.
         dpi: Pixels per inch; ten classes take five inches.
     """
     counts = matrix.cpu().numpy()
@@ -92,13 +86,7 @@ def plot_confusion(matrix: Tensor, classes: Sequence[str], name: str, dpi: int =
 
 
 def plot_errors(errors: Mapping[str, Tensor], data: "DataModule", **options: int) -> Image.Image:
-    """Plot the most confident errors, with the predicted class, its probability and the true class.
-
-    Args:
-        errors: Result of TopErrors.compute, with images as the network saw them.
-        data: DataModule with the names of the classes and the normalization.
-        options: Arguments of plot_image_grid.
-    """
+    """Plot the result of TopErrors.compute: images, predicted classes with their probabilities, and true classes."""
     columns = (errors[name].tolist() for name in ("predicted", "confidences", "targets"))
     captions = [
         f"{data.classes[wrong]} {share:.0%}\nis {data.classes[right]}"
@@ -114,7 +102,7 @@ def plot_samples(images: Tensor, targets: Tensor, classes: Sequence[str], title:
 
     Args:
         images: (N, C, H, W) uint8.
-        targets: (N,) int64; or shares of the classes, (N, num_classes) float, of which the two largest are shown.
+        targets: (N,) int64; or after mixup (N, num_classes) float, of which the two largest shares are shown.
         classes: Names of the classes.
         title: Title of the plot.
         options: Arguments of plot_image_grid.
@@ -133,15 +121,7 @@ def plot_samples(images: Tensor, targets: Tensor, classes: Sequence[str], title:
 def plot_image_grid(
     images: Sequence[Image.Image], captions: Sequence[str], title: str = "", columns: int = 8, font_size: int = 11
 ) -> Image.Image:
-    """Plot images of any size in a grid, each with a caption of up to two lines.
-
-    Args:
-        images: Images, in rows.
-        captions: Captions of the images.
-        title: Title above the grid.
-        columns: Maximum number of images per row.
-        font_size: Size of the captions in pixels.
-    """
+    """Plot images of any size in a grid, each below its caption of up to two lines; font_size is in pixels."""
     columns = max(1, min(columns, len(images)))
     rows = -(-len(images) // columns)
     lines = max((caption.count("\n") + 1 for caption in captions), default=0)

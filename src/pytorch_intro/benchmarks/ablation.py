@@ -4,14 +4,14 @@ import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import PositiveInt
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from pytorch_intro.benchmarks.accuracy import run_recipe
+from pytorch_intro.benchmarks.accuracy import Runs, mean_and_deviation, run_recipe
 from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, quiet
+from pytorch_intro.common.tables import markdown_table
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.data.fashion_mnist import prepare
 from pytorch_intro.runs.config_record import load_config
@@ -19,35 +19,33 @@ from pytorch_intro.training.hardware import resolve_hardware
 from pytorch_intro.training.setup import build_experiment
 
 
-class AblationBenchmark:
-    """Trains the recipe and its variants with several seeds, alternately; the test images are not used.
+def measure_ablation(
+    context: BenchmarkContext,
+    seeds: PositiveInt,
+    variants: Mapping[str, Sequence[str]],
+    arguments: Sequence[str] = (),
+) -> Figures:
+    """Train the recipe and its variants with several seeds, alternately, without using the test images.
 
     Args:
         seeds: Number of runs of each, with seed=0, 1, …
         variants: Arguments of `python src/train.py` by name; the first is the baseline.
         arguments: Further arguments of all variants.
+
+    Returns:
+        Result of each run, with the floating point operations of its training.
     """
-
-    def __init__(
-        self, seeds: PositiveInt, variants: Mapping[str, Sequence[str]], arguments: Sequence[str] = ()
-    ) -> None:
-        self.seeds = seeds
-        self.variants = {name: [*some, *arguments, "trainer.limit_test_batches=0"] for name, some in variants.items()}
-
-    def __call__(self, context: BenchmarkContext) -> Figures:
-        """Return the result of each run, with the floating point operations of its training."""
-        prepare(PROJECT / "data")  # before the runs, so that all find it
-        device = f"trainer.accelerator={context.device}"
-        runs: dict[str, list[dict[str, Any]]] = {name: [] for name in self.variants}
-        with tempfile.TemporaryDirectory() as folder:
-            for seed, name in tqdm([(seed, name) for seed in range(self.seeds) for name in runs], "runs", leave=False):
-                outputs = Path(tempfile.mkdtemp(dir=folder))
-                run = run_recipe([device, *self.variants[name]], seed, outputs)
-                done = runs[name]
-                flop = done[0]["flop"] if done else training_flop(outputs / "run" / "config.yaml")
-                done.append({**run, "flop": flop})
-        print_table(runs)
-        return {"runs": runs}
+    prepare(PROJECT / "data")  # before the runs, so that all find it
+    runs: Runs = {name: [] for name in variants}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed, name in tqdm([(seed, name) for seed in range(seeds) for name in runs], "runs", leave=False):
+            outputs = Path(tempfile.mkdtemp(dir=folder))
+            command = context.command("train", *variants[name], *arguments, "trainer.limit_test_batches=0")
+            run = run_recipe(command, seed, outputs)
+            flop = runs[name][0]["flop"] if runs[name] else training_flop(outputs / "run" / "config.yaml")
+            runs[name].append({**run, "flop": flop})
+    print_table(runs)
+    return {"runs": runs}
 
 
 def training_flop(config_file: Path) -> float:
@@ -62,17 +60,15 @@ def training_flop(config_file: Path) -> float:
     return counter.get_total_flops() * len(datamodule.train_dataloader())
 
 
-def print_table(runs: dict[str, list[dict[str, Any]]]) -> None:
+def print_table(runs: Runs) -> None:
     """Print a table: validation accuracy (mean ± standard deviation), seconds and FLOPs of training."""
-    first = next(iter(runs))
-    base = statistics.mean(run["val/accuracy"] for run in runs[first])
-    print("| variant | val/accuracy | difference | training, seconds | training, TFLOP | n |")
-    print("|---|---|---|---|---|---|")
-    for name, some in runs.items():
-        accuracies = [100 * run["val/accuracy"] for run in some]
-        spread = f" ± {statistics.stdev(accuracies):.2f}" if len(some) > 1 else ""
-        mean = statistics.mean(accuracies)
-        difference = "" if name == first else f"{mean - 100 * base:+.2f}"
-        seconds = statistics.median(run["train_seconds"] for run in some)
-        flop = some[0]["flop"] / 1e12
-        print(f"| {name} | {mean:.2f} %{spread} | {difference} | {seconds:.1f} | {flop:.3g} | {len(some)} |")
+    header = ("variant", "val/accuracy", "difference", "training, seconds", "training, TFLOP", "n")
+    accuracies = {name: [100 * run["val/accuracy"] for run in done] for name, done in runs.items()}
+    baseline = statistics.mean(next(iter(accuracies.values())))
+    rows: list[Sequence[str]] = []
+    for name, done in runs.items():
+        difference = f"{statistics.mean(accuracies[name]) - baseline:+.2f}" if rows else ""
+        seconds = statistics.median(run["train_seconds"] for run in done)
+        figures = (mean_and_deviation(accuracies[name]), difference, f"{seconds:.1f}")
+        rows.append((name, *figures, f"{done[0]['flop'] / 1e12:.3g}", str(len(done))))
+    print(markdown_table(header, rows))

@@ -1,4 +1,4 @@
-"""What benchmarks share: the objects that they measure, processes with their cost, and printed comparisons."""
+"""Shared code of the benchmarks: their context, alternating measurements, processes, and printed comparisons."""
 
 import contextlib
 import io
@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,11 +17,10 @@ import lightning
 import torch
 from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
 
-from pytorch_intro.data.datamodule import DataModule
-from pytorch_intro.training.classifier import Classifier
+from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.training.hardware import device_name
-from pytorch_intro.training.setup import build_classifier, build_datamodule
 from pytorch_intro.training.trainer import build_trainer
 
 Figures = dict[str, object]
@@ -29,7 +28,7 @@ Figures = dict[str, object]
 
 @dataclass
 class BenchmarkContext:
-    """What a benchmark measures: the objects of a config, built as often as needed.
+    """Config and hardware of a benchmark.
 
     Attributes:
         config: Config of the benchmark.
@@ -46,18 +45,27 @@ class BenchmarkContext:
         """cuda, mps or cpu."""
         return self.hardware["accelerator"]
 
-    def make_datamodule(self) -> DataModule:
-        """Build a data module with loaded images."""
-        return build_datamodule(self.config)
-
-    def make_classifier(self, datamodule: DataModule) -> Classifier:
-        """Build an untrained classifier."""
-        return build_classifier(self.config, datamodule)
-
-    def make_trainer(self, folder: str) -> Trainer:
+    def build_trainer(self, folder: str) -> Trainer:
         """Build a trainer that writes to a folder."""
         config = OmegaConf.merge(self.config, {"run_dir": folder})
         return build_trainer(config.trainer, config.callbacks, config.logger, self.hardware)
+
+    def command(self, script: str, *arguments: str) -> list[str]:
+        """Return the command line of src/<script>.py on the same device."""
+        return [sys.executable, str(PROJECT / "src" / f"{script}.py"), f"trainer.accelerator={self.device}", *arguments]
+
+
+def time_alternately(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of each variant, timed in rounds, so that a machine that slows down affects all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in tqdm(range(rounds), "rounds", leave=False):
+        for name, variant in variants.items():
+            start = time.perf_counter()
+            variant()
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
 
 
 def print_comparison(quantity: str, unit: str, **values: list[float]) -> Figures:
@@ -68,24 +76,24 @@ def print_comparison(quantity: str, unit: str, **values: list[float]) -> Figures
         unit: Unit of the values.
         values: Measurements of each variant.
     """
-    medians = {way: statistics.median(some) for way, some in values.items()}
+    medians = {name: statistics.median(measured) for name, measured in values.items()}
     first = next(iter(medians.values()))
+    ratios = {name: median / first for name, median in medians.items()}
     width = max(map(len, values))
-    for way, some in values.items():
-        spread = f"{shown(min(some))} to {shown(max(some))}, n={len(some)}"
-        ratio = medians[way] / first
-        print(f"  {way:<{width}}  {shown(medians[way]):>8} {unit} ({spread})   {ratio:.3g} x", flush=True)
-    return {quantity: values, "medians": medians, "ratios": {w: m / first for w, m in medians.items()}}
+    for name, measured in values.items():
+        spread = f"{to_text(min(measured))} to {to_text(max(measured))}, n={len(measured)}"
+        print(f"  {name:<{width}}  {to_text(medians[name]):>8} {unit} ({spread})   {ratios[name]:.3g} x", flush=True)
+    return {quantity: values, "medians": medians, "ratios": ratios}
 
 
-def shown(value: float) -> str:
+def to_text(value: float) -> str:
     """Format a number with three digits, or without decimals if it is larger."""
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress log lines and stdout of what is measured."""
+    """Suppress log lines and stdout."""
     logging.disable(logging.INFO)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -101,13 +109,7 @@ def environment(accelerator: str) -> dict[str, str]:
 
 
 class Process(NamedTuple):
-    """Cost and output of a process.
-
-    Attributes:
-        seconds: Wall time.
-        memory: Peak resident memory in bytes.
-        output: Text written to stdout.
-    """
+    """Wall time in seconds, peak resident memory in bytes, and stdout of a process."""
 
     seconds: float
     memory: int

@@ -15,39 +15,33 @@ from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_co
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.training.classifier import Classifier
 from pytorch_intro.training.lightning_internals import callbacks
+from pytorch_intro.training.setup import build_classifier, build_datamodule
 
 
-class LoopBenchmark:
-    """Trains the same network with both loops, alternately.
+def measure_loop(
+    context: BenchmarkContext, rounds: PositiveInt, epochs: PositiveInt, batch_sizes: Sequence[PositiveInt]
+) -> Figures:
+    """Train the same network with both loops, alternately; return seconds per epoch of both.
 
     Args:
         rounds: Number of rounds of both, for each batch size.
         epochs: Number of epochs per round.
         batch_sizes: Batch sizes to measure.
     """
-
-    def __init__(self, rounds: PositiveInt, epochs: PositiveInt, batch_sizes: Sequence[PositiveInt]) -> None:
-        self.rounds = rounds
-        self.epochs = epochs
-        self.batch_sizes = batch_sizes
-
-    def __call__(self, context: BenchmarkContext) -> Figures:
-        """Return seconds per epoch of both loops."""
-        datamodule = context.make_datamodule()
-        figures: Figures = {}
-        for batch_size in self.batch_sizes:
-            datamodule.batch_size = batch_size
-            plain: list[float] = []
-            ours: list[float] = []
-            for _ in tqdm(range(self.rounds), "rounds", leave=False):
-                classifier = context.make_classifier(datamodule)
-                plain += plain_epochs(classifier, datamodule, context.device, self.epochs)
-                with tempfile.TemporaryDirectory() as folder:
-                    trainer = context.make_trainer(folder)
-                    ours += lightning_epochs(context.make_classifier(datamodule), datamodule, trainer)
-            print(f"an epoch, batches of {batch_size}")
-            figures[f"batches of {batch_size}"] = print_comparison("seconds", "s", plain=plain, lightning=ours)
-        return figures
+    datamodule = build_datamodule(context.config)
+    figures: Figures = {}
+    for batch_size in batch_sizes:
+        datamodule.batch_size = batch_size
+        plain: list[float] = []
+        ours: list[float] = []
+        for _ in tqdm(range(rounds), "rounds", leave=False):
+            plain += plain_epochs(build_classifier(context.config, datamodule), datamodule, context.device, epochs)
+            with tempfile.TemporaryDirectory() as folder:
+                classifier = build_classifier(context.config, datamodule)
+                ours += lightning_epochs(classifier, datamodule, context.build_trainer(folder))
+        print(f"an epoch, batches of {batch_size}")
+        figures[f"batches of {batch_size}"] = print_comparison("seconds", "s", plain=plain, lightning=ours)
+    return figures
 
 
 def plain_epochs(classifier: Classifier, datamodule: DataModule, device: str, epochs: int) -> list[float]:

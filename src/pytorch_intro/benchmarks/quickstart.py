@@ -1,10 +1,10 @@
-"""PyTorch's quickstart tutorial, as it is described: what most people run first.
+"""PyTorch's quickstart tutorial, reimplemented with its choices unchanged.
 
-An MLP of 784-512-512-10, SGD of 1e-3, 5 epochs in batches of 64 through torchvision's data set and a DataLoader that
-does not shuffle, and the test images after each epoch. Written anew for comparison, with its choices unchanged
-(docs.pytorch.org/tutorials/beginner/basics/quickstart_tutorial.html).
+An MLP of 784-512-512-10, SGD with a learning rate of 1e-3, 5 epochs in batches of 64 from torchvision's dataset and a
+DataLoader that does not shuffle, and a test after each epoch.
+Source: https://docs.pytorch.org/tutorials/beginner/basics/quickstart_tutorial.html
 
-    python quickstart.py ROOT DEVICE      prints a line of JSON an epoch
+    python quickstart.py ROOT DEVICE      prints a line of JSON per epoch
 """
 
 import json

@@ -4,20 +4,21 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from pydantic import NonNegativeInt, PositiveInt
-from tqdm import tqdm
 
-from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_comparison, run_process
-from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_comparison, run_process, time_alternately
 
 
-class StartupBenchmark:
-    """Runs commands in new processes, and one that only imports torch and lightning.
+def measure_startup(
+    context: BenchmarkContext, rounds: PositiveInt, warm_up: NonNegativeInt = 1, arguments: Sequence[str] = ()
+) -> Figures:
+    """Run commands in new processes, alternately with one that only imports torch and lightning; return their seconds.
 
     That one and the training exit without Python's cleanup, which is not part of starting.
 
@@ -26,34 +27,22 @@ class StartupBenchmark:
         warm_up: Number of rounds before, which are not counted.
         arguments: Arguments of `python src/train.py`.
     """
-
-    def __init__(self, rounds: PositiveInt, warm_up: NonNegativeInt = 1, arguments: Sequence[str] = ()) -> None:
-        self.rounds = rounds
-        self.warm_up = warm_up
-        self.arguments = arguments
-
-    def __call__(self, context: BenchmarkContext) -> Figures:
-        """Return the seconds of each command."""
-        with tempfile.TemporaryDirectory() as folder:
-            train = [sys.executable, str(PROJECT / "src" / "train.py")]
-            device = f"trainer.accelerator={context.device}"
-            leave = f"+callbacks.leave._target_={LeaveAfterFirstStep.__module__}.{LeaveAfterFirstStep.__name__}"
-            commands = {
-                "import torch, lightning": [sys.executable, "-c", "import os, torch, lightning; os._exit(0)"],
-                "to the first training step": [*train, device, *self.arguments, leave, f"outputs={folder}"],
-                "--cfg job": [*train, "--cfg", "job"],
-                "--help": [*train, "--help"],
-            }
-            seconds: dict[str, list[float]] = {name: [] for name in commands}
-            for turn in tqdm(range(-self.warm_up, self.rounds), "rounds", leave=False):
-                for name, command in commands.items():
-                    taken = run_process(command).seconds
-                    seconds[name] += [taken] if turn >= 0 else []
-        print("from the shell")
-        return print_comparison("seconds", "s", **seconds)
+    exit_early = f"+callbacks.exit._target_={ExitAfterFirstStep.__module__}.{ExitAfterFirstStep.__name__}"
+    with tempfile.TemporaryDirectory() as folder:
+        commands = {
+            "import torch, lightning": [sys.executable, "-c", "import os, torch, lightning; os._exit(0)"],
+            "to the first training step": context.command("train", *arguments, exit_early, f"outputs={folder}"),
+            "--cfg job": context.command("train", "--cfg", "job"),
+            "--help": context.command("train", "--help"),
+        }
+        variants = {name: partial(run_process, command) for name, command in commands.items()}
+        time_alternately(variants, warm_up)
+        seconds = time_alternately(variants, rounds)
+    print("from the shell")
+    return print_comparison("seconds", "s", **seconds)
 
 
-class LeaveAfterFirstStep(Callback):
+class ExitAfterFirstStep(Callback):
     """Exits the process after the first training step."""
 
     def on_train_batch_end(

@@ -1,4 +1,4 @@
-"""The model card, README.md in the run folder: what was trained, on which data, how well it does, how to use it."""
+"""The model card, README.md in the run folder: model, data, metrics, and how to use it."""
 
 from pathlib import Path
 
@@ -9,12 +9,8 @@ import yaml
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 
-from pytorch_intro.analysis.class_metrics import (
-    datamodule_of,
-    find_class_metrics,
-    most_frequent_error,
-    per_class_scores,
-)
+from pytorch_intro.analysis import class_metrics
+from pytorch_intro.analysis.class_metrics import datamodule_of
 from pytorch_intro.common.files import write_atomically
 from pytorch_intro.common.tables import escape_cell, markdown_table
 from pytorch_intro.runs.config_record import load_config
@@ -23,12 +19,12 @@ from pytorch_intro.runs.folder import REPORT, Result, RunFolder
 USAGE = """\
 ## Use it
 
-In the project that made it, with the path of this folder in the place of `DIR`:
+In the project that trained it, where `DIR` is the path of this folder:
 
 ```bash
-python src/predict.py run=DIR images=PATH   # classify a picture, a folder of them, a glob
-python src/eval.py run=DIR                  # precision and recall of every class, the confusion matrix
-python src/export.py run=DIR                # ONNX and .pt2, which need nothing of the project
+python src/predict.py run=DIR images=PATH   # classify an image, a folder or a glob
+python src/eval.py run=DIR                  # precision and recall of each class, confusion matrix
+python src/export.py run=DIR                # ONNX and .pt2, which run without the project
 ```
 
 ```python
@@ -57,7 +53,7 @@ def model_card(run: RunFolder, trainer: Trainer, result: Result) -> str:
     """Return the model card as Markdown, with the front matter of the Hugging Face Hub."""
     datamodule = datamodule_of(trainer)
     channels, height, width = datamodule.image_shape
-    kind = {1: "gray", 3: "RGB"}.get(channels, f"{channels}-channel")
+    color = {1: "gray", 3: "RGB"}.get(channels, f"{channels}-channel")
     network = load_config(run.config_file).model["_target_"].rpartition(".")[2]
     table = markdown_table(["", ""], card_rows(trainer, result).items())
     figures = [name for name in REPORT if (run.path / name).exists()]
@@ -70,13 +66,13 @@ def model_card(run: RunFolder, trainer: Trainer, result: Result) -> str:
 
 # {result["name"]}
 
-A {network} of {result["parameters"]:,} parameters that classifies {kind} images of {height} x {width} pixels as:
+A {network} of {result["parameters"]:,} parameters that classifies {color} images of {height} x {width} pixels as:
 {escape_cell(", ".join(datamodule.classes))}.
 
 {table}
 
 {images}{USAGE}
-## How it was made
+## How it was trained
 
 ```bash
 {result["command"]}
@@ -92,20 +88,20 @@ def format_percent(share: float | None) -> str:
 
 def card_rows(trainer: Trainer, result: Result) -> dict[str, str]:
     """Return the rows of the card's table."""
-    datamodule, metrics = datamodule_of(trainer), find_class_metrics(trainer).test
-    scores = per_class_scores(metrics, datamodule.classes) if metrics else None
+    datamodule, metrics = datamodule_of(trainer), class_metrics.find_class_metrics(trainer).test
+    scores = class_metrics.per_class_scores(metrics, datamodule.classes) if metrics else None
     splits = {"training": datamodule.train_set, "validation": datamodule.val_set, "test": datamodule.test_set}
     data = ", ".join(f"{len(split):,} {name}" for name, split in splits.items() if split)
     epochs = f"{result['epochs']} epoch{'s' * (result['epochs'] != 1)}"
     weights = f"`checkpoints/best.ckpt`, of epoch {result['best_epoch']}"
     if trainer.checkpoint_callback is None:
-        weights = "not saved: the run was trained without checkpoints, and cannot be used"
+        weights = "not saved, because the run had no checkpoints"
     return {
         "data": f"{datamodule.source.name}: {data} images",
         "test accuracy": format_percent(result["test/accuracy"]),
         "validation accuracy": format_percent(result["val/accuracy"]),
         "expected calibration error": f"{scores['ece']:.4f}" if scores else "not measured",
-        "confusion": most_frequent_error(scores) if scores else "not measured",
+        "confusion": class_metrics.most_frequent_error(scores) if scores else "not measured",
         "trained": f"{epochs}, {result['train_seconds']:.0f} s on {result['device']}",
         "weights": weights,
     }

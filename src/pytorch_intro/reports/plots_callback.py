@@ -9,6 +9,7 @@ from pytorch_intro.analysis.class_metrics import datamodule_of, find_class_metri
 from pytorch_intro.runs.folder import CONFUSION, CURVES, MISTAKES
 from pytorch_intro.training.callbacks.epoch_logger import EpochLogger
 from pytorch_intro.training.checkpoint import BestLastCheckpoint
+from pytorch_intro.training.lightning_internals import callbacks
 
 # Matplotlib is imported when there is something to plot: that takes a quarter of a second.
 
@@ -26,8 +27,7 @@ class Report(Callback):
         self.folder = Path(run_dir)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        history = next((callback.history for callback in callbacks if isinstance(callback, EpochLogger)), None)
+        history = next((c.history for c in callbacks(trainer) if isinstance(c, EpochLogger)), None)
         if not history or not trainer.is_global_zero:
             return
         from pytorch_intro.analysis.plots import plot_curves, save
@@ -48,7 +48,7 @@ class Report(Callback):
 
 
 def best_epoch(trainer: Trainer, history: dict[int, dict[str, float]]) -> int | None:
-    """Return the epoch, counted from 1, with the best validation; None without one."""
+    """Return the epoch, counted from 1, with the best validation; None without validation or checkpoints."""
     checkpoint = trainer.checkpoint_callback
     if not isinstance(checkpoint, BestLastCheckpoint) or checkpoint.best_model_score is None:
         return None

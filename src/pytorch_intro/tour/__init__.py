@@ -1,4 +1,4 @@
-"""The notes, live: chapters in cells, and what walks through them."""
+"""The tour: the notes as chapters of code cells, and the code that runs them."""
 
 CHAPTERS = (
     "data_sets",

@@ -1,4 +1,4 @@
-"""A chapter of the tour: a Python file in cells, each with what is said about it."""
+"""Chapters of the tour: Python files in cells, each with its text."""
 
 import re
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ class Cell:
     """A step of the tour.
 
     Attributes:
-        sentences: Of the notes, word by word: comments that begin with # >
-        prose: What is said about it, in paragraphs; a correction of the notes, Rightly: …, is one of its own.
-        code: What runs.
-        line: The line of the file that the code begins in, from 1.
-        at_work: Where in this project the idea is at work: comments # At work: FILE: NAME
+        sentences: Sentences of the notes, quoted exactly: comments that start with # >
+        prose: Explanation, in paragraphs; a correction of the notes, # Note: …, is a separate paragraph.
+        code: Code of the cell.
+        line: Line of the file where the code starts, from 1.
+        at_work: Places in this project that use the idea, (file, name): comments # At work: FILE: NAME
     """
 
     line: int
@@ -31,7 +31,7 @@ class Cell:
 
 @dataclass
 class Chapter:
-    """Its number, counted from 1, its title, what to read on, and its cells."""
+    """A chapter: number, counted from 1, file, title, further reading, and cells."""
 
     number: int
     path: Path
@@ -41,12 +41,12 @@ class Chapter:
 
 
 def read_chapter(number: int) -> Chapter:
-    """The chapter of this number, counted from 1."""
+    """Read the chapter of a number, counted from 1."""
     return parse_chapter(number, FOLDER / f"{CHAPTERS[number - 1]}.py")
 
 
 def parse_chapter(number: int, path: Path) -> Chapter:
-    """A chapter from its file, whose docstring is the title, a blank line, and what to read on."""
+    """Parse a file, whose docstring is the title, a blank line, and further reading."""
     text = path.read_text(encoding="utf-8")
     head, *bodies = CELL.split(text)
     title, _, further = head.strip().strip('"').partition("\n\n")
@@ -56,18 +56,14 @@ def parse_chapter(number: int, path: Path) -> Chapter:
 
 
 def parse_cell(body: str, line: int) -> Cell:
-    """A cell from its text: comments before the code, the code, comments about the project after it.
-
-    Args:
-        line: Of the file, that the body begins in.
-    """
+    """Parse a cell that starts in this line of the file: comments, code, and comments about the project."""
     lines = body.strip("\n").splitlines()
     cell = Cell(line + len(body) - len(body.lstrip("\n")) - 1)
     while lines and lines[0].startswith("#"):
         comment = lines.pop(0).removeprefix("#").strip()
         if comment.startswith("> "):
             cell.sentences.append(comment.removeprefix("> "))
-        elif comment.startswith("Rightly: ") or not cell.prose:
+        elif comment.startswith("Note: ") or not cell.prose:
             cell.prose.append(comment)
         else:
             cell.prose[-1] += f" {comment}"

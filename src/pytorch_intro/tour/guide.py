@@ -1,4 +1,4 @@
-"""Walks through the tour: says, shows the code, runs it, shows what came of it, and where the idea is at work."""
+"""Run the tour: print the text of each cell and its code, run it, print its result and the places that use the idea."""
 
 import ast
 import builtins
@@ -23,15 +23,15 @@ The notes of PyTorch Intro, live: each sentence with code that runs, its result,
 
 
 class Tour:
-    """Runs chapters as they are asked for: on the command line, or cell by cell in a notebook.
+    """Runs the chosen chapters on the command line, or cell by cell in a notebook.
 
     Args:
-        name: __name__ of the script; what another process imports it as, to fetch data for it, runs nothing.
+        name: __name__ of the script; unless it is "__main__", as in worker processes that import it, nothing runs.
     """
 
     def __init__(self, name: str) -> None:
         self.is_running = name == "__main__"
-        self.is_notebook = hasattr(builtins, "__IPYTHON__")  # whose arguments are not ours
+        self.is_notebook = hasattr(builtins, "__IPYTHON__")  # sys.argv is then that of the kernel
         arguments = [] if self.is_notebook or not self.is_running else sys.argv[1:]
         if {"-h", "--help"} & set(arguments):
             print(f"{USAGE}\n{contents()}")
@@ -57,39 +57,39 @@ class Tour:
 
 
 def chosen_chapters(arguments: Sequence[str]) -> set[int]:
-    """The numbers that are asked for, all if none is.
+    """Return the numbers of the chosen chapters; all of them without arguments.
 
     Raises:
-        UserError: if there is no such chapter.
+        UserError: if a chapter does not exist.
     """
     known = {str(number): number for number in range(1, len(CHAPTERS) + 1)}
     for argument in arguments:
         if argument not in known:
-            raise UserError(f"{argument}: there is no such chapter; give a number from 1 to {len(CHAPTERS)}, or none")
+            raise UserError(f"{argument}: unknown chapter; use a number from 1 to {len(CHAPTERS)}, or none for all")
     return {known[argument] for argument in arguments or known}
 
 
 def contents() -> str:
-    """All chapters, a line each."""
+    """Return the titles of all chapters, one per line."""
     chapters = [read_chapter(number) for number in range(1, len(CHAPTERS) + 1)]
     return "\n".join(f"  {chapter.number:>2}  {chapter.title}" for chapter in chapters)
 
 
 def walk(chapter: Chapter) -> None:
-    """Run a chapter's cells, one after the other, in a namespace of their own."""
+    """Run the cells of a chapter in order, in a new namespace."""
     print(f"\n{styled(BOLD, f'{chapter.number}. {chapter.title}')}")
-    print(f"{styled(DIM, said(f'To read on: {chapter.further}'))}\n")
+    print(f"{styled(DIM, wrap(f'To read on: {chapter.further}'))}\n")
     namespace: dict[str, Any] = {"__name__": f"pytorch_intro.tour.chapters.{chapter.path.stem}"}
     for cell in chapter.cells:
         step(cell, chapter, namespace)
 
 
 def step(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> None:
-    """Say what a cell is about, show its code, run it, show its result and where the idea is at work."""
+    """Print the text and code of a cell, run it, print its result and the places that use the idea."""
     for sentence in cell.sentences:
-        print(styled(BOLD, said(f"The notes: {sentence}")))
+        print(styled(BOLD, wrap(f"The notes: {sentence}")))
     for paragraph in cell.prose:
-        print(said(paragraph))
+        print(wrap(paragraph))
     print(styled(DIM, textwrap.indent(f"\n{cell.code.strip()}\n", "    ")), flush=True)
     result = run(cell, chapter, namespace)
     if result is not None:
@@ -100,7 +100,7 @@ def step(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> None:
 
 
 def run(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> Any:
-    """Run a cell's code; what it ends with is its result, as in a notebook."""
+    """Run the code of a cell and return the value of its last expression, as in a notebook."""
     tree = ast.parse(cell.code)
     ast.increment_lineno(tree, cell.line - 1)
     file = str(chapter.path)
@@ -110,16 +110,16 @@ def run(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> Any:
 
 
 def shown(result: Any) -> str:
-    """A result as text, its lines after the first indented by four, none of them too long."""
+    """Return a result as text of up to WIDTH columns, with all lines but the first indented by four."""
     lines = (result if isinstance(result, str) else repr(result)).splitlines()
     wrapped = [part for line in lines for part in textwrap.wrap(line, WIDTH - 4, drop_whitespace=False) or [""]]
     return "\n    ".join(part.rstrip() for part in wrapped)
 
 
-def said(text: str) -> str:
+def wrap(text: str) -> str:
     return textwrap.fill(text, WIDTH)
 
 
 def styled(style: str, text: str) -> str:
-    """The text in a style where there is a terminal that is not asked to be plain."""
+    """Return the text in a style, or as it is if stdout is not a terminal or NO_COLOR is set."""
     return f"{style}{text}{PLAIN}" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text

@@ -1,4 +1,4 @@
-"""The sample of Fashion-MNIST that is part of this project, as torchvision looks for data."""
+"""The sample of Fashion-MNIST that comes with this project, in the layout that torchvision expects."""
 
 import atexit
 import gzip
@@ -12,7 +12,7 @@ SAMPLE = PROJECT / "src" / "pytorch_intro" / "data" / "sample"
 
 
 def sample_root() -> str:
-    """A folder for this process alone that holds the files where torchvision.datasets.FashionMNIST looks for them."""
+    """Return a new folder with the files where torchvision.datasets.FashionMNIST expects them, removed at exit."""
     root = Path(tempfile.mkdtemp(prefix="tour-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     raw = root / "FashionMNIST" / "raw"

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -32,15 +31,15 @@ class TensorBoardPages(Callback):
     """Logs more than scalars to the TensorBoard logger, if the run has one.
 
     At the start: train and val in one chart (CUSTOM SCALARS), the network (GRAPHS), config and command (TEXT). After
-    the first epoch: training images, original and augmented (IMAGES). After validations: the accuracy of each class
+    the first epoch: training images, original and augmented (IMAGES). After a validation: the accuracy of each class
     and the confusion matrix. After the test: the most confident errors, precision-recall curves (PR CURVES) and
     embeddings of test images (PROJECTOR). Per-class metrics and errors need callbacks.class_metrics.
 
     Args:
         run_dir: Run folder.
-        confusion_every_n_epochs: Interval of the confusion matrix, which the last epoch always has; None: four per run,
-            or one every ten epochs of endless training.
-        embeddings: Maximum number of test images in the projector; it needs a network with a linear layer.
+        confusion_every_n_epochs: Epochs between two confusion matrices; the last epoch always has one. None: about four
+            per run, or one every ten epochs without max_epochs.
+        embeddings: Maximum number of test images in the projector, for a network with a linear layer.
     """
 
     def __init__(
@@ -55,14 +54,14 @@ class TensorBoardPages(Callback):
         self.first_batch: Batch | None = None  # as the network saw it
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_step:  # a resumed run has logged these already
+        if trainer.global_step:  # a resumed run has already logged these
             return
         data = datamodule_of(trainer)
         for writer in writers_of(trainer):
             events.add_texts(writer, self.run)
             events.add_layout(writer, data.classes)
-            if has_full_model(trainer):
-                events.add_graph(writer, network_of(pl_module), data.image_shape)
+            if network := full_network(trainer, pl_module):
+                events.add_graph(writer, network, data.image_shape)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         if trainer.current_epoch == 0 and self.first_batch is None:
@@ -72,16 +71,16 @@ class TensorBoardPages(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.first_batch is None:
             return
-        data = datamodule_of(trainer)
+        data, (augmented, labels) = datamodule_of(trainer), self.first_batch
         original = data.train_set.__getitems__(evenly_spaced_indices(len(data.train_set), NUM_SAMPLES))
-        augmented = data.normalize.denormalize(self.first_batch[0]), self.first_batch[1]
+        grids = {
+            "train/images": (*original, "training images"),
+            "train/augmented": (data.normalize.denormalize(augmented), labels, "a batch, as the network sees it"),
+        }
         for writer in writers_of(trainer):
             from pytorch_intro.analysis.plots import plot_samples
 
-            for tag, (images, targets), title in (
-                ("train/images", original, "training images"),
-                ("train/augmented", augmented, "a batch, as the network sees it"),
-            ):
+            for tag, (images, targets, title) in grids.items():
                 grid = plot_samples(images, targets, data.classes, title, **GRID)
                 events.add_image(writer, tag, grid, trainer.global_step - 1)  # as Lightning counts
         self.first_batch = None
@@ -91,18 +90,15 @@ class TensorBoardPages(Callback):
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or not metrics:
             return
         matrix, classes = metrics["confusion_matrix"], datamodule_of(trainer).classes
-        step, epoch = trainer.global_step - 1, trainer.current_epoch + 1
+        step, epoch, max_epochs = trainer.global_step - 1, trainer.current_epoch + 1, trainer.max_epochs or -1
+        interval = self.confusion_every_n_epochs or (math.ceil(max_epochs / 4) if max_epochs > 0 else 10)
         for writer in writers_of(trainer):
             events.add_class_accuracies(writer, matrix.cpu(), classes, step)
-            if epoch % self.confusion_interval(trainer) == 0 or epoch == trainer.max_epochs:
+            if epoch % interval == 0 or epoch == max_epochs:
                 from pytorch_intro.analysis.plots import plot_confusion
 
                 figure = plot_confusion(matrix, classes, f"epoch {epoch}, val", dpi=DPI)
                 events.add_image(writer, "val/confusion", figure, step)
-
-    def confusion_interval(self, trainer: Trainer) -> int:
-        epochs = trainer.max_epochs or 0
-        return self.confusion_every_n_epochs or (math.ceil(epochs / 4) if epochs > 0 else 10)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics, data, step = find_class_metrics(trainer), datamodule_of(trainer), trainer.global_step
@@ -119,11 +115,11 @@ class TensorBoardPages(Callback):
     def compute_embeddings(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return the inputs of the last linear layer for evenly spaced test images, as arguments of add_embedding.
 
-        The batches are as large as one device gets in a step. Empty without a linear layer.
+        Batches have the size that one device has in training. Empty without a linear layer.
         """
-        data, network = datamodule_of(trainer), network_of(pl_module)
-        last = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1:]
-        if not (self.embeddings and data.test_set and last and has_full_model(trainer)):
+        data, network = datamodule_of(trainer), full_network(trainer, pl_module)
+        last = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1:] if network else []
+        if not (network and self.embeddings and data.test_set and last):
             return {}
         features: list[Tensor] = []
         sprites: list[Tensor] = []
@@ -134,7 +130,7 @@ class TensorBoardPages(Callback):
             for indices in rows.split(max(1, data.batch_size // trainer.world_size)):
                 images, targets = data.test_set.__getitems__(indices)
                 batch = data.on_after_batch_transfer((images.to(trainer.strategy.root_device), targets), 0)
-                # Not network(…): that would compile a compiled network again, and skip the hook.
+                # network(…) would call the compiled network, which skips the hook.
                 predicted = network.forward(batch[0]).argmax(dim=1)
                 for true, guess in zip(targets.tolist(), predicted.tolist(), strict=True):
                     metadata.append((data.classes[true], data.classes[guess], "right" if true == guess else "wrong"))
@@ -148,16 +144,10 @@ class TensorBoardPages(Callback):
 
 
 def writers_of(trainer: Trainer) -> list[SummaryWriter]:
-    """Return the writers of the TensorBoard loggers; none on ranks other than 0."""
-    loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-    return [logger.experiment for logger in loggers] if trainer.is_global_zero else []
+    return [logger.experiment for logger in events.tensorboard_loggers(trainer)]
 
 
-def has_full_model(trainer: Trainer) -> bool:
-    """Return whether rank 0 can use the network without the other ranks."""
-    return not isinstance(trainer.strategy, FSDPStrategy)
-
-
-def network_of(module: LightningModule) -> nn.Module:
+def full_network(trainer: Trainer, module: LightningModule) -> nn.Module | None:
+    """Return the network; None with FSDP, where rank 0 cannot use it without the other ranks."""
     assert isinstance(module, Classifier)
-    return module.network
+    return None if isinstance(trainer.strategy, FSDPStrategy) else module.network

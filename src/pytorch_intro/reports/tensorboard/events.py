@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from io import BytesIO
 
 import torch
+from lightning import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -20,43 +22,46 @@ MAX_CHARTS = 100  # with more classes, no class has its own curve
 SPRITE_SIZE = 64  # maximum side of an image in the projector, in pixels
 
 
+def tensorboard_loggers(trainer: Trainer) -> list[TensorBoardLogger]:
+    """Return the trainer's TensorBoard loggers; none on ranks other than 0."""
+    loggers = trainer.loggers if trainer.is_global_zero else []
+    return [logger for logger in loggers if isinstance(logger, TensorBoardLogger)]
+
+
 def add_texts(writer: SummaryWriter, run: RunFolder) -> None:
     """Log the command and the config, each as a block of Markdown."""
     if not run.config_file.exists():  # in a benchmark
         return
-    texts = {"command": recorded_command(run.path), "config": run.config_file.read_text()}
-    for tag, text in texts.items():
+    for tag, text in (("command", recorded_command(run.path)), ("config", run.config_file.read_text())):
         writer.add_text(tag, "\n".join(f"    {line}" for line in text.splitlines()))
 
 
 def add_layout(writer: SummaryWriter, classes: Sequence[str]) -> None:
-    """Log the charts of several curves, for the page CUSTOM SCALARS."""
+    """Log the charts of the page CUSTOM SCALARS, which show several curves each."""
     charts = {
         "loss": ["train/loss", "val/loss"],
         "accuracy": ["train/accuracy", "val/accuracy"],
         "learning rate": ["lr"],
-        "seconds an epoch": ["epoch_seconds"],
+        "seconds per epoch": ["epoch_seconds"],
         "images per second": ["images_per_second"],
     }
     layout = {"training": {name: ["Multiline", [f"^{tag}$" for tag in tags]] for name, tags in charts.items()}}
     if len(classes) <= MAX_CHARTS:
-        layout["classes"] = {"accuracy of each class, validation": ["Multiline", ["^val_class_accuracy/"]]}
+        layout["classes"] = {"validation accuracy of each class": ["Multiline", ["^val_class_accuracy/"]]}
     writer.add_custom_scalars(layout)
 
 
 def add_graph(writer: SummaryWriter, network: nn.Module, image_shape: tuple[int, int, int]) -> None:
     """Log the graph of the network for one black image."""
-    parameter = next(network.parameters())
-    training = network.training
-    black = torch.zeros(1, *image_shape, device=parameter.device, dtype=parameter.dtype)
-    graph = network_graph(network.eval(), black)
+    weights, training = next(network.parameters()), network.training
+    graph = network_graph(network.eval(), weights.new_zeros(1, *image_shape))
     network.train(training)
     assert writer.file_writer
     writer.file_writer.add_event(Event(graph_def=graph.SerializeToString()))
 
 
 def add_image(writer: SummaryWriter, tag: str, image: Image.Image, step: int) -> None:
-    """Log an RGB image. SummaryWriter.add_image takes more than twice as long, because it compresses more."""
+    """Log an RGB image. SummaryWriter.add_image compresses more, and takes more than twice as long."""
     png = BytesIO()
     image.save(png, format="PNG", compress_level=1)
     summary = Summary.Image(height=image.height, width=image.width, colorspace=3, encoded_image_string=png.getvalue())
@@ -65,14 +70,7 @@ def add_image(writer: SummaryWriter, tag: str, image: Image.Image, step: int) ->
 
 
 def add_class_accuracies(writer: SummaryWriter, matrix: Tensor, classes: Sequence[str], step: int) -> None:
-    """Log the accuracy of each class, for up to MAX_CHARTS classes.
-
-    Args:
-        writer: Writer of the event file.
-        matrix: (num_classes, num_classes) int64; rows are true classes.
-        classes: Names of the classes.
-        step: Global step.
-    """
+    """Log the accuracy of each class from a confusion matrix, (num_classes, num_classes), up to MAX_CHARTS classes."""
     if len(classes) > MAX_CHARTS:
         return
     support = matrix.sum(dim=1)
@@ -86,10 +84,7 @@ def add_pr_curves(writer: SummaryWriter, positives: Tensor, classes: Sequence[st
     """Log the precision-recall curve of each class against all others, for up to MAX_CHARTS classes.
 
     Args:
-        writer: Writer of the event file.
-        positives: (num_classes, 2, NUM_THRESHOLDS) int64, false and true positives as PerClassMetrics returns them.
-        classes: Names of the classes.
-        step: Global step.
+        positives: (num_classes, 2, NUM_THRESHOLDS) int64, as PerClassMetrics.compute returns them.
     """
     if len(classes) > MAX_CHARTS:
         return

@@ -1,4 +1,4 @@
-"""A network as TensorBoard draws it: what is computed in which module, and the shapes on the way."""
+"""A graph of a network for TensorBoard: torch functions, the modules that call them, and the shapes."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,64 +16,66 @@ from torch.overrides import TorchFunctionMode
 
 
 def network_graph(network: nn.Module, images: Tensor) -> GraphDef:
-    """What the network computes of some images, as a graph of torch's functions, grouped by modules.
+    """Return the graph of one forward pass, grouped by modules.
 
-    It watches one forward pass. torch's own SummaryWriter.add_graph compiles the network by torch.jit.trace, which is
-    deprecated, takes about a second, and shows inner operators in the place of functions.
+    SummaryWriter.add_graph uses torch.jit.trace, which is deprecated, takes about a second, and shows inner operators
+    instead of functions.
 
     Args:
-        network: In evaluation mode.
+        network: Network in evaluation mode.
         images: (N, C, H, W) float.
     """
-    watch = Watch(images)
-    with torch.no_grad(), watch.scopes_of(network), watch:
-        network.forward(images)  # not by a call, which would compile a network that is to be compiled
-    return GraphDef(node=watch.nodes, versions=VersionDef(producer=22))
+    tracer = GraphTracer(images)
+    with torch.no_grad(), tracer.scopes_of(network), tracer:
+        network.forward(images)  # network(images) would compile a network with compile=true
+    return GraphDef(node=tracer.nodes, versions=VersionDef(producer=22))
 
 
-class Watch(TorchFunctionMode):
-    """Notes every function of torch that makes tensors.
+class GraphTracer(TorchFunctionMode):
+    """Adds a node for every call of a torch function that returns tensors.
 
     Args:
-        images: What the network is given.
+        images: Input of the network.
 
     Attributes:
-        nodes: What has been noted.
+        nodes: Nodes so far.
     """
 
     def __init__(self, images: Tensor) -> None:
         super().__init__()
         self.scopes: list[str] = []
         self.counts: Counter[str] = Counter()
-        self.made: dict[int, tuple[str, Tensor]] = {}  # by id, which is a tensor's own as long as it is held
+        # Node by the id of the tensor that it returned; the reference keeps the id from being reused.
+        self.origins: dict[int, tuple[str, Tensor]] = {}
         self.nodes: list[NodeDef] = []
-        self.note("images", "Placeholder", (), [images])
+        self.add_node("images", "Placeholder", (), [images])
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        tensors = [value for value in flat(result) if isinstance(value, Tensor)]
+        tensors = [value for value in iter_leaves(result) if isinstance(value, Tensor)]
         name = getattr(func, "__name__", "function")
         if tensors and name != "__get__":
-            self.note("/".join([*self.scopes, name.strip("_")]), name.strip("_"), flat((args, kwargs)), tensors)
+            operation = name.strip("_")
+            self.add_node("/".join([*self.scopes, operation]), operation, iter_leaves((args, kwargs)), tensors)
         return result
 
-    def note(self, name: str, operation: str, arguments: Any, tensors: list[Tensor]) -> None:
-        """Add a node, with an edge from each node that made one of its arguments."""
+    def add_node(self, name: str, operation: str, arguments: Any, tensors: list[Tensor]) -> None:
+        """Add a node, with an edge from each node that returned one of its arguments."""
         self.counts[name] += 1
         name = name if self.counts[name] == 1 else f"{name}_{self.counts[name]}"
-        inputs = dict.fromkeys(self.made[id(value)][0] for value in arguments if id(value) in self.made)
+        inputs = dict.fromkeys(self.origins[id(value)][0] for value in arguments if id(value) in self.origins)
         dimensions = [
             TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in tensor.shape]) for tensor in tensors
         ]
         shapes = AttrValue(list=AttrValue.ListValue(shape=dimensions))
         self.nodes.append(NodeDef(name=name, op=operation, input=inputs, attr={"_output_shapes": shapes}))
-        self.made |= {id(tensor): (name, tensor) for tensor in tensors}
+        self.origins |= {id(tensor): (name, tensor) for tensor in tensors}
 
     @contextmanager
     def scopes_of(self, network: nn.Module) -> Iterator[None]:
-        """Know meanwhile in which module a function is called: Sequential[layers]/Conv2d[3]."""
+        """Track the module that is being called, as in Sequential[layers]/Conv2d[3]."""
 
         def enter(scope: str) -> Callable[..., None]:
             return lambda *_: self.scopes.append(scope)
@@ -91,12 +93,10 @@ class Watch(TorchFunctionMode):
                 hook.remove()
 
 
-def flat(value: Any) -> Iterator[Any]:
-    """The values in nested tuples, lists and dicts."""
-    if isinstance(value, (tuple, list)):
-        for part in value:
-            yield from flat(part)
-    elif isinstance(value, dict):
-        yield from flat(list(value.values()))
+def iter_leaves(value: Any) -> Iterator[Any]:
+    """Yield the values in nested tuples, lists and dicts."""
+    if isinstance(value, (tuple, list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from iter_leaves(item)
     else:
         yield value

@@ -1,22 +1,20 @@
 """TensorBoard's HPARAMS page: the settings and the metrics of each run."""
 
-from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 from torch.utils.tensorboard.summary import hparams
 
-from pytorch_intro.config.flatten import flatten
-from pytorch_intro.runs.config_record import load_config
+from pytorch_intro.config.flatten import flatten, is_under
+from pytorch_intro.reports.tensorboard.events import tensorboard_loggers
+from pytorch_intro.runs.config_record import IGNORED_KEYS, load_config
 from pytorch_intro.runs.folder import RunFolder
 from pytorch_intro.training.checkpoint import BestLastCheckpoint
 
-# Settings that do not change what is trained.
-EXCLUDED_KEYS = ("name", "outputs", "run_dir", "overwrite", "resume", "allow", "sweep", "callbacks", "logger")
-CONSTANT_KEYS = ("classifier._target_", "data._target_", "trainer._target_")
+# Settings that do not change what is trained, and targets that are always the same.
+EXCLUDED_KEYS = (*IGNORED_KEYS, "callbacks", "logger", "classifier._target_", "data._target_", "trainer._target_")
 TARGET = "._target_"
 
 
@@ -31,32 +29,27 @@ class HParams(Callback):
     """
 
     def __init__(self, run_dir: str) -> None:
-        self.config_file = RunFolder(Path(run_dir)).config_file
+        self.config_file = RunFolder(run_dir).config_file
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if not trainer.is_global_zero or not loggers:
-            return
-        settings = shown_settings(load_config(self.config_file))
-        _, start, end = hparams(settings, {})  # without the first: the page then finds the metrics itself
         checkpoint = trainer.checkpoint_callback
-        for logger in loggers:
-            for summary in (start, end):
+        for logger in tensorboard_loggers(trainer):
+            # Without the first summary, which would name the metrics, the page finds them itself.
+            for summary in hparams(plain_settings(load_config(self.config_file)), {})[1:]:
                 logger.experiment.file_writer.add_summary(summary)
             if isinstance(checkpoint, BestLastCheckpoint) and checkpoint.best_model_score is not None:
                 stage, _, metric = checkpoint.monitor.rpartition("/")
                 logger.log_metrics({f"{stage}/best_{metric}": checkpoint.best_model_score}, trainer.global_step)
 
 
-def shown_settings(config: DictConfig) -> dict[str, Any]:
+def plain_settings(config: DictConfig) -> dict[str, Any]:
     """Return the plain values that may differ between runs; for a target the name of its class (model: CNN)."""
-    shown = {key: value for key, value in flatten(config).items() if is_shown(key, value)}
-    names = {key: str(value).rpartition(".")[2] for key, value in shown.items() if key.endswith(TARGET)}
-    return {key.removesuffix(TARGET): names.get(key, value) for key, value in shown.items()}
-
-
-def is_shown(key: str, value: object) -> bool:
-    """Return whether a setting is a plain value that may differ between runs."""
-    if key in CONSTANT_KEYS or key.endswith("._partial_") or key.partition(".")[0] in EXCLUDED_KEYS:
-        return False
-    return isinstance(value, (bool, int, float, str)) and "${" not in str(value)
+    settings: dict[str, Any] = {}
+    for key, value in flatten(config).items():
+        if is_under(key, EXCLUDED_KEYS) or key.endswith("._partial_"):
+            continue
+        if key.endswith(TARGET):
+            settings[key.removesuffix(TARGET)] = str(value).rpartition(".")[2]
+        elif isinstance(value, (bool, int, float, str)) and "${" not in str(value):
+            settings[key] = value
+    return settings

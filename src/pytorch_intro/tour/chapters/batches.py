@@ -20,7 +20,7 @@ feature, label
 # > Often we want to work on samples in minibatches, shuffle data at every epoch to avoid overfitting, and use `multiprocessing` to accelerate data retrieval.
 # A minibatch is what we called a batch. An epoch is one pass through all samples. A network overfits when it learns its
 # samples by heart instead of what they have in common.
-# Rightly: shuffling lets each batch be a fair draw, so that the network's steps do not all go the same way for a
+# Note: more precisely, shuffling lets each batch be a fair draw, so that the network's steps do not all go the same way for a
 # while, and that is what it is for; against overfitting there are better means, such as augmentation.
 torch.manual_seed(0)
 shuffled = DataLoader(samples, batch_size=4, shuffle=True)
@@ -61,7 +61,7 @@ list(options)[1:10]
 # %%
 # > Iterating through a `DataLoader` returns Tensors of the features `[batch_size, feature_size...]`.
 # Features are what is known of a sample; of a picture its dots.
-# Rightly: it returns the labels beside them, and the last batch may be smaller.
+# Note: more precisely, it returns the labels, too, and the last batch may be smaller.
 shapes = [(batch.shape, some.shape) for batch, some in DataLoader(samples, batch_size=4)]
 assert shapes == [((4, 2), (4,)), ((4, 2), (4,)), ((2, 2), (2,))]
 shapes

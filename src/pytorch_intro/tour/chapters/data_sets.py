@@ -32,7 +32,7 @@ pictures
 # %%
 # > PyTorch uses the concept of a DataLoader to load data in batches, normalize it, etc.
 # A batch is some examples at once: a computer is much faster with 64 pictures together than with one picture 64 times.
-# Rightly: it is not the DataLoader that normalizes, which means to bring numbers to a mean of 0 and a standard
+# Note: more precisely, it is not the DataLoader that normalizes, which means to bring numbers to a mean of 0 and a standard
 # deviation of 1. The data set does so, by a transform, which is a function that each picture goes through; the loader
 # stacks what it gets.
 import torch

@@ -6,7 +6,7 @@ PyTorch, Learn the Basics: Datasets & DataLoaders.
 # %%
 # > `Dataset` is a data structure storing data samples and corresponding labels.
 # A sample is one example. Any data set gives a sample together with its label.
-# Rightly: it need not store them; many read a file when they are asked for a sample.
+# Note: more precisely, it need not store them; many read a file when a sample is accessed.
 from torch.utils.data import Dataset
 from torchvision.datasets import FashionMNIST
 

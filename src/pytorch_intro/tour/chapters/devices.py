@@ -6,7 +6,7 @@ PyTorch, Learn the Basics: Build the Neural Network, "Get Device for Training".
 # %%
 # > There are 3 classes of devices supported: `"cuda", "mps", "cpu"`.
 # A device is where numbers lie and are computed with. These three are what most people have.
-# Rightly: PyTorch knows more of them, for other makers' chips; "meta", for one, has shapes and no numbers at all.
+# Note: more precisely, PyTorch knows more of them, for other makers' chips; "meta", for one, has shapes and no numbers at all.
 import torch
 
 known = [torch.device(name).type for name in ("cuda", "mps", "cpu", "xpu", "meta")]
@@ -20,7 +20,7 @@ here
 # At work: src/pytorch_intro/training/hardware.py: choose_accelerator
 
 # %%
-# What does not depend on the kind of device asks for the accelerator: the fast device that is here, if there is one.
+# Code that does not depend on the kind of device uses the accelerator: the fast device of this computer, if it has one.
 # Without check_available, the answer is what this PyTorch was built for, which need not be here.
 device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 assert (device.type == "cpu") == (not torch.accelerator.is_available())

@@ -4,8 +4,8 @@ PyTorch, Learn the Basics: Automatic Differentiation with torch.autograd, and Op
 """
 
 # %%
-# This chapter and the next two go beyond the notes. To learn is to make a loss small: a number that tells how
-# wrong the network is. The gradient of the loss tells, for each parameter, how the loss changes with it. PyTorch computes it by
+# This chapter and the next two go beyond the notes. To learn is to make a loss small: a number that measures how
+# wrong the network is. The gradient of the loss shows, for each parameter, how the loss changes with it. PyTorch computes it by
 # itself: a tensor with requires_grad remembers what was computed with it, and backward() goes that way back. The loss x², for one, has the
 # gradient 2 x.
 import torch

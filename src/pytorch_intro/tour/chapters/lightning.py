@@ -5,7 +5,7 @@ Lightning's documentation: "Lightning in 15 minutes".
 
 # %%
 # What surrounds such steps is the same in each project: loops over epochs and batches, devices, checkpoints, logs.
-# Lightning has it: a LightningModule says what a step is, a Trainer takes the steps.
+# Lightning has it: a LightningModule defines a step, a Trainer takes the steps.
 import torch
 from lightning import LightningModule, Trainer
 from torch import nn
@@ -45,7 +45,7 @@ by_hand = {
 
 from pytorch_intro.training.trainer import silence_lightning
 
-silence_lightning()  # what Lightning would say about itself
+silence_lightning()  # Lightning would print messages about itself
 network.load_state_dict(start)
 quiet = {
     "logger": False,

@@ -6,7 +6,7 @@ PyTorch, Learn the Basics: Tensors, "Bridge with NumPy".
 # %%
 # > Tensors are allocated on the CPU by default and must be moved using the `to` method to use them on a GPU or other device.
 # Allocated: given room in memory.
-# Rightly: it is better still to make them where they are needed, by device=; nothing is moved then.
+# Note: more precisely, it is better still to make them where they are needed, by device=; nothing is moved then.
 import torch
 
 device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
@@ -19,7 +19,7 @@ plain.device, moved.device
 # %%
 # > Moving data can be expensive so keep that in mind.
 # Here is what it takes, measured now. Where there is no other device than the CPU, it is a copy in memory, which is the
-# cheapest kind of a move; to a GPU it goes over a bus. Beside it the time that the CPU takes to add one to each number.
+# cheapest kind of a move; to a GPU it goes over a bus. For comparison, the time that the CPU takes to add one to each number.
 import time
 
 
@@ -30,7 +30,7 @@ def seconds(action, times=20):
         start = time.perf_counter()
         action()
         if torch.accelerator.is_available():
-            torch.accelerator.synchronize()  # a GPU works on while Python goes on
+            torch.accelerator.synchronize()  # a GPU works while Python continues
         taken.append(time.perf_counter() - start)
     return min(taken)
 
@@ -55,7 +55,7 @@ as_floats.element_size(), pictures.element_size()
 # %%
 # > By default, CPU tensors and numpy arrays share memory when one is created from the other.
 # Both ways: what is changed in one is changed in the other.
-# Rightly: by from_numpy, as_tensor and numpy(). torch.tensor always copies; and so does a move to another device.
+# Note: more precisely, they do by from_numpy, as_tensor and numpy(). torch.tensor always copies; and so does a move to another device.
 import numpy as np
 
 array = np.zeros(3)

@@ -22,7 +22,7 @@ shapes
 
 # %%
 # > `torch.nn` has all of the building blocks.
-# Rightly: it has those that most networks are made of; whatever else one writes is as good a block.
+# Note: more precisely, it has the blocks that most networks are made of; whatever else one writes is as good a block.
 kinds = sorted(
     name
     for name in vars(nn)
@@ -41,7 +41,7 @@ f"{len(kinds)} kinds: {', '.join(kinds[:6])}, …"
 
 # %%
 # > All modules subclasses `nn.Module`.
-# Rightly: all modules subclass it. That is how a module knows its parameters, and can be moved, saved, and switched between
+# Note: more precisely, all modules subclass it. That is how a module knows its parameters, and can be moved, saved, and switched between
 # training and use.
 blocks = [vars(nn)[kind] for kind in kinds]
 assert all(issubclass(block, nn.Module) for block in blocks)

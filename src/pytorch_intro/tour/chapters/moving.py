@@ -23,7 +23,7 @@ refused.split("\n")[0][:90]
 
 # %%
 # > That looks like `NeuralNetrowk().to(device)` or `data.to(device)`.
-# Rightly: NeuralNetwork, which is a slip of the pen; and it is no class of PyTorch, but the one that its tutorial defines.
+# Note: more precisely, NeuralNetwork, the name is a typo; and it is not a class of PyTorch, but the one that its tutorial defines.
 
 
 class NeuralNetwork(nn.Module):

@@ -1,4 +1,4 @@
-"""What a data set can be told.
+"""Options of a data set.
 
 PyTorch, Learn the Basics: Datasets & DataLoaders, "Loading a Dataset".
 """
@@ -7,7 +7,7 @@ PyTorch, Learn the Basics: Datasets & DataLoaders, "Loading a Dataset".
 # > The `Dataset` can specify options like the root location, if training or test data is wanted, whether to download the data if needed, and how to transform the data.
 # root is the folder of the files, train chooses one of two sets, download=True fetches what is not there, and transform
 # is a function that each picture goes through.
-# Rightly: these are options of torchvision's data sets; the class Dataset itself has none.
+# Note: more precisely, these are options of torchvision's data sets; the class Dataset itself has none.
 import inspect
 
 from torch.utils.data import Dataset
@@ -26,7 +26,7 @@ list(inspect.signature(FashionMNIST.__init__).parameters)[1:]
 # At work: src/pytorch_intro/data/ingest/source.py: DatasetSplits
 
 # %%
-# Without the files, and not allowed to fetch them, it says so.
+# Without the files, and without permission to fetch them, it raises an error.
 try:
     FashionMNIST("nowhere", download=False)
     answer = ""
@@ -37,8 +37,8 @@ answer
 
 # %%
 # > A `Dataset` can be indexed like a list `dataset[index]`
-# What comes is a pair, the picture and its label. Drawn with letters, the brighter
-# a dot the denser its letter:
+# The result is a pair, the picture and its label. Here is the picture in letters: the brighter
+# a dot, the denser its letter.
 image, label = training[5]
 assert image.equal(training.data[5:6])
 assert label == training.targets[5]

@@ -6,7 +6,7 @@ PyTorch, Learn the Basics: Datasets & DataLoaders, "Creating a Custom Dataset fo
 # %%
 # > To create a custom `Dataset` you create a class inheriting from `Dataset` that implements `__init__, __len__, __getitem__`
 # Here one of striped pictures: upright stripes have the label 1, the others 0.
-# Rightly: __len__ and __getitem__ are what is asked of it; __init__ is there if it has something to keep.
+# Note: more precisely, __len__ and __getitem__ are required; __init__ is only needed if there is something to store.
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -52,8 +52,8 @@ pictures.shape, labels
 
 # %%
 # One method more, which is not in the notes, saves most of the work: __getitems__ gives a whole batch, as
-# one slice of a tensor, in the place of single samples that have to be stacked. A DataLoader uses
-# it where there is one. identity_collate tells it that nothing is left to stack.
+# one slice of a tensor, instead of single samples that have to be stacked. A DataLoader uses
+# it if the data set has it. With identity_collate, nothing is stacked again.
 import time
 
 from pytorch_intro.data.dataset import InMemoryImageDataset, identity_collate

@@ -4,8 +4,8 @@ PyTorch, Learn the Basics: Save and Load the Model.
 """
 
 # %%
-# What has been learned is in the parameters, and a dict of them, the state_dict, is what is saved. To load it, one makes the same
-# network anew, and lays the parameters into it.
+# What has been learned is in the parameters, and a dict of them, the state_dict, is what is saved. To load it, build the same
+# network again, and copy the parameters into it.
 import tempfile
 from pathlib import Path
 

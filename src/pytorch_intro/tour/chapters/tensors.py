@@ -6,7 +6,7 @@ PyTorch, Learn the Basics: Tensors.
 # %%
 # > Tensors are the PyTorch analog of ND arrays.
 # A tensor is a block of numbers of one type, with any number of dimensions: a number, a row, a table, a pile of tables.
-# 64 gray pictures of 28 x 28 dots are a tensor of four: picture, channel (a colour picture has three), row, column.
+# 64 gray pictures of 28 x 28 dots are a tensor of four: picture, channel (a color picture has three), row, column.
 import numpy as np
 import torch
 

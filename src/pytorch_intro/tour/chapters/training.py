@@ -48,7 +48,7 @@ with torch.no_grad():
     probabilities = network(normalize(images)).softmax(dim=1)
 right = (probabilities.argmax(dim=1) == targets).float().mean().item()
 assert right > 0.75
-f"{right:.1%} of {len(test)} pictures are told right"
+f"{right:.1%} of {len(test)} pictures are classified correctly"
 # At work: src/pytorch_intro/training/metrics.py: EpochMetrics
 
 # %%
@@ -71,7 +71,7 @@ assert ((maps >= 0) & (maps <= 1)).all()
 f"{(maps > 0.5).float().mean():.0%} of the dots matter at least half as much as the first one"
 
 # %%
-# Drawn: each picture with what the network says and how sure it is, and beside it, the darker the
+# The result as a plot: each picture with the network's answer and how sure it is; next to it, the darker the
 # more it matters, where it has looked.
 from PIL import Image
 
@@ -93,13 +93,13 @@ save(
     plot_image_grid(sheet, captions, "What a network sees, after seconds of training"),
     file,
 )
-with Image.open(file) as drawn:
-    assert drawn.size > (1000, 500)
-f"drawn: {file}"
+with Image.open(file) as plot:
+    assert plot.size > (1000, 500)
+f"plot: {file}"
 # At work: src/pytorch_intro/analysis/plots.py: plot_image_grid
 
 # %%
-# From here: `python src/train.py` trains on all 60,000 pictures, and the README tells the rest.
+# From here: `python src/train.py` trains on all 60,000 pictures, and the README has the rest.
 commands = [
     "python src/train.py",
     "python src/train.py --help",

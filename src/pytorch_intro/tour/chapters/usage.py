@@ -6,7 +6,7 @@ Python's documentation: "venv — Creation of virtual environments". This projec
 # %%
 # > Activate the `venv`: `source .env/bin/activate` or `source .env/bin/activate.fish`
 # A venv is a folder with a Python and packages for one project, so that another project may have others.
-# Rightly: it is .venv here, as `make train` and the README make it, and as most editors look for it. The second line is for the
+# Note: more precisely, the folder is .venv here, as `make train` and the README make it, and as most editors look for it. The second line is for the
 # shell fish.
 import sys
 
