@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from pytorch_intro.data.ingest.decoder import Decoder, shape_of
+from pytorch_intro.data.ingest.decoder import Decoder, get_shape
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_pictures_are_turned_as_their_exif_says(photo: Image.Image, orientation:
     exif[0x0112] = orientation
     turned = saved(photo, kind, exif=exif)
     upright = ImageOps.exif_transpose(saved(photo, kind, exif=exif))
-    assert shape_of(turned) == (3, upright.height, upright.width)
+    assert get_shape(turned) == (3, upright.height, upright.width)
     pixels = Decoder((upright.height, upright.width), 3)(saved(photo, kind, exif=exif))
     assert np.abs(pixels.transpose(1, 2, 0).astype(int) - np.asarray(upright)).mean() < 3
 
@@ -122,7 +122,7 @@ def test_a_large_jpeg_looks_the_same_when_it_is_decoded_at_a_fraction_of_its_siz
     ],
 )
 def test_tensors_and_arrays_are_taken_as_torchvision_takes_them(image: Any) -> None:
-    assert shape_of(image) == (1, 3, 4)
+    assert get_shape(image) == (1, 3, 4)
     assert Decoder((3, 4), 1)(image).tolist() == np.arange(12).reshape(1, 3, 4).tolist()
 
 

@@ -309,7 +309,7 @@ def test_a_download_that_is_not_right_leaves_nothing_behind(
     file = folder / "train-labels-idx1-ubyte.gz"
     whole = file.read_bytes()
     damage(file)
-    with pytest.raises(UserError, match=r"MNIST is not in data\.root=.* cannot be downloaded .*try again"):
+    with pytest.raises(UserError, match=r"data\.root=.* MNIST is missing and cannot be downloaded .*try again"):
         fetched(tmp_path / "data", "mnist")
     assert not list((tmp_path / "data").iterdir())
     file.write_bytes(whole)
@@ -331,9 +331,9 @@ def test_a_download_that_stops_half_way_leaves_nothing_behind(tmp_path: Path, mo
 
     monkeypatch.setattr(datasets.KMNIST, "resources", [("train-images-idx3-ubyte.gz", "0" * 32)])
     with ThreadingHTTPServer(("127.0.0.1", 0), HangsUp) as http:
-        Thread(target=http.serve_forever).start()
+        Thread(target=http.serve_forever, daemon=True).start()
         monkeypatch.setattr(datasets.KMNIST, "mirrors", [f"http://127.0.0.1:{http.server_port}/"])
-        with pytest.raises(UserError, match="KMNIST is not in"):
+        with pytest.raises(UserError, match=r"data\.root=.* KMNIST is missing and cannot be downloaded .*try again"):
             fetched(tmp_path / "data", "kmnist")
         http.shutdown()
     assert not list((tmp_path / "data").iterdir())
