@@ -433,6 +433,8 @@ def test_a_cache_folder_that_cannot_be_made_is_named(folder: Path, tmp_path: Pat
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"data\.cache_dir: .*/file"):
         read(folder, cache_dir=str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"data\.cache_dir: .*File name too long.*data\.cache_dir=DIR"):
+        read(folder, cache_dir=str(tmp_path / ("x" * 5000)))
 
 
 def test_gray_images_stay_gray_and_one_that_is_coloured_makes_all_coloured(folder: Path) -> None:

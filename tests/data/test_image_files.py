@@ -184,6 +184,10 @@ BELOW_ROOT = r"data\.root=\S*/images"
 CSV_MISTAKES: dict[str, tuple[str | bytes, int | None, str, str | None]] = {
     "no path": ("file,label\n1.png,a\n", None, "column path", f"{HEADER}.*'file, ?label'"),
     "no label": ("path,class\n1.png,a\n", None, "column label", f"{HEADER}.*'path, ?class'"),
+    "two labels": ("path,label,label\n1.png,a,b\n", None, "column label .*twice", f"{HEADER}.*'path, label, label'"),
+    "no end of quotes": ('path,label\n"1.png,a\n', None, "unexpected end", "save it as CSV in UTF-8"),
+    "long field": (f"path,label\n{'x' * 200_000},a\n", None, "field larger", "save it as CSV in UTF-8"),
+    "long path": (f"path,label\n{'x' * 5000},a\n", 2, r"no (such )?file ", "fix the path.*remove the line"),
     "semicolons": ("path;label\n1.png;a\n", None, "column path", f"{HEADER}.*commas.*'path;label'"),
     "no lines": ("path,label\n", None, "no line with an image|no (images|rows)", r"\badd\b"),
     "empty file": ("", None, "column path", f"{HEADER}.*''"),
@@ -227,3 +231,10 @@ def test_a_csv_that_is_not_there_is_named(tmp_path: Path) -> None:
         LabeledImages(str(tmp_path), str(tmp_path / "nowhere.csv"))
     names = [f"data.labels={tmp_path / 'nowhere.csv'}"]
     assert_facts(str(error.value), [], names, "No such file", r"data\.labels=FILE")
+
+
+def test_a_class_that_is_a_link_to_nothing_or_to_itself_is_no_class(tmp_path: Path) -> None:
+    write_images(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "c").symlink_to("c")
+    (tmp_path / "d").symlink_to("nowhere")
+    assert ImageFolder(str(tmp_path)).classes == ["a", "b"]

@@ -31,6 +31,7 @@ from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.dataset import InMemoryImageDataset
 from pytorch_intro.data.fashion_mnist import FashionMNISTSample
+from pytorch_intro.data.ingest.image_folder import ImageFolder
 from pytorch_intro.data.ingest.uncached import UncachedDataset
 from pytorch_intro.data.sampler import ResumableBatchSampler
 
@@ -406,6 +407,12 @@ class Wrong(Gradients):
             "channels first": lambda: (np.zeros((3, 10, 10), np.uint8), index % 2),
             "no pixels": lambda: (torch.zeros(1, 0, 10), index % 2),
             "no pair": lambda: image[0, 0, 0],
+            "three values": lambda: (image, index % 2, index),
+            "dictionary": lambda: {"image": image, "label": index % 2},
+            "nothing": lambda: None,
+            "one of other channels": lambda: (torch.zeros(3 if index == 17 else 5, 10, 10), index % 2),
+            "no numbers": lambda: (np.array([["a"]]), index % 2),
+            "recursion": lambda: self[index],
             "identifier": lambda: (image, 4_000_000_000),
             "no image": lambda: ("cat.png", 0),
             "fails": lambda: fail(),
@@ -425,6 +432,12 @@ WRONG: dict[str, tuple[list[str], str, str | None]] = {
     "channels first": (["data", "array"], r"shape is \(3, 10, 10\)", r"\(H, W, C\) or \(H, W\)"),
     "no pixels": (["data", "tensor"], r"shape is \(1, 0, 10\)", r"\(C, H, W\) or \(H, W\)"),
     "no pair": (["data"], "sample is a Tensor", r"pair \(image, label\)"),
+    "three values": (["data"], "sample has 3 values", r"pair \(image, label\)"),
+    "dictionary": (["data"], "sample is a dict", r"pair \(image, label\)"),
+    "nothing": (["data"], "sample is a NoneType", r"pair \(image, label\)"),
+    "one of other channels": (["Wrong[17]"], "expected 5 channels", r"data\.skip_broken=true"),
+    "no numbers": (["data"], "values are <U1", "uint8, or floating point"),
+    "recursion": (["data", "Wrong[0]"], "RecursionError", "fix"),
     "identifier": (["Wrong"], "label 4000000000", "numbered from 0"),
     "no image": (["data"], r"\bstr\b", "PIL image, a tensor or an array"),
     "fails": (["data", "Wrong[0]"], "KeyError: 'x'", "fix"),
@@ -597,6 +610,56 @@ def mistakes(root: Path) -> dict[str, Expected]:
             "one value.*null",
         ),
     }
+
+
+@pytest.mark.parametrize("attribute", ["data", "targets", "labels", "classes", "categories", "transform"])
+def test_a_property_of_a_dataset_that_fails_is_named(attribute: str) -> None:
+    """The reader looks for torchvision's attributes in any dataset."""
+    failing = type("Failing", (Gradients,), {attribute: property(lambda _: fail())})
+    with pytest.raises(UserError) as error:
+        DataModule(failing, None).setup("fit")
+    assert_facts(str(error.value), [], [f"Failing.{attribute}"], "KeyError: 'x'", "fix it")
+
+
+def test_classes_of_the_same_name_stay_apart() -> None:
+    """ImageNet has two classes crane; mapping, metrics and predictions go by the names."""
+    cranes = type("Cranes", (Gradients,), {"classes": ["crane", "maillot", "crane"]})
+    datamodule = DataModule(cranes, None)
+    datamodule.setup("fit")
+    assert datamodule.classes == ["crane", "maillot", "crane (2)"]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\udce9", "tab\t"])
+def test_a_class_name_that_would_break_a_table_is_refused(tmp_path: Path, name: str) -> None:
+    """Whether it comes from a Dataset or from a folder."""
+    write_images(tmp_path, *(f"{folder}/{i}.png" for folder in ("x", name) for i in range(10)))
+    named = type("Named", (Gradients,), {"classes": ["x", name, "y"]})
+    for datamodule in (DataModule(named, None), DataModule(ImageFolder, str(tmp_path))):
+        with pytest.raises(UserError) as error:
+            datamodule.setup("fit")
+        assert_facts(str(error.value), [], [repr(name)], "class name", "rename")
+
+
+class Fading(Gradients):
+    """Loses an image once training has started."""
+
+    is_lost: ClassVar[bool] = False
+
+    def __getitem__(self, index: int) -> Any:
+        return fail() if self.is_lost and index == 7 else super().__getitem__(index)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_image_that_is_lost_during_training_is_named(num_workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line, also where a worker process finds it."""
+    datamodule = DataModule(Fading, None, in_memory=False, num_workers=num_workers)
+    datamodule.setup("fit")
+    monkeypatch.setattr(Fading, "is_lost", True)
+    datamodule.train_set.indices[0] = 7
+    with pytest.raises(UserError) as error:
+        list(datamodule.train_dataloader())
+    assert str(error.value).startswith("data: Fading[7] can no longer be read (KeyError: 'x'); ")
+    assert "rerun to resume" in str(error.value)
 
 
 def test_a_dataset_without_a_length_is_told() -> None:

@@ -83,10 +83,11 @@ class ImageCache:
         Raises:
             UserError: if the folder cannot be written.
         """
-        if self.folder.is_dir():
-            with suppress(OSError):  # the cache of another user
-                os.utime(self.folder)
-            return
+        with self.explain_write_errors():
+            if self.folder.is_dir():
+                with suppress(OSError):  # the cache of another user
+                    os.utime(self.folder)
+                return
         with self.explain_write_errors(), self.lock():
             if self.folder.is_dir():  # another process has built it
                 return

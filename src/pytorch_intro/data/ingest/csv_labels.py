@@ -48,10 +48,10 @@ def read_rows(file: str) -> Iterator[tuple[int, dict[str, str]]]:
             reader = csv.DictReader(lines, skipinitialspace=True, strict=True)
             reader.fieldnames = columns = [name.strip() for name in reader.fieldnames or ()]
             for column in ("path", "label"):
-                if column not in columns:
+                if columns.count(column) != 1:
                     raise UserError(
-                        f"data.labels={file}: the column {column} is missing; the first line must name the columns, "
-                        f"separated by commas, and is {', '.join(columns)!r}"
+                        f"data.labels={file}: the column {column} is missing or there twice; the first line must name "
+                        f"the columns, separated by commas, and is {', '.join(columns)!r}"
                     )
             for row in reader:
                 if None in row:

@@ -44,6 +44,8 @@ class Decoder:
             if array.shape == (self.channels, *self.size):
                 return array
             image = chw_to_pil(array)
+        if self.channels not in (1, 3):
+            raise ValueError(f"it is gray or RGB, expected {self.channels} channels")
         return pil_to_chw(self.resize_image(self.load_oriented(image)))
 
     def load_oriented(self, image: Image.Image) -> Image.Image:
@@ -94,10 +96,8 @@ def to_array(image: Any) -> np.ndarray:
     if np.issubdtype(array.dtype, np.floating) and array.min() >= 0 and array.max() <= 1:
         array = (array * 255).round().astype(np.uint8)
     if array.dtype != np.uint8:
-        raise ValueError(
-            f"its values are {array.dtype} from {array.min():.3g} to {array.max():.3g}, expected uint8, or floating "
-            "point from 0 to 1"
-        )
+        limits = f" from {array.min():.3g} to {array.max():.3g}" if np.issubdtype(array.dtype, np.number) else ""
+        raise ValueError(f"its values are {array.dtype}{limits}, expected uint8, or floating point from 0 to 1")
     return np.ascontiguousarray(array)
 
 

@@ -32,9 +32,27 @@ def dataset_length(dataset: Any) -> int:
         return len(dataset)
     except Exception as error:  # any kind: it may be the user's class
         raise UserError(
-            f"data: {type(dataset).__name__} has no valid length ({type(error).__name__}: {first_lines(error)}); give "
-            "it a method __len__"
+            f"data: {type(dataset).__name__} has no valid length ({type(error).__name__}: {first_lines(error)}); it "
+            "needs a method __len__ that returns its size"
         ) from error
+
+
+def get_attribute(dataset: Any, *names: str) -> Any:
+    """Return the first of these attributes that the dataset has, or None.
+
+    Raises:
+        UserError: if it is a property that fails.
+    """
+    for name in names:
+        try:
+            return getattr(dataset, name)
+        except AttributeError:
+            continue
+        except Exception as error:  # any kind: it may be the user's class
+            raise UserError(
+                f"data: {type(dataset).__name__}.{name} fails with {type(error).__name__}: {first_lines(error)}; fix it"
+            ) from error
+    return None
 
 
 def is_nondeterministic(dataset: Any, decoder: Decoder) -> bool:
@@ -51,8 +69,8 @@ def try_in_memory(dataset: Any) -> BatchedDataset | None:
     """
     if isinstance(dataset, BatchedDataset):
         return dataset
-    pixels, targets = getattr(dataset, "data", None), getattr(dataset, "targets", getattr(dataset, "labels", None))
-    if getattr(dataset, "transform", None) or getattr(dataset, "target_transform", None):
+    pixels, targets = get_attribute(dataset, "data"), get_attribute(dataset, "targets", "labels")
+    if get_attribute(dataset, "transform") or get_attribute(dataset, "target_transform"):
         return None
     if not isinstance(pixels, (Tensor, np.ndarray)) or pixels.ndim not in (3, 4) or len(pixels) != len(dataset):
         return None
@@ -91,10 +109,13 @@ def class_names(dataset: Any, targets: Tensor) -> list[str]:
             f"data: {type(dataset).__name__} has the label {count - 1}; classes are numbered from 0, below "
             f"{MAX_CLASSES:,}"
         )
-    given = getattr(dataset, "classes", getattr(dataset, "categories", None))
+    given = get_attribute(dataset, "classes", "categories")
     if not isinstance(given, (list, tuple, np.ndarray)) or len(given) < count:
         return [str(number) for number in range(count)]
-    names = [str(name[0]) if isinstance(name, tuple) else str(name) for name in given]  # ImageNet's are synonyms
+    names = [str(name[0] if name and isinstance(name, tuple) else name) for name in given]  # ImageNet's are synonyms
+    for name in names:
+        if re.search(r"[\0-\x1f\x7f\ud800-\udfff]", name):
+            raise UserError(f"data: the class name {name!r} has a line break or is not UTF-8; rename the class")
     first = {name: number for number, name in reversed(list(enumerate(names)))}  # ImageNet has two classes crane
     return [name if first[name] == number else f"{name} ({number})" for number, name in enumerate(names)]
 
@@ -113,8 +134,8 @@ def iter_files(dataset: VisionDataset) -> Iterator[str]:
 
 def list_samples(dataset: Any) -> list[Any]:
     """Return the (file, label) pairs that some datasets of torchvision list."""
-    samples = getattr(dataset, "samples", None) or getattr(dataset, "_samples", None)
-    return samples if isinstance(dataset, VisionDataset) and isinstance(samples, list) else []
+    samples = get_attribute(dataset, "samples", "_samples") if isinstance(dataset, VisionDataset) else None
+    return samples if isinstance(samples, list) else []
 
 
 def sample_name(dataset: Any, row: int) -> str:
