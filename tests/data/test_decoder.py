@@ -1,4 +1,4 @@
-"""Any picture, tensor or array becomes uint8 (C, H, W) of one shape, and looks as a viewer would show it."""
+"""Any image, tensor or array becomes uint8 (C, H, W) of one shape, as an image viewer would show it."""
 
 import io
 from typing import Any
@@ -75,7 +75,7 @@ def test_what_is_transparent_is_white(photo: Image.Image) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_pictures_are_turned_as_their_exif_says(photo: Image.Image, orientation: int, kind: str) -> None:
+def test_images_are_rotated_by_their_exif_orientation(photo: Image.Image, orientation: int, kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     turned = saved(photo, kind, exif=exif)
@@ -142,6 +142,6 @@ def test_tensors_of_another_size_are_resized_and_of_any_number_of_channels_taken
         (Image.new("F", (4, 3)), "floating point"),
     ],
 )
-def test_what_is_no_image_is_told(image: Any, told: str) -> None:
+def test_other_objects_are_refused(image: Any, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         Decoder((3, 4), 1)(image)

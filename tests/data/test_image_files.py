@@ -1,4 +1,4 @@
-"""One's own images are found with their labels, in one order, wherever the labels come from."""
+"""Your own image files are found with their labels, in the same order wherever the labels come from."""
 
 import csv
 import os
@@ -85,7 +85,7 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     assert files.hash_files()
 
 
-def test_a_class_called_train_is_a_class_beside_others(tmp_path: Path) -> None:
+def test_folder_called_train_next_to_others_is_a_class(tmp_path: Path) -> None:
     write_images(tmp_path, "train/1.png", "bus/2.png")
     assert ImageFolder(str(tmp_path)).classes == ["bus", "train"]
 

@@ -1,4 +1,4 @@
-"""One's own images and one's own Dataset are trained on by one line; every mistake with them is told in one line."""
+"""Your own images and Datasets train with one command; every mistake with them is explained in one line."""
 
 import csv
 import json
@@ -113,7 +113,7 @@ class Parts(Gradients):
 
 
 class ThreeParts(Gradients):
-    """Says which splits it has."""
+    """Declares its splits."""
 
     def __init__(self, split: Literal["train", "val", "test"]) -> None:
         super().__init__({"train": 30, "val": 6, "test": 9}[split])
@@ -140,18 +140,18 @@ def test_three_methods_are_enough(kind: str, num_workers: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["Halves", "Parts"])
-def test_a_dataset_that_takes_train_or_split_is_asked_for_its_parts(name: str, tmp_path: Path) -> None:
+def test_dataset_with_train_or_split_provides_its_splits(name: str, tmp_path: Path) -> None:
     datamodule = opened(f"test_own_data.{name}", f"data.root={tmp_path}")
     assert [len(part or []) for part in (datamodule.train_set, datamodule.val_set, datamodule.test_set)] == [27, 3, 9]
 
 
-def test_a_dataset_that_says_so_is_asked_for_validation_too() -> None:
+def test_literal_type_of_split_declares_a_validation_split() -> None:
     datamodule = opened("test_own_data.ThreeParts")
     assert [len(part or []) for part in (datamodule.train_set, datamodule.val_set, datamodule.test_set)] == [30, 6, 9]
 
 
-def test_images_that_stay_the_same_are_asked_for_once_and_others_every_time(caplog: pytest.LogCaptureFixture) -> None:
-    """Random ones would be frozen as they were first drawn."""
+def test_fixed_samples_are_loaded_once_and_random_ones_every_time(caplog: pytest.LogCaptureFixture) -> None:
+    """A cache would freeze random samples."""
     caplog.set_level("INFO")
     assert isinstance(opened("test_own_data.Gradients").train_set.dataset, InMemoryImageDataset)
     datamodule = opened("test_own_data.Noise", "data.num_workers=2")
@@ -163,7 +163,7 @@ def test_images_that_stay_the_same_are_asked_for_once_and_others_every_time(capl
     assert not torch.equal(first, second)
 
 
-def test_what_does_not_fit_in_memory_is_asked_for_every_time() -> None:
+def test_dataset_too_large_for_memory_is_loaded_on_demand() -> None:
     datamodule = opened("test_own_data.Gradients", "data.in_memory=false")
     assert isinstance(datamodule.train_set.dataset, UncachedDataset)
     assert datamodule.train_set[5][0][0, 0, 0] == datamodule.train_set.indices[5]
@@ -446,7 +446,7 @@ WRONG: dict[str, tuple[list[str], str, str | None]] = {
 
 
 @pytest.mark.parametrize("mistake", WRONG)
-def test_a_dataset_that_gives_something_else_is_told(mistake: str) -> None:
+def test_samples_that_are_no_image_and_label_are_refused(mistake: str) -> None:
     with pytest.raises(UserError) as error:
         opened("test_own_data.Wrong", f"+data.dataset.mistake={mistake.replace(' ', chr(92) + ' ')}")
     assert_facts(str(error.value), [mistake], *WRONG[mistake])
@@ -662,7 +662,7 @@ def test_an_image_that_is_lost_during_training_is_named(num_workers: int, monkey
     assert "rerun to resume" in str(error.value)
 
 
-def test_a_dataset_without_a_length_is_told() -> None:
+def test_dataset_without_a_length_is_refused() -> None:
     with pytest.raises(UserError) as error:
         opened("test_own_data.Endless")
     assert_facts(str(error.value), [], ["data: Endless"], r"no len\(\)", "__len__")
@@ -674,9 +674,7 @@ class Endless(Dataset[tuple[Tensor, int]]):
 
 
 @pytest.mark.parametrize("mistake", mistakes(Path()))
-def test_a_mistake_with_one_s_own_data_ends_in_one_line_and_exit_code_2(
-    command: Command, tmp_path: Path, mistake: str
-) -> None:
+def test_mistake_with_own_data_prints_one_line_and_exits_with_2(command: Command, tmp_path: Path, mistake: str) -> None:
     write_images(
         tmp_path,
         *(f"two/{name}/{i}.png" for name in "ab" for i in range(10)),

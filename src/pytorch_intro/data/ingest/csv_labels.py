@@ -38,11 +38,7 @@ def read_labels(file: str, root: str) -> dict[str, tuple[str, str]]:
 
 
 def read_rows(file: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the line number and the columns path, label and split of each line.
-
-    Raises:
-        UserError: if it cannot be read, or the column path or label is missing.
-    """
+    """Yield the line number and the columns path, label and split of each line; UserError if it is not such a file."""
     try:
         with Path(file).open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines, skipinitialspace=True, strict=True)
@@ -67,11 +63,7 @@ def read_rows(file: str) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def resolve_path(path: str, root: str, where: str) -> str:
-    """Return the path relative to the root, normalized, with / as separator.
-
-    Raises:
-        UserError: if it leaves the root, or is not a file.
-    """
+    """Return the path relative to the root, normalized, with / as separator; UserError unless it is a file there."""
     folder = os.path.abspath(root)  # noqa: PTH100, which resolves links
     absolute = os.path.abspath(os.path.join(root, path))  # noqa: PTH100, PTH118
     if not path or not Path(absolute).is_relative_to(folder):

@@ -41,11 +41,7 @@ def find_files(images: str | None, lines: Iterable[str]) -> list[str]:
 
 
 def list_names(folder: str) -> list[str]:
-    """Return the names of a folder's files and folders, sorted, without hidden and system files.
-
-    Raises:
-        UserError: if the folder cannot be read.
-    """
+    """Return the names in a folder, sorted, without hidden and system files; UserError if it cannot be read."""
     try:
         return sorted(name for name in os.listdir(folder) if not is_ignored(name))  # noqa: PTH208
     except OSError as error:

@@ -62,9 +62,6 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
 class ImageFolder(ImageFiles):
     """Images in one subfolder per class, at any depth; optionally below train/, val/ and test/.
 
-    Args:
-        root: Folder.
-
     Raises:
         UserError: if it is missing, empty, or has another layout.
     """
@@ -127,11 +124,7 @@ class UnlabeledImages(Dataset[tuple[Image.Image, int]]):
 
 
 def list_folders(root: str) -> list[str]:
-    """Return the names of the folders in a folder, sorted.
-
-    Raises:
-        UserError: if it cannot be read, or has none.
-    """
+    """Return the names of the folders in a folder, sorted; UserError if it cannot be read, or has none."""
     names = [name for name in list_names(root) if os.path.isdir(os.path.join(root, name))]  # noqa: PTH112, PTH118
     if not names:
         raise UserError(

@@ -23,11 +23,7 @@ DEFAULT_SIDE = 64  # pixels
 
 
 def dataset_length(dataset: Any) -> int:
-    """Return the number of samples.
-
-    Raises:
-        UserError: if len() fails.
-    """
+    """Return the number of samples; UserError if len() fails."""
     try:
         return len(dataset)
     except Exception as error:  # any kind: it may be the user's class
@@ -38,11 +34,7 @@ def dataset_length(dataset: Any) -> int:
 
 
 def get_attribute(dataset: Any, *names: str) -> Any:
-    """Return the first of these attributes that the dataset has, or None.
-
-    Raises:
-        UserError: if it is a property that fails.
-    """
+    """Return the first of these attributes that the dataset has, or None; UserError if it is a failing property."""
     for name in names:
         try:
             return getattr(dataset, name)
@@ -149,11 +141,7 @@ def sample_name(dataset: Any, row: int) -> str:
 def infer_decoder(dataset: Any, image_size: int | list[int] | None, resize: Resize) -> Decoder:
     """Return a decoder for the images: gray if all are gray, in their common size if they have one.
 
-    Args:
-        dataset: Dataset of (image, label) pairs.
-        image_size: Side of a square or (H, W), in pixels; None: the images' common size if its sides are at most 64,
-            else 64 x 64.
-        resize: Handling of other aspect ratios.
+    Without an image_size, images of different sizes, or larger than 64 pixels, become 64 x 64.
 
     Raises:
         UserError: if not one image can be read.

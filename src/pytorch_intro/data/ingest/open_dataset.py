@@ -16,12 +16,7 @@ from pytorch_intro.common.errors import UserError, first_lines
 
 
 def open_dataset(make: Callable[..., Any], name: str, options: dict[str, Any]) -> Any:
-    """Construct a dataset; download a missing one of torchvision if options["download"] allows it.
-
-    Args:
-        make: Dataset class, or a partial of it.
-        name: Name of the class.
-        options: Arguments.
+    """Construct a dataset by its class or a partial; download a missing one of torchvision if options allow it.
 
     Raises:
         UserError: if it cannot be constructed or downloaded.

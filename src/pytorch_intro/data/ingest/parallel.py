@@ -27,7 +27,7 @@ class DecodeResult:
         value: Return value; None if the image is broken.
         label: Class index; -1 if the image is broken.
         error: Why it is broken, or "".
-        is_io_error: Whether the system failed to read the file, which says nothing about the image.
+        is_io_error: Whether the system failed to read the file, not the image that is broken.
     """
 
     value: Any
@@ -58,11 +58,7 @@ class MapDataset(Dataset[DecodeResult]):
 
 
 def unpack(sample: Any) -> tuple[Any, Any]:
-    """Return the image and the label of a sample.
-
-    Raises:
-        ValueError: if it is not a pair.
-    """
+    """Return the image and the label of a sample; ValueError if it is not a pair."""
     if not isinstance(sample, (tuple, list)):
         raise ValueError(f"the sample is a {type(sample).__name__}, expected a pair (image, label)")
     if len(sample) != 2:
@@ -71,11 +67,7 @@ def unpack(sample: Any) -> tuple[Any, Any]:
 
 
 def to_label(label: Any) -> int:
-    """Convert a label to int.
-
-    Raises:
-        ValueError: if it is not a whole number from 0.
-    """
+    """Convert a label to int; ValueError if it is not a whole number from 0."""
     is_single = isinstance(label, (np.generic, np.ndarray, torch.Tensor)) and torch.as_tensor(label).numel() == 1
     number = label.item() if is_single else label
     if not isinstance(number, int) or not 0 <= number < 2**63:
@@ -86,14 +78,9 @@ def to_label(label: Any) -> int:
 def parallel_map(
     samples: Any, function: Callable[[Any], Any], rows: range, num_workers: int, title: str = ""
 ) -> Iterator[list[DecodeResult]]:
-    """Yield the function's results for these rows, in order and in chunks.
+    """Yield the function's results for these rows of a dataset of (image, label) pairs, in order and in chunks.
 
-    Args:
-        samples: Dataset of (image, label) pairs.
-        function: Function of one image.
-        rows: Indices of the samples.
-        num_workers: Worker processes.
-        title: Title of a progress bar on terminals; "" for no bar.
+    The title is that of a progress bar on terminals; "" for no bar.
     """
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow raises at twice that size
     is_short = len(rows) < 100  # done before workers would have started

@@ -44,15 +44,9 @@ CACHE_VERSION = 1  # bump when the decoder output changes
 class DatasetReader:
     """Reads datasets of single images into a BatchedDataset of one shape.
 
+    The arguments are DataModule's.
+
     Args:
-        image_size: Side of a square or (H, W), in pixels; None: the images' common size.
-        resize: Handling of other aspect ratios.
-        cache_dir: Folder of decoded images; None: .cache in the dataset's root, or in the project's data folder for
-            torchvision's ImageFolder.
-        in_memory: Whether to load decoded images into memory; None: if they take less than an eighth of it.
-        skip_broken: Whether to skip images that cannot be decoded.
-        num_workers: Processes that load the images of a user's dataset.
-        target_transform: New class name for each class name.
         channels: Number of channels; None: that of the first dataset. All others get the shape of the first.
     """
 
