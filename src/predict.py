@@ -11,7 +11,7 @@ from pytorch_intro.inference.finished_run import resolve_run
 
 @entrypoint("predict", resolvers={"resolve_run": resolve_run})
 def main(config: DictConfig) -> None:
-    from pytorch_intro.data.ingest.find_files import found_files
+    from pytorch_intro.data.ingest.find_files import find_files
     from pytorch_intro.inference.finished_run import FinishedRun
     from pytorch_intro.inference.load import Predictor, load_from
     from pytorch_intro.inference.predict import Preprocessor, check_settings, predict_files
@@ -22,7 +22,7 @@ def main(config: DictConfig) -> None:
     for stream in (sys.stdin, sys.stdout, sys.stderr):  # file names need not be valid UTF-8
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")
-    paths = found_files(config.images, sys.stdin)
+    paths = find_files(config.images, sys.stdin)
     run = FinishedRun(config.run_dir, config.allow)
     predictor = Predictor(load_from(run)).to(choose_accelerator(config.trainer.accelerator))
     preprocessor = Preprocessor(predictor.decoder, config.invert, run.inputs["border"])

@@ -1,4 +1,4 @@
-"""Any picture, tensor or array becomes uint8 (C, H, W) of one shape, and looks as a viewer would show it."""
+"""Any image, tensor or array becomes uint8 (C, H, W) of one shape, as an image viewer would show it."""
 
 import io
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from pytorch_intro.data.ingest.decoder import Decoder, shape_of
+from pytorch_intro.data.ingest.decoder import Decoder, get_shape
 
 
 @pytest.fixture
@@ -75,12 +75,12 @@ def test_what_is_transparent_is_white(photo: Image.Image) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_pictures_are_turned_as_their_exif_says(photo: Image.Image, orientation: int, kind: str) -> None:
+def test_images_are_rotated_by_their_exif_orientation(photo: Image.Image, orientation: int, kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     turned = saved(photo, kind, exif=exif)
     upright = ImageOps.exif_transpose(saved(photo, kind, exif=exif))
-    assert shape_of(turned) == (3, upright.height, upright.width)
+    assert get_shape(turned) == (3, upright.height, upright.width)
     pixels = Decoder((upright.height, upright.width), 3)(saved(photo, kind, exif=exif))
     assert np.abs(pixels.transpose(1, 2, 0).astype(int) - np.asarray(upright)).mean() < 3
 
@@ -122,7 +122,7 @@ def test_a_large_jpeg_looks_the_same_when_it_is_decoded_at_a_fraction_of_its_siz
     ],
 )
 def test_tensors_and_arrays_are_taken_as_torchvision_takes_them(image: Any) -> None:
-    assert shape_of(image) == (1, 3, 4)
+    assert get_shape(image) == (1, 3, 4)
     assert Decoder((3, 4), 1)(image).tolist() == np.arange(12).reshape(1, 3, 4).tolist()
 
 
@@ -142,6 +142,6 @@ def test_tensors_of_another_size_are_resized_and_of_any_number_of_channels_taken
         (Image.new("F", (4, 3)), "floating point"),
     ],
 )
-def test_what_is_no_image_is_told(image: Any, told: str) -> None:
+def test_other_objects_are_refused(image: Any, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         Decoder((3, 4), 1)(image)

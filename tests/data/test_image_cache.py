@@ -1,4 +1,4 @@
-"""Images are decoded once: what is interrupted goes on, what is half-written is not read, what has changed is seen."""
+"""Images are decoded once: interrupted builds resume, partial caches are not read, changed files are noticed."""
 
 import errno
 import os
@@ -69,7 +69,7 @@ def test_images_are_decoded_once(folder: Path, decoded: list[int]) -> None:
     np.load(first.folder / "images.npy", allow_pickle=False)
 
 
-def test_a_changed_file_or_another_size_is_decoded_anew(folder: Path, decoded: list[int]) -> None:
+def test_changed_file_or_another_size_is_decoded_again(folder: Path, decoded: list[int]) -> None:
     read(folder)
     write_images(folder, "zebra/1.png", "cat/0.png", mode="L")
     changed, _ = read(folder)
@@ -81,7 +81,7 @@ def test_a_changed_file_or_another_size_is_decoded_anew(folder: Path, decoded: l
     assert decoded == [12 + 13 + 13]
 
 
-def test_a_cache_takes_the_place_of_what_it_makes_obsolete(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_cache_removes_stale_ones(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the same folder in the same size; also of one that was left half-made, but not of one in the making."""
 
     def caches() -> set[str]:
@@ -159,7 +159,7 @@ def batches_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("batches_of_two")
-def test_what_is_interrupted_goes_on_where_it_was(folder: Path, decoded: list[int]) -> None:
+def test_interrupted_build_resumes(folder: Path, decoded: list[int]) -> None:
     interrupt(folder, 7)
     assert decoded == [7]
     images, _ = read(folder)
@@ -317,7 +317,7 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def test_a_killed_process_leaves_what_the_next_one_carries_on(tmp_path: Path) -> None:
+def test_build_resumes_after_kill(tmp_path: Path) -> None:
     """kill -9 after some of 64 pictures, 32 of which arrive at a time."""
     folder, seen, told = (tmp_path / name for name in ("images", "seen", "told"))
     write_images(folder, *(f"{number % 2}/{number}.png" for number in range(64)))
@@ -397,11 +397,11 @@ def test_a_folder_of_broken_images_only_is_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.png").write_text("no image")
-    with pytest.raises(UserError, match="no image can be read"):
+    with pytest.raises(UserError, match=r"cannot be read, nor any other image .*fix the images"):
         read(tmp_path, skip_broken=True)
 
 
-def test_a_disk_that_is_too_full_is_told_before_anything_is_decoded(
+def test_full_disk_is_reported_before_anything_is_decoded(
     folder: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(folder)
@@ -433,6 +433,8 @@ def test_a_cache_folder_that_cannot_be_made_is_named(folder: Path, tmp_path: Pat
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"data\.cache_dir: .*/file"):
         read(folder, cache_dir=str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"data\.cache_dir: .*File name too long.*data\.cache_dir=DIR"):
+        read(folder, cache_dir=str(tmp_path / ("x" * 5000)))
 
 
 def test_gray_images_stay_gray_and_one_that_is_coloured_makes_all_coloured(folder: Path) -> None:

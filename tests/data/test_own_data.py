@@ -1,8 +1,9 @@
-"""One's own images and one's own Dataset are trained on by one line; every mistake with them is told in one line."""
+"""Your own images and Datasets train with one command; every mistake with them is explained in one line."""
 
 import csv
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -30,6 +31,7 @@ from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.dataset import InMemoryImageDataset
 from pytorch_intro.data.fashion_mnist import FashionMNISTSample
+from pytorch_intro.data.ingest.image_folder import ImageFolder
 from pytorch_intro.data.ingest.uncached import UncachedDataset
 from pytorch_intro.data.sampler import ResumableBatchSampler
 
@@ -111,7 +113,7 @@ class Parts(Gradients):
 
 
 class ThreeParts(Gradients):
-    """Says which splits it has."""
+    """Declares its splits."""
 
     def __init__(self, split: Literal["train", "val", "test"]) -> None:
         super().__init__({"train": 30, "val": 6, "test": 9}[split])
@@ -138,18 +140,18 @@ def test_three_methods_are_enough(kind: str, num_workers: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["Halves", "Parts"])
-def test_a_dataset_that_takes_train_or_split_is_asked_for_its_parts(name: str, tmp_path: Path) -> None:
+def test_dataset_with_train_or_split_provides_its_splits(name: str, tmp_path: Path) -> None:
     datamodule = opened(f"test_own_data.{name}", f"data.root={tmp_path}")
     assert [len(part or []) for part in (datamodule.train_set, datamodule.val_set, datamodule.test_set)] == [27, 3, 9]
 
 
-def test_a_dataset_that_says_so_is_asked_for_validation_too() -> None:
+def test_literal_type_of_split_declares_a_validation_split() -> None:
     datamodule = opened("test_own_data.ThreeParts")
     assert [len(part or []) for part in (datamodule.train_set, datamodule.val_set, datamodule.test_set)] == [30, 6, 9]
 
 
-def test_images_that_stay_the_same_are_asked_for_once_and_others_every_time(caplog: pytest.LogCaptureFixture) -> None:
-    """Random ones would be frozen as they were first drawn."""
+def test_fixed_samples_are_loaded_once_and_random_ones_every_time(caplog: pytest.LogCaptureFixture) -> None:
+    """A cache would freeze random samples."""
     caplog.set_level("INFO")
     assert isinstance(opened("test_own_data.Gradients").train_set.dataset, InMemoryImageDataset)
     datamodule = opened("test_own_data.Noise", "data.num_workers=2")
@@ -161,7 +163,7 @@ def test_images_that_stay_the_same_are_asked_for_once_and_others_every_time(capl
     assert not torch.equal(first, second)
 
 
-def test_what_does_not_fit_in_memory_is_asked_for_every_time() -> None:
+def test_dataset_too_large_for_memory_is_loaded_on_demand() -> None:
     datamodule = opened("test_own_data.Gradients", "data.in_memory=false")
     assert isinstance(datamodule.train_set.dataset, UncachedDataset)
     assert datamodule.train_set[5][0][0, 0, 0] == datamodule.train_set.indices[5]
@@ -214,7 +216,7 @@ def test_a_folder_and_a_csv_of_it_give_the_same_training_bit_for_bit(
 def test_classes_can_be_mapped_to_others_by_their_names(tmp_path: Path) -> None:
     """Network, labels and names follow."""
     datamodule: DataModule = instantiate(compose("data=footwear", f"data.root={tmp_path}").data, "data")
-    datamodule.source.make = FashionMNISTSample  # in the place of the whole
+    datamodule.source.make = partial(FashionMNISTSample)  # small
     datamodule.source.options = {"root": str(PROJECT / "src" / "pytorch_intro" / "data" / "sample")}
     datamodule.setup("fit")
     assert datamodule.classes == ["not footwear", "footwear"]
@@ -405,6 +407,12 @@ class Wrong(Gradients):
             "channels first": lambda: (np.zeros((3, 10, 10), np.uint8), index % 2),
             "no pixels": lambda: (torch.zeros(1, 0, 10), index % 2),
             "no pair": lambda: image[0, 0, 0],
+            "three values": lambda: (image, index % 2, index),
+            "dictionary": lambda: {"image": image, "label": index % 2},
+            "nothing": lambda: None,
+            "one of other channels": lambda: (torch.zeros(3 if index == 17 else 5, 10, 10), index % 2),
+            "no numbers": lambda: (np.array([["a"]]), index % 2),
+            "recursion": lambda: self[index],
             "identifier": lambda: (image, 4_000_000_000),
             "no image": lambda: ("cat.png", 0),
             "fails": lambda: fail(),
@@ -416,23 +424,29 @@ class Wrong(Gradients):
 LABELS = "whole number from 0|integer"
 # Of each: the names that the message has, and regular expressions of its problem and its remedy.
 WRONG: dict[str, tuple[list[str], str, str | None]] = {
-    "empty": (["Wrong"], "no (images|samples)", NO_REMEDY),
+    "empty": (["Wrong"], "no (images|samples)", "check its arguments and files"),
     "label": (["data"], "label is 'cat'", LABELS),
     "negative": (["data"], "label is -1", LABELS),
     "one class": (["Wrong"], "one class only|only one class", "at least (two|2)"),
     "channels last": (["data", "tensor"], r"shape is \(10, 10, 3\)", r"\(C, H, W\) or \(H, W\)"),
     "channels first": (["data", "array"], r"shape is \(3, 10, 10\)", r"\(H, W, C\) or \(H, W\)"),
     "no pixels": (["data", "tensor"], r"shape is \(1, 0, 10\)", r"\(C, H, W\) or \(H, W\)"),
-    "no pair": (["data"], "TypeError: iteration over a 0-d tensor", NO_REMEDY),
+    "no pair": (["data"], "sample is a Tensor", r"pair \(image, label\)"),
+    "three values": (["data"], "sample has 3 values", r"pair \(image, label\)"),
+    "dictionary": (["data"], "sample is a dict", r"pair \(image, label\)"),
+    "nothing": (["data"], "sample is a NoneType", r"pair \(image, label\)"),
+    "one of other channels": (["Wrong[17]"], "expected 5 channels", r"data\.skip_broken=true"),
+    "no numbers": (["data"], "values are <U1", "uint8, or floating point"),
+    "recursion": (["data", "Wrong[0]"], "RecursionError", "fix"),
     "identifier": (["Wrong"], "label 4000000000", "numbered from 0"),
     "no image": (["data"], r"\bstr\b", "PIL image, a tensor or an array"),
-    "fails": (["data"], "KeyError: 'x'", NO_REMEDY),
+    "fails": (["data", "Wrong[0]"], "KeyError: 'x'", "fix"),
     "one fails": (["Wrong[17]"], "KeyError: 'x'", r"data\.skip_broken=true"),
 }
 
 
 @pytest.mark.parametrize("mistake", WRONG)
-def test_a_dataset_that_gives_something_else_is_told(mistake: str) -> None:
+def test_samples_that_are_no_image_and_label_are_refused(mistake: str) -> None:
     with pytest.raises(UserError) as error:
         opened("test_own_data.Wrong", f"+data.dataset.mistake={mistake.replace(' ', chr(92) + ' ')}")
     assert_facts(str(error.value), [mistake], *WRONG[mistake])
@@ -478,10 +492,15 @@ def mistakes(root: Path) -> dict[str, Expected]:
         "fold beyond the last": (
             ["data=folder", two, "data.num_folds=3", "data.fold=3"],
             ["data.fold=3"],
-            "3 folds",
-            "0 to 2",
+            "3 folds|numbered 0 to 2",
+            "choose one|0 to 2,",
         ),
-        "fold of no folds": (["data=folder", two, "data.fold=1"], ["data.fold=1"], "no folds", r"data\.num_folds"),
+        "fold of no folds": (
+            ["data=folder", two, "data.fold=1"],
+            ["data.fold=1"],
+            r"no folds|data\.num_folds is not set",
+            r"data\.num_folds=",
+        ),
         "size beyond all screens": (
             ["data=folder", two, "data.image_size=100000"],
             ["data.image_size=100000"],
@@ -499,7 +518,7 @@ def mistakes(root: Path) -> dict[str, Expected]:
             ["data=folder", f"data.root={root / 'divided'}", "data.num_folds=2"],
             ["data.num_folds=2", "ImageFolder"],
             "validation (images|split)|val split",
-            "leave the folds out|remove|drop",
+            "leave the folds out|remove|drop|data.num_folds=null",
         ),
         "mapping that misses a class": (
             ["data=folder", two, f"data.target_transform={footwear}"],
@@ -593,7 +612,57 @@ def mistakes(root: Path) -> dict[str, Expected]:
     }
 
 
-def test_a_dataset_without_a_length_is_told() -> None:
+@pytest.mark.parametrize("attribute", ["data", "targets", "labels", "classes", "categories", "transform"])
+def test_a_property_of_a_dataset_that_fails_is_named(attribute: str) -> None:
+    """The reader looks for torchvision's attributes in any dataset."""
+    failing = type("Failing", (Gradients,), {attribute: property(lambda _: fail())})
+    with pytest.raises(UserError) as error:
+        DataModule(failing, None).setup("fit")
+    assert_facts(str(error.value), [], [f"Failing.{attribute}"], "KeyError: 'x'", "fix it")
+
+
+def test_classes_of_the_same_name_stay_apart() -> None:
+    """ImageNet has two classes crane; mapping, metrics and predictions go by the names."""
+    cranes = type("Cranes", (Gradients,), {"classes": ["crane", "maillot", "crane"]})
+    datamodule = DataModule(cranes, None)
+    datamodule.setup("fit")
+    assert datamodule.classes == ["crane", "maillot", "crane (2)"]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\udce9", "tab\t"])
+def test_a_class_name_that_would_break_a_table_is_refused(tmp_path: Path, name: str) -> None:
+    """Whether it comes from a Dataset or from a folder."""
+    write_images(tmp_path, *(f"{folder}/{i}.png" for folder in ("x", name) for i in range(10)))
+    named = type("Named", (Gradients,), {"classes": ["x", name, "y"]})
+    for datamodule in (DataModule(named, None), DataModule(ImageFolder, str(tmp_path))):
+        with pytest.raises(UserError) as error:
+            datamodule.setup("fit")
+        assert_facts(str(error.value), [], [repr(name)], "class name", "rename")
+
+
+class Fading(Gradients):
+    """Loses an image once training has started."""
+
+    is_lost: ClassVar[bool] = False
+
+    def __getitem__(self, index: int) -> Any:
+        return fail() if self.is_lost and index == 7 else super().__getitem__(index)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_image_that_is_lost_during_training_is_named(num_workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line, also where a worker process finds it."""
+    datamodule = DataModule(Fading, None, in_memory=False, num_workers=num_workers)
+    datamodule.setup("fit")
+    monkeypatch.setattr(Fading, "is_lost", True)
+    datamodule.train_set.indices[0] = 7
+    with pytest.raises(UserError) as error:
+        list(datamodule.train_dataloader())
+    assert str(error.value).startswith("data: Fading[7] can no longer be read (KeyError: 'x'); ")
+    assert "rerun to resume" in str(error.value)
+
+
+def test_dataset_without_a_length_is_refused() -> None:
     with pytest.raises(UserError) as error:
         opened("test_own_data.Endless")
     assert_facts(str(error.value), [], ["data: Endless"], r"no len\(\)", "__len__")
@@ -605,9 +674,7 @@ class Endless(Dataset[tuple[Tensor, int]]):
 
 
 @pytest.mark.parametrize("mistake", mistakes(Path()))
-def test_a_mistake_with_one_s_own_data_ends_in_one_line_and_exit_code_2(
-    command: Command, tmp_path: Path, mistake: str
-) -> None:
+def test_mistake_with_own_data_prints_one_line_and_exits_with_2(command: Command, tmp_path: Path, mistake: str) -> None:
     write_images(
         tmp_path,
         *(f"two/{name}/{i}.png" for name in "ab" for i in range(10)),

@@ -76,10 +76,10 @@ class Preprocessor:
     def __call__(self, image: Image.Image) -> tuple[np.ndarray, bool]:
         """Return the pixels, uint8 (C, H, W), and whether they were inverted."""
         picture = self.decoder.load_oriented(image)
-        pixels = pil_to_chw(self.decoder.resized(picture))
+        pixels = pil_to_chw(self.decoder.resize_image(picture))
         if not self.should_invert(pixels):
             return pixels, False
-        return pil_to_chw(self.decoder.resized(ImageOps.invert(picture))), True
+        return pil_to_chw(self.decoder.resize_image(ImageOps.invert(picture))), True
 
     def should_invert(self, pixels: np.ndarray) -> bool:
         if isinstance(self.invert, bool):

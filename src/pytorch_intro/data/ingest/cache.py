@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 from torch import Tensor
 
 from pytorch_intro.common.errors import UserError, first_lines
@@ -40,15 +40,22 @@ class ImageCache:
     """
 
     def __init__(self, folder: Path, subject: str, content: str) -> None:
-        self.subject = digest(subject)
-        self.folder = folder / f"{self.subject}-{digest(content)}"
+        self.subject = hash_text(subject)
+        self.folder = folder / f"{self.subject}-{hash_text(content)}"
         self.partial = self.folder.with_suffix(".partial")
         self.images = self.folder / "images.npy"
 
-    def open(self, targets: Tensor, classes: Sequence[str], in_memory: bool) -> InMemoryImageDataset:
-        """Return the images with these targets, (N,) int64."""
+    def labels(self) -> tuple[Tensor, dict[int, str]]:
+        """Return the labels, (N,) int64, -1 for a broken image; and the errors of broken images by row."""
         with self.explain_read_errors():
-            if in_memory:
+            labels = torch.from_numpy(np.load(self.folder / "labels.npy", allow_pickle=False))
+            broken = json.loads((self.folder / "broken.json").read_text())
+            return labels, {int(row): error for row, error in broken.items()}
+
+    def open(self, targets: Tensor, classes: Sequence[str], is_small: Callable[[int], bool]) -> InMemoryImageDataset:
+        """Return the images with these targets, (N,) int64; in memory if `is_small` accepts their bytes."""
+        with self.explain_read_errors():
+            if is_small(self.images.stat().st_size):
                 pixels = torch.from_numpy(np.load(self.images, allow_pickle=False))
                 images = InMemoryImageDataset(pixels, targets, classes)
             else:
@@ -57,21 +64,6 @@ class ImageCache:
                 raise ValueError(f"{len(images.images)} images instead of {len(targets)}")
         images.folder = self.folder
         return images
-
-    def size(self) -> int:
-        """Return the bytes of the images."""
-        with self.explain_read_errors():
-            return self.images.stat().st_size
-
-    def labels(self) -> Tensor:
-        """Return the labels, (N,) int64; -1 for a broken image."""
-        with self.explain_read_errors():
-            return torch.from_numpy(np.load(self.folder / "labels.npy", allow_pickle=False))
-
-    def broken(self) -> dict[int, str]:
-        """Return the rows of broken images, whose pixels are 0, and their errors."""
-        with self.explain_read_errors():
-            return {int(row): error for row, error in json.loads((self.folder / "broken.json").read_text()).items()}
 
     def build(
         self,
@@ -91,10 +83,11 @@ class ImageCache:
         Raises:
             UserError: if the folder cannot be written.
         """
-        if self.folder.is_dir():
-            with suppress(OSError):  # the cache of another user
-                os.utime(self.folder)
-            return
+        with self.explain_write_errors():
+            if self.folder.is_dir():
+                with suppress(OSError):  # the cache of another user
+                    os.utime(self.folder)
+                return
         with self.explain_write_errors(), self.lock():
             if self.folder.is_dir():  # another process has built it
                 return
@@ -124,20 +117,15 @@ class ImageCache:
                 with suppress(Timeout), FileLock(older.with_suffix(".lock"), timeout=0):
                     shutil.rmtree(older, ignore_errors=True)
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AcquireReturnProxy:
         """Wait until no other process builds this cache; the system releases the lock of a killed process."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder.with_suffix(".lock"))
         try:
-            lock.acquire(timeout=0)
+            return lock.acquire(timeout=0)
         except Timeout:
             log.info("data: waiting for another process that is decoding these images")
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+            return lock.acquire()
 
     @contextmanager
     def explain_read_errors(self) -> Iterator[None]:
@@ -165,6 +153,6 @@ class ImageCache:
             ) from error
 
 
-def digest(text: str) -> str:
+def hash_text(text: str) -> str:
     """Return 16 hexadecimal digits that identify the text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]

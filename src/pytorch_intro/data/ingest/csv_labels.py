@@ -22,10 +22,14 @@ def read_labels(file: str, root: str) -> dict[str, tuple[str, str]]:
     labels: dict[str, tuple[str, str]] = {}
     for line, row in read_rows(file):
         where = f"data.labels={file}, line {line}"
-        path = checked_path(row["path"], root, where)
+        path = resolve_path(row["path"], root, where)
         if path in labels:
             raise UserError(f"{where}: {path} is listed twice; remove one of the lines")
-        labels[path] = checked_label(row, where)
+        if not row["label"]:
+            raise UserError(f"{where}: the label of {row['path']} is empty; fill it in, or remove the line")
+        if row["split"] and row["split"].lower() not in SPLITS:
+            raise UserError(f"{where}: the split {row['split']!r} is unknown; use train, val or test")
+        labels[path] = row["label"], SPLITS.get(row["split"].lower(), "")
     if not labels:
         raise UserError(f"data.labels={file}: no line with an image; add some")
     if len({bool(split) for _, split in labels.values()}) > 1:
@@ -34,20 +38,16 @@ def read_labels(file: str, root: str) -> dict[str, tuple[str, str]]:
 
 
 def read_rows(file: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the line number and the columns path, label and split of each line.
-
-    Raises:
-        UserError: if it cannot be read, or the column path or label is missing.
-    """
+    """Yield the line number and the columns path, label and split of each line; UserError if it is not such a file."""
     try:
         with Path(file).open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines, skipinitialspace=True)
+            reader = csv.DictReader(lines, skipinitialspace=True, strict=True)
             reader.fieldnames = columns = [name.strip() for name in reader.fieldnames or ()]
             for column in ("path", "label"):
-                if column not in columns:
+                if columns.count(column) != 1:
                     raise UserError(
-                        f"data.labels={file}: the column {column} is missing; the first line must name the columns, "
-                        f"separated by commas, and is {', '.join(columns)!r}"
+                        f"data.labels={file}: the column {column} is missing or there twice; the first line must name "
+                        f"the columns, separated by commas, and is {', '.join(columns)!r}"
                     )
             for row in reader:
                 if None in row:
@@ -56,29 +56,19 @@ def read_rows(file: str) -> Iterator[tuple[int, dict[str, str]]]:
                         'with a comma between "'
                     )
                 yield reader.line_num, {name: (row.get(name) or "").strip() for name in ("path", "label", "split")}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"data.labels={file}: cannot be read as CSV ({error}); fix the file") from error
+    except OSError as error:
+        raise UserError(f"data.labels={file}: {error.strerror}; give a CSV file: data.labels=FILE") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"data.labels={file}: not a CSV file ({error}); save it as CSV in UTF-8") from error
 
 
-def checked_path(path: str, root: str, where: str) -> str:
-    """Return the path relative to the root, normalized, with / as separator.
-
-    Raises:
-        UserError: if it leaves the root, or is not a file.
-    """
+def resolve_path(path: str, root: str, where: str) -> str:
+    """Return the path relative to the root, normalized, with / as separator; UserError unless it is a file there."""
     folder = os.path.abspath(root)  # noqa: PTH100, which resolves links
-    absolute = os.path.abspath(Path(root, path))  # noqa: PTH100
+    absolute = os.path.abspath(os.path.join(root, path))  # noqa: PTH100, PTH118
     if not path or not Path(absolute).is_relative_to(folder):
         raise UserError(f"{where}: the path {path!r} is not below data.root={root}; fix it, or change data.root")
-    if not Path(absolute).is_file():
+    if not os.path.isfile(absolute):  # noqa: PTH113, which raises for a null byte
         hint = "write / between folders" if "\\" in path else "fix the path, or remove the line"
-        raise UserError(f"{where}: {absolute} is not a file; {hint}")
+        raise UserError(f"{where}: no file {absolute}; {hint}")
     return Path(absolute).relative_to(folder).as_posix()
-
-
-def checked_label(row: dict[str, str], where: str) -> tuple[str, str]:
-    if not row["label"]:
-        raise UserError(f"{where}: the label of {row['path']} is empty; fill it in, or remove the line")
-    if row["split"] and row["split"].lower() not in SPLITS:
-        raise UserError(f"{where}: the split {row['split']!r} is unknown; use train, val or test")
-    return row["label"], SPLITS.get(row["split"].lower(), "")

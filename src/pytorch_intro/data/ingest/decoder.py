@@ -40,19 +40,21 @@ class Decoder:
             OSError: if a PIL image turns out to be truncated.
         """
         if not isinstance(image, Image.Image):
-            array = as_array(image)
+            array = to_array(image)
             if array.shape == (self.channels, *self.size):
                 return array
             image = chw_to_pil(array)
-        return pil_to_chw(self.resized(self.load_oriented(image)))
+        if self.channels not in (1, 3):
+            raise ValueError(f"it is gray or RGB, expected {self.channels} channels")
+        return pil_to_chw(self.resize_image(self.load_oriented(image)))
 
     def load_oriented(self, image: Image.Image) -> Image.Image:
         """Load the image, rotated by its EXIF orientation, as RGB or gray, at self.size or larger."""
         longer = 2 * max(self.size)  # twice the needed resolution is enough for the filter
         image.draft("RGB" if self.channels == 3 else "L", (longer, longer))
-        return self.converted(ImageOps.exif_transpose(image))
+        return self.convert_image(ImageOps.exif_transpose(image))
 
-    def converted(self, image: Image.Image) -> Image.Image:
+    def convert_image(self, image: Image.Image) -> Image.Image:
         """Return the image as 8-bit RGB or gray, without transparency."""
         if image.mode == "F":
             raise ValueError("its pixels are 32-bit floating point; save it with 8 or 16 bits")
@@ -63,7 +65,7 @@ class Decoder:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert("RGB" if self.channels == 3 else "L")
 
-    def resized(self, image: Image.Image) -> Image.Image:
+    def resize_image(self, image: Image.Image) -> Image.Image:
         width_height = self.size[::-1]
         if image.size == width_height:
             return image
@@ -73,7 +75,7 @@ class Decoder:
         return fit(image, width_height, Image.Resampling.BILINEAR)
 
 
-def as_array(image: Any) -> np.ndarray:
+def to_array(image: Any) -> np.ndarray:
     """Convert a tensor (C, H, W) or (H, W), or an array (H, W) or (H, W, C), to an array (C, H, W) uint8.
 
     Raises:
@@ -94,10 +96,8 @@ def as_array(image: Any) -> np.ndarray:
     if np.issubdtype(array.dtype, np.floating) and array.min() >= 0 and array.max() <= 1:
         array = (array * 255).round().astype(np.uint8)
     if array.dtype != np.uint8:
-        raise ValueError(
-            f"its values are {array.dtype} from {array.min():.3g} to {array.max():.3g}, expected uint8, or floating "
-            "point from 0 to 1"
-        )
+        limits = f" from {array.min():.3g} to {array.max():.3g}" if np.issubdtype(array.dtype, np.number) else ""
+        raise ValueError(f"its values are {array.dtype}{limits}, expected uint8, or floating point from 0 to 1")
     return np.ascontiguousarray(array)
 
 
@@ -132,14 +132,14 @@ def chw_to_pil(array: np.ndarray) -> Image.Image:
     raise ValueError(f"its shape is {array.shape}, and only images of 1 or 3 channels can be resized")
 
 
-def shape_of(image: Any) -> tuple[int, int, int]:
+def get_shape(image: Any) -> tuple[int, int, int]:
     """Return (C, H, W) of an image before conversion; a PIL image is not decoded for it, and has 1 or 3 channels.
 
     Raises:
-        ValueError: as in as_array.
+        ValueError: as in to_array.
     """
     if not isinstance(image, Image.Image):
-        channels, height, width = as_array(image).shape
+        channels, height, width = to_array(image).shape
         return channels, height, width
     width, height = image.size
     has_exif = "exif" in image.info  # getexif alone would decode a PNG; PIL itself rotates TIFFs

@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from pytorch_intro.common.errors import UserError
 IGNORED_FILES = {"thumbs.db", "desktop.ini"}  # and hidden files
 
 
-def found_files(images: str | None, lines: Iterable[str]) -> list[str]:
+def find_files(images: str | None, lines: Iterable[str]) -> list[str]:
     """Return the paths of the image files, sorted except where listed one by one.
 
     Args:
@@ -27,7 +28,7 @@ def found_files(images: str | None, lines: Iterable[str]) -> list[str]:
         found = [line.rstrip("\r\n") for line in lines if line.strip()]
         problem = "stdin has no path"
     elif os.path.isdir(path := os.path.expanduser(images)):  # noqa: PTH111, PTH112, which never raise
-        found = sorted(os.path.join(path, file) for file in files_below(Path(path)))  # noqa: PTH118
+        found = sorted(os.path.join(path, file) for file in walk_files(Path(path)))  # noqa: PTH118
         problem = "no file in this folder"
     elif os.path.exists(path):  # noqa: PTH110
         return [path]
@@ -39,33 +40,17 @@ def found_files(images: str | None, lines: Iterable[str]) -> list[str]:
     return found
 
 
-def subfolders(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted.
-
-    Raises:
-        UserError: if it does not exist, or has none.
-    """
+def list_names(folder: str) -> list[str]:
+    """Return the names in a folder, sorted, without hidden and system files; UserError if it cannot be read."""
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
+        return sorted(name for name in os.listdir(folder) if not is_ignored(name))  # noqa: PTH208
     except OSError as error:
-        raise UserError(f"data.root={folder}: {error.strerror}; give the folder of your images") from error
-    if not names:
         raise UserError(
-            f"data.root={folder}: no subfolders; use one per class, as in {folder}/cat/1.jpg, or give the labels in a "
-            "file: data=csv data.labels=FILE"
-        )
-    return names
+            f"data.root={folder}: {error.strerror}; give the folder of your images, and make it readable"
+        ) from error
 
 
-def holds_folders_only(folder: Path) -> bool:
-    """Return whether a folder contains folders, but no files."""
-    entries = [
-        entry for entry in os.scandir(folder) if entry.name[0] != "." and entry.name.lower() not in IGNORED_FILES
-    ]
-    return bool(entries) and all(entry.is_dir() for entry in entries)
-
-
-def files_below(folder: Path) -> Iterator[str]:
+def walk_files(folder: Path) -> Iterator[str]:
     """Yield the paths below a folder, with / as separator, without hidden and system files."""
     visited = set()
     for parent, folders, files in os.walk(folder, onerror=raise_unreadable_dir, followlinks=True):
@@ -76,13 +61,24 @@ def files_below(folder: Path) -> Iterator[str]:
         folders[:] = [name for name in folders if name[0] != "."]
         for name in files:
             path = Path(parent, name)
-            is_file = path.is_file() or path.is_symlink()  # a dangling link is reported when it is read
-            if name[0] != "." and name.lower() not in IGNORED_FILES and is_file:
+            if not is_ignored(name) and is_regular(path):
                 yield path.relative_to(folder).as_posix()
 
 
+def is_ignored(name: str) -> bool:
+    return name[0] == "." or name.lower() in IGNORED_FILES
+
+
+def is_regular(path: Path) -> bool:
+    """Return whether this is a file, not a pipe or a device; what cannot be accessed is reported when it is read."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return True
+
+
 def is_searched(folder: Path, root: Path) -> bool:
-    """Return whether files_below(root) would yield the files of this folder."""
+    """Return whether walk_files(root) would yield the files of this folder."""
     folder, root = folder.resolve(), root.resolve()
     return folder == root or (root in folder.parents and not any(p[0] == "." for p in folder.relative_to(root).parts))
 
@@ -92,7 +88,7 @@ def raise_unreadable_dir(error: OSError) -> None:
     raise UserError(f"{error.filename}: {error.strerror}; make it readable, or move it away") from error
 
 
-def fingerprint(root: Path, paths: Iterable[str]) -> str:
+def hash_files(root: Path, paths: Iterable[str]) -> str:
     """Return a digest of a folder's path and of the paths, sizes and modification times of files in it."""
     digest = hashlib.sha256(os.fsencode(root))
     for path in paths:

@@ -1,5 +1,6 @@
 """Image files below a folder, with labels from their subfolders or from a CSV file."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from torch.utils.data import Dataset
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.data.ingest.csv_labels import SPLITS, read_labels
-from pytorch_intro.data.ingest.find_files import files_below, fingerprint, holds_folders_only, subfolders
+from pytorch_intro.data.ingest.find_files import hash_files, list_names, walk_files
 
 
 class ImageFiles(Dataset[tuple[Image.Image, int]]):
@@ -37,15 +38,14 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         self.paths = sorted(labels, key=lambda path: path.split("/"))
         self.splits = [labels[path][1] for path in self.paths]
         names = [labels[path][0] for path in self.paths]
-        known = {name for name, split in zip(names, self.splits, strict=True) if split in ("train", "")}
-        for path, name in zip(self.paths, names, strict=True):
-            if name not in known:
-                raise UserError(
-                    f"{root}: {path} is labeled {name!r}, a class without training images; add some, or remove it "
-                    f"(classes: {', '.join(sorted_classes(known)) or 'none'})"
-                )
-        self.classes = sorted_classes(known)
+        self.classes = sort_classes({name for name, split in labels.values() if split in ("train", "")})
         numbers = {name: number for number, name in enumerate(self.classes)}
+        for path, name in zip(self.paths, names, strict=True):
+            if name not in numbers:
+                raise UserError(
+                    f"{root}: {path} is labeled {name!r}, a class without training images; add some, or use one of the "
+                    f"trained classes: {', '.join(self.classes) or 'none'}"
+                )
         self.targets = [numbers[name] for name in names]
 
     def __len__(self) -> int:
@@ -54,38 +54,35 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         return Image.open(Path(self.root, self.paths[index])), self.targets[index]
 
-    def fingerprint(self) -> str:
+    def hash_files(self) -> str:
         """Return a digest of the files' paths, sizes and modification times."""
-        return fingerprint(Path(self.root).resolve(), self.paths)
+        return hash_files(Path(self.root).resolve(), self.paths)
 
 
 class ImageFolder(ImageFiles):
     """Images in one subfolder per class, at any depth; optionally below train/, val/ and test/.
-
-    Args:
-        root: Folder.
 
     Raises:
         UserError: if it is missing, empty, or has another layout.
     """
 
     def __init__(self, root: str) -> None:
-        folders = subfolders(Path(root))
-        splits = {SPLITS[name.lower()] for name in folders if name.lower() in SPLITS}
-        others = [name for name in folders if name.lower() not in SPLITS]
-        trains = [name for name in folders if SPLITS.get(name.lower()) == "train"]
-        if others and trains and (len(splits) > 1 or holds_folders_only(Path(root, trains[0]))):
-            raise UserError(f"data.root={root}: {others[0]} lies next to {' and '.join(sorted(splits))}; move it away")
-        if not others and "train" not in splits:
-            raise UserError(f"data.root={root}: {' and '.join(sorted(splits))} without train; add the folder train/")
-        has_splits = not others
+        folders = list_folders(root)
+        splits = [name for name in folders if name.lower() in SPLITS]
+        others = [name for name in folders if name not in splits]
+        train = next((name for name in splits if SPLITS[name.lower()] == "train"), None)
+        if others and train and (len(splits) > 1 or holds_folders_only(Path(root, train))):
+            raise UserError(f"data.root={root}: {others[0]} lies next to {' and '.join(splits)}; move it away")
+        if not others and not train:
+            raise UserError(f"data.root={root}: no train/ next to {' and '.join(splits)}; add the folder train/")
         labels: dict[str, tuple[str, str]] = {}
-        for split in folders if has_splits else [""]:
-            for name in subfolders(Path(root, split)):
-                files = list(files_below(Path(root, split, name)))
+        for split in [""] if others else splits:
+            for name in list_folders(str(Path(root, split))):
+                folder = Path(root, split, name)
+                files = list(walk_files(folder))
                 if not files:
-                    raise UserError(f"{Path(root, split, name)}: no images in this folder; remove it")
-                prefix = f"{split}/{name}" if split else name
+                    raise UserError(f"{folder}: no images in this folder; remove it")
+                prefix = folder.relative_to(root).as_posix()
                 labels |= {f"{prefix}/{file}": (name, SPLITS.get(split.lower(), "")) for file in files}
         super().__init__(root, labels)
 
@@ -102,8 +99,10 @@ class LabeledImages(ImageFiles):
     """
 
     def __init__(self, root: str, labels: str | None) -> None:
-        if labels is None:
-            raise UserError("data.labels is required by data=csv: data.labels=FILE, with the columns path and label")
+        if not labels:
+            raise UserError(
+                "data.labels is required by data=csv: data.labels=FILE, a CSV file with the columns path and label"
+            )
         super().__init__(root, read_labels(labels, root), labels)
 
 
@@ -124,6 +123,23 @@ class UnlabeledImages(Dataset[tuple[Image.Image, int]]):
         return Image.open(self.paths[index]), 0
 
 
-def sorted_classes(names: Iterable[str]) -> list[str]:
-    names = list(names)
-    return sorted(sorted(names), key=int) if all(name.isdecimal() for name in names) else sorted(names)
+def list_folders(root: str) -> list[str]:
+    """Return the names of the folders in a folder, sorted; UserError if it cannot be read, or has none."""
+    names = [name for name in list_names(root) if os.path.isdir(os.path.join(root, name))]  # noqa: PTH112, PTH118
+    if not names:
+        raise UserError(
+            f"data.root={root}: no subfolders; use one per class, as in {root}/cat/1.jpg, or give the labels in a "
+            "file: data=csv data.labels=FILE"
+        )
+    return names
+
+
+def holds_folders_only(folder: Path) -> bool:
+    """Return whether a folder contains folders, but no files; then it is not a class called train."""
+    names = list_names(str(folder))
+    return bool(names) and all((folder / name).is_dir() for name in names)
+
+
+def sort_classes(names: Iterable[str]) -> list[str]:
+    names = sorted(names)
+    return sorted(names, key=int) if all(name.isdecimal() for name in names) else names

@@ -1,4 +1,4 @@
-"""Facts about a dataset that can be found from outside: arrays, files, names, and whether its samples are random."""
+"""Facts about a dataset that can be found from outside: arrays, files, names, shapes, and randomness."""
 
 import os
 import re
@@ -13,27 +13,38 @@ from torchvision.datasets import VisionDataset
 
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.data.dataset import BatchedDataset, InMemoryImageDataset
-from pytorch_intro.data.ingest.decoder import Decoder, as_array, shape_of
-from pytorch_intro.data.ingest.find_files import files_below
+from pytorch_intro.data.ingest.decoder import Decoder, Resize, get_shape, to_array
+from pytorch_intro.data.ingest.find_files import walk_files
 from pytorch_intro.data.ingest.image_folder import ImageFiles
-from pytorch_intro.data.ingest.parallel import ALL_CORES, DecodeResult, MapDataset, as_label, parallel_map
+from pytorch_intro.data.ingest.parallel import ALL_CORES, DecodeResult, MapDataset, parallel_map, to_label, unpack
 
 MAX_CLASSES = 1_000_000  # a larger label is probably an identifier
+DEFAULT_SIDE = 64  # pixels
 
 
 def dataset_length(dataset: Any) -> int:
-    """Return the number of samples.
-
-    Raises:
-        UserError: if len() fails.
-    """
+    """Return the number of samples; UserError if len() fails."""
     try:
         return len(dataset)
     except Exception as error:  # any kind: it may be the user's class
-        name = type(dataset).__name__
         raise UserError(
-            f"data: len() of {name} fails with {type(error).__name__}: {first_lines(error)}; give it a method __len__"
+            f"data: {type(dataset).__name__} has no valid length ({type(error).__name__}: {first_lines(error)}); it "
+            "needs a method __len__ that returns its size"
         ) from error
+
+
+def get_attribute(dataset: Any, *names: str) -> Any:
+    """Return the first of these attributes that the dataset has, or None; UserError if it is a failing property."""
+    for name in names:
+        try:
+            return getattr(dataset, name)
+        except AttributeError:
+            continue
+        except Exception as error:  # any kind: it may be the user's class
+            raise UserError(
+                f"data: {type(dataset).__name__}.{name} fails with {type(error).__name__}: {first_lines(error)}; fix it"
+            ) from error
+    return None
 
 
 def is_nondeterministic(dataset: Any, decoder: Decoder) -> bool:
@@ -50,80 +61,117 @@ def try_in_memory(dataset: Any) -> BatchedDataset | None:
     """
     if isinstance(dataset, BatchedDataset):
         return dataset
-    pixels, targets = getattr(dataset, "data", None), getattr(dataset, "targets", getattr(dataset, "labels", None))
-    if not isinstance(pixels, (Tensor, np.ndarray)) or targets is None or len(pixels) != len(dataset):
+    pixels, targets = get_attribute(dataset, "data"), get_attribute(dataset, "targets", "labels")
+    if get_attribute(dataset, "transform") or get_attribute(dataset, "target_transform"):
         return None
-    if getattr(dataset, "transform", None) or getattr(dataset, "target_transform", None):
+    if not isinstance(pixels, (Tensor, np.ndarray)) or pixels.ndim not in (3, 4) or len(pixels) != len(dataset):
         return None
     try:
         images, labels = torch.as_tensor(pixels), torch.as_tensor(targets)
-        labels = labels[:, 0] if labels.ndim == 2 else labels  # QMNIST has more columns
     except (ValueError, TypeError, RuntimeError):
         return None
-    if images.dtype != torch.uint8 or images.ndim not in (3, 4):
+    labels = labels[:, 0] if labels.ndim == 2 else labels  # QMNIST has more columns
+    if images.dtype != torch.uint8 or labels.shape != (len(images),) or labels.min() < 0:
         return None
     for layout in [images.unsqueeze(1)] if images.ndim == 3 else [images, images.permute(0, 3, 1, 2)]:
-        if all(sample_matches(dataset[i], layout[i], labels[i]) for i in evenly_spaced_indices(len(dataset))):
+        if all(sample_matches(dataset, i, layout[i], labels[i]) for i in evenly_spaced_indices(len(dataset))):
             return InMemoryImageDataset(layout.contiguous(), labels.long(), class_names(dataset, labels))
     return None
 
 
-def sample_matches(sample: Any, pixels: Tensor, label: Tensor) -> bool:
+def sample_matches(dataset: Any, row: int, pixels: Tensor, label: Tensor) -> bool:
     """Return whether a sample consists of these pixels and this label."""
     try:
-        image, its_label = sample
-        array = as_array(image if isinstance(image, (Tensor, np.ndarray)) else np.asarray(image))
-        return np.array_equal(array, pixels.numpy()) and as_label(its_label) == int(label)
-    except (ValueError, TypeError):  # not a valid sample; reported when it is read
+        image, its_label = unpack(dataset[row])
+        array = to_array(image if isinstance(image, (Tensor, np.ndarray)) else np.asarray(image))
+        return np.array_equal(array, pixels.numpy()) and to_label(its_label) == int(label)
+    except Exception:  # not a valid sample; reported when it is read
         return False
 
 
 def class_names(dataset: Any, targets: Tensor) -> list[str]:
-    """Return the dataset's class names; the class indices as text if it has none.
+    """Return the dataset's class names, made unique; the class indices as text if it has none.
 
     Raises:
         UserError: if a label is too large to be a class index.
     """
-    names = getattr(dataset, "classes", getattr(dataset, "categories", None))
-    names = names if isinstance(names, (list, tuple, np.ndarray)) else []
-    known = [str(name[0]) if isinstance(name, tuple) else str(name) for name in names]  # ImageNet's are synonyms
     count = int(targets.max()) + 1
     if count > MAX_CLASSES:
         raise UserError(
             f"data: {type(dataset).__name__} has the label {count - 1}; classes are numbered from 0, below "
             f"{MAX_CLASSES:,}"
         )
-    return known if len(known) >= count else [str(number) for number in range(count)]
+    given = get_attribute(dataset, "classes", "categories")
+    if not isinstance(given, (list, tuple, np.ndarray)) or len(given) < count:
+        return [str(number) for number in range(count)]
+    names = [str(name[0] if name and isinstance(name, tuple) else name) for name in given]  # ImageNet's are synonyms
+    for name in names:
+        if re.search(r"[\0-\x1f\x7f\ud800-\udfff]", name):
+            raise UserError(f"data: the class name {name!r} has a line break or is not UTF-8; rename the class")
+    first = {name: number for number, name in reversed(list(enumerate(names)))}  # ImageNet has two classes crane
+    return [name if first[name] == number else f"{name} ({number})" for number, name in enumerate(names)]
 
 
-def files_of(dataset: VisionDataset) -> Iterator[str]:
+def iter_files(dataset: VisionDataset) -> Iterator[str]:
     """Yield the files of a torchvision dataset, relative to its root: those it lists, or all in its folders."""
-    samples = getattr(dataset, "samples", None) or getattr(dataset, "_samples", None)
-    if isinstance(samples, list):
+    if samples := list_samples(dataset):
         yield from (os.path.relpath(sample[0], dataset.root) for sample in samples)
         return
     root = Path(dataset.root).resolve()
     paths = [Path(value).resolve() for value in vars(dataset).values() if isinstance(value, (str, Path))]
     folders = {path for path in paths if root in path.parents and path.is_dir()} or {root}
     for folder in sorted(folders):
-        yield from (os.path.relpath(folder / file, root) for file in sorted(files_below(folder)))
+        yield from (os.path.relpath(folder / file, root) for file in sorted(walk_files(folder)))
+
+
+def list_samples(dataset: Any) -> list[Any]:
+    """Return the (file, label) pairs that some datasets of torchvision list."""
+    samples = get_attribute(dataset, "samples", "_samples") if isinstance(dataset, VisionDataset) else None
+    return samples if isinstance(samples, list) else []
 
 
 def sample_name(dataset: Any, row: int) -> str:
     """Return the path of an image, or its index in the dataset."""
     if isinstance(dataset, ImageFiles):
         return os.path.join(dataset.root, dataset.paths[row])  # noqa: PTH118, as the user wrote it
-    samples = getattr(dataset, "samples", None) or getattr(dataset, "_samples", None)
-    return str(samples[row][0]) if isinstance(samples, list) else f"{type(dataset).__name__}[{row}]"
+    samples = list_samples(dataset)
+    return str(samples[row][0]) if samples else f"data: {type(dataset).__name__}[{row}]"
+
+
+def infer_decoder(dataset: Any, image_size: int | list[int] | None, resize: Resize) -> Decoder:
+    """Return a decoder for the images: gray if all are gray, in their common size if they have one.
+
+    Without an image_size, images of different sizes, or larger than 64 pixels, become 64 x 64.
+
+    Raises:
+        UserError: if not one image can be read.
+    """
+    channels, sizes, error = 0, set(), ""
+    for shape in iter_image_shapes(dataset):
+        if shape.error:
+            error = error or shape.error
+            continue
+        channels = max(channels, shape.value[0])
+        sizes.add(shape.value[1:])
+        if channels > 1 and (image_size or len(sizes) > 1):
+            break
+    if not sizes:
+        raise UserError(f"{sample_name(dataset, 0)} cannot be read, nor any other image ({error}); fix the images")
+    if image_size:
+        size = image_size if isinstance(image_size, list) else [image_size] * 2
+        return Decoder((size[0], size[1]), channels, resize)
+    smallest = min(sizes)
+    is_common = len(sizes) == 1 and max(smallest) <= DEFAULT_SIDE
+    return Decoder(smallest if is_common else (DEFAULT_SIDE, DEFAULT_SIDE), channels, resize)
 
 
 def iter_image_shapes(dataset: Any) -> Iterator[DecodeResult]:
     """Yield the shapes of all image files, or of some samples where each has to be decoded for it."""
     if isinstance(dataset, ImageFiles):
-        for results in parallel_map(dataset, shape_of, range(len(dataset)), ALL_CORES):
+        for results in parallel_map(dataset, get_shape, range(len(dataset)), ALL_CORES):
             yield from results
     else:
-        yield from (MapDataset(dataset, shape_of)[row] for row in evenly_spaced_indices(len(dataset)))
+        yield from (MapDataset(dataset, get_shape)[row] for row in evenly_spaced_indices(len(dataset)))
 
 
 def evenly_spaced_indices(total: int, count: int = 64) -> list[int]:

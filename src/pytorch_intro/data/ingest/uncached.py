@@ -6,11 +6,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pytorch_intro.common.errors import UserError
 from pytorch_intro.data.dataset import Batch, BatchedDataset, Indices, Sample
 from pytorch_intro.data.ingest.decoder import Decoder
+from pytorch_intro.data.ingest.introspect import sample_name
+from pytorch_intro.data.ingest.parallel import MapDataset
 from pytorch_intro.data.seeding import seed_all_rngs
 
 CPU = torch.device("cpu")
+
+
+class SampleError(UserError):
+    """A sample could not be loaded during training.
+
+    A DataLoader worker passes it on as the text of its traceback, which ends with the message.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rpartition("SampleError: ")[2].strip())
 
 
 class UncachedDataset(BatchedDataset):
@@ -34,8 +47,7 @@ class UncachedDataset(BatchedDataset):
     epoch: Tensor
 
     def __init__(self, samples: Any, decoder: Decoder, targets: Tensor, classes: list[str]) -> None:
-        self.samples = samples
-        self.decoder = decoder
+        self.samples = MapDataset(samples, decoder)
         self.targets = targets
         self.classes = classes
         self.image_shape = (decoder.channels, *decoder.size)
@@ -49,7 +61,11 @@ class UncachedDataset(BatchedDataset):
     def __getitem__(self, index: int) -> Sample:
         if self.seed is not None:
             seed_all_rngs(CPU, "image", self.seed, int(self.epoch), index)
-        return torch.from_numpy(self.decoder(self.samples[index][0])), int(self.targets[index])
+        result = self.samples[index]
+        if result.error:
+            name = sample_name(self.samples.samples, index)
+            raise SampleError(f"{name} can no longer be read ({result.error}); fix it, then rerun to resume")
+        return torch.from_numpy(result.value), int(self.targets[index])
 
     def __getitems__(self, indices: Indices) -> Batch:
         rows = torch.as_tensor(indices)

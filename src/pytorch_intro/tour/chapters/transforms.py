@@ -46,7 +46,7 @@ features, target = pictures[0]
 assert torch.equal(features, ready)
 assert target.tolist() == [float(number == pictures.targets[0]) for number in range(10)]
 target
-# At work: src/pytorch_intro/data/ingest/reader.py: relabel
+# At work: src/pytorch_intro/data/ingest/relabel.py: relabel
 
 # %%
 # Random transforms make more of few pictures: a shoe that looks to the left is a shoe that looks to the right. This is called

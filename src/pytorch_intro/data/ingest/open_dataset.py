@@ -1,0 +1,83 @@
+"""Construct a dataset of the user or of torchvision, and download a missing one of torchvision."""
+
+import inspect
+import tempfile
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from tarfile import TarError
+from typing import Any
+from zipfile import BadZipFile
+
+from torchvision.datasets import VisionDataset
+
+from pytorch_intro.common.errors import UserError, first_lines
+
+
+def open_dataset(make: Callable[..., Any], name: str, options: dict[str, Any]) -> Any:
+    """Construct a dataset by its class or a partial; download a missing one of torchvision if options allow it.
+
+    Raises:
+        UserError: if it cannot be constructed or downloaded.
+    """
+    if not is_torchvision(make) or "download" not in options:
+        return construct(make, name, options)
+    local = options | {"download": False}
+    try:
+        return construct(make, name, local)
+    except UserError as error:
+        if not isinstance(error.__cause__, (RuntimeError, FileNotFoundError)):
+            raise
+        if not options["download"]:
+            problem = f"{name} cannot be opened: {first_lines(error.__cause__)}"
+            raise UserError(f"data.download=false: {problem}; download it with data.download=true") from error
+    download(make, name, options)
+    return construct(make, name, local)
+
+
+def is_torchvision(make: Any) -> bool:
+    """Return whether this is a dataset class of torchvision, or a partial of one."""
+    function = getattr(make, "func", make)
+    return inspect.isclass(function) and issubclass(function, VisionDataset)
+
+
+def construct(make: Callable[..., Any], name: str, options: dict[str, Any]) -> Any:
+    try:
+        return make(**options)
+    except (UserError, MemoryError):
+        raise
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        raise UserError(
+            f"data.dataset: {name} needs {package}, which is not installed; pip install {package}"
+        ) from error
+    except Exception as error:  # any kind: it may be the user's class
+        raise UserError(
+            f"data.dataset: {name} cannot be opened: {type(error).__name__}: {first_lines(error)}; check its arguments "
+            "and its files, data.dataset.* and data.root"
+        ) from error
+
+
+def download(make: Callable[..., Any], name: str, options: dict[str, Any]) -> None:
+    """Download into a temporary folder, then move the complete files into the root.
+
+    torchvision extracts without checking the files that exist, so it would read a partial file forever.
+    """
+    root = Path(options["root"])
+    try:
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as folder:
+            try:
+                with suppress(ModuleNotFoundError):  # reported when the downloaded files are opened
+                    make(**options | {"download": True, "root": folder})
+            except (OSError, RuntimeError, EOFError, ValueError, BadZipFile, TarError, zlib.error) as error:
+                raise UserError(
+                    f"data.root={root}: {name} is missing and cannot be downloaded ({first_lines(error)}); try again, "
+                    "or put its files there by hand, in torchvision's layout"
+                ) from error
+            for file in [path for path in Path(folder).rglob("*") if path.is_file()]:
+                place = root / file.relative_to(folder)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(place)
+    except OSError as error:
+        raise UserError(f"data.root={root}: cannot be written ({error}); use another folder: data.root=DIR") from error

@@ -1,0 +1,30 @@
+"""Renames and merges the classes of a dataset."""
+
+from collections.abc import Mapping
+
+import torch
+
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.data.dataset import BatchedDataset
+
+
+def relabel(images: BatchedDataset, mapping: Mapping[str, str | int]) -> None:
+    """Rename the classes of a dataset in place; classes with the same new name are merged.
+
+    New classes are numbered in the order of the first old class that maps to them.
+
+    Args:
+        images: Dataset to relabel.
+        mapping: New name for each class name.
+
+    Raises:
+        UserError: if a class is missing from the mapping, or the mapping names an unknown class.
+    """
+    new_names = {str(old): str(new) for old, new in mapping.items()}
+    for name in [*(name for name in images.classes if name not in new_names), *(new_names.keys() - images.classes)]:
+        problem = "is not in the mapping" if name in images.classes else "is no class of the dataset"
+        raise UserError(f"data.target_transform: {name!r} {problem}; map each of {', '.join(images.classes)}")
+    classes = list(dict.fromkeys(new_names[name] for name in images.classes))
+    numbers = torch.tensor([classes.index(new_names[name]) for name in images.classes])
+    images.targets = numbers[images.targets]
+    images.classes = classes
