@@ -43,7 +43,7 @@ def find_groups(defaults: object) -> dict[str, str | None]:
 
 def describe_group(group: str, default: str | None) -> str:
     """Return the group's name and a line for each of its choices, the default first."""
-    files = sorted((CONFIG_DIR / group).glob("*.yaml"), key=lambda file: (file.stem != default, file.stem))
+    files = sorted((CONFIG_DIR / group).glob("[!_]*.yaml"), key=lambda file: (file.stem != default, file.stem))
     lines = [f"    {file.stem:<20} {first_comment(file)}{' (default)' * (file.stem == default)}" for file in files]
     return "\n".join([f"  {group}", *lines])
 
