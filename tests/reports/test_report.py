@@ -21,8 +21,13 @@ FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=2", "trainer.limit_trai
 def is_plot(file: Path) -> bool:
     """Return whether an image is light, not blank, large enough to be read, and not cut off at the edges."""
     plot = np.asarray(Image.open(file).convert("L"))
+    return min(plot.shape) >= 300 and has_margin(plot) and np.median(plot) > 128 and len(np.unique(plot)) > 50
+
+
+def has_margin(plot: np.ndarray) -> bool:
+    """Return whether the edges of an image (H, W) are blank, so that nothing is cut off."""
     edges = np.concatenate([plot[0], plot[-1], plot[:, 0], plot[:, -1]])
-    return min(plot.shape) >= 300 and edges.min() > 200 and np.median(plot) > 128 and len(np.unique(plot)) > 50
+    return bool(edges.min() > 200)
 
 
 @pytest.mark.pictures
@@ -79,6 +84,16 @@ def test_any_number_of_classes_has_a_confusion_plot(classes: Sequence[str]) -> N
     plot = plots.plot_confusion(matrix, classes, "some")
     assert plot.width > 200
     assert plot.getcolors(maxcolors=2) is None, "not blank"
+
+
+@pytest.mark.pictures
+@pytest.mark.parametrize(
+    "name", ["optimizer.lr=0.001,seed=0," * 6, "a name of many words " * 8, "a_name_without_spaces_" * 8]
+)
+def test_long_names_of_runs_are_not_cut_off(name: str) -> None:
+    history = {1: {"train/loss": 1.0, "val/loss": 0.9}}
+    for plot in (plots.plot_confusion(torch.eye(2).long(), ["a", "b"], name), plots.plot_curves(history, name, 1)):
+        assert has_margin(np.asarray(plot.convert("L")))
 
 
 @pytest.mark.pictures

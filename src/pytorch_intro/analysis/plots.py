@@ -1,6 +1,7 @@
 """Plots of a run: curves, confusion matrix, samples with captions."""
 
 import functools
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,11 +31,10 @@ def plot_curves(history: Mapping[int, Mapping[str, float]], title: str, best_epo
 
     Args:
         history: Metrics by name (train/loss, …) of each epoch, counted from 1.
-        title: Title of the figure.
         best_epoch: Epoch whose weights were selected.
     """
     figure = Figure(figsize=(9, 3.8), layout="constrained")
-    figure.suptitle(title, parse_math=False, fontsize=11)
+    figure.suptitle(textwrap.fill(title, 90), parse_math=False, fontsize=11)
     for position, metric in enumerate(("loss", "accuracy"), 1):
         axes = figure.add_subplot(1, 2, position, xlabel="epoch", title=metric)
         for stage, (color, line_style) in COLORS.items():
@@ -46,7 +46,7 @@ def plot_curves(history: Mapping[int, Mapping[str, float]], title: str, best_epo
             axes.axvline(best_epoch, color="gray", linewidth=1, linestyle=":", label=f"best: epoch {best_epoch}")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if metric == "accuracy":
             axes.yaxis.set_major_formatter(PercentFormatter(1))
         if axes.get_legend_handles_labels()[0]:
@@ -68,7 +68,7 @@ def plot_confusion(matrix: Tensor, classes: Sequence[str], name: str, dpi: int =
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     side = min(20.0, max(3.0, 1.6 + 0.36 * len(classes)))  # 3: the title has to fit above two classes
     figure = Figure(figsize=(side, side), layout="constrained", dpi=dpi)
-    title = f"{name}\n{correct / max(total, 1):.2%} of {total:,} images correct"
+    title = f"{textwrap.fill(name, round(11 * side))}\n{correct / max(total, 1):.2%} of {total:,} images correct"
     figure.suptitle(title, parse_math=False, fontsize=9)
     axes = figure.add_subplot(xlabel="predicted", ylabel="true class")
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
