@@ -39,12 +39,12 @@ def test_core_configs_name_the_core_only() -> None:
         assert (SOURCE / package).is_dir(), f"conf/{file} names {target}, which does not exist"
 
 
-def test_hydra_plugins_import_sweeps_and_common_only() -> None:
+def test_hydra_plugins_import_sweeps_only() -> None:
     files = sorted((PROJECT / "src" / "hydra_plugins").glob("*.py"))
     imported = {name for file in files for name in imported_modules(ast.parse(file.read_text()))}
     own = {name for name in imported if name.startswith("pytorch_intro.")}
-    assert "pytorch_intro.sweeps.job" in own
-    assert {name.split(".")[1] for name in own} <= {"sweeps", "common"}
+    assert "pytorch_intro.sweeps.runner" in own
+    assert {name.split(".")[1] for name in own} == {"sweeps"}
 
 
 @pytest.mark.parametrize("package", ["torch", "lightning", "hydra"])

@@ -32,8 +32,8 @@ pictures = FashionMNIST(sample_root(), transform=pil_to_tensor)
 loader = DataLoader(pictures, batch_size=100)
 assert loader.dataset is pictures
 assert not hasattr(pictures, "__iter__")
-seen = [len(labels) for images, labels in loader]
-assert seen == [100] * 16
+sizes = [len(labels) for images, labels in loader]
+assert sizes == [100] * 16
 first, labels = next(iter(loader))
 assert torch.equal(first[3], pictures[3][0])
 f"{len(loader)} batches of {len(first)}"

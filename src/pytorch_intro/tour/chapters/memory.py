@@ -18,8 +18,8 @@ plain.device, moved.device
 
 # %%
 # > Moving data can be expensive so keep that in mind.
-# Here is what it takes, measured now. Where there is no other device than the CPU, it is a copy in memory, which is the
-# cheapest kind of a move; to a GPU it goes over a bus. For comparison, the time that the CPU takes to add one to each number.
+# Here is what it takes, measured now. If the CPU is the only device, this is a copy in memory, the cheapest kind of
+# move. To a GPU, the data travels over a bus. For comparison, the time that the CPU takes to add one to each number.
 import time
 
 
@@ -72,7 +72,7 @@ assert view.tolist() == [1, 1, 1]
 shared, copied, view
 
 # %%
-# With a device between, there is no shared memory: the array is a copy of what was there then.
+# If the tensor is on another device, memory is not shared: the array is a copy of the values at that time.
 there = torch.zeros(3).to(device, copy=True)
 back = there.cpu().numpy().copy() if device.type == "cpu" else there.cpu().numpy()
 there += 1

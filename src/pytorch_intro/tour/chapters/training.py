@@ -41,7 +41,7 @@ assert losses[-1] < losses[0]
 # At work: src/pytorch_intro/training/classifier.py: Classifier.training_step
 
 # %%
-# The test: pictures that it has never seen. Of ten classes, a guess would be right once in ten.
+# The test uses pictures that were not trained on. With ten classes, a guess would be right once in ten.
 network.eval()
 images, targets = (part.to(device) for part in test.__getitems__(range(len(test))))
 with torch.no_grad():
