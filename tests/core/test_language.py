@@ -10,8 +10,8 @@ from pytorch_intro.config.paths import PROJECT
 # Words that a PyTorch engineer would not use in this place. The notes that the tour teaches are quoted as they are.
 WORDS = (
     r"tell|tells|told|telling|said|says|drawn|anew|beside|lest|in the midst|takes? the place of|in the place of"
-    r"|one's own|held|seen|there is no|is asked for|asks for|it is no|for want of|mend(?:s|ed)?|carr(?:y|ies|ied) on|goes on|go on"
-    r"|likeliest|rightly|wherefrom|thereof|be it|at hand"
+    r"|one's own|held|seen|there is no|is asked for|asks for|it is no|for want of|mend(?:s|ed)?"
+    r"|carr(?:y|ies|ied) on|goes on|go on|likeliest|rightly|wherefrom|thereof|be it|at hand"
 )
 BRITISH = (
     r"normalis\w+|colou?red? blind|colour\w*|labelled|labelling|initialis\w+|optimis\w+|behaviour\w*|centre\w*"
