@@ -492,8 +492,8 @@ def mistakes(root: Path) -> dict[str, Expected]:
         "fold beyond the last": (
             ["data=folder", two, "data.num_folds=3", "data.fold=3"],
             ["data.fold=3"],
-            "3 folds|numbered 0 to 2",
-            "choose one|0 to 2,",
+            "the 3 folds",
+            "use 0 to 2",
         ),
         "fold of no folds": (
             ["data=folder", two, "data.fold=1"],

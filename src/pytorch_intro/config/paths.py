@@ -81,11 +81,13 @@ def is_searched_for_runs(path: Path) -> bool:
 
 def checked_root(root: str) -> Path:
     """Return the data root, or raise a UserError; only the default is created if missing."""
+    if not root:
+        raise UserError("data.root= is empty; set data.root=DIR")
     path = Path(root)
     try:
         if path == PROJECT / "data":
             path.mkdir(exist_ok=True)
-        is_folder = path.is_dir() and root != ""
+        is_folder = path.is_dir()
     except OSError as error:
         raise UserError(f"data.root={root}: {error}; set data.root=DIR") from error
     if not is_folder:

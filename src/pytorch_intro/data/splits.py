@@ -33,9 +33,11 @@ class SplitSpec:
 
     def __post_init__(self) -> None:
         if self.fold and not self.num_folds:
-            raise UserError(f"data.fold={self.fold}: no folds are set; add data.num_folds=5, or leave data.fold out")
+            raise UserError(f"data.fold={self.fold}: data.num_folds is not set; set it, as in data.num_folds=5")
         if self.num_folds and self.fold >= self.num_folds:
-            raise UserError(f"data.fold={self.fold}: beyond the {self.num_folds} folds; use 0 to {self.num_folds - 1}")
+            raise UserError(
+                f"data.fold={self.fold}: the {self.num_folds} folds are numbered from 0; use 0 to {self.num_folds - 1}"
+            )
 
     def apply(self, source: SplitSource) -> tuple[ImageSubset, ImageSubset | None, ImageSubset | None]:
         """Return the train, val and test splits; test is None if the dataset has its own, which is not loaded yet.

@@ -47,11 +47,12 @@ def build_trainer(
         callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
     if not trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
-    if not trainer.max_time:  # otherwise Lightning adds its Timer
-        callbacks.append(Timer())
+    has_timer = bool(trainer.max_time) or any(isinstance(callback, Timer) for callback in callbacks)
+    if not has_timer:
+        callbacks.append(Timer())  # for train_seconds
     max_epochs = trainer.max_epochs
     if max_epochs is None and trainer.max_steps == -1:  # Lightning's rule, which takes any Timer for a time limit
-        max_epochs = -1 if trainer.max_time else 1000
+        max_epochs = -1 if has_timer else 1000
     values = {
         "max_epochs": max_epochs,
         # Lightning adds its own callback if one of these is enabled but missing, and fails if it is disabled but there.
