@@ -7,14 +7,14 @@ import re
 from collections.abc import Sequence
 
 WRONG_VALUE = r"should be|should have|should match|must be|has to be|expected|[Ii]nvalid|is not|not allowed"
-UNKNOWN = r"[Uu]nknown setting"
+UNKNOWN = r": unknown setting;"
 NO_CHOICE = r"[Uu]nknown (choice|option)"
 
 # Accepted values: the remedy for an invalid value.
-INTEGER = r"\binteger\b|whole number"
+INTEGER = r"\binteger\b"
 NUMBER = r"(valid|a|finite) number"
 BOOLEAN = r"\bboolean\b|true or false"
-LIST = r"\barray\b|\blist\b"
+LIST = r"\blist\b"
 ABOVE_0 = r"greater than 0|above 0|> 0|positive"
 AT_LEAST_0 = r"greater than or equal to 0|at least 0|>= 0|0 or (more|greater)|non-negative"
 AT_LEAST_2 = r"greater than or equal to 2|at least 2|>= 2|2 or (more|greater)"

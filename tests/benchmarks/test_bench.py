@@ -187,7 +187,7 @@ def test_bench_reporting_times_every_plot_and_logger(
     assert figures["share"] == pytest.approx(sum(clocked.values()) / seconds)
     assert "logger=none" in processes_here[0]
     assert "logger=none" not in processes_here[1]
-    assert "by the clock" in capsys.readouterr().out
+    assert "timed inside the callbacks" in capsys.readouterr().out
 
 
 def test_the_quickstart_has_the_parameters_of_the_tutorial_and_learns() -> None:

@@ -70,7 +70,7 @@ def test_the_config_composes_without_the_reports(choice: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda value: value)
 def test_every_choice_is_valid_and_can_be_instantiated(group: str, choice: str) -> None:
-    """On the sample and on the CPU; data sets that need a download are not read."""
+    """On the sample and on the CPU; datasets that need a download are not read."""
     choose = f"{group}={choice}"
     data = REQUIRED.get(choose, []) if group == "data" else ["data=sample"]
     config = compose(choose, *data)

@@ -112,7 +112,7 @@ def test_diverged_run_keeps_its_last_good_checkpoint(command: Command, tmp_path:
         validation = [] if validates else ["trainer.limit_val_batches=0"]
         answer = command(*SMALL, *validation, "callbacks.checkpoint.every_n_minutes=null", "name=first")
     assert answer.code == 1
-    assert ("val/loss is" if validates else "a weight is NaN or inf") in answer.err
+    assert ("error: val/loss: NaN or inf" if validates else "error: weights: NaN or inf") in answer.err
     last = tmp_path / "outputs" / "first" / "checkpoints" / "last.ckpt"
     assert str(last) in answer.err
     checkpoint = torch.load(last, weights_only=True)

@@ -62,7 +62,9 @@ def test_gpu_selects_cuda_or_mps_but_never_cpu(fake_machine: FakeMachine) -> Non
     fake_machine(mps=True)
     assert choose_accelerator("gpu") == "mps"
     fake_machine()
-    with pytest.raises(UserError, match=r"trainer\.accelerator=gpu is not available \(available: cpu\)"):
+    with pytest.raises(
+        UserError, match=r"trainer\.accelerator=gpu: not available \(available: cpu\); use trainer\.accelerator=auto"
+    ):
         choose_accelerator("gpu")
 
 

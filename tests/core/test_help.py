@@ -40,9 +40,9 @@ def test_help_and_cfg_import_nothing_heavy(script: str, flags: list[str], tmp_pa
 
 OWN_GROUPS = {
     "train": [*GROUPS, "sweep", "search", "hydra/sweeper", "hydra/launcher"],
-    "eval": ["data", "data/augment", "trainer"],
+    "eval": ["data", "trainer"],
     "predict": [],
-    "export": ["data", "data/augment"],
+    "export": ["data"],
     "bench": ["bench"],
 }
 

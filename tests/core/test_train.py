@@ -229,7 +229,7 @@ def test_an_invalid_sweep_setting_is_rejected_before_a_single_run_trains(
 ) -> None:
     answer = command(*SAMPLE, wrong, "name=first")
     assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
-    assert re.match(rf"error: (unknown setting )?{wrong.lstrip('+').partition('=')[0]}\b", answer.err)
+    assert re.match(rf"error: {wrong.lstrip('+').partition('=')[0]}\b", answer.err)
     assert not (tmp_path / "outputs" / "first").exists()
 
 
@@ -271,7 +271,7 @@ def test_an_unknown_monitor_is_rejected(command: Command) -> None:
     answer = command(*SAMPLE, "trainer.limit_train_batches=1", "callbacks.checkpoint.monitor=val/f1")
     assert answer.code == 2
     monitor = "callbacks.checkpoint.monitor=val/f1"
-    assert_explained(answer.err, [monitor], [monitor], "no such metric|not logged", "val/loss, val/accuracy")
+    assert_explained(answer.err, [monitor], [monitor], "no such validation metric", "val/loss, val/accuracy")
 
 
 def test_a_compiled_network_gives_the_same_weights_under_the_same_keys(

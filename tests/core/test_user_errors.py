@@ -38,7 +38,12 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str | None]] = {
     "empty choice": (["model="], ["model="], NO_CHOICE, "cnn, mlp, resnet"),
     "not an override": (["epochs"], ["epochs"], "parsing override|not an override", "EQUAL|="),
     "unknown flag": (["--epochs"], ["--epochs"], "unrecognized|[Uu]nknown", "--help"),
-    "run_dir set directly": (["run_dir=elsewhere"], ["run_dir=elsewhere"], "follows from", "outputs"),
+    "run_dir set directly": (
+        ["run_dir=elsewhere"],
+        ["run_dir=elsewhere"],
+        "cannot be set directly",
+        "use outputs=DIR and name=NAME",
+    ),
     "_partial_ is not a boolean": (
         ["scheduler._partial_=perhaps"],
         ["scheduler._partial_=perhaps"],
@@ -73,7 +78,7 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str | None]] = {
     "endless training with a schedule that needs an end": (
         ["trainer.max_epochs=-1"],
         ["scheduler", "trainer.max_epochs"],
-        "last step|end of training",
+        "unknown number of steps",
         "trainer.max_steps.*scheduler=constant",
     ),
     "negative seed": (["seed=-1"], ["seed=-1"], WRONG_VALUE, AT_LEAST_0),
@@ -85,8 +90,8 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str | None]] = {
     "unknown accelerator": (
         ["trainer.accelerator=abacus"],
         ["trainer.accelerator=abacus"],
-        "none here|not available|is not (there|known)|[Uu]nknown",
-        r"\bcpu\b.*\bauto\b",
+        ": not available",
+        r"\bcpu\b.*trainer\.accelerator=auto\b",
     ),
     "devices is a word": (["trainer.devices=two"], ["trainer.devices=two"], "number of devices", r"\bauto\b"),
     "0 devices": (
@@ -108,7 +113,7 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str | None]] = {
         "'Nonsense' is importable|[Cc]heck",
     ),
     "fractional devices": (["trainer.devices=1.5"], ["trainer.devices=1.5"], WRONG_VALUE, INTEGER),
-    "null instead of a choice": (["logger=null"], ["logger"], "takes the name of a choice", "logger=none.*--help"),
+    "null instead of a choice": (["logger=null"], ["logger=null: "], "is a config group", "one of its choices.*--help"),
     "missing value": (["model.width=???"], ["model.width"], "[Mm]issing", "--cfg job"),
     "interpolation of an unknown key": (["trainer.max_epochs=${epochs}"], ["'epochs'"], "not found", "--cfg job"),
     "mean for another number of channels": (
@@ -141,7 +146,7 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str | None]] = {
     "max_time with a schedule that needs an end": (
         ["trainer.max_epochs=null", "trainer.max_time=00:01:00:00"],
         ["scheduler", "trainer.max_epochs"],
-        "last step|end of training",
+        "unknown number of steps",
         "trainer.max_steps.*scheduler=constant",
     ),
     "setting of an augmentation that is not used": (
@@ -165,7 +170,7 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str | None]] = {
     "reversed range of erasing": (
         ["data/augment=[erasing]", "+data.augment.erasing.scale=[0.5,0.1]"],
         ["data.augment", "scale=[0.5, 0.1]"],
-        "starts above its end",
+        "lower limit above upper limit",
         "swap",
     ),
     "std of 0": (["data.std=[0.0]"], ["data.std=[0.0]"], WRONG_VALUE, ABOVE_0),
@@ -270,7 +275,7 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str | None]] = {
         ["trainer.max_time=soon"],
         ["trainer.max_time=soon"],
         WRONG_VALUE,
-        r"\\d:\\d\\d|DD:HH:MM:SS",
+        "DD:HH:MM:SS",
     ),
     "unknown gradient clipping": (
         ["trainer.gradient_clip_val=1", "trainer.gradient_clip_algorithm=cut"],
@@ -337,9 +342,9 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str | None]] = {
     ),
     "unknown kind of --info": (["--info=nope"], ["--info"], "invalid choice", "defaults.*--help"),
     "unknown --package": (["--cfg=job", "--package=nope"], ["--package=nope"], "not in the config", "see --cfg job"),
-    "--package without --cfg": (["--package=model"], ["--package"], "need --cfg", "--cfg job"),
-    "--resolve without --cfg": (["--resolve"], ["--resolve"], "need --cfg", "--cfg job"),
-    "--cfg of a sweep": (["--cfg=job", "-m"], ["--multirun"], "exclude each other", "one of them"),
+    "--package without --cfg": (["--package=model"], ["--package"], "require --cfg", "add --cfg job"),
+    "--resolve without --cfg": (["--resolve"], ["--resolve"], "require --cfg", "add --cfg job"),
+    "--cfg of a sweep": (["--cfg=job", "-m"], ["--multirun"], "cannot be combined", "one of them"),
     "unknown shell": (["--shell-completion", "install=csh"], ["csh"], "No completion plugin", "install=bash"),
     "rerun from a pickle": (["--experimental-rerun=x"], ["--experimental-rerun"], "not supported", "resume=DIR"),
     "missing data root": (
@@ -388,7 +393,8 @@ def test_name_can_be_reused_after_a_mistake_that_only_the_trainer_finds(command:
 def test_hydra_full_error_prints_the_traceback_of_a_mistake(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is printed above the line."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    for mistake, line in {"data.batch_size=0": "data.batch_size=0: ", "data.batch_sise=3": "unknown setting"}.items():
+    lines = {"data.batch_size=0": "data.batch_size=0: ", "data.batch_sise=3": "data.batch_sise: unknown setting"}
+    for mistake, line in lines.items():
         answer = command("data=sample", mistake)
         assert answer.code == 2
         assert "Traceback" in answer.err

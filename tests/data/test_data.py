@@ -313,7 +313,7 @@ def test_truncated_or_altered_file_is_a_user_error(system_dir: Path, root: Path,
 def test_damaged_system_archive_leaves_no_files(system_dir: Path, root: Path) -> None:
     archive = system_dir / "train-images-idx3-ubyte.gz"
     archive.write_bytes(archive.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"train-images-idx3-ubyte\.gz cannot be read"):
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte\.gz: cannot be read"):
         open_fashion_mnist(root)
     assert not [path for path in root.rglob("*") if path.is_file()]
 
@@ -343,7 +343,7 @@ def test_damaged_sample_is_a_user_error(root: Path, content: bytes) -> None:
     source = DataModule(FashionMNISTSample, str(root)).source
     source.open(train=False)
     with pytest.raises(
-        UserError, match=r"train-images-idx3-ubyte\.gz cannot be read|FashionMNISTSample cannot be opened"
+        UserError, match=r"train-images-idx3-ubyte\.gz: cannot be read|FashionMNISTSample cannot be opened"
     ):
         source.open(train=True)
 

@@ -108,7 +108,7 @@ def test_new_cache_removes_stale_ones(folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_mapped_or_in_memory_the_images_are_the_same(folder: Path) -> None:
-    """A mapped data set is no copy: it goes to another process as the file's name."""
+    """A memory-mapped dataset is pickled as the name of its file, so another process gets no copy."""
     memory, _ = read(folder, in_memory=True)
     mapped, _ = read(folder, in_memory=False)
     assert isinstance(mapped, MemmapImageDataset)
@@ -254,7 +254,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 def test_a_damaged_cache_is_named(folder: Path, damage: str, in_memory: bool) -> None:
     images, _ = read(folder)
     DAMAGES[damage](images.folder)
-    with pytest.raises(UserError, match=rf"{images.folder} is damaged .*remove it, then rerun"):
+    with pytest.raises(UserError, match=rf"{images.folder}: corrupt cache .*remove it, then rerun"):
         read(folder, in_memory=in_memory)
 
 
@@ -264,7 +264,7 @@ def test_a_hostile_cache_runs_nothing(folder: Path, tmp_path: Path) -> None:
     payload = np.empty(12, object)
     payload[0] = Payload(tmp_path / "written")
     np.save(images.folder / "images.npy", payload, allow_pickle=True)
-    with pytest.raises(UserError, match="is damaged"):
+    with pytest.raises(UserError, match="corrupt cache"):
         read(folder)
     assert not (tmp_path / "written").exists()
 
@@ -282,7 +282,7 @@ class Payload:
 def test_what_the_system_cannot_read_is_no_broken_image(folder: Path) -> None:
     """A link in a circle may be mended: it is reported, never skipped."""
     (folder / "dog" / "7.png").symlink_to("7.png")
-    with pytest.raises(UserError, match=r"7\.png cannot be read .*fix that, then rerun"):
+    with pytest.raises(UserError, match=r"7\.png: cannot be read .*fix that, then rerun"):
         read(folder, skip_broken=True)
 
 
@@ -359,7 +359,7 @@ def broken(folder: Path) -> Path:
 
 
 def test_a_broken_image_is_named(broken: Path) -> None:
-    with pytest.raises(UserError, match=r"cat/1\.png cannot be read .*data\.skip_broken=true"):
+    with pytest.raises(UserError, match=r"cat/1\.png: cannot be read .*data\.skip_broken=true"):
         read(broken)
 
 
@@ -397,7 +397,7 @@ def test_a_folder_of_broken_images_only_is_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.png").write_text("no image")
-    with pytest.raises(UserError, match=r"cannot be read, nor any other image .*fix the images"):
+    with pytest.raises(UserError, match=r": cannot be read, like all others tried .*fix the images"):
         read(tmp_path, skip_broken=True)
 
 

@@ -104,7 +104,7 @@ def test_a_package_that_a_data_set_takes_and_that_is_missing_is_one_line(
     monkeypatch.setitem(sys.modules, "scipy", None)
     answer = command("data=svhn", f"data.root={tmp_path}", "data.download=false", "name=s")
     assert answer.code == 2
-    assert answer.err.endswith("SVHN needs scipy, which is not installed; pip install scipy\n")
+    assert answer.err.endswith("SVHN requires scipy; run pip install scipy\n")
 
 
 def write_stl10(root: Path, patch: pytest.MonkeyPatch) -> None:

@@ -136,7 +136,15 @@ def test_too_many_classes_are_evaluated_without_class_scores(
 def test_recorded_settings_cannot_be_deleted(script: Command, run_copy: Path) -> None:
     answer = script("eval", f"run={run_copy}", "~trainer.accelerator")
     assert answer.code == 2
-    assert answer.err == "error: ~trainer.accelerator: recorded settings cannot be deleted; set it to null\n"
+    problem = "settings of a finished run cannot be deleted; use trainer.accelerator=null"
+    assert answer.err == f"error: ~trainer.accelerator: {problem}\n"
+
+
+@pytest.mark.parametrize("name", ["eval", "export"])
+def test_augmentation_of_a_finished_run_is_an_error(script: Command, run_copy: Path, name: str) -> None:
+    answer = script(name, f"run={run_copy}", "data/augment=[crop]")
+    assert answer.code == 2
+    assert_explained(answer.err, ["data/augment=[crop]"], ["data/augment: "], "has no effect", "leave it out")
 
 
 def write_sweep(folder: Path, best: str | None) -> None:
@@ -251,7 +259,9 @@ def test_a_sweep_without_validation_has_no_best_run(tmp_path: Path) -> None:
     write_sweep(tmp_path, None)
     with pytest.raises(UserError) as error:
         resolve_run(str(tmp_path), "")
-    assert_facts(str(error.value), [], [f"run={tmp_path}"], "no job .* val/accuracy", "run=DIR of one job")
+    assert_facts(
+        str(error.value), [], [f"run={tmp_path}"], "no job .* val/accuracy", "run=DIR with the folder of one job"
+    )
 
 
 def test_a_folder_of_runs_that_is_not_a_sweep_has_no_best_run(run_copy: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_network_that_cannot_be_exported_is_reported_with_the_reason(finished_
     """The line contains torch's reason, not the name of the exporter's step."""
     predictor = Predictor(load_run(finished_run))
     predictor.network.network = Branching()
-    with pytest.raises(UserError, match=r"model: Branching cannot be exported \(.*data-dependent.*\); use") as error:
+    with pytest.raises(UserError, match=r"model: Branching cannot be exported \(.*data-dependent.*\); avoid") as error:
         exporting.export_model(predictor, tmp_path)
     assert "\n" not in str(error.value)
 
@@ -141,6 +141,6 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(
     answer = script("export", f"run={run_copy}")
     assert answer.code == 2
     assert answer.err == (
-        "error: exporting: no_such_package is not installed; pip install -r requirements-export.txt\n"
+        "error: exporting: no_such_package not installed; run pip install -r requirements-export.txt\n"
     )
     assert not (run_copy / "export").exists()

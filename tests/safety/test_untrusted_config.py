@@ -79,7 +79,7 @@ def test_user_can_allow_a_package_module_or_object() -> None:
     for allowed in ("stripes", "stripes.boards", "stripes.boards.Stripes"):
         verify_config(config, FOLDER, [allowed], "config.yaml")
     for other in ([], ["stripe"], ["stripes.boards.Strip"], ["boards"], [""]):
-        with pytest.raises(UserError, match=r"config.yaml: data.dataset._target_=stripes.boards.Stripes is refused"):
+        with pytest.raises(UserError, match=r"config.yaml: data.dataset._target_=stripes.boards.Stripes: refused"):
             verify_config(config, FOLDER, other, "config.yaml")
 
 
@@ -114,6 +114,6 @@ def test_hostile_config_is_refused_and_calls_nothing(
     answer = command(f"resume={run}")
     assert answer.code == 2, answer.err
     assert answer.err.count("\n") == 1
-    assert "is refused" in answer.err
+    assert ": refused" in answer.err
     assert str(run / "config.yaml") in answer.err
     assert not trap.exists()

@@ -172,8 +172,8 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     monkeypatch.setitem(runner.PLUGIN_PACKAGES, target, (option, ("no_such_package",), extra))
     answer = command("-m", "data=sample", option, "seed=0,1")
     assert answer.code == 2
-    install = rf"pip install -r requirements-{extra}\.txt"
-    assert_explained(answer.err, [option], [option], "no_such_package is not installed", install)
+    install = rf"run pip install -r requirements-{extra}\.txt"
+    assert_explained(answer.err, [option], [option], "no_such_package not installed", install)
 
 
 def test_the_predefined_search_space_contains_the_default(command: Command, sweep: Path) -> None:

@@ -13,7 +13,7 @@ from pytorch_intro.sweeps.folder import check_settings
     [
         ({"objective": "test/accuracy"}, r"^sweep\.objective=test/accuracy: "),
         ({"fail_fast": "no"}, r"^sweep\.fail_fast=no: "),
-        ({"objectiv": "val/loss"}, r"^unknown setting sweep\.objectiv; did you mean sweep\.objective"),
+        ({"objectiv": "val/loss"}, r"^sweep\.objectiv: unknown setting; did you mean sweep\.objective"),
     ],
 )
 def test_sweep_node_is_validated_by_the_sweeps_package_only(change: dict[str, object], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Accuracy and time of whole runs, from the shell to the tested result, and of PyTorch's quickstart tutorial."""
+"""Accuracy and wall-clock time of whole commands, and of PyTorch's quickstart tutorial."""
 
 import json
 import logging
@@ -57,7 +57,7 @@ def measure_accuracy(
                 command = context.command("train", *recipe, *arguments)
                 runs[name].append(run_recipe(command, seed, Path(folder) / f"{name}-{seed}"))
     print_accuracies(runs)
-    print("from the shell to the tested result")
+    print("wall-clock time of the whole command")
     times = print_comparison("seconds", "s", **{name: [run["seconds"] for run in done] for name, done in runs.items()})
     picture = context.file.with_suffix(".png")
     plot(runs, picture)
@@ -122,7 +122,7 @@ def plot(runs: Runs, file: Path) -> None:
         else:
             x, y = zip(*((run["seconds"], 100 * run["test/accuracy"]) for run in done), strict=True)
             left.plot(x, y, "o", label=name)
-    left.set(xlabel="seconds from the shell", ylabel="test accuracy in %", xscale="log")
+    left.set(xlabel="seconds of the whole command", ylabel="test accuracy in %", xscale="log")
     left.xaxis.set_major_formatter("{x:g}")
     left.xaxis.set_minor_formatter("{x:g}")
     left.grid(alpha=0.3, which="both")

@@ -1,4 +1,4 @@
-"""The cost of plots and logs: training from the shell with all of them and with none."""
+"""The cost of plots and logs: whole commands with all of them and with none."""
 
 import functools
 import json
@@ -40,12 +40,12 @@ def measure_reporting(context: BenchmarkContext, rounds: PositiveInt, arguments:
             clock = [f"+callbacks.clock._target_={Clock.__module__}.{Clock.__name__}", f"+callbacks.clock.file={file}"]
             seconds["plots and logs"].append(run_process([*train, f"name=with-{turn}", *clock]).seconds)
             clocked.append(json.loads(file.read_text()))
-    print("from the shell")
+    print("wall-clock time of the whole command")
     figures = print_comparison("seconds", "s", **seconds)
     share = sum(sum(run.values()) for run in clocked) / sum(seconds["plots and logs"])
     for name in clocked[0]:
         print(f"  {name:<20}{to_text(sum(run[name] for run in clocked) / len(clocked)):>8} s per run")
-    print(f"  together, by the clock: {share:.2%} of the time (mean of n={rounds})")
+    print(f"  timed inside the callbacks: {share:.2%} of the run (mean of n={rounds})")
     return {**figures, "clocked": clocked, "share": share}
 
 

@@ -1,4 +1,4 @@
-"""Startup time: from the shell to the first training step, and to the output of --help and --cfg."""
+"""Startup time: from starting the command to the first training step, and to the output of --help and --cfg."""
 
 import os
 import sys
@@ -38,7 +38,7 @@ def measure_startup(
         variants = {name: partial(run_process, command) for name, command in commands.items()}
         time_alternately(variants, warm_up)
         seconds = time_alternately(variants, rounds)
-    print("from the shell")
+    print("from starting the command")
     return print_comparison("seconds", "s", **seconds)
 
 

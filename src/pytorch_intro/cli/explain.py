@@ -27,9 +27,11 @@ def explain(error: Exception, config_name: str) -> str | None:
 
         if unknown[1] not in (keys := known_keys(config_name)):
             return unknown_key(unknown[1], keys)
-        return f"{unknown[1]}: a config group takes the name of a choice; see --help"
+        return f"{unknown[1]}: is a config group; set it to one of its choices, see --help"
     if isinstance(error, ValueError) and "Config group override" in message:
-        return "a config group takes the name of a choice, as in logger=none; see --help"
+        groups = [text for text in sys.argv[1:] if "[" not in text and (CONFIG_DIR / text.partition("=")[0]).is_dir()]
+        wrong = [text for text in groups if not (CONFIG_DIR / f"{text.replace('=', '/', 1)}.yaml").exists()]
+        return f"{', '.join(wrong)}: is a config group; set it to one of its choices, see --help"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return f"{message.rstrip('.')}; see --help"
     if isinstance(error, OSError):

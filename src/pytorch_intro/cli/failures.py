@@ -58,15 +58,15 @@ def explain_fault(error: BaseException, config: DictConfig) -> str | None:
     hint = RESUME_HINT if "resume" in config else RETRY_HINT
     for cause in exception_chain(error):
         if isinstance(cause, OSError) and cause.errno in DISK:
-            where = f" ({cause.filename})" if cause.filename else ""
-            return f"{config.run_dir}: {DISK[cause.errno]}{where}, then {hint}"
+            explained = DISK[cause.errno].replace(";", f" ({cause.filename});" if cause.filename else ";")
+            return f"{config.run_dir}: {explained}, then {hint}"
     settings, prefix = (config.data, "data.") if "data" in config else (config, "")
     if "batch_size" not in settings:  # a benchmark, whose trainings run in other processes and print their errors
         return None
     message = first_lines(error)
     # For the CPU, torch has no type of error.
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and re.search(OUT_OF_MEMORY, message)):
-        size, name = settings.batch_size, " under a new name=" if prefix else ""
+        size, name = settings.batch_size, ", under a new name=NAME" if prefix else ""
         smaller = f"{prefix}batch_size={size // 2}{name}" if size > 1 else "a smaller data.image_size or model"
         details = message.split(";")[0].split(". ")[0] or "MemoryError"
         return f"{prefix}batch_size={size}: out of memory ({details}); try {smaller}"

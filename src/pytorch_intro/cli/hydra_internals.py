@@ -29,11 +29,11 @@ def run_app(task: TaskFunction, config_name: str) -> None:
     parser.error = lambda message: exit_with_error(f"{message}; see --help")  # type: ignore[method-assign]
     args = parser.parse_args()
     if len(actions := [f"--{name}".replace("_", "-") for name in ACTIONS if getattr(args, name)]) > 1:
-        raise UserError(f"{' and '.join(actions)} exclude each other; use one of them")
+        raise UserError(f"{', '.join(actions)}: cannot be combined; use one of them")
     if args.experimental_rerun:
-        raise UserError("--experimental-rerun is not supported; use resume=DIR")
+        raise UserError("--experimental-rerun: not supported; use resume=DIR")
     if (args.resolve or args.package) and not args.cfg:
-        raise UserError("--resolve and --package need --cfg; use --cfg job")
+        raise UserError("--resolve, --package: require --cfg; add --cfg job")
     app = build_app(args, config_name)
     try:
         run_action(app, parser, args, args.config_name or config_name, task)

@@ -38,12 +38,10 @@ def lock_folder(folder: Path, timeout: float = 0.0, is_read_only: bool = False) 
         write_atomically(owner, f"process {os.getpid()} on {socket.gethostname()}")
     except Timeout:
         who = owner.read_text() if owner.exists() else "another process"
-        raise FolderLockedError(f"{folder} is locked by {who}; wait for it to finish, or use another name=") from None
+        raise FolderLockedError(f"{folder}: locked by {who}; wait for it to finish, or use another name=NAME") from None
     except OSError as error:
         if not is_read_only:
-            raise UserError(
-                f"{folder}: not writable ({error.strerror}); choose another folder with outputs=DIR"
-            ) from error
+            raise UserError(f"{folder}: not writable ({error.strerror}); use another outputs=DIR") from error
     try:
         yield
     finally:

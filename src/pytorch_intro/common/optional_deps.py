@@ -16,4 +16,4 @@ def check_installed(feature: str, packages: Sequence[str], extra: str) -> None:
     """
     missing = [name.rpartition(".")[2] for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"{feature}: {', '.join(missing)} is not installed; pip install -r requirements-{extra}.txt")
+        raise UserError(f"{feature}: {', '.join(missing)} not installed; run pip install -r requirements-{extra}.txt")

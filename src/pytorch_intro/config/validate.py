@@ -45,6 +45,10 @@ SETTINGS: dict[str, Any] = {
     "trainer.log_every_n_steps": NonNegativeInt | None,
 }
 
+# Pydantic's words for types in JSON, and for the pattern of max_time, in plain words.
+REWORDED = {"a valid array": "a list", "an object": "a mapping", " after validation": ""}
+REWORDED |= {r"match pattern '^\d+:\d\d:\d\d:\d\d$'": "be DD:HH:MM:SS"}
+
 
 def check(config: DictConfig | ListConfig, more_settings: dict[str, Any] | None = None) -> None:
     """Validate every value of a config, before any work is done. The node `sweep` is skipped: sweeps/ validates it.
@@ -87,7 +91,7 @@ def unknown_key(key: str, known_keys: Iterable[str]) -> str:
         or next(iter(get_close_matches(key, known, n=1, cutoff=0.7)), None)
         or next((names[match] for match in get_close_matches(name, names, n=1, cutoff=0.7)), None)
     )
-    return f"unknown setting {key}; {f'did you mean {nearest}?' if nearest else 'see --cfg job'}"
+    return f"{key}: unknown setting; {f'did you mean {nearest}?' if nearest else 'see --cfg job'}"
 
 
 def check_call(node: DictConfig, key: str) -> None:
@@ -133,13 +137,16 @@ def check_value(key: str, value: object, hint: Any) -> None:
         adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         shown = value if isinstance(value, str) else json.dumps(value)
-        raise UserError(f"{key}={shown}: {_expectation(error)}") from None
+        raise UserError(f"{key}={shown}: invalid value; {_expectation(error)}") from None
 
 
 def _expectation(error: ValidationError) -> str:
     """Return what is expected: the messages of pydantic, one for each type of a union."""
     details = [detail for detail in error.errors() if detail["type"] not in ("needs_python_object", "none_required")]
-    return " or ".join(dict.fromkeys(detail["msg"] for detail in details)).lower() or "not a valid value"
+    expected = " or ".join(dict.fromkeys(detail["msg"] for detail in details)).lower()
+    for message, words in REWORDED.items():
+        expected = expected.replace(message, words)
+    return expected or "use another value"
 
 
 def _has_target(value: DictConfig | ListConfig) -> bool:

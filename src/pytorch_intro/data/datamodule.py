@@ -191,13 +191,12 @@ class DataModule(LightningDataModule):
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         if len(subset) < world:
             raise UserError(
-                f"trainer.devices: {world} processes cannot share {len(subset)} images; use fewer, or change "
+                f"trainer.devices: {world} processes cannot share {len(subset)} images; use fewer devices, or change "
                 "data.val_fraction or data.test_fraction"
             )
         if self.batch_size % world:
             raise UserError(
-                f"data.batch_size={self.batch_size}: {world} processes cannot share a batch evenly; use a multiple of "
-                f"{world}"
+                f"data.batch_size={self.batch_size}: {world} processes cannot divide it; use a multiple of {world}"
             )
         if training and world > 1:
             log.info(f"batches: {self.batch_size} images per step, {self.batch_size // world} per device")
@@ -224,13 +223,13 @@ class DataModule(LightningDataModule):
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         storage, shape = subset.dataset.storage, subset.dataset.image_shape
         if self.on_device and storage != "in memory":
-            raise UserError(f"data.on_device=true: the images are {storage}; leave it out")
+            raise UserError(f"data.on_device=true: the images are {storage}; leave data.on_device out")
         if device.type == "cpu" or storage != "in memory" or self.num_workers or self.on_device is False:
             return None
         fits = len(subset) * math.prod(shape) < free_device_memory(device) / (1 if self.on_device else 4)
         if self.on_device and not fits:
             raise UserError(
-                f"data.on_device=true: {len(subset):,} images do not fit into the memory of {device}; leave it out"
+                f"data.on_device=true: {len(subset):,} images exceed the memory of {device}; leave data.on_device out"
             )
         return device if fits else None
 

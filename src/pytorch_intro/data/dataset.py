@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Subset
 Sample = tuple[Tensor, int]
 Batch = tuple[Tensor, Tensor]
 Indices = Tensor | Sequence[int]
-Storage = Literal["in memory", "memory-mapped", "loaded on demand"]
+Storage = Literal["in memory", "memory-mapped", "loaded on the fly"]
 
 
 class BatchedDataset(Dataset[Sample]):
@@ -25,7 +25,7 @@ class BatchedDataset(Dataset[Sample]):
         targets: (N,) int64 class indices.
         classes: Class names.
         folder: Folder of the decoded images, or None.
-        storage: Where the images are. Those in memory can be moved to a device; those on demand are decoded each time.
+        storage: Where the images are. In memory, they can be moved to a device; on the fly, they are decoded each time.
     """
 
     image_shape: tuple[int, int, int]

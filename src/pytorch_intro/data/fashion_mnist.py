@@ -58,9 +58,9 @@ class FashionMNIST(datasets.FashionMNIST):
             super().download()
         except (OSError, RuntimeError) as error:
             raise UserError(
-                f"Fashion-MNIST is neither in the data root nor in {SYSTEM_DIR}, and the mirror failed "
+                f"data.root: Fashion-MNIST is neither in this folder nor in {SYSTEM_DIR}, and the mirror failed "
                 f"({' '.join(str(error).split())}); install your system's package dataset-fashion-mnist, put the files "
-                "into data/FashionMNIST/raw, or use data=sample"
+                "into FashionMNIST/raw in this folder, or use data=sample"
             ) from error
         finally:
             socket.setdefaulttimeout(default_timeout)
@@ -101,14 +101,14 @@ def read_gzip(path: Path) -> bytes:
     try:
         return gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read ({error}); restore or remove it") from error
+        raise UserError(f"{path}: cannot be read ({error}); restore or remove it") from error
 
 
 def verify(content: bytes, source: Path) -> None:
     """Raise a UserError unless this is the content of the official file of that name."""
     name = source.name.removesuffix(".gz")
     if hashlib.sha256(content).hexdigest() != CHECKSUMS[name]:
-        raise UserError(f"{source} is not Fashion-MNIST's {name}: truncated or altered; remove it, then rerun")
+        raise UserError(f"{source}: wrong checksum, truncated or altered; remove it, then rerun")
 
 
 def prepare(root: Path) -> None:

@@ -60,11 +60,11 @@ def resolve_mean_std(
 def cached_mean_std(subset: ImageSubset) -> tuple[list[float], list[float]]:
     """Return channel_statistics, cached next to the decoded images if they have a folder.
 
-    For a dataset that loads on demand, 10,000 to 20,000 evenly spaced images are used.
+    For a dataset loaded on the fly, 10,000 to 20,000 evenly spaced images are used.
     """
     dataset = subset.dataset
     if dataset.folder is None:
-        step = max(1, len(subset) // STATS_SAMPLE) if dataset.storage == "loaded on demand" else 1
+        step = max(1, len(subset) // STATS_SAMPLE) if dataset.storage == "loaded on the fly" else 1
         return channel_statistics(ImageSubset(dataset, subset.indices[::step]))
     rows = hashlib.sha256(subset.indices.numpy().tobytes()).hexdigest()[:16]
     file = dataset.folder / f"statistics-{rows}.json"

@@ -49,13 +49,13 @@ class SplitSpec:
         if train is None:
             raise UserError(f"data: {source.name} has no training images; add some")
         if len(classes := train.dataset.classes) < 2:
-            raise UserError(f"data: {source.name} has one class only, {classes[0]}; at least two are needed")
+            raise UserError(f"data: {source.name} has only one class, {classes[0]}; add images of another")
         if val is not None:
             check_classes(classes, val, "validation")
             if self.num_folds:
                 raise UserError(
-                    f"data.num_folds={self.num_folds}: {source.name} has a validation split of its own; leave the "
-                    "folds out: data.num_folds=null"
+                    f"data.num_folds={self.num_folds}: {source.name} has a validation split of its own; use "
+                    "data.num_folds=null"
                 )
         whole = train
         if not source.has_split("test"):
@@ -72,7 +72,7 @@ class SplitSpec:
             return subset, None
         rest, chosen = stratified_split(subset.targets, fraction, self.seed)
         if not len(chosen) or not len(rest):
-            raise UserError(f"data.{key}={fraction}: leaves a split of {len(subset)} images empty; change it")
+            raise UserError(f"data.{key}={fraction}: {len(subset)} images leave one part empty; change the fraction")
         return subset.take(rest), subset.take(chosen)
 
     def split_fold(self, subset: ImageSubset, num_folds: int) -> tuple[ImageSubset, ImageSubset]:
@@ -89,8 +89,8 @@ def check_all_classes_trained(whole: ImageSubset, train: ImageSubset) -> None:
     trained = torch.bincount(train.targets, minlength=len(present))
     for number in ((present > 0) & (trained == 0)).nonzero().flatten().tolist():
         raise UserError(
-            f"data: no image of {whole.dataset.classes[number]} is left to train on, of {present[number]} in all; "
-            "add some, remove the class, or change data.split_seed"
+            f"data: class {whole.dataset.classes[number]} has {present[number]} images, but none of them is left for "
+            "training; add images, remove the class, or change data.split_seed"
         )
 
 
@@ -99,8 +99,8 @@ def check_classes(classes: list[str], subset: ImageSubset, name: str) -> None:
     own = subset.dataset.classes
     if own != classes[: len(own)]:  # classes that are numbers may lack the last ones
         raise UserError(
-            f"data: the {name} images are of {', '.join(own)}, and the training images of {', '.join(classes)}; both "
-            "need the same classes"
+            f"data: the {name} images have the classes {', '.join(own)}, the training images {', '.join(classes)}; use "
+            "the same classes in both"
         )
 
 

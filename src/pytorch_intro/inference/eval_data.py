@@ -26,12 +26,11 @@ def original_test_data(run: FinishedRun) -> DataModule:
     for name, what in (("image_shape", "image shape"), ("classes", "classes"), ("trained_on", "training images")):
         if now[name] != inputs[name]:
             raise UserError(
-                f"data: the {what} differ from those that {run.path} was trained with ({inputs[name]} → {now[name]}), "
-                "so the test images may differ, too; use the original data with data.root=DIR, or other images with "
-                "data=…"
+                f"data: the {what} changed since {run.path} was trained ({inputs[name]} → {now[name]}), so the test "
+                "images may have changed too; use the original data (data.root=DIR), or choose other data (data=CHOICE)"
             )
     if datamodule.test_set is None:
-        raise UserError("data: the run has no test images (data.test_fraction=0); choose other images with data=…")
+        raise UserError("data: the run has no test images (data.test_fraction=0); choose other data with data=CHOICE")
     return datamodule
 
 
@@ -45,7 +44,7 @@ def external_test_data(run: FinishedRun) -> DataModule:
     has_test_split = source.has_split("test")
     part = source.split("test" if has_test_split else "train")
     if part is None:
-        raise UserError(f"data: {source.name} has no images; choose other data")
+        raise UserError(f"data: {source.name} has no images; choose other data with data=CHOICE")
     images, known = part.dataset, inputs["classes"]
     if others := [name for name in images.classes if name not in known]:
         raise UserError(

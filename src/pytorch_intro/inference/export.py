@@ -51,7 +51,7 @@ def export_model(predictor: Predictor, folder: Path) -> None:
             cause = cause.__cause__
         reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
         raise UserError(
-            f"model: {network} cannot be exported ({reason}); use a network without branches, or a newer torch"
+            f"model: {network} cannot be exported ({reason}); avoid data-dependent control flow, or use a newer torch"
         ) from error
     finally:
         logging.disable(logging_level)
@@ -80,8 +80,8 @@ def compare_with_pytorch(predictor: Predictor, images: Tensor, kind: str, folder
         labels = (probabilities.argmax(dim=1) != expected.argmax(dim=1)).sum().item()
         if not difference <= TOLERANCE or labels:
             raise UserError(
-                f"{name}: disagrees with PyTorch on {len(images):,} {kind} (probabilities by up to {difference:.1e}, "
-                f"{labels} labels), nothing was written; use another model, or a newer torch"
+                f"{name}: disagrees with PyTorch on {len(images):,} {kind} (probabilities differ by up to "
+                f"{difference:.1e}, {labels} labels differ), nothing was written; use another model, or a newer torch"
             )
         agreement = f"probabilities to {difference:.1e}, all labels"
         print(f"{name:<11} agrees with PyTorch on {len(images):,} {kind} ({agreement})")

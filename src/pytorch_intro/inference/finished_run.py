@@ -44,7 +44,7 @@ def resolve_run(run: str | None, outputs: str) -> str:
             return str(require_finished(best_of_sweep(folder)).resolve())
     if folders:
         raise UserError(f"run={run}: no finished run and no sweep in {folders[0]}; use another folder, or run=latest")
-    raise UserError(f"run={run}: no such folder; run=latest uses the newest finished run in {outputs}")
+    raise UserError(f"run={run}: no such folder; use run=latest for the newest finished run in {outputs}")
 
 
 def require_finished(folder: Path) -> Path:
@@ -68,14 +68,14 @@ def latest_run(outputs: Path) -> Path:
 
 def best_of_sweep(folder: Path) -> Path:
     """Return the folder of a sweep's best job, which the sweep records in sweep.json."""
-    file = folder / SWEEP_FILE
+    file, hint = folder / SWEEP_FILE, "use run=DIR with the folder of one job"
     try:
         record = json.loads(file.read_text())
         best, objective = record.get("best"), record["objective"]
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{file}: cannot be read ({first_lines(error)}); use run=DIR of one of its jobs") from error
+        raise UserError(f"{file}: cannot be read ({first_lines(error)}); {hint}") from error
     if not isinstance(best, str):
-        raise UserError(f"run={folder}: no job of this sweep has finished with {objective}; use run=DIR of one job")
+        raise UserError(f"run={folder}: no job of this sweep has finished with {objective}; {hint}")
     return folder / best
 
 
@@ -118,7 +118,7 @@ class FinishedRun:
         if checkpoint is None:
             raise UserError(f"{path}: corrupt checkpoint; copy it again, or retrain")
         if "datamodule_hyper_parameters" not in checkpoint:
-            raise UserError(f"{path}: does not describe the network's input images; retrain")
+            raise UserError(f"{path}: written by an older version, without the input shape and classes; retrain")
         return checkpoint
 
     @property
@@ -176,7 +176,9 @@ def apply_overrides(recorded: DictConfig, config: DictConfig, parts: Sequence[st
         recorded[key] = config[key]
     for key in keys:
         if key.startswith("~") and (part := key[1:].partition(".")[0]) in parts and part not in choices:
-            raise UserError(f"{key}: recorded settings cannot be deleted; set it to null")
+            raise UserError(f"{key}: settings of a finished run cannot be deleted; use {key[1:]}=null")
+        if "/" in key and key.partition("/")[0] in parts:
+            raise UserError(f"{key}: has no effect on a finished run, only training augments; leave it out")
         if "." in key and key.partition(".")[0] in parts:
             OmegaConf.update(recorded, key, OmegaConf.select(config, key), merge=False, force_add=True)
     return keys

@@ -71,7 +71,7 @@ class Preprocessor:
 
     def __post_init__(self) -> None:
         if self.decoder.channels not in (1, 3):
-            raise UserError(f"run: the network expects {self.decoder.channels} channels; use a gray or RGB one")
+            raise UserError(f"run: expects {self.decoder.channels} channels; use a run trained on gray or RGB images")
 
     def __call__(self, image: Image.Image) -> tuple[np.ndarray, bool]:
         """Return the pixels, uint8 (C, H, W), and whether they were inverted."""

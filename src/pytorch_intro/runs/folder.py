@@ -60,7 +60,7 @@ class RunFolder:
         """Return the folder of the run of a config, or raise a UserError if run_dir was overridden."""
         folder = HydraConfig.get().runtime.output_dir
         if config.run_dir != folder:
-            raise UserError(f"run_dir={config.run_dir}: follows from other settings; use outputs=DIR and name=NAME")
+            raise UserError(f"run_dir={config.run_dir}: cannot be set directly; use outputs=DIR and name=NAME")
         return cls(folder)
 
     @contextmanager
@@ -101,8 +101,8 @@ class RunFolder:
             different := diff(flatten(load_config(self.config_file)), flatten(config), IGNORED_KEYS)
         ):
             raise UserError(
-                f"{self.path} already holds a run with a different config ({'; '.join(different)}); "
-                "use another name= or overwrite=true"
+                f"{self.path}: contains a run with a different config ({'; '.join(different)}); "
+                "use another name=NAME, or overwrite=true"
             )
         return self.result() if self.result_file.exists() else None
 
@@ -129,7 +129,7 @@ class RunFolder:
             return
         self.path.mkdir(parents=True, exist_ok=True)
         if self.checkpoints.exists() and not self.checkpoints.is_dir():
-            raise UserError(f"{self.checkpoints}: not a folder; remove it, or use another name=")
+            raise UserError(f"{self.checkpoints}: not a folder; remove it, or use another name=NAME")
         if config.overwrite and self.config_file.exists():
             self.archive_previous()
         if not self.config_file.exists():

@@ -51,7 +51,7 @@ def truncate_logs(folder: Path, sizes: dict[str, int]) -> None:
     """
     for kind in {"tensorboard", "csv", *(name.split("/")[0] for name in sizes)}:
         if (folder / kind).is_symlink():
-            raise UserError(f"{folder / kind}: is a symlink, and its target is not modified; replace it with a folder")
+            raise UserError(f"{folder / kind}: symlinks are not supported here; replace it with a folder")
         for file in [path for path in (folder / kind).rglob("*") if path.is_file() and not path.is_symlink()]:
             name = file.relative_to(folder).as_posix()
             if name not in sizes:

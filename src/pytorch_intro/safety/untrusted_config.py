@@ -50,12 +50,12 @@ def verify_config(config: DictConfig, folder: Path, allow: Sequence[str], source
     """
     for key, value in iter_values(OmegaConf.to_container(config, resolve=False), ""):
         if isinstance(value, str) and "${" in REFERENCE.sub("", value):
-            raise UserError(f"{source}: {key}={value} is refused: the reference could run code; write its value")
+            raise UserError(f"{source}: {key}={value}: refused, the interpolation could run code; use its value")
         if key.rpartition(".")[2] == "_target_":
             verify_target(key, value, allow, source)
     for key, value in iter_values(OmegaConf.to_container(config, resolve=True), ""):
         if key.rpartition(".")[2] in OUTPUT_KEYS and not Path(str(value)).resolve().is_relative_to(folder.resolve()):
-            raise UserError(f"{source}: {key}={value} is refused: outside the run folder; use a folder in {folder}")
+            raise UserError(f"{source}: {key}={value}: refused, outside the run folder; use a folder in {folder}")
 
 
 def verify_target(key: str, target: Any, allow: Sequence[str], source: str) -> None:
@@ -64,11 +64,11 @@ def verify_target(key: str, target: Any, allow: Sequence[str], source: str) -> N
         return
     if isinstance(target, str) and is_known(target) and find_object(target) is None:
         raise UserError(
-            f"{source}: {key}={target}: not found in the installed code; check out the code of the run, or write the "
-            "new name there"
+            f"{source}: {key}={target}: not found in the installed code; check out the commit of the run, or write "
+            f"the new name into {source}"
         )
     raise UserError(
-        f"{source}: {key}={target} is refused: not a part of torch, torchvision, lightning, torchmetrics or this "
+        f"{source}: {key}={target}: refused, not part of torch, torchvision, lightning, torchmetrics or this "
         f"project; if you trust it, add 'allow=[{target}]'"
     )
 

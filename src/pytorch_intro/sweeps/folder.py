@@ -102,8 +102,7 @@ class SweepFolder:
             return Record(**json.loads(self.record_file.read_text()))
         except (OSError, ValueError, TypeError) as error:
             raise UserError(
-                f"{self.record_file}: cannot be read ({first_lines(error)}); delete it and rerun the command, finished "
-                "runs are kept"
+                f"{self.record_file}: cannot be read ({first_lines(error)}); delete it and rerun (keeps finished runs)"
             ) from error
 
     def begin(self, plan: Plan, objective: str, base: dict[str, Any]) -> None:
@@ -137,8 +136,8 @@ class SweepFolder:
         added = [key for key in swept if key not in previous.swept]
         if different := diff(previous.base, base, [*added, *IGNORED_KEYS]):
             raise UserError(
-                f"{self.path} already holds a sweep with a different config ({'; '.join(different)}); use another "
-                "name= or overwrite=true"
+                f"{self.path}: contains a sweep with a different config ({'; '.join(different)}); use another "
+                "name=NAME, or overwrite=true"
             )
 
     def outcome(self, job: str) -> Outcome:

@@ -65,7 +65,7 @@ def override_values(override: Override) -> list[str]:
         return [f"{key}={override.get_value_element_as_str()}"]
     if not override.is_discrete_sweep():
         raise UserError(
-            f"{override.input_line}: a grid needs values, as in {key}=1,2,3; hydra/sweeper=optuna searches intervals"
+            f"{override.input_line}: a grid needs a list; use {key}=1,2,3, or hydra/sweeper=optuna for an interval"
         )
     values = [f"{key}={value}" for value in override.sweep_string_iterator()]
     if not values:

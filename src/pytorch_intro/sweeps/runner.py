@@ -132,7 +132,7 @@ class Runner:
         try:
             return self.compose([*base, *job.overrides])
         except (HydraException, OmegaConfBaseException) as error:
-            line = f"{first_lines(error)} (in the job {' '.join(job.overrides)}; change its values)"
+            line = f"{first_lines(error)} (in the job {' '.join(job.overrides)}); change its values"
             raise UserError(line) from error
 
     def is_finished(self, job: Job, base: Sequence[str]) -> bool:
@@ -146,8 +146,8 @@ class Runner:
         config.overwrite = self.overwrite
         logging.disable(logging.INFO)  # each job will log its hardware
         try:
-            if config.trainer.num_nodes != 1:
-                raise UserError("trainer.num_nodes: each job of a sweep runs on one machine; use trainer.num_nodes=1")
+            if (nodes := config.trainer.num_nodes) != 1:
+                raise UserError(f"trainer.num_nodes={nodes}: each job runs on one machine; use trainer.num_nodes=1")
             result = RunFolder(self.folder.path / job.name).recorded_result(config)
             if result is None:
                 resolve_hardware(config)

@@ -114,7 +114,7 @@ class BestLastCheckpoint(Checkpoint):
         if self.monitor not in trainer.callback_metrics:
             known = ", ".join(name for name in trainer.callback_metrics if name.startswith("val/"))
             raise UserError(
-                f"callbacks.checkpoint.monitor={self.monitor}: the validation has no such metric; choose from {known}"
+                f"callbacks.checkpoint.monitor={self.monitor}: no such validation metric; choose from {known}"
             )
         score, best = trainer.callback_metrics[self.monitor].item(), self.best_model_score
         if best is not None and not math.isnan(best) and not self.sign * score > self.sign * best:

@@ -50,8 +50,8 @@ def choose_accelerator(accelerator: str) -> str:
     chosen = found[0] if accelerator == "auto" or (accelerator == "gpu" and found[0] != "cpu") else accelerator
     if chosen not in found:
         raise UserError(
-            f"trainer.accelerator={accelerator} is not available (available: {', '.join(found)}); auto picks the best "
-            "one"
+            f"trainer.accelerator={accelerator}: not available (available: {', '.join(found)}); use "
+            "trainer.accelerator=auto"
         )
     reason = "requested"
     if accelerator == "auto":
@@ -79,7 +79,7 @@ def check_devices(accelerator: str, devices: Devices) -> None:
     parsed = parse_devices(devices)
     wanted = parsed if isinstance(parsed, int) else max(parsed, default=-1) + 1
     if wanted == 0 or wanted < -1:
-        raise UserError(f"trainer.devices={devices}: at least one is required; trainer.devices=1")
+        raise UserError(f"trainer.devices={devices}: at least one is required; use trainer.devices=1")
     if wanted > count:
         raise UserError(
             f"trainer.devices={devices}: only {count} available for trainer.accelerator={accelerator}; use fewer, or "
@@ -97,7 +97,7 @@ def parse_devices(devices: Devices) -> int | Sequence[int]:
         return [int(number) for number in devices.split(",") if number] if "," in devices else int(devices)
     except ValueError:
         raise UserError(
-            f"trainer.devices={devices}: not a number of devices, a list of indices, or auto; use trainer.devices=1"
+            f"trainer.devices={devices}: neither a number of devices, a list of indices nor auto; use trainer.devices=1"
         ) from None
 
 
@@ -123,8 +123,7 @@ def choose_precision(precision: str | int | None, accelerator: str) -> str | int
         unsupported = {"mps": "64", "cuda": None if is_fast else "bf16"}.get(accelerator)
         if unsupported and str(precision).startswith(unsupported):
             raise UserError(
-                f"trainer.precision={precision}: not supported by this {accelerator} device; trainer.precision=auto "
-                "picks the fastest supported one"
+                f"trainer.precision={precision}: not supported by this {accelerator} device; use trainer.precision=auto"
             )
         reason = "requested"
     log.info("precision: %s (%s)", precision, reason)

@@ -65,7 +65,7 @@ def require_total_steps(total_steps: float) -> None:
     """Raise a UserError if the training has no last step."""
     if math.isinf(total_steps):
         raise UserError(
-            "scheduler: requires a last step; set trainer.max_epochs or trainer.max_steps, or use scheduler=constant"
+            "scheduler: unknown number of steps; set trainer.max_epochs, trainer.max_steps or scheduler=constant"
         )
 
 

@@ -99,7 +99,7 @@ def check_monitors(trainer: Trainer, datamodule: DataModule) -> None:
         # Without validation, BestLastCheckpoint keeps the last checkpoint.
         if str(monitor).startswith("val/") and not isinstance(callback, BestLastCheckpoint):
             raise UserError(
-                f"callbacks: {type(callback).__name__} monitors {monitor}, but the run has no validation; set "
+                f"callbacks: {type(callback).__name__} monitors {monitor}, but the run has no validation data; set "
                 "data.val_fraction, remove trainer.limit_val_batches, or monitor train/loss"
             )
 

@@ -70,8 +70,8 @@ class RandomCrop(nn.Module):
         longest = min(height, width) - (self.padding_mode == "reflect")
         if self.padding > longest:  # some crops would miss the image, or reflection would lack pixels
             raise UserError(
-                f"data.augment: RandomCrop(padding={self.padding}, padding_mode={self.padding_mode}) is too wide for "
-                f"images of {height} x {width} pixels; use a padding of at most {longest}"
+                f"data.augment: the padding of RandomCrop(padding={self.padding}, padding_mode={self.padding_mode}) is "
+                f"too large for images of {height} x {width} pixels; use a padding of at most {longest}"
             )
         fill = pixel_value(images, self.fill)
         return functional.pad(images, [self.padding], fill=fill, padding_mode=self.padding_mode)

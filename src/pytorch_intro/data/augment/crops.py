@@ -67,7 +67,7 @@ def check_limits(module: str, **limits: tuple[float, float]) -> None:
     """Raise a UserError if a lower limit is above its upper limit."""
     for name, (low, high) in limits.items():
         if low > high:
-            raise UserError(f"data.augment: {module}({name}=[{low}, {high}]) starts above its end; swap the two")
+            raise UserError(f"data.augment: {module}({name}=[{low}, {high}]): lower limit above upper limit; swap them")
 
 
 def sample_box_sizes(images: Tensor, scale: tuple[float, float], ratio: tuple[float, float]) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The augmentation pipeline of training batches, and MixUp and CutMix."""
+"""Build the augmentation and MixUp/CutMix; DataModule.on_after_batch_transfer applies them to each batch."""
 
 from collections.abc import Mapping
 
@@ -28,8 +28,8 @@ class Augmentation(nn.Sequential):
             augmented = self(black)
         if augmented.shape != black.shape or augmented.dtype != black.dtype:
             raise UserError(
-                f"data.augment: turns images {tuple(black.shape)} {black.dtype} into {tuple(augmented.shape)} "
-                f"{augmented.dtype}; shape and dtype must stay the same"
+                f"data.augment: changes images from {tuple(black.shape)} {black.dtype} to {tuple(augmented.shape)} "
+                f"{augmented.dtype}; return the same shape and dtype"
             )
 
 

@@ -133,10 +133,10 @@ class ImageCache:
         try:
             yield
         except (FileNotFoundError, ValueError, EOFError, AttributeError) as error:
-            raise UserError(f"{self.folder} is damaged ({first_lines(error)}); remove it, then rerun") from error
+            raise UserError(f"{self.folder}: corrupt cache ({first_lines(error)}); remove it, then rerun") from error
         except OSError as error:
             raise UserError(
-                f"{self.folder} cannot be read ({error.strerror}); use another folder: data.cache_dir=DIR"
+                f"{self.folder}: cannot be read ({error.strerror}); use another folder: data.cache_dir=DIR"
             ) from error
 
     @contextmanager

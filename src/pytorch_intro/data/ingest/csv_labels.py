@@ -31,9 +31,9 @@ def read_labels(file: str, root: str) -> dict[str, tuple[str, str]]:
             raise UserError(f"{where}: the split {row['split']!r} is unknown; use train, val or test")
         labels[path] = row["label"], SPLITS.get(row["split"].lower(), "")
     if not labels:
-        raise UserError(f"data.labels={file}: no line with an image; add some")
+        raise UserError(f"data.labels={file}: lists no images; add lines")
     if len({bool(split) for _, split in labels.values()}) > 1:
-        raise UserError(f"data.labels={file}: some lines have a split and some have none; give all or none")
+        raise UserError(f"data.labels={file}: some lines lack a split; give every line a split, or none")
     return labels
 
 
@@ -46,14 +46,14 @@ def read_rows(file: str) -> Iterator[tuple[int, dict[str, str]]]:
             for column in ("path", "label"):
                 if columns.count(column) != 1:
                     raise UserError(
-                        f"data.labels={file}: the column {column} is missing or there twice; the first line must name "
-                        f"the columns, separated by commas, and is {', '.join(columns)!r}"
+                        f"data.labels={file}: the column {column} is missing or duplicated in the first line, "
+                        f"{', '.join(columns)!r}; name each column once, separated by commas"
                     )
             for row in reader:
                 if None in row:
                     raise UserError(
-                        f"data.labels={file}, line {reader.line_num}: more columns than in the first line; put values "
-                        'with a comma between "'
+                        f"data.labels={file}, line {reader.line_num}: more values than columns in the first line; "
+                        'quote values that contain a comma, as in "a, b"'
                     )
                 yield reader.line_num, {name: (row.get(name) or "").strip() for name in ("path", "label", "split")}
     except OSError as error:
@@ -67,8 +67,8 @@ def resolve_path(path: str, root: str, where: str) -> str:
     folder = os.path.abspath(root)  # noqa: PTH100, which resolves links
     absolute = os.path.abspath(os.path.join(root, path))  # noqa: PTH100, PTH118
     if not path or not Path(absolute).is_relative_to(folder):
-        raise UserError(f"{where}: the path {path!r} is not below data.root={root}; fix it, or change data.root")
+        raise UserError(f"{where}: the path {path!r} is outside data.root={root}; fix it, or change data.root")
     if not os.path.isfile(absolute):  # noqa: PTH113, which raises for a null byte
-        hint = "write / between folders" if "\\" in path else "fix the path, or remove the line"
-        raise UserError(f"{where}: no file {absolute}; {hint}")
+        hint = "use / as the path separator" if "\\" in path else "fix the path, or remove the line"
+        raise UserError(f"{where}: {absolute} is not a file; {hint}")
     return Path(absolute).relative_to(folder).as_posix()

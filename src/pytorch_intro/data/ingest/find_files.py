@@ -23,10 +23,10 @@ def find_files(images: str | None, lines: Iterable[str]) -> list[str]:
         UserError: if no file matches.
     """
     if not images:
-        raise UserError("images is required: a file, a folder, a glob, or - for paths on stdin, as in images=photos")
+        raise UserError("images: not set; give a file, a folder, a glob, or - for paths on stdin, as in images=photos")
     if images == "-":
         found = [line.rstrip("\r\n") for line in lines if line.strip()]
-        problem = "stdin has no path"
+        problem = "no paths on stdin"
     elif os.path.isdir(path := os.path.expanduser(images)):  # noqa: PTH111, PTH112, which never raise
         found = sorted(os.path.join(path, file) for file in walk_files(Path(path)))  # noqa: PTH118
         problem = "no file in this folder"
@@ -45,9 +45,7 @@ def list_names(folder: str) -> list[str]:
     try:
         return sorted(name for name in os.listdir(folder) if not is_ignored(name))  # noqa: PTH208
     except OSError as error:
-        raise UserError(
-            f"data.root={folder}: {error.strerror}; give the folder of your images, and make it readable"
-        ) from error
+        raise UserError(f"data.root={folder}: {error.strerror}; give a readable folder of images") from error
 
 
 def walk_files(folder: Path) -> Iterator[str]:

@@ -19,8 +19,7 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
 
     Args:
         root: Folder that the paths are relative to.
-        labels: Class name and split of each path, with / as separator; the split is train, val, test, or "" if it is
-            yet to be made.
+        labels: Class name and split of each path, with / as separator; the split is train, val, test, or "" for none.
         labels_file: File of the labels, if any.
 
     Attributes:
@@ -43,8 +42,8 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         for path, name in zip(self.paths, names, strict=True):
             if name not in numbers:
                 raise UserError(
-                    f"{root}: {path} is labeled {name!r}, a class without training images; add some, or use one of the "
-                    f"trained classes: {', '.join(self.classes) or 'none'}"
+                    f"data.root={root}: {path} is labeled {name!r}, a class without training images; add some, or use "
+                    f"one of the trained classes: {', '.join(self.classes) or 'none'}"
                 )
         self.targets = [numbers[name] for name in names]
 
@@ -72,7 +71,8 @@ class ImageFolder(ImageFiles):
         others = [name for name in folders if name not in splits]
         train = next((name for name in splits if SPLITS[name.lower()] == "train"), None)
         if others and train and (len(splits) > 1 or holds_folders_only(Path(root, train))):
-            raise UserError(f"data.root={root}: {others[0]} lies next to {' and '.join(splits)}; move it away")
+            problem = f"the folder {others[0]} is next to the split folders {' and '.join(splits)}"
+            raise UserError(f"data.root={root}: {problem}; move it into one of them, or out of this folder")
         if not others and not train:
             raise UserError(f"data.root={root}: no train/ next to {' and '.join(splits)}; add the folder train/")
         labels: dict[str, tuple[str, str]] = {}
@@ -101,7 +101,7 @@ class LabeledImages(ImageFiles):
     def __init__(self, root: str, labels: str | None) -> None:
         if not labels:
             raise UserError(
-                "data.labels is required by data=csv: data.labels=FILE, a CSV file with the columns path and label"
+                "data.labels: required by data=csv; set data.labels=FILE, a CSV file with the columns path and label"
             )
         super().__init__(root, read_labels(labels, root), labels)
 

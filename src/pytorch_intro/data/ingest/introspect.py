@@ -98,8 +98,8 @@ def class_names(dataset: Any, targets: Tensor) -> list[str]:
     count = int(targets.max()) + 1
     if count > MAX_CLASSES:
         raise UserError(
-            f"data: {type(dataset).__name__} has the label {count - 1}; classes are numbered from 0, below "
-            f"{MAX_CLASSES:,}"
+            f"data: {type(dataset).__name__} has the label {count - 1}, too large for a class index; use labels "
+            f"numbered from 0, below {MAX_CLASSES:,}"
         )
     given = get_attribute(dataset, "classes", "categories")
     if not isinstance(given, (list, tuple, np.ndarray)) or len(given) < count:
@@ -156,7 +156,7 @@ def infer_decoder(dataset: Any, image_size: int | list[int] | None, resize: Resi
         if channels > 1 and (image_size or len(sizes) > 1):
             break
     if not sizes:
-        raise UserError(f"{sample_name(dataset, 0)} cannot be read, nor any other image ({error}); fix the images")
+        raise UserError(f"{sample_name(dataset, 0)}: cannot be read, like all others tried ({error}); fix the images")
     if image_size:
         size = image_size if isinstance(image_size, list) else [image_size] * 2
         return Decoder((size[0], size[1]), channels, resize)

@@ -31,7 +31,7 @@ def open_dataset(make: Callable[..., Any], name: str, options: dict[str, Any]) -
             raise
         if not options["download"]:
             problem = f"{name} cannot be opened: {first_lines(error.__cause__)}"
-            raise UserError(f"data.download=false: {problem}; download it with data.download=true") from error
+            raise UserError(f"data.download=false: {problem}; use data.download=true") from error
     download(make, name, options)
     return construct(make, name, local)
 
@@ -49,13 +49,11 @@ def construct(make: Callable[..., Any], name: str, options: dict[str, Any]) -> A
         raise
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
-        raise UserError(
-            f"data.dataset: {name} needs {package}, which is not installed; pip install {package}"
-        ) from error
+        raise UserError(f"data.dataset: {name} requires {package}; run pip install {package}") from error
     except Exception as error:  # any kind: it may be the user's class
         raise UserError(
             f"data.dataset: {name} cannot be opened: {type(error).__name__}: {first_lines(error)}; check its arguments "
-            "and its files, data.dataset.* and data.root"
+            "(data.dataset.*) and its files (data.root)"
         ) from error
 
 

@@ -67,11 +67,11 @@ def unpack(sample: Any) -> tuple[Any, Any]:
 
 
 def to_label(label: Any) -> int:
-    """Convert a label to int; ValueError if it is not a whole number from 0."""
+    """Convert a label to int; ValueError if it is not a non-negative integer."""
     is_single = isinstance(label, (np.generic, np.ndarray, torch.Tensor)) and torch.as_tensor(label).numel() == 1
     number = label.item() if is_single else label
     if not isinstance(number, int) or not 0 <= number < 2**63:
-        raise ValueError(f"its label is {label!r}, expected a whole number from 0")
+        raise ValueError(f"its label is {label!r}, expected a non-negative integer")
     return number
 
 

@@ -119,13 +119,12 @@ class DatasetReader:
             return (PROJECT / "data" if isinstance(dataset, DatasetFolder) else Path(dataset.root)) / ".cache"
         if isinstance(dataset, ImageFiles) and is_searched(Path(self.cache_dir), Path(dataset.root)):
             raise UserError(
-                f"data.cache_dir={self.cache_dir}: lies among the images in data.root={dataset.root}; use another "
-                "folder: data.cache_dir=DIR"
+                f"data.cache_dir={self.cache_dir}: is among the images in data.root={dataset.root}; use another folder"
             )
         return Path(self.cache_dir)
 
     def read_samples(self, dataset: Any) -> tuple[BatchedDataset, Tensor]:
-        """Read a dataset without known files: once into memory, or on demand if it is random or too large."""
+        """Read a dataset without known files: once into memory, or on the fly if it is random or too large."""
         decoder, name = self.decoder(dataset), type(dataset).__name__
         reason = self.reason_not_cacheable(dataset, decoder)
         shape = (0 if reason else len(dataset), decoder.channels, *decoder.size)
@@ -173,7 +172,7 @@ class DatasetReader:
         """Raise a UserError for a broken image, unless it is to be skipped."""
         if is_io_error or not self.skip_broken:
             remedy = "fix that, then rerun" if is_io_error else "fix or remove it, or use data.skip_broken=true"
-            raise UserError(f"{sample_name(dataset, row)} cannot be read ({error}); {remedy}")
+            raise UserError(f"{sample_name(dataset, row)}: cannot be read ({error}); {remedy}")
 
     def report_broken(self, dataset: Any, broken: dict[int, str]) -> None:
         """Log the broken images that are skipped, or raise for the first."""

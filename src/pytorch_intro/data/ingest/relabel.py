@@ -22,7 +22,7 @@ def relabel(images: BatchedDataset, mapping: Mapping[str, str | int]) -> None:
     """
     new_names = {str(old): str(new) for old, new in mapping.items()}
     for name in [*(name for name in images.classes if name not in new_names), *(new_names.keys() - images.classes)]:
-        problem = "is not in the mapping" if name in images.classes else "is no class of the dataset"
+        problem = "is not in the mapping" if name in images.classes else "is not a class of the dataset"
         raise UserError(f"data.target_transform: {name!r} {problem}; map each of {', '.join(images.classes)}")
     classes = list(dict.fromkeys(new_names[name] for name in images.classes))
     numbers = torch.tensor([classes.index(new_names[name]) for name in images.classes])

@@ -42,10 +42,10 @@ class DatasetSplits:
         self.reader = reader
         self.whole: tuple[BatchedDataset, Tensor, list[str]] | None = None
         if options.get("labels") and "labels" not in parameters:
-            raise UserError(f"data.labels={options['labels']}: {self.name} takes no file of labels; use data=csv")
+            raise UserError(f"data.labels={options['labels']}: {self.name} does not take a labels file; use data=csv")
         if "root" in self.options:
             if self.options["root"] is None:
-                raise UserError(f"data.root is required by {self.name}: data.root=DIR")
+                raise UserError(f"data.root: required by {self.name}; set data.root=DIR")
             self.options["root"] = str(checked_root(self.options["root"]))
 
     def split(self, name: str) -> ImageSubset | None:

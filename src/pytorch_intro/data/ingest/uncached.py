@@ -1,4 +1,4 @@
-"""A dataset whose images are loaded on demand, every epoch."""
+"""A dataset whose images are loaded on the fly, every epoch."""
 
 from copy import copy
 from typing import Any
@@ -42,7 +42,7 @@ class UncachedDataset(BatchedDataset):
         epoch: () int64, the current epoch, in memory shared with worker processes.
     """
 
-    storage = "loaded on demand"
+    storage = "loaded on the fly"
     seed: int | None = None
     epoch: Tensor
 
@@ -64,7 +64,7 @@ class UncachedDataset(BatchedDataset):
         result = self.samples[index]
         if result.error:
             name = sample_name(self.samples.samples, index)
-            raise SampleError(f"{name} can no longer be read ({result.error}); fix it, then rerun to resume")
+            raise SampleError(f"{name}: can no longer be read ({result.error}); fix it, then rerun to resume")
         return torch.from_numpy(result.value), int(self.targets[index])
 
     def __getitems__(self, indices: Indices) -> Batch:

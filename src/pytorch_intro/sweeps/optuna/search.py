@@ -85,9 +85,7 @@ def open_study(runner: Runner, seed: int | None, pruner: BasePruner) -> Study:
         line = f"{file}: cannot be read ({first_lines(error)}); move it away, or use overwrite=true"
         raise UserError(line) from error
     if study.direction.name.lower() != direction:
-        raise UserError(
-            f"sweep.objective={runner.settings.objective}: {file} is a search for another objective; use another name="
-        )
+        raise UserError(f"{file}: holds a study with the opposite direction; use another name=NAME")
     # A resumed search must not sample the same values again.
     study.sampler = TPESampler(seed=None if seed is None else seed + len(study.trials), constant_liar=True)
     return study
@@ -147,8 +145,8 @@ def next_trials(
         try:
             trial = study.ask(space)
         except ValueError as error:
-            line = f"hydra.sweeper.params: {first_lines(error)}; for other choices, use another name= or overwrite=true"
-            raise UserError(line) from error
+            line = f"the search space has changed ({first_lines(error)}); use another name=NAME, or overwrite=true"
+            raise UserError(f"hydra.sweeper.params: {line}") from error
         if FOLDER not in trial.user_attrs:
             trial.set_user_attr(FOLDER, f"trial-{len(folders):04d}")
         trials.append(study.trials[trial.number])

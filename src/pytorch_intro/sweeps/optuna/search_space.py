@@ -61,7 +61,7 @@ def range_distribution(sweep: RangeSweep) -> BaseDistribution:
     assert stop is not None
     count = math.ceil((stop - start) / step)
     if count < 1:
-        raise ValueError("no values; the step has to lead from start to stop")
+        raise ValueError("no values; the step must go from start towards stop")
     low, high = sorted((start, start + (count - 1) * step))
     if all(isinstance(number, int) for number in (start, stop, step)):
         return IntDistribution(int(low), int(high), step=abs(int(step)))

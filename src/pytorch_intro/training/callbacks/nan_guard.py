@@ -42,24 +42,24 @@ class TerminateOnNaN(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loss = trainer.callback_metrics.get("val/loss")
         if trainer.state.fn == TrainerFn.FITTING and loss is not None and not loss.isfinite():
-            self.stop(trainer, f"val/loss is {loss.item()}", trainer.global_step)
+            self.stop(trainer, "val/loss", trainer.global_step)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self.raise_if_diverged(trainer)
         if not torch.stack([value.isfinite().all() for value in pl_module.parameters()]).all():
-            self.stop(trainer, "a weight is NaN or inf", trainer.global_step)
+            self.stop(trainer, "weights", trainer.global_step)
 
     def raise_if_diverged(self, trainer: Trainer) -> None:
         if self.first_bad is not None and (step := int(self.first_bad)) != NO_BAD_STEP:
-            self.stop(trainer, "train/loss is NaN or inf", step)
+            self.stop(trainer, "train/loss", step)
 
-    def stop(self, trainer: Trainer, problem: str, step: int) -> None:
+    def stop(self, trainer: Trainer, bad: str, step: int) -> None:
         learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
         checkpoint = trainer.checkpoint_callback
-        saved = "No checkpoint was saved yet"
+        saved = "no checkpoint was saved yet"
         if isinstance(checkpoint, BestLastCheckpoint) and checkpoint.last.exists():
-            saved = f"The last checkpoint is {checkpoint.last}"
+            saved = f"the last checkpoint is {checkpoint.last}"
         raise RunError(
-            f"{problem} at step {step} (lr={learning_rate:.3g}); try a smaller optimizer.lr, "
-            f"trainer.gradient_clip_val=1, or trainer.precision=32-true, under a new name. {saved}."
+            f"{bad}: NaN or inf at step {step} (lr={learning_rate:.3g}), {saved}; under a new name=NAME, try a smaller "
+            "optimizer.lr, trainer.gradient_clip_val=1, or trainer.precision=32-true"
         )
