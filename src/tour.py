@@ -1,11 +1,11 @@
 # %%
-"""The notes of PyTorch Intro, live: python src/tour.py --help. In an editor that knows cells, run them one by one."""
+"""PyTorch in 16 chapters: python src/tour.py --help. In an editor that supports cells, run them one by one."""
 
 from pytorch_intro.tour.guide import Tour
 
 tour = Tour(__name__)
 
-# %% 1. Data sets
+# %% 1. Datasets
 tour.chapter(1)
 
 # %% 2. Devices
@@ -17,16 +17,16 @@ tour.chapter(3)
 # %% 4. Tensors and arrays
 tour.chapter(4)
 
-# %% 5. Where the numbers lie
+# %% 5. Tensors in memory
 tour.chapter(5)
 
-# %% 6. A data set and a loader
+# %% 6. A dataset and a loader
 tour.chapter(6)
 
-# %% 7. Options of a data set
+# %% 7. Options of a dataset
 tour.chapter(7)
 
-# %% 8. A data set of your own
+# %% 8. A dataset of your own
 tour.chapter(8)
 
 # %% 9. Batches
@@ -41,7 +41,7 @@ tour.chapter(11)
 # %% 12. Learning, step by step
 tour.chapter(12)
 
-# %% 13. The same by Lightning
+# %% 13. The same with Lightning
 tour.chapter(13)
 
 # %% 14. Saving and loading
@@ -50,5 +50,5 @@ tour.chapter(14)
 # %% 15. The environment
 tour.chapter(15)
 
-# %% 16. A network that is trained, and what it sees
+# %% 16. A trained network and what it looks at
 tour.chapter(16)

@@ -183,7 +183,7 @@ def test_the_script_has_a_cell_for_each_chapter_with_its_title() -> None:
 
 
 TERMS = {
-    "data set": 1, "label": 1, "training set": 1, "batch": 1, "normalizes": 1, "device": 2, "CUDA": 2, "MPS": 2,
+    "dataset": 1, "label": 1, "training set": 1, "batch": 1, "normalizes": 1, "device": 2, "CUDA": 2, "MPS": 2,
     "parameters": 3, "neural network": 3, "tensor": 4, "channel": 4, "NumPy": 4, "Allocated": 5, "sample": 6,
     "iterable": 6, "epoch": 9, "overfits": 9, "Workers": 9, "Features": 9, "one-hot": 10, "augmentation": 10,
     "layer": 11, "ReLU": 11, "logits": 11, "softmax": 11, "loss": 12, "gradient": 12, "learning rate": 12,

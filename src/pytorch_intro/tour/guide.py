@@ -15,7 +15,7 @@ from pytorch_intro.tour.chapter import Cell, Chapter, read_chapter
 WIDTH = 96
 BOLD, DIM, GREEN, PLAIN = "\033[1m", "\033[2m", "\033[32m", "\033[0m"
 USAGE = """\
-The notes of PyTorch Intro, live: each sentence with code that runs, its result, and where this project uses it.
+PyTorch in 16 chapters: each statement with running code, its result, and where this project uses it.
 
   python src/tour.py         all of it, in less than 20 seconds
   python src/tour.py 5       one chapter, or several: 3 5

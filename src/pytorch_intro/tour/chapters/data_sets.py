@@ -1,12 +1,12 @@
-"""Data sets.
+"""Datasets.
 
 PyTorch, Learn the Basics: Datasets & DataLoaders. The catalogue: torchvision's page "Datasets".
 """
 
 # %%
 # > PyTorch has a number of pre-existing data sets in torchvision.datasets.
-# A data set is a collection of examples to learn from; here, of pictures and what they show. torchvision is the
-# part of PyTorch that is for pictures. Many of its data sets are about the recognition of what is in a picture.
+# A dataset is a collection of examples to learn from; here, of pictures and what they show. torchvision is the
+# part of PyTorch that is for pictures. Many of its datasets are about the recognition of what is in a picture.
 import torchvision
 from torchvision import datasets
 from torchvision.datasets import VisionDataset
@@ -33,7 +33,7 @@ pictures
 # > PyTorch uses the concept of a DataLoader to load data in batches, normalize it, etc.
 # A batch is some examples at once: a computer is much faster with 64 pictures together than with one picture 64 times.
 # Note: more precisely, it is not the DataLoader that normalizes, which means to bring numbers to a mean of 0 and a standard
-# deviation of 1. The data set does so, by a transform, which is a function that each picture goes through; the loader
+# deviation of 1. The dataset does so, by a transform, which is a function that each picture goes through; the loader
 # stacks what it gets.
 import torch
 from torch.utils.data import DataLoader

@@ -1,11 +1,11 @@
-"""A data set and a loader.
+"""A dataset and a loader.
 
 PyTorch, Learn the Basics: Datasets & DataLoaders.
 """
 
 # %%
 # > `Dataset` is a data structure storing data samples and corresponding labels.
-# A sample is one example. Any data set gives a sample together with its label.
+# A sample is one example. Any dataset gives a sample together with its label.
 # Note: more precisely, it need not store them; many read a file when a sample is accessed.
 from torch.utils.data import Dataset
 from torchvision.datasets import FashionMNIST

@@ -1,4 +1,4 @@
-"""The same by Lightning.
+"""The same with Lightning.
 
 Lightning's documentation: "Lightning in 15 minutes".
 """

@@ -1,4 +1,4 @@
-"""Where the numbers lie.
+"""Tensors in memory.
 
 PyTorch, Learn the Basics: Tensors, "Bridge with NumPy".
 """

@@ -1,4 +1,4 @@
-"""Options of a data set.
+"""Options of a dataset.
 
 PyTorch, Learn the Basics: Datasets & DataLoaders, "Loading a Dataset".
 """
@@ -7,7 +7,7 @@ PyTorch, Learn the Basics: Datasets & DataLoaders, "Loading a Dataset".
 # > The `Dataset` can specify options like the root location, if training or test data is wanted, whether to download the data if needed, and how to transform the data.
 # root is the folder of the files, train chooses one of two sets, download=True fetches what is not there, and transform
 # is a function that each picture goes through.
-# Note: more precisely, these are options of torchvision's data sets; the class Dataset itself has none.
+# Note: more precisely, these are options of torchvision's datasets; the class Dataset itself has none.
 import inspect
 
 from torch.utils.data import Dataset

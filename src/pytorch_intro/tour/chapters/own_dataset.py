@@ -1,4 +1,4 @@
-"""A data set of your own.
+"""A dataset of your own.
 
 PyTorch, Learn the Basics: Datasets & DataLoaders, "Creating a Custom Dataset for your files".
 """
@@ -53,7 +53,7 @@ pictures.shape, labels
 # %%
 # One method more, which is not in the notes, saves most of the work: __getitems__ gives a whole batch, as
 # one slice of a tensor, instead of single samples that have to be stacked. A DataLoader uses
-# it if the data set has it. With identity_collate, nothing is stacked again.
+# it if the dataset has it. With identity_collate, nothing is stacked again.
 import time
 
 from pytorch_intro.data.dataset import InMemoryImageDataset, identity_collate

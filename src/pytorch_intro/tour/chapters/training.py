@@ -1,10 +1,10 @@
-"""A network that is trained, and what it sees.
+"""A trained network and what it looks at.
 
-This project's README: "From clone to curves" and "Use it".
+This project's README: "Install and train" and "The run folder".
 """
 
 # %%
-# Everything together: this project's data set and network, one step after the other, in some seconds. AdamW is an
+# Everything together: this project's dataset and network, one step after the other, in some seconds. AdamW is an
 # optimizer that finds for each parameter how far its steps go; the schedule lets the learning rate rise and then fall.
 import torch
 from torch.nn.functional import cross_entropy

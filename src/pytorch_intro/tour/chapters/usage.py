@@ -1,6 +1,6 @@
 """The environment.
 
-Python's documentation: "venv — Creation of virtual environments". This project's README: "From clone to curves".
+Python's documentation: "venv — Creation of virtual environments". This project's README: "Install and train".
 """
 
 # %%
