@@ -173,7 +173,7 @@ def test_bench_reporting_times_every_plot_and_logger(
     capsys: pytest.CaptureFixture[str],
     processes_here: list[list[str]],
 ) -> None:
-    """Compared with runs that have none."""
+    """Compared with runs without plots and logs."""
     small = "bench.arguments=['data=sample','trainer.max_epochs=1','trainer.limit_train_batches=2']"
     monkeypatch.setattr(
         sys, "argv", ["src/bench.py", "bench=reporting", "bench.rounds=1", small, f"outputs={tmp_path}"]

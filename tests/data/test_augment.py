@@ -49,7 +49,7 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
 
 @pytest.fixture(params=[1, 3], ids=["gray", "color"])
 def batch(request: pytest.FixtureRequest, dtype: torch.dtype) -> Tensor:
-    """Random images, (32, 1 or 3, 20, 28)."""
+    """Return random images, (32, 1 or 3, 20, 28)."""
     return random_images(request.param, dtype)
 
 

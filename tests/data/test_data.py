@@ -266,7 +266,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 def test_mirror_is_used_last_and_verified(
     mirror: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By torchvision's own download and checksums; the first mirror lacks the files."""
+    """With torchvision's download and checksums; the first mirror lacks the files."""
     resources = [(file.name, hashlib.md5(file.read_bytes()).hexdigest()) for file in (tmp_path / "mirror").iterdir()]
     monkeypatch.setattr(Torchvision, "mirrors", [f"{mirror}nothing/", mirror])
     monkeypatch.setattr(Torchvision, "resources", resources)

@@ -13,13 +13,13 @@ from pytorch_intro.data.ingest.decoder import Decoder, get_shape
 
 @pytest.fixture
 def photo() -> Image.Image:
-    """A colourful picture, 24 wide and 16 high."""
+    """A colorful image, 24 wide and 16 high."""
     rows, columns = np.mgrid[0:16, 0:24]
     return Image.fromarray(np.stack([rows * 15, columns * 10, 255 - rows * 15], axis=2).astype(np.uint8))
 
 
 def saved(image: Image.Image, kind: str, **options: Any) -> Image.Image:
-    """The image as it is read from a file of this kind."""
+    """Return the image as it is read from a file of this format."""
     file = io.BytesIO()
     image.save(file, kind, **options)
     return Image.open(file)
@@ -44,10 +44,10 @@ KINDS = {
 
 @pytest.mark.parametrize(("mode", "kind"), KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_kind_of_file_becomes_the_picture_that_was_saved(
+def test_every_image_format_is_decoded_to_the_saved_pixels(
     photo: Image.Image, mode: str, kind: str, channels: int
 ) -> None:
-    """Within what its compression or its palette loses."""
+    """Up to the losses of compression and palette."""
     original = photo.convert(mode)
     pixels = Decoder((16, 24), channels)(saved(original, kind))
     assert pixels.shape == (channels, 16, 24)
@@ -60,13 +60,13 @@ def test_lossless_files_keep_every_pixel(photo: Image.Image) -> None:
     assert np.array_equal(Decoder((16, 24), 3)(saved(photo, "PNG")), np.asarray(photo).transpose(2, 0, 1))
 
 
-def test_sixteen_bits_keep_the_upper_eight() -> None:
+def test_16_bit_images_keep_their_upper_8_bits() -> None:
     levels = np.array([[0, 255, 256], [32768, 65279, 65535]], np.uint16)
     assert Decoder((2, 3), 1)(saved(Image.fromarray(levels), "PNG")).tolist() == [[[0, 0, 1], [128, 254, 255]]]
 
 
-def test_what_is_transparent_is_white(photo: Image.Image) -> None:
-    """In alpha channels and in palettes."""
+def test_transparent_pixels_become_white(photo: Image.Image) -> None:
+    """In alpha channels and palettes."""
     photo.putalpha(Image.new("L", photo.size, 0))
     assert Decoder((16, 24), 3)(saved(photo, "PNG")).min() == 255
     palette = Image.new("P", (3, 3), 0)
@@ -86,7 +86,7 @@ def test_images_are_rotated_by_their_exif_orientation(photo: Image.Image, orient
 
 
 def test_another_aspect_ratio_is_cropped_padded_or_stretched() -> None:
-    """A picture of three squares: red, green, blue."""
+    """An image of three squares: red, green, blue."""
     squares = np.zeros((8, 24, 3), np.uint8)
     for number in range(3):
         squares[:, 8 * number : 8 * number + 8, number] = 255
@@ -101,7 +101,7 @@ def test_another_aspect_ratio_is_cropped_padded_or_stretched() -> None:
     assert [int(stretched[c, 4, 4 * c + 1]) for c in range(3)] == [255, 255, 255]
 
 
-def test_a_large_jpeg_looks_the_same_when_it_is_decoded_at_a_fraction_of_its_size() -> None:
+def test_a_large_jpeg_decoded_at_reduced_size_looks_the_same() -> None:
     rows, columns = np.mgrid[0:600, 0:800]
     large = Image.fromarray(np.stack([rows // 3, columns // 4, (rows + columns) // 6], axis=2).astype(np.uint8))
     fast = Decoder((30, 40), 3)(saved(large, "JPEG", quality=95)).astype(int)
@@ -121,12 +121,12 @@ def test_a_large_jpeg_looks_the_same_when_it_is_decoded_at_a_fraction_of_its_siz
         Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4)),
     ],
 )
-def test_tensors_and_arrays_are_taken_as_torchvision_takes_them(image: Any) -> None:
+def test_tensors_and_arrays_are_converted_like_in_torchvision(image: Any) -> None:
     assert get_shape(image) == (1, 3, 4)
     assert Decoder((3, 4), 1)(image).tolist() == np.arange(12).reshape(1, 3, 4).tolist()
 
 
-def test_tensors_of_another_size_are_resized_and_of_any_number_of_channels_taken() -> None:
+def test_tensors_are_resized_and_may_have_any_number_of_channels() -> None:
     assert Decoder((6, 8), 3)(torch.full((1, 3, 4), 7, dtype=torch.uint8)).tolist() == np.full((3, 6, 8), 7).tolist()
     assert Decoder((3, 4), 5)(torch.zeros(5, 3, 4)).shape == (5, 3, 4)
 

@@ -34,7 +34,7 @@ def test_other_names_are_refused(name: str) -> None:
         checked_name(name)
 
 
-def test_a_write_that_fails_leaves_the_file_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_keeps_the_existing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "result.json"
     write_atomically(file, "before")
 
@@ -63,7 +63,7 @@ def test_a_config_is_flattened_to_dotted_keys() -> None:
     assert flatten(config) == {"a.b": 1, "a.c": [1, 2], "a.d": {}, "e": None, "f": "${a.b}"}
 
 
-def test_a_folder_tells_new_and_finished_runs_and_other_configs_apart(tmp_path: Path) -> None:
+def test_a_run_folder_distinguishes_new_and_finished_runs_and_other_configs(tmp_path: Path) -> None:
     config = OmegaConf.create({"seed": 0, "overwrite": False})
     result = {"name": "first", "val/accuracy": 0.9, "test/accuracy": 0.8, "epochs": 3, "parameters": 7}
     run = RunFolder(tmp_path)
@@ -79,7 +79,7 @@ def test_a_folder_tells_new_and_finished_runs_and_other_configs_apart(tmp_path: 
 
 @pytest.mark.parametrize("can_link", [True, False])
 def test_a_checkpoint_gets_a_second_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_link: bool) -> None:
-    """Of the same file, or of a copy where the file system knows no links; it takes the place of what was there."""
+    """A hard link, or a copy on file systems without links; it replaces an existing file."""
 
     def refuse(*_: object) -> None:
         raise OSError(1, "Operation not permitted")

@@ -36,7 +36,7 @@ def read(root: Path, **options: Any) -> tuple[Any, list[int]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two classes of six gray pictures."""
+    """Two classes with six gray images each."""
     root = tmp_path / "images"
     write_images(root, *(f"{name}/{number}.png" for name in ("cat", "dog") for number in range(6)))
     return root
@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Counts the images that are decoded, in its only element."""
+    """Return a list whose only element counts the decoded images."""
     count = [0]
     original = Decoder.__call__
 
@@ -57,7 +57,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_images_are_decoded_once(folder: Path, decoded: list[int]) -> None:
-    """The second start reads plain .npy files; what they hold is what the files hold."""
+    """The second start reads .npy files, which contain the pixels of the image files."""
     first, rows = read(folder)
     second, _ = read(folder)
     assert decoded == [12]
@@ -82,7 +82,7 @@ def test_changed_file_or_another_size_is_decoded_again(folder: Path, decoded: li
 
 
 def test_new_cache_removes_stale_ones(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the same folder in the same size; also of one that was left half-made, but not of one in the making."""
+    """Of the same folder and size, including partial ones, except one that another process is building."""
 
     def caches() -> set[str]:
         return {path.name for path in (folder / ".cache").iterdir() if path.is_dir()}
@@ -107,7 +107,7 @@ def test_new_cache_removes_stale_ones(folder: Path, monkeypatch: pytest.MonkeyPa
     assert other_size < caches()
 
 
-def test_mapped_or_in_memory_the_images_are_the_same(folder: Path) -> None:
+def test_memory_mapped_and_in_memory_images_are_equal(folder: Path) -> None:
     """A memory-mapped dataset is pickled as the name of its file, so another process gets no copy."""
     memory, _ = read(folder, in_memory=True)
     mapped, _ = read(folder, in_memory=False)
@@ -120,14 +120,14 @@ def test_mapped_or_in_memory_the_images_are_the_same(folder: Path) -> None:
     assert not torch.equal(read(folder, in_memory=False)[0].images, mapped.images), "the file must not be written"
 
 
-def test_the_cache_lies_where_it_is_wanted(folder: Path, tmp_path: Path) -> None:
+def test_the_cache_is_in_the_configured_folder(folder: Path, tmp_path: Path) -> None:
     images, _ = read(folder, cache_dir=str(tmp_path / "elsewhere"))
     assert images.folder.parent == tmp_path / "elsewhere"
     assert not (folder / ".cache").exists()
 
 
 def break_after(count: int, error: BaseException) -> Callable[..., Any]:
-    """Decoder.__call__ that fails after so many images, with an exception that is no broken image."""
+    """Return a Decoder.__call__ that fails after some images, with an exception that does not mean a broken image."""
     original, calls = Decoder.__call__, [0]
 
     def failing(self: Decoder, image: Any) -> np.ndarray:
@@ -140,7 +140,7 @@ def break_after(count: int, error: BaseException) -> Callable[..., Any]:
 
 
 def interrupt(folder: Path, count: int) -> None:
-    """Ctrl-C after so many images."""
+    """Interrupt a build after this many images."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Decoder, "__call__", break_after(count, KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
@@ -149,7 +149,7 @@ def interrupt(folder: Path, count: int) -> None:
 
 @pytest.fixture
 def batches_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is decoded arrives in twos."""
+    """Decoded images arrive in batches of two."""
     original = torch.utils.data.DataLoader.__init__
 
     def small(self: Any, *arguments: Any, **options: Any) -> None:
@@ -170,8 +170,8 @@ def test_interrupted_build_resumes(folder: Path, decoded: list[int]) -> None:
 
 @pytest.mark.usefixtures("batches_of_two")
 @pytest.mark.parametrize("damage", ["truncated", "other shape", "missing"])
-def test_a_partial_cache_with_damaged_images_is_started_over(folder: Path, decoded: list[int], damage: str) -> None:
-    """And nothing that was saved before is believed, even if the new attempt is interrupted at once."""
+def test_a_partial_cache_with_corrupt_images_is_rebuilt(folder: Path, decoded: list[int], damage: str) -> None:
+    """No shard saved before is reused, even if the rebuild is interrupted immediately."""
     interrupt(folder, 7)
     (file,) = (folder / ".cache").glob("*.partial/images.npy")
     if damage == "truncated":
@@ -200,7 +200,7 @@ def test_a_partial_cache_with_damaged_images_is_started_over(folder: Path, decod
         f'{{"labels": {[0] * 99}, "broken": []}}',
     ],
 )
-def test_a_damaged_shard_is_decoded_again_with_all_behind_it(
+def test_a_corrupt_shard_and_all_later_ones_are_decoded_again(
     folder: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
     monkeypatch.setattr(cache_writer, "SHARD_ROWS", 2)
@@ -251,15 +251,15 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_cache_is_named(folder: Path, damage: str, in_memory: bool) -> None:
+def test_a_corrupt_cache_is_an_error_that_names_the_folder(folder: Path, damage: str, in_memory: bool) -> None:
     images, _ = read(folder)
     DAMAGES[damage](images.folder)
     with pytest.raises(UserError, match=rf"{images.folder}: corrupt cache .*remove it, then rerun"):
         read(folder, in_memory=in_memory)
 
 
-def test_a_hostile_cache_runs_nothing(folder: Path, tmp_path: Path) -> None:
-    """A pickle in the place of the images is refused, not loaded."""
+def test_a_malicious_cache_executes_no_code(folder: Path, tmp_path: Path) -> None:
+    """A pickle instead of the images is rejected, not loaded."""
     images, _ = read(folder)
     payload = np.empty(12, object)
     payload[0] = Payload(tmp_path / "written")
@@ -279,15 +279,15 @@ class Payload:
         return Path.touch, (self.file,)
 
 
-def test_what_the_system_cannot_read_is_no_broken_image(folder: Path) -> None:
-    """A link in a circle may be mended: it is reported, never skipped."""
+def test_an_io_error_is_not_skipped_as_a_broken_image(folder: Path) -> None:
+    """A circular symlink can be fixed, so it is an error even with skip_broken."""
     (folder / "dog" / "7.png").symlink_to("7.png")
     with pytest.raises(UserError, match=r"7\.png: cannot be read .*fix that, then rerun"):
         read(folder, skip_broken=True)
 
 
 def decode_slowly(folder: Path, seen: Path, pause: float, told: Path) -> None:
-    """Decode a folder, each picture in so many seconds; tell the sum of all dots and the number of pictures."""
+    """Decode a folder, pausing before each image; write the sum of all pixels and the number of images to a file."""
     original = Decoder.__call__
 
     def slow(self: Decoder, image: Any) -> Any:
@@ -304,7 +304,7 @@ def decode_slowly(folder: Path, seen: Path, pause: float, told: Path) -> None:
 
 
 def started(*arguments: Any) -> BaseProcess:
-    """decode_slowly by a process of its own."""
+    """Run decode_slowly in another process."""
     process = FORKS.Process(target=decode_slowly, args=arguments)
     process.start()
     return process
@@ -318,7 +318,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 def test_build_resumes_after_kill(tmp_path: Path) -> None:
-    """kill -9 after some of 64 pictures, 32 of which arrive at a time."""
+    """kill -9 after some of 64 images, which arrive in batches of 32."""
     folder, seen, told = (tmp_path / name for name in ("images", "seen", "told"))
     write_images(folder, *(f"{number % 2}/{number}.png" for number in range(64)))
     seen.touch()
@@ -350,7 +350,7 @@ def test_two_processes_at_once_decode_once_and_read_the_same(tmp_path: Path) -> 
 
 @pytest.fixture
 def broken(folder: Path) -> Path:
-    """Three files of the folder are no images, or truncated."""
+    """Three files of the folder are truncated or not images."""
     (folder / "cat" / "1.png").write_text("no image")
     whole = (folder / "dog" / "2.png").read_bytes()
     (folder / "dog" / "2.png").write_bytes(whole[: len(whole) // 2])
@@ -358,15 +358,15 @@ def broken(folder: Path) -> Path:
     return folder
 
 
-def test_a_broken_image_is_named(broken: Path) -> None:
+def test_a_broken_image_is_an_error_that_names_the_file(broken: Path) -> None:
     with pytest.raises(UserError, match=r"cat/1\.png: cannot be read .*data\.skip_broken=true"):
         read(broken)
 
 
-def test_broken_images_are_left_out_and_listed(
+def test_broken_images_are_skipped_and_listed(
     broken: Path, decoded: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also on the next start, which decodes nothing; and refused again when they should not be left out."""
+    """Also on the next start, which decodes nothing; without skip_broken they are an error again."""
     caplog.set_level("INFO")
     for _ in range(2):
         caplog.clear()
@@ -382,8 +382,8 @@ def test_broken_images_are_left_out_and_listed(
 
 
 @pytest.mark.usefixtures("batches_of_two")
-def test_what_was_decoded_before_a_broken_image_is_not_decoded_again(folder: Path, decoded: list[int]) -> None:
-    """The eleventh of thirteen files is broken; the first ten have arrived before it."""
+def test_images_decoded_before_a_broken_one_are_not_decoded_again(folder: Path, decoded: list[int]) -> None:
+    """The eleventh of thirteen files is broken; the first ten are decoded before it."""
     (folder / "dog" / "3a.png").write_text("no image")
     with pytest.raises(UserError, match=r"dog/3a\.png"):
         read(folder)
@@ -393,7 +393,7 @@ def test_what_was_decoded_before_a_broken_image_is_not_decoded_again(folder: Pat
     assert decoded[0] - before == 2
 
 
-def test_a_folder_of_broken_images_only_is_refused(tmp_path: Path) -> None:
+def test_a_folder_of_only_broken_images_is_an_error(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.png").write_text("no image")
@@ -412,8 +412,8 @@ def test_full_disk_is_reported_before_anything_is_decoded(
     assert not list((folder / ".cache").glob("*.partial"))
 
 
-def test_a_disk_that_becomes_full_leaves_no_half_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor anything that keeps it full; afterwards, with room, all is well."""
+def test_a_disk_that_becomes_full_leaves_no_partial_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It also frees the space; with free space, the next build succeeds."""
     original = cache_writer.CacheWriter.append
 
     def full(self: cache_writer.CacheWriter, result: Any) -> None:
@@ -429,7 +429,7 @@ def test_a_disk_that_becomes_full_leaves_no_half_cache(folder: Path, monkeypatch
     assert len(read(folder)[0]) == 12
 
 
-def test_a_cache_folder_that_cannot_be_made_is_named(folder: Path, tmp_path: Path) -> None:
+def test_a_cache_folder_that_cannot_be_created_is_an_error(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"data\.cache_dir: .*/file"):
         read(folder, cache_dir=str(tmp_path / "file"))
@@ -437,7 +437,7 @@ def test_a_cache_folder_that_cannot_be_made_is_named(folder: Path, tmp_path: Pat
         read(folder, cache_dir=str(tmp_path / ("x" * 5000)))
 
 
-def test_gray_images_stay_gray_and_one_that_is_coloured_makes_all_coloured(folder: Path) -> None:
+def test_images_are_gray_unless_one_has_colors(folder: Path) -> None:
     assert read(folder)[0].image_shape == (1, 12, 12)
     write_images(folder, "dog/colour.png", mode="RGB")
     assert read(folder)[0].image_shape == (3, 12, 12)

@@ -22,8 +22,8 @@ def write_csv(file: Path, rows: list[dict[str, str]]) -> str:
     return str(file)
 
 
-def test_a_folder_is_one_class_a_subfolder(tmp_path: Path) -> None:
-    """Deeper folders belong to it; hidden files and what systems leave lying about do not."""
+def test_each_subfolder_is_a_class(tmp_path: Path) -> None:
+    """Including nested folders, without hidden files and files of the operating system."""
     write_images(tmp_path, "cat/1.png", "cat/more/2.png", "dog/3.jpg", "dog/a.b.webp")
     for litter in ("cat/.DS_Store", "cat/Thumbs.db", ".cache/x/images.npy", "dog/.trash/old.png"):
         (tmp_path / litter).parent.mkdir(parents=True, exist_ok=True)
@@ -38,13 +38,13 @@ def test_a_folder_is_one_class_a_subfolder(tmp_path: Path) -> None:
         assert (image.format, label) == ("JPEG", 1)
 
 
-def test_classes_that_are_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
+def test_numeric_class_names_are_sorted_numerically(tmp_path: Path) -> None:
     write_images(tmp_path, *(f"{number}/x.png" for number in range(12)))
     assert ImageFolder(str(tmp_path)).classes == [str(number) for number in range(12)]
 
 
-def test_what_is_no_file_is_left_out(tmp_path: Path) -> None:
-    """A named pipe would be waited for, for ever."""
+def test_pipes_and_devices_are_ignored(tmp_path: Path) -> None:
+    """Reading a named pipe would never end."""
     write_images(tmp_path, "a/1.png", "b/1.png")
     os.mkfifo(tmp_path / "a" / "2.png")
     assert ImageFolder(str(tmp_path)).paths == ["a/1.png", "b/1.png"]
@@ -57,7 +57,7 @@ def test_file_names_need_not_be_utf_8(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [("train", "val", "test"), ("train", "valid"), ("train", "test"), ("train",)])
-def test_train_val_and_test_folders_are_taken_as_they_are(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_train_val_and_test_folders_define_the_splits(tmp_path: Path, names: tuple[str, ...]) -> None:
     write_images(tmp_path, *(f"{split}/{name}/1.png" for split in names for name in ("cat", "dog")))
     files = ImageFolder(str(tmp_path))
     assert files.classes == ["cat", "dog"]
@@ -67,7 +67,7 @@ def test_train_val_and_test_folders_are_taken_as_they_are(tmp_path: Path, names:
         assert path.startswith(split)
 
 
-def test_split_folders_may_be_capitalised(tmp_path: Path) -> None:
+def test_split_folders_may_be_capitalized(tmp_path: Path) -> None:
     write_images(tmp_path, "Train/cat/1.png", "Train/dog/1.png", "Test/cat/2.png", "Test/dog/2.png")
     files = ImageFolder(str(tmp_path))
     assert files.classes == ["cat", "dog"]
@@ -75,7 +75,7 @@ def test_split_folders_may_be_capitalised(tmp_path: Path) -> None:
 
 
 def test_links_are_followed_once(tmp_path: Path) -> None:
-    """To files elsewhere; one that leads back ends there, and one to nothing is a file that cannot be read."""
+    """To files elsewhere; a circular link is not followed, and a dangling link is a file that cannot be read."""
     write_images(tmp_path, "images/a/1.png", "images/b/1.png", "elsewhere/2.png")
     (tmp_path / "images" / "a" / "link.png").symlink_to(tmp_path / "elsewhere" / "2.png")
     (tmp_path / "images" / "a" / "loop").symlink_to(tmp_path / "images" / "a")
@@ -85,13 +85,13 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     assert files.hash_files()
 
 
-def test_folder_called_train_next_to_others_is_a_class(tmp_path: Path) -> None:
+def test_a_folder_named_train_next_to_class_folders_is_a_class(tmp_path: Path) -> None:
     write_images(tmp_path, "train/1.png", "bus/2.png")
     assert ImageFolder(str(tmp_path)).classes == ["bus", "train"]
 
 
-def test_a_csv_of_a_folder_is_that_folder(tmp_path: Path) -> None:
-    """Whatever the order of its lines, whoever wrote it: a byte order mark, spaces, other columns, ./ in the paths."""
+def test_a_csv_of_a_folder_gives_the_same_dataset(tmp_path: Path) -> None:
+    """In any order of lines, with a byte order mark, spaces, other columns, or ./ in the paths."""
     write_images(tmp_path, "a/2.png", "a/1.png", "a-b/1.png", "b/9.png")
     lines = "﻿path, label, photographer\nb/9.png, b, me\n./a-b/1.png,a-b,me\na/1.png,a,me\na/x/../2.png,a,me\n"
     (tmp_path / "labels.csv").write_text(lines, encoding="utf-8")
@@ -102,7 +102,7 @@ def test_a_csv_of_a_folder_is_that_folder(tmp_path: Path) -> None:
     assert folder.hash_files() == listed.hash_files()
 
 
-def test_a_csv_may_give_the_splits(tmp_path: Path) -> None:
+def test_the_csv_column_split_defines_the_splits(tmp_path: Path) -> None:
     write_images(tmp_path, "1.png", "2.png", "3.png", "4.png")
     rows = [{"path": f"{i}.png", "label": "ab"[i % 2], "split": split} for i, split in
             enumerate(["train", "Training", "val", "TEST"], start=1)]  # fmt: skip
@@ -133,7 +133,7 @@ LAYOUT = "cat/1.jpg.*data=csv data.labels=FILE"
 
 
 def folder_mistakes() -> dict[str, tuple[Damage, str, str | None]]:
-    """Of each: what is done to the folder, and regular expressions of the message's problem and its remedy."""
+    """Changes of the folder, and regular expressions of the message's problem and remedy."""
     return {
         "missing": (lambda root: None, "No such file|does not exist", YOURS),
         "empty": (lambda root: root.mkdir(), "no subfolders", LAYOUT),
@@ -168,7 +168,7 @@ def folder_mistakes() -> dict[str, tuple[Damage, str, str | None]]:
 
 
 @pytest.mark.parametrize(("damage", "problem", "remedy"), folder_mistakes().values(), ids=folder_mistakes())
-def test_a_folder_that_is_laid_out_otherwise_is_refused(
+def test_a_folder_with_another_layout_is_an_error(
     tmp_path: Path, damage: Damage, problem: str, remedy: str | None
 ) -> None:
     folder = str(tmp_path / "images")
@@ -224,7 +224,7 @@ CSV_MISTAKES: dict[str, tuple[str | bytes, int | None, str, str | None]] = {
 
 
 @pytest.mark.parametrize(("content", "line", "problem", "remedy"), CSV_MISTAKES.values(), ids=CSV_MISTAKES)
-def test_a_csv_with_a_mistake_is_refused_with_its_line(
+def test_a_csv_mistake_is_an_error_that_names_the_line(
     tmp_path: Path, content: str | bytes, line: int | None, problem: str, remedy: str | None
 ) -> None:
     write_images(tmp_path, "outside.png", "images/1.png", "images/2.png")
@@ -236,14 +236,14 @@ def test_a_csv_with_a_mistake_is_refused_with_its_line(
     assert_facts(str(error.value), [str(tmp_path)], names, problem, remedy)
 
 
-def test_a_csv_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_csv_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         LabeledImages(str(tmp_path), str(tmp_path / "nowhere.csv"))
     names = [f"data.labels={tmp_path / 'nowhere.csv'}"]
     assert_facts(str(error.value), [], names, "No such file", r"data\.labels=FILE")
 
 
-def test_a_class_that_is_a_link_to_nothing_or_to_itself_is_no_class(tmp_path: Path) -> None:
+def test_a_dangling_or_circular_symlink_is_not_a_class(tmp_path: Path) -> None:
     write_images(tmp_path, "a/1.png", "b/1.png")
     (tmp_path / "c").symlink_to("c")
     (tmp_path / "d").symlink_to("nowhere")

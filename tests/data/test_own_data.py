@@ -49,7 +49,7 @@ def opened(target: str, *overrides: str) -> DataModule:
 def test_the_documented_dataset_works_as_printed(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twelve lines in a file in src/, and the command below them."""
+    """The module and the command of docs/data.md."""
     page = (PROJECT / "docs" / "data.md").read_text()
     printed = re.search(
         r"src/(\w+)\.py[^\n]*\n+```python\n(.*?)```\n+```bash\npython src/train\.py (.*?)\n", page, re.S
@@ -65,7 +65,7 @@ def test_the_documented_dataset_works_as_printed(
 
 
 class Gradients(Dataset[tuple[Tensor, int]]):
-    """Three methods, no more; with a choice of what an image is."""
+    """A dataset with only three methods, for several types of images."""
 
     latest: ClassVar["Gradients"]
 
@@ -91,21 +91,21 @@ class Gradients(Dataset[tuple[Tensor, int]]):
 
 
 class Noise(Gradients):
-    """Another image each time."""
+    """Returns another image at every access."""
 
     def __getitem__(self, index: int) -> Any:
         return torch.rand(3, 10, 12), index % 3
 
 
 class Halves(Gradients):
-    """Divides itself by train."""
+    """A dataset with a parameter train."""
 
     def __init__(self, train: bool) -> None:
         super().__init__(30 if train else 9)
 
 
 class Parts(Gradients):
-    """Divides itself by split."""
+    """A dataset with a parameter split."""
 
     def __init__(self, root: str, split: str) -> None:
         assert Path(root).is_dir()
@@ -113,7 +113,7 @@ class Parts(Gradients):
 
 
 class ThreeParts(Gradients):
-    """Declares its splits."""
+    """A dataset whose parameter split is a Literal."""
 
     def __init__(self, split: Literal["train", "val", "test"]) -> None:
         super().__init__({"train": 30, "val": 6, "test": 9}[split])
@@ -121,8 +121,8 @@ class ThreeParts(Gradients):
 
 @pytest.mark.parametrize("kind", ["tensor", "float", "array", "picture"])
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_three_methods_are_enough(kind: str, num_workers: int) -> None:
-    """Whatever an image is; classes, channels and statistics are found out, validation and test are drawn."""
+def test_a_dataset_needs_three_methods_only(kind: str, num_workers: int) -> None:
+    """For any type of image; classes, channels and statistics are inferred, validation and test splits are sampled."""
     datamodule = opened(
         "test_own_data.Gradients", f"+data.dataset.kind={kind}", f"data.num_workers={num_workers}", "data.batch_size=7"
     )
@@ -150,7 +150,7 @@ def test_literal_type_of_split_declares_a_validation_split() -> None:
     assert [len(part or []) for part in (datamodule.train_set, datamodule.val_set, datamodule.test_set)] == [30, 6, 9]
 
 
-def test_fixed_samples_are_loaded_once_and_random_ones_every_time(caplog: pytest.LogCaptureFixture) -> None:
+def test_deterministic_samples_are_loaded_once_and_random_ones_every_epoch(caplog: pytest.LogCaptureFixture) -> None:
     """A cache would freeze random samples."""
     caplog.set_level("INFO")
     assert isinstance(opened("test_own_data.Gradients").train_set.dataset, InMemoryImageDataset)
@@ -163,7 +163,7 @@ def test_fixed_samples_are_loaded_once_and_random_ones_every_time(caplog: pytest
     assert not torch.equal(first, second)
 
 
-def test_dataset_too_large_for_memory_is_loaded_on_demand() -> None:
+def test_dataset_too_large_for_memory_is_loaded_on_the_fly() -> None:
     datamodule = opened("test_own_data.Gradients", "data.in_memory=false")
     assert isinstance(datamodule.train_set.dataset, UncachedDataset)
     assert datamodule.train_set[5][0][0, 0, 0] == datamodule.train_set.indices[5]
@@ -171,7 +171,7 @@ def test_dataset_too_large_for_memory_is_loaded_on_demand() -> None:
 
 @pytest.fixture
 def clothes(tmp_path: Path) -> Path:
-    """Some of the sample as PNG files, a folder a class, and labels.csv beside it, in another order."""
+    """Save sample images as PNG files, one folder per class, with a labels.csv in another order."""
     sample = FashionMNISTSample(str(PROJECT / "src" / "pytorch_intro" / "data" / "sample"))
     rows = []
     for row in range(200):
@@ -186,10 +186,8 @@ def clothes(tmp_path: Path) -> Path:
     return tmp_path / "clothes"
 
 
-def test_a_folder_and_a_csv_of_it_give_the_same_training_bit_for_bit(
-    command: Command, clothes: Path, tmp_path: Path
-) -> None:
-    """Memory or mapped file, first start or second, with workers or without: the same weights."""
+def test_training_on_a_folder_or_on_its_csv_is_bit_identical(command: Command, clothes: Path, tmp_path: Path) -> None:
+    """In memory or memory-mapped, first or second start, with or without workers: the same weights."""
     ways = {
         "folder": ["data=folder"],
         "csv": ["data=csv", f"data.labels={tmp_path / 'labels.csv'}"],
@@ -260,16 +258,16 @@ def test_the_folds_validate_each_image_once() -> None:
     assert sorted(validated) == list(range(1600))
 
 
-def test_a_single_image_is_no_batch_of_a_training() -> None:
-    """Batch norm could not learn from it; the batch before takes it."""
+def test_a_last_batch_of_one_image_is_merged_with_the_previous_one() -> None:
+    """Batch norm cannot train on a single image."""
     for total, training, sizes in ((9, True, [4, 5]), (9, False, [4, 4, 1]), (1, True, [1]), (10, True, [4, 4, 2])):
         batches = ResumableBatchSampler(total, 4, training=training)
         assert [len(batch) for batch in batches] == sizes
         assert len(batches) == len(sizes)
 
 
-def test_workers_change_nothing(command: Command, tmp_path: Path) -> None:
-    """Two epochs with augmentation end in the same weights, whoever fetches the batches."""
+def test_workers_do_not_change_the_images(command: Command, tmp_path: Path) -> None:
+    """Two epochs with augmentation end in the same weights, with and without workers."""
     weights = []
     for workers in (0, 2):
         options = ["data=sample", "trainer=cpu", "trainer.max_epochs=2", f"data.num_workers={workers}"]
@@ -279,7 +277,7 @@ def test_workers_change_nothing(command: Command, tmp_path: Path) -> None:
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
-def test_each_process_draws_its_own_share_and_all_of_them_every_image_once() -> None:
+def test_ranks_sample_disjoint_shares_that_cover_all_images() -> None:
     shares = [ResumableBatchSampler(1280, 32, shuffle=True, seed=3, num_replicas=4, rank=rank) for rank in range(4)]
     epochs = [[torch.cat(list(share)).tolist() for share in shares] for _ in range(2)]
     for epoch in epochs:
@@ -292,9 +290,7 @@ def test_each_process_draws_its_own_share_and_all_of_them_every_image_once() -> 
 
 
 @pytest.mark.parametrize(("total", "processes"), [(10, 4), (9, 4), (2, 4), (12, 4), (7, 1)])
-def test_what_cannot_be_divided_is_drawn_twice_for_training_and_counted_once_otherwise(
-    total: int, processes: int
-) -> None:
+def test_images_that_ranks_cannot_share_evenly_repeat_in_training_only(total: int, processes: int) -> None:
     def shares(training: bool) -> list[list[int]]:
         batches = [
             ResumableBatchSampler(total, 2 * processes, True, 0, processes, rank, training) for rank in range(processes)
@@ -310,7 +306,7 @@ def test_what_cannot_be_divided_is_drawn_twice_for_training_and_counted_once_oth
 
 
 @pytest.mark.parametrize("alphas", [(0.4, 0.0), (0.0, 1.0), (0.4, 1.0)])
-def test_mixed_images_have_labels_in_shares(command: Command, alphas: tuple[float, float]) -> None:
+def test_mixed_images_have_soft_labels(command: Command, alphas: tuple[float, float]) -> None:
     mixing = [f"data.mixup_alpha={alphas[0]}", f"data.cutmix_alpha={alphas[1]}"]
     answer = command("data=sample", *mixing, "trainer.limit_train_batches=3", *SHORT)
     assert answer.code == 0, answer.err
@@ -327,7 +323,7 @@ def fail() -> None:
 
 
 class Album(Gradients):
-    """Keeps its pictures open, as a list."""
+    """Stores its images as a list of open PIL images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -339,7 +335,7 @@ class Album(Gradients):
 
 
 class Scaled(Gradients):
-    """Has data and targets as torchvision's sets do, and gives something else."""
+    """Has data and targets like torchvision's datasets, but returns other samples."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -351,7 +347,7 @@ class Scaled(Gradients):
 
 
 class Renamed(Gradients):
-    """Its test numbers other classes than its training."""
+    """Its test split has other classes than its training split."""
 
     def __init__(self, train: bool) -> None:
         super().__init__(30 if train else 9)
@@ -362,7 +358,7 @@ class Renamed(Gradients):
 
 
 @pytest.mark.parametrize("name", ["Album", "Scaled"])
-def test_what_a_dataset_gives_counts_and_stays_its_own(name: str) -> None:
+def test_samples_take_precedence_over_attributes_of_a_dataset(name: str) -> None:
     datamodule = opened(f"test_own_data.{name}")
     pixels = datamodule.train_set.dataset[50][0]
     assert int(pixels[0, 0, 0]) == (50 if name == "Album" else round(50 / 120 * 255))
@@ -372,13 +368,13 @@ def test_what_a_dataset_gives_counts_and_stays_its_own(name: str) -> None:
     assert (kept.shape, set(kept.flatten().tolist())) == ((9, 9), {50})
 
 
-def test_parts_of_different_classes_are_refused() -> None:
+def test_splits_with_different_classes_are_an_error() -> None:
     with pytest.raises(UserError) as error:
         opened("test_own_data.Renamed")
     assert_facts(str(error.value), [], ["data"], r"\ba, c\b.*\ba, b, c\b", "the same")
 
 
-def test_a_class_that_is_not_left_to_train_on_is_named(tmp_path: Path) -> None:
+def test_a_class_without_training_images_is_an_error(tmp_path: Path) -> None:
     write_images(tmp_path, *(f"{name}/{i}.png" for name in "ab" for i in range(20)), "z/1.png")
     for i in range(20):
         (tmp_path / "b" / f"{i}.png").write_text("no image")
@@ -446,7 +442,7 @@ WRONG: dict[str, tuple[list[str], str, str | None]] = {
 
 
 @pytest.mark.parametrize("mistake", WRONG)
-def test_samples_that_are_no_image_and_label_are_refused(mistake: str) -> None:
+def test_invalid_samples_are_an_error(mistake: str) -> None:
     with pytest.raises(UserError) as error:
         opened("test_own_data.Wrong", f"+data.dataset.mistake={mistake.replace(' ', chr(92) + ' ')}")
     assert_facts(str(error.value), [mistake], *WRONG[mistake])
@@ -613,7 +609,7 @@ def mistakes(root: Path) -> dict[str, Expected]:
 
 
 @pytest.mark.parametrize("attribute", ["data", "targets", "labels", "classes", "categories", "transform"])
-def test_a_property_of_a_dataset_that_fails_is_named(attribute: str) -> None:
+def test_a_failing_property_of_a_dataset_is_an_error_that_names_it(attribute: str) -> None:
     """The reader looks for torchvision's attributes in any dataset."""
     failing = type("Failing", (Gradients,), {attribute: property(lambda _: fail())})
     with pytest.raises(UserError) as error:
@@ -621,7 +617,7 @@ def test_a_property_of_a_dataset_that_fails_is_named(attribute: str) -> None:
     assert_facts(str(error.value), [], [f"Failing.{attribute}"], "KeyError: 'x'", "fix it")
 
 
-def test_classes_of_the_same_name_stay_apart() -> None:
+def test_classes_with_the_same_name_stay_separate() -> None:
     """ImageNet has two classes crane; mapping, metrics and predictions go by the names."""
     cranes = type("Cranes", (Gradients,), {"classes": ["crane", "maillot", "crane"]})
     datamodule = DataModule(cranes, None)
@@ -630,8 +626,8 @@ def test_classes_of_the_same_name_stay_apart() -> None:
 
 
 @pytest.mark.parametrize("name", ["a\nb", "\udce9", "tab\t"])
-def test_a_class_name_that_would_break_a_table_is_refused(tmp_path: Path, name: str) -> None:
-    """Whether it comes from a Dataset or from a folder."""
+def test_a_class_name_with_a_line_break_is_an_error(tmp_path: Path, name: str) -> None:
+    """Of a Dataset and of a folder."""
     write_images(tmp_path, *(f"{folder}/{i}.png" for folder in ("x", name) for i in range(10)))
     named = type("Named", (Gradients,), {"classes": ["x", name, "y"]})
     for datamodule in (DataModule(named, None), DataModule(ImageFolder, str(tmp_path))):
@@ -650,8 +646,10 @@ class Fading(Gradients):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_an_image_that_is_lost_during_training_is_named(num_workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one line, also where a worker process finds it."""
+def test_an_image_that_disappears_during_training_is_an_error_that_names_it(
+    num_workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line, also in a worker process."""
     datamodule = DataModule(Fading, None, in_memory=False, num_workers=num_workers)
     datamodule.setup("fit")
     monkeypatch.setattr(Fading, "is_lost", True)

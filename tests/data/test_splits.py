@@ -26,7 +26,7 @@ def test_last_class_is_not_always_chosen() -> None:
 
 
 def test_folds_are_disjoint_and_cover_all_images() -> None:
-    """Fold sizes, and the counts of each class, differ by one at most."""
+    """Fold sizes and class counts differ by at most one."""
     folds = [stratified_fold(TARGETS, 7, number, seed=0) for number in range(7)]
     assert sorted(torch.cat([chosen for _, chosen in folds]).tolist()) == list(range(1000))
     for rest, chosen in folds:

@@ -40,7 +40,7 @@ def idx(array: np.ndarray, kind: int = 8) -> bytes:
 
 
 def write(root: Path, name: str, content: bytes) -> str:
-    """Write a file and give its MD5."""
+    """Write a file and return its MD5."""
     (root / name).parent.mkdir(parents=True, exist_ok=True)
     (root / name).write_bytes(content)
     return hashlib.md5(content).hexdigest()
@@ -81,7 +81,7 @@ def write_cifar(root: Path, kind: type[datasets.CIFAR10], patch: pytest.MonkeyPa
 
 
 def write_svhn(root: Path, patch: pytest.MonkeyPatch) -> None:
-    """With a stand-in for scipy.io, which is no requirement of this project: it costs every start a second."""
+    """With a mock of scipy.io: SciPy is not a requirement of this project, since it costs every start a second."""
     files = {}
     for part, count in COUNTS.items():
         ten_is_zero = labels(count).astype(int)
@@ -97,7 +97,7 @@ def write_svhn(root: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setitem(sys.modules, "scipy.io", reader)
 
 
-def test_a_package_that_a_data_set_takes_and_that_is_missing_is_one_line(
+def test_a_missing_package_of_a_dataset_is_a_one_line_error(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_svhn(tmp_path, monkeypatch)
@@ -141,8 +141,10 @@ def opened(root: Path, *overrides: str) -> DataModule:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_each_gives_what_torchvision_gives(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every image and label of both parts, as one tensor; the official test set for the test."""
+def test_each_dataset_gives_the_same_samples_as_torchvision(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All images and labels of both splits as tensors; the official test split is used for testing."""
     write_set, kind, shape = SETS[name]
     write_set(tmp_path, monkeypatch)
     datamodule = opened(tmp_path, f"data={name}")
@@ -162,8 +164,8 @@ def test_each_gives_what_torchvision_gives(name: str, tmp_path: Path, monkeypatc
     assert datamodule.classes == (list(theirs.classes) if has_names else [str(digit) for digit in range(10)])
 
 
-def test_any_other_of_torchvision_s_classes_works_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that decodes picture by picture: decoded once, into a cache that notices another file."""
+def test_any_torchvision_dataset_class_can_be_used_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dataset that decodes each image at every access: decoded once, into a cache that notices a changed file."""
     monkeypatch.setattr("pytorch_intro.data.ingest.reader.PROJECT", tmp_path)
     root = tmp_path / "fruit"
     write_images(root, *(f"{name}/{i}.jpg" for name in ("apple", "pear") for i in range(10)), size=(20, 16), mode="RGB")
@@ -179,7 +181,7 @@ def test_any_other_of_torchvision_s_classes_works_by_its_name(tmp_path: Path, mo
     assert len(opened(root, *arguments).train_set) == 17
 
 
-def test_a_random_transform_is_not_frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_random_transform_is_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random samples are loaded every time and not cached."""
     monkeypatch.setattr("pytorch_intro.data.ingest.reader.PROJECT", tmp_path)
     root = tmp_path / "fruit"
@@ -208,7 +210,7 @@ class Shifted(datasets.VisionDataset):
         return torch.full((1, 8, 8), self.level + index, dtype=torch.uint8), index % 2
 
 
-def test_every_option_and_part_of_a_set_has_a_cache_of_its_own(tmp_path: Path) -> None:
+def test_every_option_and_split_of_a_dataset_has_its_own_cache(tmp_path: Path) -> None:
     for shift in (0, 50):
         arguments = ["data=custom", "data.dataset._target_=test_torchvision_sets.Shifted"]
         datamodule = opened(tmp_path, *arguments, f"+data.dataset.shift={shift}")
@@ -301,7 +303,7 @@ def alter(file: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of urllib, for a 404
 @pytest.mark.parametrize("damage", [truncate, alter, Path.unlink])
-def test_a_download_that_is_not_right_leaves_nothing_behind(
+def test_a_download_with_a_wrong_checksum_leaves_no_files(
     server: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], Any]
 ) -> None:
     """The error has a remedy, and the next download succeeds."""
@@ -318,8 +320,8 @@ def test_a_download_that_is_not_right_leaves_nothing_behind(
     gc.collect()  # urllib's socket of the 404, here rather than in another test
 
 
-def test_a_download_that_stops_half_way_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server says how much there is, and hangs up in the middle."""
+def test_an_interrupted_download_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server sends the full content length and closes the connection after half of it."""
 
     class HangsUp(SimpleHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -112,7 +112,7 @@ def test_external_images_are_matched_by_class_name(script: Command, run_copy: Pa
     assert "confusion_matrix_external.png" in answer.out  # the model card shows the other one
 
 
-def test_images_of_other_classes_are_refused(script: Command, run_copy: Path, tmp_path: Path) -> None:
+def test_images_of_other_classes_are_an_error(script: Command, run_copy: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "photos", "cat/1.png", "Bag/1.png")
     answer = script("eval", f"run={run_copy}", "data=folder", f"data.root={tmp_path / 'photos'}")
     assert answer.code == 2

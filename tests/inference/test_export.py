@@ -55,7 +55,7 @@ def test_onnx_runtime_agrees_with_pytorch_for_any_batch_size(exported: Path) -> 
 
 
 def test_model_pt2_runs_without_this_project(exported: Path) -> None:
-    """A process with only torch computes the probabilities of one image and of three images."""
+    """A process that imports only torch computes the probabilities of one image and of three images."""
     code = (
         "import sys, torch\n"
         f"model = torch.export.load({str(exported / 'export' / 'model.pt2')!r}).module()\n"

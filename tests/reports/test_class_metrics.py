@@ -244,9 +244,7 @@ def test_more_classes_than_fit_are_not_evaluated_one_by_one(
         (["callbacks.model_card=null"], False),
     ],
 )
-def test_each_of_the_callbacks_can_be_removed(
-    command: Command, tmp_path: Path, removed: list[str], has_card: bool
-) -> None:
+def test_each_callback_can_be_removed(command: Command, tmp_path: Path, removed: list[str], has_card: bool) -> None:
     """The run ends with its result; only the model card needs its own callback."""
     answer = command(*FEW, *removed, "name=first")
     assert answer.code == 0, answer.err

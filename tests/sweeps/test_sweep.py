@@ -130,7 +130,7 @@ def test_another_config_in_the_same_sweep_is_refused_with_the_difference(
     assert len(list(sweep.glob("*/result.json"))) == 2
 
 
-def test_a_refused_sweep_does_not_touch_one_that_has_just_started(command: Command, sweep: Path) -> None:
+def test_a_rejected_sweep_does_not_touch_one_that_has_just_started(command: Command, sweep: Path) -> None:
     """The first sweep has locked its folder, but not written to it yet."""
     with SweepFolder(sweep).lock():
         (sweep / ".holder").unlink()
