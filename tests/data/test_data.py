@@ -380,7 +380,7 @@ def test_on_device_without_enough_memory_is_a_user_error(monkeypatch: pytest.Mon
     monkeypatch.setattr("pytorch_intro.data.datamodule.free_device_memory", lambda device: 10**5)
     datamodule = sample_datamodule("data.on_device=true")
     datamodule.trainer = on_cpu(strategy=SimpleNamespace(root_device=torch.device("cuda", 0)))
-    with pytest.raises(UserError, match=r"data\.on_device=true: 1,280 images do not fit"):
+    with pytest.raises(UserError, match=r"data\.on_device=true: 1,280 images exceed the memory of"):
         datamodule.train_dataloader()
 
 

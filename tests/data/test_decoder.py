@@ -132,7 +132,7 @@ def test_tensors_are_resized_and_may_have_any_number_of_channels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "told"),
+    ("image", "expected"),
     [
         (torch.randn(1, 3, 4) * 9, "0 to 1"),
         (torch.zeros(1, 3, 4, dtype=torch.int64), "int64"),
@@ -142,6 +142,6 @@ def test_tensors_are_resized_and_may_have_any_number_of_channels() -> None:
         (Image.new("F", (4, 3)), "floating point"),
     ],
 )
-def test_other_objects_are_refused(image: Any, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_other_objects_are_refused(image: Any, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
         Decoder((3, 4), 1)(image)
