@@ -373,7 +373,7 @@ def test_broken_images_are_skipped_and_listed(
         images, rows = read(broken, skip_broken=True)
         assert rows == [0, 2, 3, 4, 5, 6, 7, 9, 10, 11]
         assert len(images) == 13
-        left_out = [line for line in caplog.messages if "skipped" in line]
+        left_out = [line for line in caplog.messages if "data: skipped" in line]
         assert [line.split(".")[0].split("/")[-2:] for line in left_out] == [["cat", "1"], ["dog", "2"], ["dog", "9"]]
     count = decoded[0]
     with pytest.raises(UserError, match=r"cat/1\.png"):

@@ -45,7 +45,7 @@ def list_names(folder: str) -> list[str]:
     try:
         return sorted(name for name in os.listdir(folder) if not is_ignored(name))  # noqa: PTH208
     except OSError as error:
-        raise UserError(f"data.root={folder}: {error.strerror}; give a readable folder of images") from error
+        raise UserError(f"data.root={folder}: {error.strerror}; use a readable folder: data.root=DIR") from error
 
 
 def walk_files(folder: Path) -> Iterator[str]:

@@ -71,7 +71,7 @@ class ImageFolder(ImageFiles):
         others = [name for name in folders if name not in splits]
         train = next((name for name in splits if SPLITS[name.lower()] == "train"), None)
         if others and train and (len(splits) > 1 or holds_folders_only(Path(root, train))):
-            problem = f"the folder {others[0]} is next to the split folders {' and '.join(splits)}"
+            problem = f"the folder {others[0]} is next to {' and '.join(splits)}, used as splits"
             raise UserError(f"data.root={root}: {problem}; move it into one of them, or out of this folder")
         if not others and not train:
             raise UserError(f"data.root={root}: no train/ next to {' and '.join(splits)}; add the folder train/")
