@@ -22,13 +22,8 @@ BELOW_1 = r"less than 1|below 1|< 1"
 AT_MOST_1 = r"less than or equal to 1|at most 1|<= 1"
 AN_INT_OR_SHARE = r"\[0\.0, 1\.0\] or an int"
 
-# A library's own message, which only names the problem.
-NO_REMEDY = None
 
-
-def assert_explained(
-    message: str, arguments: Sequence[str], names: Sequence[str], problem: str, remedy: str | None
-) -> None:
+def assert_explained(message: str, arguments: Sequence[str], names: Sequence[str], problem: str, remedy: str) -> None:
     """Assert that a message is one line with the names, a problem and a remedy.
 
     Problem and remedy must not match the arguments: a message that only repeats these would pass.
@@ -38,13 +33,11 @@ def assert_explained(
     assert_facts(message, arguments, names, problem, remedy)
 
 
-def assert_facts(
-    message: str, arguments: Sequence[str], names: Sequence[str], problem: str, remedy: str | None
-) -> None:
+def assert_facts(message: str, arguments: Sequence[str], names: Sequence[str], problem: str, remedy: str) -> None:
     """Assert the names, the problem and the remedy of a part of a message."""
     given = "\n".join(arguments)
     for name in names:
         assert name in message, message
-    for fact in (problem, *([] if remedy is NO_REMEDY else [remedy])):
+    for fact in (problem, remedy):
         assert not re.search(fact, given), f"{fact!r} is in the arguments, so it proves nothing"
         assert re.search(fact, message), f"{fact!r} is not in {message!r}"

@@ -23,7 +23,7 @@ from explained import (
 )
 
 # The arguments of each mistake, the names in its message, and regular expressions of its problem and its remedy.
-MISTAKES: dict[str, tuple[list[str], list[str], str, str | None]] = {
+MISTAKES: dict[str, tuple[list[str], list[str], str, str]] = {
     "unknown key": (["trainer.max_epoch=3"], ["trainer.max_epoch"], UNKNOWN, "did you mean trainer.max_epochs"),
     "unknown top-level key": (["batch_size=3"], ["batch_size"], UNKNOWN, "did you mean data.batch_size"),
     "unknown key with +": (
@@ -358,7 +358,7 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str | None]] = {
 
 @pytest.mark.parametrize(("arguments", "names", "problem", "remedy"), MISTAKES.values(), ids=MISTAKES)
 def test_mistake_exits_with_code_2_and_one_line(
-    command: Command, arguments: list[str], names: list[str], problem: str, remedy: str | None, tmp_path: Path
+    command: Command, arguments: list[str], names: list[str], problem: str, remedy: str, tmp_path: Path
 ) -> None:
     """The line names the setting, the problem and the remedy, and no file is left behind."""
     data = (

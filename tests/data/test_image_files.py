@@ -132,7 +132,7 @@ YOURS = "the folder of your images|data.root=DIR"
 LAYOUT = "cat/1.jpg.*data=csv data.labels=FILE"
 
 
-def folder_mistakes() -> dict[str, tuple[Damage, str, str | None]]:
+def folder_mistakes() -> dict[str, tuple[Damage, str, str]]:
     """Changes of the folder, and regular expressions of the message's problem and remedy."""
     return {
         "missing": (lambda root: None, "No such file|does not exist", YOURS),
@@ -168,9 +168,7 @@ def folder_mistakes() -> dict[str, tuple[Damage, str, str | None]]:
 
 
 @pytest.mark.parametrize(("damage", "problem", "remedy"), folder_mistakes().values(), ids=folder_mistakes())
-def test_a_folder_with_another_layout_is_an_error(
-    tmp_path: Path, damage: Damage, problem: str, remedy: str | None
-) -> None:
+def test_a_folder_with_another_layout_is_an_error(tmp_path: Path, damage: Damage, problem: str, remedy: str) -> None:
     folder = str(tmp_path / "images")
     damage(Path(folder))
     with pytest.raises(UserError) as error:
@@ -181,7 +179,7 @@ def test_a_folder_with_another_layout_is_an_error(
 HEADER = "first line"
 BELOW_ROOT = r"data\.root=\S*/images"
 # Of each: the content, the line that the message names, and regular expressions of its problem and its remedy.
-CSV_MISTAKES: dict[str, tuple[str | bytes, int | None, str, str | None]] = {
+CSV_MISTAKES: dict[str, tuple[str | bytes, int | None, str, str]] = {
     "no path": ("file,label\n1.png,a\n", None, "column path", f"{HEADER}.*'file, ?label'"),
     "no label": ("path,class\n1.png,a\n", None, "column label", f"{HEADER}.*'path, ?class'"),
     "two labels": (
@@ -225,7 +223,7 @@ CSV_MISTAKES: dict[str, tuple[str | bytes, int | None, str, str | None]] = {
 
 @pytest.mark.parametrize(("content", "line", "problem", "remedy"), CSV_MISTAKES.values(), ids=CSV_MISTAKES)
 def test_a_csv_mistake_is_an_error_that_names_the_line(
-    tmp_path: Path, content: str | bytes, line: int | None, problem: str, remedy: str | None
+    tmp_path: Path, content: str | bytes, line: int | None, problem: str, remedy: str
 ) -> None:
     write_images(tmp_path, "outside.png", "images/1.png", "images/2.png")
     file = tmp_path / "labels.csv"

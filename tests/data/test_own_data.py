@@ -16,7 +16,6 @@ from explained import (
     AT_LEAST_0,
     AT_LEAST_2,
     NO_CHOICE,
-    NO_REMEDY,
     WRONG_VALUE,
     assert_explained,
     assert_facts,
@@ -419,7 +418,7 @@ class Wrong(Gradients):
 
 LABELS = "non-negative integer"
 # Of each: the names that the message has, and regular expressions of its problem and its remedy.
-WRONG: dict[str, tuple[list[str], str, str | None]] = {
+WRONG: dict[str, tuple[list[str], str, str]] = {
     "empty": (["Wrong"], "no (images|samples)", "check its arguments and files"),
     "label": (["data"], "label is 'cat'", LABELS),
     "negative": (["data"], "label is -1", LABELS),
@@ -448,7 +447,7 @@ def test_invalid_samples_are_an_error(mistake: str) -> None:
     assert_facts(str(error.value), [mistake], *WRONG[mistake])
 
 
-Expected = tuple[list[str], list[str], str, str | None]
+Expected = tuple[list[str], list[str], str, str]
 
 
 def mistakes(root: Path) -> dict[str, Expected]:
@@ -590,9 +589,9 @@ def mistakes(root: Path) -> dict[str, Expected]:
             ["data=folder", two, "data/augment=[flop]"],
             ["data/augment", "flop"],
             f"[Cc]ould not load|{NO_CHOICE}",
-            NO_REMEDY,
+            "see --help",
         ),
-        "no dataset": (["data=custom"], ["data.dataset._target_"], "[Mm]issing|required", NO_REMEDY),
+        "no dataset": (["data=custom"], ["data.dataset._target_"], "[Mm]issing|required", "see --(help|cfg job)"),
         "dataset that is not there": (
             ["data=custom", "data.dataset._target_=nowhere.Images"],
             ["data.dataset._target_=nowhere.Images"],

@@ -129,7 +129,7 @@ def test_one_chapter_is_run_by_its_number(tour_here: Command) -> None:
 def test_help_lists_the_chapters(tour_here: Command) -> None:
     out = tour_here("--help").out
     assert "python src/tour.py 5" in out
-    assert "16  A network that is trained, and what it sees" in out
+    assert "16  A trained network and what it looks at" in out
     assert "The notes:" not in out
 
 
