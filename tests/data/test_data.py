@@ -335,7 +335,9 @@ def test_data_root_that_cannot_be_written_is_a_user_error(
         open_fashion_mnist(root)
 
 
-@pytest.mark.parametrize("content", [b"no archive", gzip.compress(b""), gzip.compress(bytes(17))])
+@pytest.mark.parametrize(
+    "content", [b"no archive", gzip.compress(b""), gzip.compress(bytes(17))], ids=["no archive", "empty", "zeros"]
+)
 def test_damaged_sample_is_a_user_error(root: Path, content: bytes) -> None:
     for file in SAMPLE_DIR.glob("*.gz"):
         shutil.copy(file, root)

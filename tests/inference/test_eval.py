@@ -147,9 +147,21 @@ def test_augmentation_of_a_finished_run_is_an_error(script: Command, run_copy: P
     assert_explained(answer.err, ["data/augment=[crop]"], ["data/augment: "], "has no effect", "leave it out")
 
 
-def write_sweep(folder: Path, best: str | None) -> None:
-    """Write the part of sweep.json that run=FOLDER reads; tests/sweeps check how a sweep finds its best job."""
-    (folder / "sweep.json").write_text(json.dumps({"objective": "val/accuracy", "best": best}))
+def write_sweep(folder: Path, objective: str, best: str | None = None) -> None:
+    """Write sweep.json as a sweep of the jobs a, b and c does; c has not finished."""
+    record: dict[str, Any] = {
+        "objective": objective,
+        "base": {},
+        "swept": [],
+        "jobs": {"a": {}, "b": {}, "c": {}},
+        "best": best,
+    }
+    (folder / "sweep.json").write_text(json.dumps(record))
+
+
+def change_result(run: Path, **values: float | None) -> None:
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps(result | {f"val/{name}": value for name, value in values.items()}))
 
 
 def test_latest_is_the_newest_finished_run_and_a_sweep_gives_its_best_run(run_copy: Path, tmp_path: Path) -> None:
@@ -164,9 +176,22 @@ def test_latest_is_the_newest_finished_run_and_a_sweep_gives_its_best_run(run_co
     rates = outputs / "sweeps" / "rates"
     assert resolve_run("latest", str(outputs)) == str(rates / "a")
     assert resolve_run("other", str(outputs)) == str(outputs / "other")
-    for best in ("a", "b"):
-        write_sweep(rates, best)
+    change_result(rates / "a", accuracy=0.8, loss=0.5)
+    change_result(rates / "b", accuracy=0.7, loss=0.4)
+    for objective, best in (("val/accuracy", "a"), ("val/loss", "b")):
+        write_sweep(rates, objective)
         assert resolve_run(str(rates), str(outputs)) == resolve_run("sweeps/rates", str(outputs)) == str(rates / best)
+
+
+def test_the_best_run_of_a_sweep_is_that_of_its_results_now(run_copy: Path, tmp_path: Path) -> None:
+    """A job that was killed is resumed alone, or the best one is removed: sweep.json does not know."""
+    for job, accuracy in (("a", 0.7), ("b", 0.8)):
+        shutil.copytree(run_copy, tmp_path / "sweep" / job)
+        change_result(tmp_path / "sweep" / job, accuracy=accuracy)
+    write_sweep(tmp_path / "sweep", "val/accuracy", best="a")
+    assert resolve_run(str(tmp_path / "sweep"), "") == str(tmp_path / "sweep" / "b")
+    shutil.rmtree(tmp_path / "sweep" / "b")
+    assert resolve_run(str(tmp_path / "sweep"), "") == str(tmp_path / "sweep" / "a")
 
 
 # Change of the run, a name that the message contains, and regular expressions of its problem and its remedy.
@@ -256,7 +281,7 @@ def test_a_missing_run_is_reported_on_one_line(
 
 
 def test_a_sweep_without_validation_has_no_best_run(tmp_path: Path) -> None:
-    write_sweep(tmp_path, None)
+    write_sweep(tmp_path, "val/accuracy")
     with pytest.raises(UserError) as error:
         resolve_run(str(tmp_path), "")
     assert_facts(

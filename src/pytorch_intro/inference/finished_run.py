@@ -13,6 +13,7 @@ from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.config.paths import is_searched_for_runs
 from pytorch_intro.runs.config_record import CONFIG, trusted_config
 from pytorch_intro.runs.folder import BEST, Result, RunFolder
+from pytorch_intro.runs.ranking import best_run
 from pytorch_intro.safety.untrusted_config import verify_config
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def resolve_run(run: str | None, outputs: str) -> str:
             return str(require_finished(folder).resolve())
     for folder in folders:
         if (folder / SWEEP_FILE).exists():
-            return str(require_finished(best_of_sweep(folder)).resolve())
+            return str(best_of_sweep(folder).resolve())
     if folders:
         raise UserError(f"run={run}: no finished run and no sweep in {folders[0]}; use another folder, or run=latest")
     raise UserError(f"run={run}: no such folder; use run=latest for the newest finished run in {outputs}")
@@ -67,14 +68,16 @@ def latest_run(outputs: Path) -> Path:
 
 
 def best_of_sweep(folder: Path) -> Path:
-    """Return the folder of a sweep's best job, which the sweep records in sweep.json."""
+    """Return the folder of a sweep's best job, by the results as they are now: a job may have been resumed alone."""
     file, hint = folder / SWEEP_FILE, "use run=DIR with the folder of one job"
     try:
         record = json.loads(file.read_text())
-        best, objective = record.get("best"), record["objective"]
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        jobs, objective = [Path(job).name for job in record["jobs"]], record["objective"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: cannot be read ({first_lines(error)}); {hint}") from error
-    if not isinstance(best, str):
+    results = {job: RunFolder(folder / job).result() for job in jobs if (folder / job / "result.json").exists()}
+    best = best_run(objective, results)
+    if best is None:
         raise UserError(f"run={folder}: no job of this sweep has finished with {objective}; {hint}")
     return folder / best
 

@@ -1,7 +1,7 @@
-"""The folder of a sweep: sweep.json, one folder per job, and which job is best."""
+"""The folder of a sweep: sweep.json, and one folder per job."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,11 +15,11 @@ from pytorch_intro.config.flatten import diff
 from pytorch_intro.config.validate import check_nodes
 from pytorch_intro.runs.config_record import IGNORED_KEYS
 from pytorch_intro.runs.folder import REPLACED, Result, RunFolder
+from pytorch_intro.runs.ranking import best_run
 from pytorch_intro.sweeps.plan import Job, Plan
 
 # What jobs can be ranked by: figures of result.json that do not depend on the test images.
 Objective = Literal["val/accuracy", "val/loss", "train_seconds", "total_seconds", "images_per_second"]
-MAXIMIZED = ("val/accuracy", "images_per_second")  # for the others, lower is better
 
 Status = Literal["finished", "failed", "pruned", "unfinished"]
 
@@ -35,7 +35,7 @@ class Record(NamedTuple):
     base: dict[str, Any]  # config that all jobs share, {"data.batch_size": 256, …}
     swept: list[str]  # keys whose values differ between jobs
     jobs: dict[str, dict[str, list[str]]]  # overrides of each job, by its folder: "swept" are its own, "given" shared
-    best: str | None = None  # best finished job; None if no finished job has the objective
+    best: str | None = None  # best job when this was written; None if no finished job has the objective
 
 
 class Outcome(NamedTuple):
@@ -49,18 +49,6 @@ class Outcome(NamedTuple):
 def check_settings(sweep: DictConfig) -> None:
     """Validate the config node `sweep`; raise a UserError for an unknown key or a wrong value."""
     check_nodes(sweep, "sweep", {"sweep.objective": Objective, "sweep.fail_fast": bool})
-
-
-def sort_key(objective: str, score: float | None) -> tuple[bool, float]:
-    """Return a key that sorts the best score first and missing scores last."""
-    return score is None, (-1 if objective in MAXIMIZED else 1) * (score or 0.0)
-
-
-def best_job(objective: str, outcomes: Mapping[str, Outcome]) -> str | None:
-    """Return the job with the best objective, the first of equals; None if no job has one."""
-    scores = {job: outcome.result.get(objective) for job, outcome in outcomes.items() if outcome.result}
-    scored = [job for job, score in scores.items() if score is not None]
-    return min(scored, key=lambda job: sort_key(objective, scores[job]), default=None)
 
 
 class SweepFolder:
@@ -127,7 +115,8 @@ class SweepFolder:
         The caller has the write lock.
         """
         outcomes = {job: self.outcome(job) for job in record.jobs}
-        record = record._replace(best=best_job(record.objective, outcomes))
+        results = {job: outcome.result for job, outcome in outcomes.items() if outcome.result}
+        record = record._replace(best=best_run(record.objective, results))
         write_atomically(self.record_file, json.dumps(record._asdict(), indent=1) + "\n")
         return record, outcomes
 

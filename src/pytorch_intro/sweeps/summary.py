@@ -12,7 +12,8 @@ from typing import NamedTuple
 from pytorch_intro.common.files import write_atomically
 from pytorch_intro.common.tables import markdown_table, text_table
 from pytorch_intro.config.paths import display_path
-from pytorch_intro.sweeps.folder import Outcome, Record, SweepFolder, sort_key
+from pytorch_intro.runs.ranking import sort_key
+from pytorch_intro.sweeps.folder import Outcome, Record, SweepFolder
 
 REPLICATE_KEYS = ("seed", "data.fold", "data.split_seed")  # their values repeat a run with the same settings
 METRICS = (

@@ -92,9 +92,10 @@ class BestLastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.every_n_minutes is None or not is_resumable_step(trainer):
+        if self.every_n_minutes is None:
             return
-        if all_reduce_max(time.monotonic() - self.saved_at > 60 * self.every_n_minutes):
+        is_due = all_reduce_max(time.monotonic() - self.saved_at > 60 * self.every_n_minutes)  # on all ranks
+        if is_due and is_resumable_step(trainer):
             self.save_last(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pytorch_intro.data.ingest.parallel import DecodeResult
 
 log = logging.getLogger(__name__)
 
-SHARD_ROWS = 2048  # a killed process loses one shard at most
+SHARD_ROWS, SHARD_SECONDS = 2048, 5.0  # a killed process loses one shard at most
 
 
 class CacheWriter:
@@ -35,6 +36,7 @@ class CacheWriter:
         self.shards: list[np.ndarray] = []  # labels of the complete shards
         self.saved = 0  # number of their rows
         self.labels: list[int] = []  # of the current shard
+        self.saved_at = time.monotonic()
         self.broken: dict[int, str] = {}  # errors by row
         with suppress(OSError, ValueError, TypeError, KeyError, OverflowError):  # not started yet, or damaged
             self.resume()
@@ -86,7 +88,7 @@ class CacheWriter:
         if result.error:
             self.broken[self.done] = result.error
         self.labels.append(result.label)
-        if len(self.labels) >= SHARD_ROWS:
+        if len(self.labels) >= SHARD_ROWS or time.monotonic() - self.saved_at > SHARD_SECONDS:
             self.save_shard()
 
     def save_shard(self) -> None:
@@ -97,7 +99,7 @@ class CacheWriter:
             broken = [(row, error) for row, error in self.broken.items() if row >= self.saved]
             write_atomically(self.shard_file(), json.dumps({"labels": self.labels, "broken": broken}))
             self.shards.append(np.array(self.labels, np.int64))
-            self.saved, self.labels = self.done, []
+            self.saved, self.labels, self.saved_at = self.done, [], time.monotonic()
 
     def finish(self) -> None:
         """Merge the shards' labels and broken images into labels.npy and broken.json."""

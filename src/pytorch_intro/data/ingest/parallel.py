@@ -59,7 +59,7 @@ class MapDataset(Dataset[DecodeResult]):
 
 def unpack(sample: Any) -> tuple[Any, Any]:
     """Return the image and the label of a sample; ValueError if it is not a pair."""
-    if not isinstance(sample, (tuple, list)):
+    if not isinstance(sample, (tuple, list, np.ndarray)):
         raise ValueError(f"the sample is a {type(sample).__name__}, expected a pair (image, label)")
     if len(sample) != 2:
         raise ValueError(f"the sample has {len(sample)} values, expected a pair (image, label)")

@@ -114,7 +114,7 @@ class DatasetReader:
         return images, (labels >= 0).nonzero().flatten()
 
     def cache_folder(self, dataset: Any) -> Path:
-        if self.cache_dir is None:
+        if not self.cache_dir:
             # torchvision's ImageFolder takes any folder in its root for a class.
             return (PROJECT / "data" if isinstance(dataset, DatasetFolder) else Path(dataset.root)) / ".cache"
         if isinstance(dataset, ImageFiles) and is_searched(Path(self.cache_dir), Path(dataset.root)):
@@ -131,7 +131,8 @@ class DatasetReader:
         images = torch.empty(shape, dtype=torch.uint8)
         targets = torch.zeros(len(dataset), dtype=torch.int64)
         broken = {}
-        chunks = parallel_map(dataset, decoder, range(len(dataset)), self.num_workers, f"reading {name}")
+        function = skip_image if reason else decoder
+        chunks = parallel_map(dataset, function, range(len(dataset)), self.num_workers, f"reading {name}")
         for row, result in enumerate(result for chunk in chunks for result in chunk):
             targets[row] = result.label
             if result.error:
@@ -179,3 +180,7 @@ class DatasetReader:
         for row, error in broken.items():
             self.raise_for_broken(dataset, row, error)
             log.info(f"data: skipped {sample_name(dataset, row)} ({error})")
+
+
+def skip_image(image: Any) -> None:
+    """Decode nothing: only the label is needed."""

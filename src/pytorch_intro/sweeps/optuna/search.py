@@ -19,7 +19,8 @@ from sqlalchemy.pool import NullPool
 
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.config.validate import check_value
-from pytorch_intro.sweeps.folder import MAXIMIZED, STUDY
+from pytorch_intro.runs.ranking import MAXIMIZED
+from pytorch_intro.sweeps.folder import STUDY
 from pytorch_intro.sweeps.optuna.search_space import Space, any_value, search_space, to_overrides
 from pytorch_intro.sweeps.plan import Job, Plan, is_shared, override_values
 from pytorch_intro.sweeps.runner import Runner

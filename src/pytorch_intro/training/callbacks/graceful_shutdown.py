@@ -53,7 +53,7 @@ class GracefulShutdown(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if is_resumable_step(trainer) and self.stop_requested():
+        if self.stop_requested() and is_resumable_step(trainer):  # all ranks have to call the first
             if isinstance(trainer.checkpoint_callback, BestLastCheckpoint):
                 trainer.checkpoint_callback.save_last(trainer)
             self.stop(trainer, trainer.current_epoch + 1)
