@@ -222,6 +222,8 @@ class Process:
     ) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.out, self.err = (Path(self.folder.name, name) for name in ("out", "err"))
+        for file in (self.out, self.err):
+            file.touch()  # the process may be killed before it opens them
         command = [*launcher, TRAIN, *arguments]
         self.process = FORKS.Process(
             target=run_command, args=(command, self.out, self.err, variables or {}, largest_file)
