@@ -77,7 +77,7 @@ def test_documented_network_works_as_printed(command: Command, tmp_path: Path, m
     assert answer.code == 0, answer.err
     assert "width: 32" in (tmp_path / "outputs" / "tiny" / "config.yaml").read_text()
     wrong = command(*line.split()[2:], "model.width=wide")
-    assert (wrong.code, wrong.err) == (2, "error: model.width=wide: input should be a valid integer\n")
+    assert (wrong.code, wrong.err) == (2, "error: model.width=wide: invalid value; input should be a valid integer\n")
 
 
 def test_cosine_stem_equals_the_dct_of_patches_and_its_negative() -> None:
