@@ -1,7 +1,6 @@
 """Classify image files with a trained network, in batches."""
 
 import itertools
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -100,7 +99,6 @@ def predict_files(
     """
     if next(predictor.parameters()).device.type == "cpu":
         disable_malloc_trim()
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow raises at twice that size
     workers = ALL_CORES if num_workers is None else num_workers
     remaining = iter(paths)
     decoded = parallel_map(UnlabeledImages(paths), preprocessor, range(len(paths)), workers, "predicting")
