@@ -10,6 +10,8 @@ from torch import nn
 
 from pytorch_intro.training.muon import Muon, zeropower_via_newtonschulz
 
+SETTINGS = {"lr": 0.05, "momentum": 0.9, "adamw_lr_ratio": 0.4, "weight_decay": 0.05}
+
 
 @pytest.mark.parametrize("shape", [(8, 8), (64, 144), (144, 64), (1, 9)])
 def test_newton_schulz_moves_singular_values_to_about_one(shape: tuple[int, int]) -> None:
@@ -28,7 +30,7 @@ def test_filters_are_updated_like_matrices_by_torch_muon() -> None:
     matrix = nn.Parameter(filters.detach().flatten(1).clone())
     filters.grad = torch.randn(32, 16, 3, 3)
     matrix.grad = filters.grad.flatten(1).clone()
-    Muon([filters], lr=0.1, momentum=0.9, weight_decay=0.05).step()
+    Muon([filters], **{**SETTINGS, "lr": 0.1}).step()
     torch.optim.Muon([matrix], lr=0.1, momentum=0.9, weight_decay=0.05).step()
     torch.testing.assert_close(filters.flatten(1), matrix, atol=0.01, rtol=0.01)  # torch computes in bfloat16
 
@@ -38,7 +40,7 @@ def test_other_parameters_are_updated_like_by_adamw() -> None:
     twin = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 3))
     twin.load_state_dict(network.state_dict())
     others = [parameter for parameter in twin.parameters() if parameter.ndim != 4]
-    muon = Muon(network.parameters(), lr=0.025)
+    muon = Muon(network.parameters(), **{**SETTINGS, "lr": 0.025})
     adamw = torch.optim.AdamW(others, lr=0.01, weight_decay=0)
     for parameter, same in zip(network.parameters(), twin.parameters(), strict=True):
         parameter.grad = torch.ones_like(parameter)
@@ -53,7 +55,7 @@ def test_other_parameters_are_updated_like_by_adamw() -> None:
 def reference_step(
     params: list[torch.Tensor], grads: list[torch.Tensor], buffers: list[dict[str, Any]], lr: float
 ) -> None:
-    """Apply both update rules as plain formulas, with the defaults of Muon."""
+    """Apply both update rules as plain formulas, with SETTINGS."""
     for p, grad, state in zip(params, grads, buffers, strict=True):
         if p.ndim == 4:
             state["m"] = 0.9 * state.get("m", 0) + grad
@@ -74,7 +76,7 @@ def test_ten_scheduled_steps_match_the_formulas() -> None:
     params = [nn.Parameter(torch.randn(shape)) for shape in shapes]
     expected = [p.detach().clone() for p in params]
     buffers: list[dict[str, Any]] = [{} for _ in params]
-    optimizer = Muon(params, lr=0.05)
+    optimizer = Muon(params, **SETTINGS)
     assert isinstance(optimizer, torch.optim.Optimizer)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
     for step in range(10):
@@ -91,7 +93,7 @@ def test_ten_scheduled_steps_match_the_formulas() -> None:
 def test_state_loads_with_weights_only_and_after_add_param_group(tmp_path: Path) -> None:
     """A deep copy works too; an added group holds parameters that are unfrozen later."""
     filters, bias, late = (nn.Parameter(torch.randn(shape)) for shape in ((4, 2, 3, 3), (4,), (3,)))
-    optimizer = Muon([filters, bias])
+    optimizer = Muon([filters, bias], **SETTINGS)
     optimizer.add_param_group({"params": [late]})
     for p in (filters, bias, late):
         p.grad = torch.ones_like(p)
@@ -112,7 +114,7 @@ def test_a_restored_state_gives_the_same_next_step() -> None:
     def build() -> tuple[nn.Module, Muon]:
         torch.manual_seed(0)
         network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4, 2))
-        return network, Muon(network.parameters())
+        return network, Muon(network.parameters(), **SETTINGS)
 
     def step(network: nn.Module, optimizer: Muon, seed: int) -> None:
         images = torch.randn(8, 1, 3, 3, generator=torch.Generator().manual_seed(seed))

@@ -67,4 +67,4 @@ def test_schedules_are_positive_for_very_few_steps(schedule: Schedule, total_ste
 @pytest.mark.parametrize("schedule", [linear, one_cycle])
 def test_a_schedule_without_a_last_step_is_rejected(schedule: Schedule) -> None:
     with pytest.raises(UserError, match="max_epochs"):
-        learning_rates(schedule, math.inf)
+        learning_rates(schedule, math.inf, warmup_fraction=0.25)

@@ -4,12 +4,9 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.adamw import adamw
-
-NonNegative = Annotated[float, Field(ge=0)]
+from torch.optim import AdamW, Optimizer
 
 
 class Muon(Optimizer):
@@ -17,7 +14,8 @@ class Muon(Optimizer):
 
     Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) flattens the filters of a layer to a matrix, one row
     per filter, and replaces the singular values of its Nesterov momentum by about 1, so that all directions are learned
-    at the same speed. torch.optim.Muon accepts 2D parameters only.
+    at the same speed. torch.optim.Muon accepts 2D parameters only. Tuned values are in
+    conf/optimizer/muon.yaml.
 
     Args:
         params: Parameters of the network; 4D ones are convolution filters.
@@ -30,10 +28,10 @@ class Muon(Optimizer):
     def __init__(
         self,
         params: Iterable[Tensor],
-        lr: NonNegative = 0.05,
-        momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9,
-        adamw_lr_ratio: NonNegative = 0.4,
-        weight_decay: NonNegative = 0.05,
+        lr: NonNegativeFloat,
+        momentum: Annotated[float, Field(ge=0, lt=1)],
+        adamw_lr_ratio: NonNegativeFloat,
+        weight_decay: NonNegativeFloat,
     ) -> None:
         params = list(params)
         filters = {"params": [p for p in params if p.ndim == 4], "momentum": momentum, "weight_decay": weight_decay}
@@ -51,7 +49,9 @@ class Muon(Optimizer):
             if "momentum" in group:
                 self.muon_step(group)
             else:
-                self.adamw_step(group)
+                adamw = AdamW([dict(group)])  # takes 0.01 ms to build
+                adamw.state = self.state
+                adamw.step()
         return loss
 
     def muon_step(self, group: dict[str, Any]) -> None:
@@ -66,30 +66,6 @@ class Muon(Optimizer):
             nesterov = filters.grad.add(average, alpha=group["momentum"])
             update = zeropower_via_newtonschulz(nesterov.flatten(1)).view(filters.shape)
             filters.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
-
-    def adamw_step(self, group: dict[str, Any]) -> None:
-        """Update parameters of any shape by torch's AdamW."""
-        params = [p for p in group["params"] if p.grad is not None]
-        states = [self.state[p] for p in params]
-        for p, state in zip(params, states, strict=True):
-            if not state:  # names and layout of torch.optim.AdamW, whose step counter is a tensor on the CPU
-                state |= {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
-        beta1, beta2 = group["betas"]
-        adamw(
-            params,
-            [p.grad for p in params],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            max_exp_avg_sqs=[],
-            state_steps=[state["step"] for state in states],
-            amsgrad=False,
-            beta1=beta1,
-            beta2=beta2,
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
-        )
 
 
 def zeropower_via_newtonschulz(matrix: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""Learning-rate schedules, stepped after every batch; each takes the optimizer and the total number of steps."""
+"""Learning-rate schedules, stepped after every batch.
+
+Each takes the optimizer, whose learning rates are the peak, and the number of steps of the training (at least 1).
+"""
 
 import math
 from typing import Annotated
@@ -17,19 +20,11 @@ def constant(optimizer: Optimizer, total_steps: float) -> LRScheduler:
     return LambdaLR(optimizer, lambda step: 1.0)
 
 
-def linear(optimizer: Optimizer, total_steps: float, warmup_fraction: WarmUp = 0.25) -> LRScheduler:
+def linear(optimizer: Optimizer, total_steps: float, warmup_fraction: WarmUp) -> LRScheduler:
     """Warm up linearly to the optimizer's learning rates, then decay linearly to 0.
 
     The best schedule in most comparisons of schedules for a fixed number of steps: Li et al. 2020 (arXiv:1905.04753),
     Defazio et al. 2023 (arXiv:2310.07831).
-
-    Args:
-        optimizer: Optimizer whose learning rates are the peak.
-        total_steps: Number of optimizer steps of the whole training, at least 1.
-        warmup_fraction: Fraction of the steps that warm up.
-
-    Raises:
-        UserError: if the number of steps is infinite.
     """
     require_total_steps(total_steps)
     warmup_steps = warmup_fraction * total_steps
@@ -42,13 +37,11 @@ def linear(optimizer: Optimizer, total_steps: float, warmup_fraction: WarmUp = 0
     return LambdaLR(optimizer, factor)
 
 
-def one_cycle(optimizer: Optimizer, total_steps: float, warmup_fraction: WarmUp = 0.25) -> LRScheduler:
+def one_cycle(optimizer: Optimizer, total_steps: float, warmup_fraction: WarmUp) -> LRScheduler:
     """Warm up from 1/25 of the optimizer's learning rates to them, then decay to 0, along cosines.
 
     Smith 2018 (arXiv:1708.07120), without the momentum cycle, so that it works with any optimizer. torch's OneCycleLR
     divides by zero when the warm-up is a single step.
-
-    Args and Raises: see `linear`.
     """
     require_total_steps(total_steps)
     warmup_steps = warmup_fraction * total_steps
