@@ -13,7 +13,13 @@ CORE = ("common", "config", "data", "models", "runs", "training", "cli")
 OPTIONAL = ("safety", "analysis", "reports", "inference", "sweeps", "benchmarks", "tour")
 
 # Which optional packages the files of a conf/ group may name; every other file may only name the core.
-MAY_NAME = {"reports": ("analysis", "reports"), "bench": ("benchmarks",), "sweep": ("sweeps",), "search": ("sweeps",)}
+MAY_NAME = {
+    "reports": ("analysis", "reports"),
+    "logger": ("reports",),
+    "bench": ("benchmarks",),
+    "sweep": ("sweeps",),
+    "search": ("sweeps",),
+}
 TARGET = re.compile(r"_target_: *([\w.]+)")
 
 

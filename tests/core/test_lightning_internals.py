@@ -1,6 +1,5 @@
 """The private parts of Lightning that this project uses still behave as lightning_internals.py expects."""
 
-import csv
 import inspect
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import pytest
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loops import fit_loop
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
@@ -17,7 +15,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.dataset import InMemoryImageDataset
 from pytorch_intro.training import lightning_internals
-from pytorch_intro.training.callbacks.csv_logger import AppendingCSVLogger
 from pytorch_intro.training.trainer import silence_lightning
 
 
@@ -128,22 +125,9 @@ def test_the_replaced_method_is_the_one_that_decides_about_restarts() -> None:
     assert "_iteration_based_training()" in inspect.getsource(fit_loop._FitLoop.restarting.fset)
 
 
-def test_callbacks_can_be_read_and_replaced() -> None:
+def test_callbacks_can_be_read_and_changed() -> None:
     callback = Callback()
     trainer = Trainer(accelerator="cpu", callbacks=[callback], logger=False)
     assert callback in lightning_internals.callbacks(trainer)
-    lightning_internals.set_callbacks(trainer, [])
+    lightning_internals.callbacks(trainer).clear()
     assert trainer.callbacks == []  # type: ignore[attr-defined]
-
-
-def test_the_csv_logger_appends_to_an_existing_file(tmp_path: Path) -> None:
-    def log(logger: CSVLogger, values: dict[str, Tensor | float], step: int) -> list[dict[str, str]]:
-        logger.log_metrics(values, step)
-        logger.save()
-        with (tmp_path / "csv" / "metrics.csv").open() as file:
-            return list(csv.DictReader(file))
-
-    for step in range(2):
-        rows = log(AppendingCSVLogger(tmp_path, name="csv", version=""), {"a": 1.0, f"b{step}": 2.0}, step)
-        assert [row["step"] for row in rows] == [str(number) for number in range(step + 1)]
-    assert set(rows[0]) == {"a", "b0", "b1", "step"}

@@ -17,7 +17,7 @@ CAPABILITIES = {
         f"{PACKAGE}/sweeps", "src/hydra_plugins", "conf/sweep", "conf/search", "conf/hydra/sweeper",
         "conf/hydra/launcher", "tests/sweeps",
     ],
-    "reports": [f"{PACKAGE}/reports", "conf/reports", "tests/reports"],
+    "reports": [f"{PACKAGE}/reports", "conf/reports", "conf/logger/csv.yaml", "tests/reports"],
     "inference": [
         f"{PACKAGE}/inference", "src/eval.py", "src/predict.py", "src/export.py", "conf/eval.yaml",
         "conf/predict.yaml", "conf/export.yaml", "conf/finished_run.yaml", "tests/inference",

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_comparison
 from pytorch_intro.benchmarks.loop import lightning_epochs
-from pytorch_intro.training.lightning_internals import callbacks, set_callbacks
+from pytorch_intro.training.lightning_internals import callbacks
 from pytorch_intro.training.setup import build_classifier, build_datamodule
 
 
@@ -35,7 +35,7 @@ def measure_checkpoints(context: BenchmarkContext, rounds: PositiveInt, epochs: 
                 if name == "checkpoints":
                     time_checkpoints(trainer, saving)
                 else:
-                    set_callbacks(trainer, [c for c in callbacks(trainer) if not isinstance(c, Checkpoint)])
+                    callbacks(trainer)[:] = [c for c in callbacks(trainer) if not isinstance(c, Checkpoint)]
                 seconds[name] += lightning_epochs(build_classifier(context.config, datamodule), datamodule, trainer)
     print("an epoch")
     figures = print_comparison("seconds", "s", **seconds)

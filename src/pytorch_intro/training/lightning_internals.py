@@ -1,24 +1,16 @@
 """Everything here depends on parts of Lightning that are private, or unknown to type checkers; checked with 2.6.6.
 
-Other modules use Lightning's public API only, so that an upgrade touches this file and its test.
+Other modules use Lightning's public API only, so that an upgrade touches this file and its test; logger=csv has its own
+in reports/csv_logger.py.
 Source: https://github.com/Lightning-AI/pytorch-lightning/tree/2.6.6/src/lightning
 """
 
-import csv
-from pathlib import Path
-
 from lightning import Callback, Trainer
-from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 
 def callbacks(trainer: Trainer) -> list[Callback]:
     """Return the trainer's callbacks; the attribute is public, but assigned by a connector that mypy cannot see."""
     return trainer.callbacks  # type: ignore[attr-defined]
-
-
-def set_callbacks(trainer: Trainer, new: list[Callback]) -> None:
-    """Replace the trainer's callbacks; see callbacks."""
-    trainer.callbacks = new  # type: ignore[attr-defined]
 
 
 def fix_resume_with_max_steps(trainer: Trainer) -> None:
@@ -40,17 +32,3 @@ def is_resumable_step(trainer: Trainer) -> bool:
     loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
     assert fetcher is not None
     return not (trainer.is_last_batch or loop._should_accumulate() or loop._should_check_val_fx(fetcher))
-
-
-class AppendingWriter(ExperimentWriter):
-    """A writer of CSVLogger that appends to an existing file.
-
-    Lightning's deletes it, in _check_log_dir_exists (fabric/loggers/csv_logs.py). metrics_keys are the columns of the
-    file; the writer rewrites the file when a new one appears.
-    """
-
-    def _check_log_dir_exists(self) -> None:
-        file = Path(self.metrics_file_path)
-        if file.exists():
-            with file.open(newline="") as rows:
-                self.metrics_keys = next(csv.reader(rows), [])
