@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import compose
-from explained import assert_facts
+from explained import WRONG_VALUE, assert_facts
 
 from pytorch_intro.common import memory
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.training.hardware import (
-    available,
     check_devices,
     choose_accelerator,
     choose_precision,
@@ -87,30 +86,26 @@ def test_auto_precision_is_bf16_if_the_hardware_has_bf16_units(
     assert choose_precision("16-mixed", accelerator) == "16-mixed"
 
 
-@pytest.mark.parametrize("devices", [3, "3", [0, 2], "0,2"])
-def test_more_devices_than_available_are_rejected(fake_machine: FakeMachine, devices: int | str | list[int]) -> None:
+@pytest.mark.parametrize("devices", [3, [0, 2]])
+def test_more_devices_than_available_are_rejected(fake_machine: FakeMachine, devices: int | list[int]) -> None:
     fake_machine(cuda=2)
     with pytest.raises(UserError) as error:
         check_devices("cuda", devices)
     assert_facts(str(error.value), [], ["trainer.devices="], r"only 2\b.*\bcuda\b", r"trainer\.devices=auto")
 
 
-@pytest.mark.parametrize("devices", [1, 2, "2", "auto", -1, "-1", [1], "0,1", "0,"])
-def test_available_devices_are_accepted(fake_machine: FakeMachine, devices: int | str | list[int]) -> None:
+@pytest.mark.parametrize("devices", ["1", "2", "auto", "-1", "[1]", "[0,1]"])
+def test_available_devices_are_accepted(fake_machine: FakeMachine, devices: str) -> None:
     fake_machine(cuda=2)
-    check_devices("cuda", devices)
+    resolve_hardware(compose("data=sample", f"trainer.devices={devices}"))
 
 
-@pytest.mark.parametrize("devices", [0, -2, "none", [], ""])
-def test_zero_negative_and_malformed_devices_are_rejected(
-    fake_machine: FakeMachine, devices: int | str | list[int]
-) -> None:
+@pytest.mark.parametrize("devices", ["0", "-2", "two", "[]", "[-1]", "'0,1'"])
+def test_zero_negative_and_malformed_devices_are_rejected(fake_machine: FakeMachine, devices: str) -> None:
     fake_machine(cuda=2)
     with pytest.raises(UserError) as error:
-        check_devices("cuda", devices)
-    assert_facts(
-        str(error.value), [], ["trainer.devices="], r"number of devices|at least one", r"auto|trainer\.devices=1\b"
-    )
+        resolve_hardware(compose("data=sample", f"trainer.devices={devices}"))
+    assert_facts(str(error.value), [], ["trainer.devices="], WRONG_VALUE, r"\bauto\b|greater than|at least 1")
 
 
 def test_the_memory_limit_of_a_container_is_used_if_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +122,6 @@ def test_the_memory_limit_of_a_container_is_used_if_lower(tmp_path: Path, monkey
 
 
 def test_the_cpu_of_this_machine_is_available() -> None:
-    assert available()[-1] == "cpu"
     config = compose("trainer=cpu", f"trainer.devices={os.cpu_count() or 1}", "trainer.precision=32-true")
     assert resolve_hardware(config) == {"accelerator": "cpu", "precision": "32-true"}
 

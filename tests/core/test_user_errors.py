@@ -93,12 +93,12 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str]] = {
         ": not available",
         r"\bcpu\b.*trainer\.accelerator=auto\b",
     ),
-    "devices is a word": (["trainer.devices=two"], ["trainer.devices=two"], "number of devices", r"\bauto\b"),
+    "devices is a word": (["trainer.devices=two"], ["trainer.devices=two"], WRONG_VALUE, r"\bauto\b"),
     "0 devices": (
         ["trainer.devices=0"],
         ["trainer.devices=0"],
-        "at least one",
-        r"trainer\.devices=1\b",
+        WRONG_VALUE,
+        ABOVE_0,
     ),
     "more devices than available": (
         ["trainer.devices=999"],

@@ -4,35 +4,26 @@ import logging
 import os
 import platform
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.validate import check, check_value
 
 log = logging.getLogger(__name__)
 
-Devices = int | str | Sequence[int]
+# -1 means auto. Lightning also accepts strings of numbers and indices.
+DEVICES = PositiveInt | Literal["auto", -1] | Annotated[list[NonNegativeInt], Field(min_length=1)]
 
 
 def resolve_hardware(config: DictConfig, more_settings: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Choose accelerator and precision, and check the whole config with them.
-
-    Args:
-        config: Config with a node `trainer`.
-        more_settings: Passed to check.
-
-    Returns:
-        Values of trainer.accelerator and trainer.precision.
-
-    Raises:
-        UserError: if the hardware is not available, or another value is wrong.
-    """
+    """Return the values of trainer.accelerator and trainer.precision, and check the whole config with them."""
     trainer = config.trainer
     check_value("trainer.accelerator", trainer.accelerator, str)
-    check_value("trainer.devices", trainer.devices, int | str | list[int])
+    check_value("trainer.devices", trainer.devices, DEVICES)
     accelerator = choose_accelerator(trainer.accelerator)
     check_devices(accelerator, trainer.devices)
     hardware = {"accelerator": accelerator, "precision": choose_precision(trainer.precision, accelerator)}
@@ -41,12 +32,9 @@ def resolve_hardware(config: DictConfig, more_settings: dict[str, Any] | None = 
 
 
 def choose_accelerator(accelerator: str) -> str:
-    """Return cuda, mps or cpu: the best available for auto, the best GPU for gpu, otherwise the one requested.
-
-    Raises:
-        UserError: if it is not available.
-    """
-    found = available()
+    """Return cuda, mps or cpu: the best available for auto, the best GPU for gpu, otherwise the one requested."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    found = [name for name, is_available in available.items() if is_available]  # the best first
     chosen = found[0] if accelerator == "auto" or (accelerator == "gpu" and found[0] != "cpu") else accelerator
     if chosen not in found:
         raise UserError(
@@ -61,25 +49,12 @@ def choose_accelerator(accelerator: str) -> str:
     return chosen
 
 
-def available() -> list[str]:
-    """Return the available accelerators, the best first."""
-    known = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    return [name for name, is_available in known.items() if is_available]
-
-
-def check_devices(accelerator: str, devices: Devices) -> None:
-    """Check trainer.devices, in any form that Lightning accepts, against the available devices.
-
-    On cpu a device is a process; at most one per core is accepted.
-
-    Raises:
-        UserError: if fewer are available.
-    """
+def check_devices(accelerator: str, devices: int | Literal["auto"] | Sequence[int]) -> None:
+    """Check trainer.devices against the available devices. On the CPU a device is a process, at most one per core."""
     count = {"cuda": torch.cuda.device_count(), "mps": 1, "cpu": os.cpu_count() or 1}[accelerator]
-    parsed = parse_devices(devices)
-    wanted = parsed if isinstance(parsed, int) else max(parsed, default=-1) + 1
-    if wanted == 0 or wanted < -1:
-        raise UserError(f"trainer.devices={devices}: at least one is required; use trainer.devices=1")
+    if devices == "auto":
+        return
+    wanted = devices if isinstance(devices, int) else max(devices) + 1
     if wanted > count:
         raise UserError(
             f"trainer.devices={devices}: only {count} available for trainer.accelerator={accelerator}; use fewer, or "
@@ -87,35 +62,8 @@ def check_devices(accelerator: str, devices: Devices) -> None:
         )
 
 
-def parse_devices(devices: Devices) -> int | Sequence[int]:
-    """Return trainer.devices as a number, with -1 for auto, or as indices."""
-    if devices == "auto":
-        return -1
-    if not isinstance(devices, str):
-        return devices
-    try:
-        return [int(number) for number in devices.split(",") if number] if "," in devices else int(devices)
-    except ValueError:
-        raise UserError(
-            f"trainer.devices={devices}: neither a number of devices, a list of indices nor auto; use trainer.devices=1"
-        ) from None
-
-
-def number_of_processes(trainer: DictConfig) -> int:
-    """Return the world size: the number of devices times the number of machines."""
-    devices = parse_devices(trainer.devices)
-    if devices == -1:
-        chosen = available()[0] if trainer.accelerator in ("auto", "gpu") else trainer.accelerator
-        devices = torch.cuda.device_count() if chosen == "cuda" else 1
-    return int(trainer.num_nodes) * (devices if isinstance(devices, int) else len(devices))
-
-
 def choose_precision(precision: str | int | None, accelerator: str) -> str | int | None:
-    """Return bf16-mixed for auto if the hardware has bfloat16 units, else 32-true; other values unchanged.
-
-    Raises:
-        UserError: if the device does not support the precision.
-    """
+    """Return bf16-mixed for auto if the hardware has bfloat16 units, else 32-true; other values unchanged."""
     is_fast, reason = supports_bf16(accelerator)
     if precision == "auto":
         precision = "bf16-mixed" if is_fast else "32-true"
