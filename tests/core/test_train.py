@@ -267,13 +267,6 @@ def test_a_validation_within_an_epoch_can_be_the_best(command: Command, tmp_path
     assert best["metrics"]["val/loss"] < last["metrics"]["val/loss"]
 
 
-def test_an_unknown_monitor_is_rejected(command: Command) -> None:
-    answer = command(*SAMPLE, "trainer.limit_train_batches=1", "callbacks.checkpoint.monitor=val/f1")
-    assert answer.code == 2
-    monitor = "callbacks.checkpoint.monitor=val/f1"
-    assert_explained(answer.err, [monitor], [monitor], "no such validation metric", "val/loss, val/accuracy")
-
-
 def test_a_compiled_network_gives_the_same_weights_under_the_same_keys(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,8 @@ def explain_failure(error: Exception, config: DictConfig) -> tuple[str, int] | N
         return first_lines(error), 2
     if isinstance(error, OmegaConfBaseException):
         return f"{first_lines(error)}; see --cfg job", 2
+    if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned on metric"):
+        return f"callbacks: {first_lines(error)}", 2  # a metric of the user's own, which check_monitors cannot know
     fault = explain_fault(error, config)
     return None if fault is None else (fault, 1)
 

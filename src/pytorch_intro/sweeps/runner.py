@@ -31,6 +31,7 @@ from pytorch_intro.sweeps.job import JobLostError, run_job
 from pytorch_intro.sweeps.plan import Job, Plan, plan_grid
 from pytorch_intro.sweeps.summary import format_score, write_summary
 from pytorch_intro.training.hardware import resolve_hardware
+from pytorch_intro.training.setup import check_monitors
 
 # Packages that Hydra's plugins in src/hydra_plugins need, by their `_target_`: arguments of check_installed.
 PLUGIN_PACKAGES = {
@@ -151,6 +152,7 @@ class Runner:
             result = RunFolder(self.folder.path / job.name).recorded_result(config)
             if result is None:
                 resolve_hardware(config)
+                check_monitors(config)
         except UserError as error:
             raise UserError(f"{error} (in the job {' '.join(job.overrides)}; no job was started)") from error
         finally:

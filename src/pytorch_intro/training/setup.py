@@ -11,35 +11,51 @@ from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.config.instantiate import instantiate, invalid_value_error
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.training.classifier import Classifier
-from pytorch_intro.training.trainer import build_trainer, check_monitors
+from pytorch_intro.training.trainer import build_trainer
+
+# What Classifier and EpochLogger log for callbacks.
+TRAIN_METRICS = ("train/loss", "train/accuracy", "epoch_seconds", "images_per_second")
+VAL_METRICS = ("val/loss", "val/accuracy")
 
 
 def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[DataModule, Classifier, Trainer]:
     """Seed all random number generators, then build what a config describes.
 
     The trainer and the optimizer come first: their settings are checked before images are read.
-
-    Args:
-        config: Config of a training.
-        hardware: Accelerator and precision, as resolve_hardware returns them.
-
-    Raises:
-        UserError: if a value is rejected.
+    `hardware` are the accelerator and precision, as resolve_hardware returns them.
     """
+    check_monitors(config)
     seed_everything(config.seed, workers=True, verbose=False)
     trainer = build_trainer(config.trainer, config.callbacks, config.logger, hardware)
     check_optimization(config, trainer)
     datamodule = build_datamodule(config)
-    check_monitors(trainer, datamodule)
+    check_monitors(config, has_validation=datamodule.val_set is not None)
     return datamodule, build_classifier(config, datamodule), trainer
 
 
-def check_optimization(config: DictConfig, trainer: Trainer) -> None:
-    """Build the optimizer and its schedule for a dummy parameter: their factories check values only when called.
+def check_monitors(config: DictConfig, has_validation: bool = True) -> None:
+    """Check that the run logs the metric that each callback monitors. The user's own classes may log further ones."""
+    callbacks = {f"callbacks.{name!s}.monitor": node for name, node in config.callbacks.items() if node}
+    targets = [node.get("_target_", "") for node in (config.classifier, *callbacks.values())]
+    has_own_classes = not all(target.startswith(("pytorch_intro.", "lightning.")) for target in targets)
+    has_validation = has_validation and config.trainer.limit_val_batches != 0
+    for key, node in callbacks.items():
+        monitor = node.get("monitor")
+        # BestLastCheckpoint compares validations; if there are none, it keeps the last checkpoint.
+        is_checkpoint = node.get("_target_", "").endswith(".BestLastCheckpoint")
+        known = VAL_METRICS if is_checkpoint else TRAIN_METRICS + VAL_METRICS * has_validation
+        may_be_own = has_own_classes and monitor not in TRAIN_METRICS + VAL_METRICS
+        if monitor is None or monitor in known or may_be_own:
+            continue
+        remedy = f"choose from {', '.join(known)}"
+        if monitor in VAL_METRICS:
+            remedy = f"set data.val_fraction, remove trainer.limit_val_batches, or {remedy}"
+            raise UserError(f"{key}={monitor}: the run has no validation data; {remedy}")
+        raise UserError(f"{key}={monitor}: no such {'validation ' if is_checkpoint else ''}metric; {remedy}")
 
-    Raises:
-        UserError: if a value is rejected.
-    """
+
+def check_optimization(config: DictConfig, trainer: Trainer) -> None:
+    """Build the optimizer and its schedule for a dummy parameter: their factories check values only when called."""
     total_steps = math.inf if trainer.max_epochs == trainer.max_steps == -1 else 10
     key = "optimizer"
     try:
@@ -58,15 +74,7 @@ def build_datamodule(config: DictConfig) -> DataModule:
 
 
 def build_classifier(config: DictConfig, datamodule: DataModule) -> Classifier:
-    """Build the LightningModule, around a network for the image shape and number of classes of the data.
-
-    Args:
-        config: Config of a training.
-        datamodule: Data module after setup.
-
-    Raises:
-        UserError: if a value is rejected.
-    """
+    """Build the LightningModule, around a network for the image shape and number of classes of the data."""
     num_classes = len(datamodule.classes)
     network = instantiate(config.model, "model", image_shape=datamodule.image_shape, num_classes=num_classes)
     dry_run(network, datamodule.image_shape, num_classes)
@@ -83,11 +91,7 @@ def build_classifier(config: DictConfig, datamodule: DataModule) -> Classifier:
 
 
 def dry_run(network: torch.nn.Module, image_shape: tuple[int, int, int], num_classes: int) -> None:
-    """Check the shape of the network's output for two black images.
-
-    Raises:
-        UserError: if the network does not accept the images or returns another shape than (2, num_classes).
-    """
+    """Check that the network accepts two black images and returns (2, num_classes)."""
     name, shape, expected = type(network).__name__, (2, *image_shape), (2, num_classes)
     network.eval()
     try:

@@ -12,29 +12,20 @@ from lightning.pytorch.callbacks import Checkpoint, ProgressBar, Timer
 from lightning.pytorch.profilers import PassThroughProfiler
 from omegaconf import DictConfig
 
-from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.memory import disable_malloc_trim
 from pytorch_intro.config.instantiate import instantiate
-from pytorch_intro.data.datamodule import DataModule
-from pytorch_intro.training import lightning_internals
 from pytorch_intro.training.callbacks.graceful_shutdown import GracefulShutdown
 from pytorch_intro.training.callbacks.nan_guard import TerminateOnNaN
-from pytorch_intro.training.checkpoint import AtomicCheckpointIO, BestLastCheckpoint
+from pytorch_intro.training.checkpoint import AtomicCheckpointIO
+from pytorch_intro.training.lightning_internals import fix_resume_with_max_steps
 
 
 def build_trainer(
     trainer: DictConfig, callback_nodes: DictConfig, logger_nodes: DictConfig, hardware: dict[str, Any]
 ) -> Trainer:
-    """Build the Trainer with its callbacks and loggers.
+    """Build the Trainer with its callbacks and loggers, from config nodes by name; null omits a callback or logger.
 
-    Args:
-        trainer: Config node of the Trainer.
-        callback_nodes: Config nodes of callbacks by name; null omits one.
-        logger_nodes: Config nodes of loggers by name; null omits one.
-        hardware: Accelerator and precision, which override those of the config.
-
-    Raises:
-        UserError: if a value is rejected.
+    `hardware` are the accelerator and precision, which override those of the config.
     """
     silence_lightning()
     if hardware["accelerator"] == "cpu":
@@ -66,15 +57,12 @@ def build_trainer(
         **hardware,
     }
     built: Trainer = instantiate(trainer, "trainer", **values)
-    lightning_internals.fix_resume_with_max_steps(built)
+    fix_resume_with_max_steps(built)
     return built
 
 
 def wait_for_all_ranks(trainer: Trainer) -> None:
-    """Wait for all ranks so that rank 0 can create the run folder.
-
-    Ranks that Lightning launches itself start later, in trainer.fit.
-    """
+    """Wait for all ranks so that rank 0 can create the run folder. Those launched by Lightning start later, in fit."""
     environment = getattr(trainer.strategy, "cluster_environment", None)
     if environment is not None and not isinstance(environment, LightningEnvironment):
         trainer.strategy.setup_environment()
@@ -88,20 +76,6 @@ class NullProfiler(PassThroughProfiler):
 
     def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]
         return self.context
-
-
-def check_monitors(trainer: Trainer, datamodule: DataModule) -> None:
-    """Raise a UserError for the first callback that monitors a metric of the validation, if the run has none."""
-    if datamodule.val_set is not None and trainer.limit_val_batches:
-        return
-    for callback in lightning_internals.callbacks(trainer):
-        monitor = getattr(callback, "monitor", None)
-        # Without validation, BestLastCheckpoint keeps the last checkpoint.
-        if str(monitor).startswith("val/") and not isinstance(callback, BestLastCheckpoint):
-            raise UserError(
-                f"callbacks: {type(callback).__name__} monitors {monitor}, but the run has no validation data; set "
-                "data.val_fraction, remove trainer.limit_val_batches, or monitor train/loss"
-            )
 
 
 def silence_lightning() -> None:
