@@ -77,7 +77,7 @@ def test_run_resumes_after_a_full_file_system_is_enlarged(
         mount("-o", "remount,size=20m", "none", str(outputs))
         answer = command(*few, "name=full")
         assert answer.code == 0, answer.err
-        assert "(epoch 1, step 6)" in answer.out
+        assert "(end of epoch 1, step 6)" in answer.out
         assert_same_run(whole, outputs / "full")
     finally:
         subprocess.run(["umount", "-l", str(outputs)], check=True)

@@ -137,6 +137,16 @@ def test_resume_after_a_kill_is_bit_identical(
         assert_same_run(whole, tmp_path / "outputs" / f"killed-{batch}")
 
 
+@pytest.mark.parametrize(
+    ("minutes", "position"), [("1e-9", "within epoch 2, step 8"), ("null", "end of epoch 1, step 6")]
+)
+def test_the_log_says_where_in_an_epoch_training_resumes(command: Command, minutes: str, position: str) -> None:
+    arguments = [*SMALL, f"callbacks.checkpoint.every_n_minutes={minutes}", "name=killed"]
+    with killed_at(8):
+        command(*arguments)
+    assert f"last.ckpt ({position})" in command(*arguments).out
+
+
 @pytest.mark.parametrize("batch", [0, 9])
 def test_resume_logs_every_image_once(command: Command, tmp_path: Path, whole_runs: WholeRuns, batch: int) -> None:
     """Plots do not change the weights."""

@@ -4,14 +4,14 @@ import math
 import shutil
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, Timer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
-from pydantic import Field
+from pydantic import PositiveFloat
 
 from pytorch_intro.common.distributed import all_reduce_max
 from pytorch_intro.common.errors import UserError
@@ -32,29 +32,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class BestLastCheckpoint(Checkpoint):
-    """Keeps best.ckpt (best validation), last.ckpt and previous.ckpt (the last.ckpt before).
+    """Keeps best.ckpt (the best `monitor` of a validation), last.ckpt and previous.ckpt (the last.ckpt before).
+
+    last.ckpt is saved on three occasions: at the end of each epoch, every n minutes within an epoch (unless None), and
+    by GracefulShutdown when a signal arrives. best.ckpt is saved after a validation; without any, it is the last.
 
     In most epochs the best is the last: then one file is written, and both names are hard links to it. Lightning's
     ModelCheckpoint would write it twice, and keeps no last without a best.
 
     A checkpoint records the size of the log files, so that a run resumed from it logs everything exactly once.
-
-    Args:
-        dirpath: Folder of the checkpoints, in the run folder.
-        monitor: Validation metric that selects the best; without validation, the best is the last.
-        mode: Whether higher or lower values are better.
-        every_n_minutes: Minutes between saves of last.ckpt within an epoch; None: save at the end of epochs only.
-
-    Raises:
-        UserError: if the validation has no such metric.
     """
 
     def __init__(
-        self,
-        dirpath: str,
-        monitor: str = "val/accuracy",
-        mode: Literal["max", "min"] = "max",
-        every_n_minutes: Annotated[float, Field(gt=0)] | None = None,
+        self, dirpath: str, monitor: str, mode: Literal["max", "min"], every_n_minutes: PositiveFloat | None
     ) -> None:
         self.run_folder = Path(dirpath).parent
         self.last, self.previous, self.best = (Path(dirpath) / name for name in (LAST, PREVIOUS, BEST))
@@ -64,7 +54,6 @@ class BestLastCheckpoint(Checkpoint):
         self.best_model_path = ""
         self.best_model_score: float | None = None
         self.last_is_best = False
-        self.saved_at = time.monotonic()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.saved_at = time.monotonic()
@@ -99,16 +88,11 @@ class BestLastCheckpoint(Checkpoint):
             self.save_last(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.best_model_score is not None and not self.last_is_best:
-            self.save_last(trainer)
-            return
-        self.save_best(trainer)
-        if trainer.is_global_zero:
-            self.rotate()
-            hardlink_or_copy(self.best, self.last)  # after the best: last.ckpt must not refer to a missing best.ckpt
-        trainer.strategy.barrier()
+        is_best = self.last_is_best or self.best_model_score is None
+        if is_best:
+            self.save_best(trainer)  # before the last: last.ckpt must not refer to a missing best.ckpt
+        self.save_last(trainer, is_best)
         self.last_is_best = False
-        self.saved_at = time.monotonic()
 
     def is_best(self, trainer: Trainer) -> bool:
         """Return whether this validation is the best so far, or the first whose score is not NaN."""
@@ -127,16 +111,16 @@ class BestLastCheckpoint(Checkpoint):
         self.save(trainer, self.best)
         self.best_model_path = str(self.best)
 
-    def save_last(self, trainer: Trainer) -> None:
-        """Save last.ckpt; the existing one becomes previous.ckpt."""
-        if trainer.is_global_zero:
-            self.rotate()
-        self.save(trainer, self.last)
-        self.saved_at = time.monotonic()
-
-    def rotate(self) -> None:
-        if self.last.exists():
+    def save_last(self, trainer: Trainer, is_best: bool = False) -> None:
+        """Save last.ckpt, or link it to best.ckpt if that is the same; the existing one becomes previous.ckpt."""
+        if trainer.is_global_zero and self.last.exists():
             hardlink_or_copy(self.last, self.previous)
+        if not is_best:
+            self.save(trainer, self.last)
+        elif trainer.is_global_zero:
+            hardlink_or_copy(self.best, self.last)
+        trainer.strategy.barrier()
+        self.saved_at = time.monotonic()
 
     def save(self, trainer: Trainer, path: Path) -> None:
         trainer.save_checkpoint(path, weights_only=False)
@@ -158,17 +142,11 @@ def hardlink_or_copy(file: Path, name: Path) -> None:
 
 
 class SelectedCheckpoint(NamedTuple):
-    """The weights that are tested and used: the best by validation, or the last if no checkpoint was saved.
+    """The weights that are tested and used: the best by validation, or the last if no checkpoint was saved."""
 
-    Attributes:
-        path: Checkpoint file; None for the weights in memory at the end of training.
-        epoch: Epoch of the weights, counted from 1.
-        metrics: val/… of these weights, all other metrics of the last epoch, and train_seconds.
-    """
-
-    path: str | None
-    epoch: int
-    metrics: dict[str, float]
+    path: str | None  # None: the weights in memory at the end of training
+    epoch: int  # counted from 1
+    metrics: dict[str, float]  # val/… of these weights, all other metrics of the last epoch, and train_seconds
 
 
 def select_checkpoint(trainer: Trainer) -> SelectedCheckpoint:

@@ -7,13 +7,12 @@ import torch
 from lightning import LightningModule
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from pytorch_intro.data.dataset import Batch
 from pytorch_intro.training.metrics import EpochMetrics
-from pytorch_intro.training.tta import tta_views
 
 
 class Classifier(LightningModule):
@@ -24,8 +23,6 @@ class Classifier(LightningModule):
     which callbacks compute further metrics.
 
     Args:
-        network: Network from images to logits.
-        num_classes: Number of logits.
         optimizer: Factory of the optimizer, called with the network's parameters.
         scheduler: Factory of the schedule, called with the optimizer and the total number of steps (may be math.inf).
         label_smoothing: Fraction of each training label that is spread over all classes (Szegedy et al. 2016).
@@ -124,3 +121,15 @@ class Classifier(LightningModule):
         """Continue with the sums of an interrupted epoch."""
         if self.trainer.training:
             self.train_metrics.restore(checkpoint["train_metrics"], self.trainer.global_rank, self.trainer.world_size)
+
+
+def tta_views(images: Tensor, flip: bool | None, shift: int) -> list[Tensor]:
+    """Return each shift of images (N, C, H, W) by up to `shift` pixels, the first by none, and maybe its flip.
+
+    The border is replicated.
+    """
+    height, width = images.shape[-2:]
+    padded = pad(images, [shift] * 4, mode="replicate")
+    offsets = sorted(range(2 * shift + 1), key=lambda offset: abs(offset - shift))  # the center first: no shift
+    views = [padded[..., top : top + height, left : left + width] for top in offsets for left in offsets]
+    return [view for shifted in views for view in (shifted, shifted.flip(-1))] if flip else views

@@ -14,20 +14,19 @@ from pytorch_intro.runs.folder import Result
 from pytorch_intro.training.checkpoint import SelectedCheckpoint
 from pytorch_intro.training.lightning_internals import callbacks
 
-METRICS = ("val/accuracy", "val/loss", "test/accuracy", "test/loss")
-
 
 def result_of(config: DictConfig, trainer: lightning.Trainer, selected: SelectedCheckpoint, seconds: float) -> Result:
     """Return the result of a run after trainer.fit and trainer.test, which took `seconds` in total.
 
     Accuracies are fractions of 1; images_per_second is that of the last epoch; best_epoch is counted from 1.
     """
+    folder, outputs = Path(config.run_dir).resolve(), Path(config.outputs).resolve()
     metrics = selected.metrics | {name: value.item() for name, value in trainer.callback_metrics.items()}
     return {
         "status": "finished",
-        "name": name_of(Path(config.run_dir), Path(config.outputs)),
+        "name": folder.relative_to(outputs).as_posix() if folder.is_relative_to(outputs) else folder.name,
         "seed": config.seed,
-        **{name: nan_to_none(metrics.get(name)) for name in METRICS},
+        **{name: nan_to_none(metrics.get(name)) for name in ("val/accuracy", "val/loss", "test/accuracy", "test/loss")},
         "epochs": trainer.current_epoch,
         "best_epoch": selected.epoch,
         "parameters": sum(parameter.numel() for parameter in trainer.lightning_module.parameters()),
@@ -38,7 +37,7 @@ def result_of(config: DictConfig, trainer: lightning.Trainer, selected: Selected
         "torch": torch.__version__,
         "lightning": lightning.__version__,
         "git_commit": git_commit(),
-        "command": recorded_command(Path(config.run_dir)),
+        "command": recorded_command(folder),
     }
 
 
@@ -52,12 +51,6 @@ def run_result_hooks(trainer: lightning.Trainer, result: Result) -> dict[str, st
         if hook := getattr(callback, "on_result", None):
             rows |= hook(trainer, result) or {}
     return rows
-
-
-def name_of(folder: Path, outputs: Path) -> str:
-    """Return the name of a run: its folder relative to outputs, or the name of a folder elsewhere."""
-    folder, outputs = folder.resolve(), outputs.resolve()
-    return folder.relative_to(outputs).as_posix() if folder.is_relative_to(outputs) else folder.name
 
 
 def nan_to_none(value: float | None) -> float | None:

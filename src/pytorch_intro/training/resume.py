@@ -15,21 +15,19 @@ from pytorch_intro.runs.logs import are_valid_log_sizes, truncate_logs
 
 log = logging.getLogger(__name__)
 
-PICKLE = b"\x80"  # first byte of a pickle; checkpoints are zip archives
 KEYS = {"state_dict", "loops", "callbacks", "optimizer_states", "global_step", "epoch", "log_files"}
 
 
 def checkpoint_to_resume(folder: Path) -> Path | None:
-    """Find the checkpoint that a run resumes from, and truncate its logs to the time of the checkpoint.
-
-    Raises:
-        UserError: if a checkpoint file holds anything but a checkpoint of this project.
-    """
+    """Find the checkpoint that a run resumes from, and truncate its logs to the time of the checkpoint."""
     resumed, log_files = None, {}
     for path in (folder / "checkpoints" / name for name in (LAST, PREVIOUS)):
         checkpoint = read_checkpoint(path)
         if checkpoint and (not has_best(checkpoint) or read_checkpoint(path.with_name(BEST))):
-            log.info("resuming from %s (epoch %d, step %d)", path, checkpoint["epoch"] + 1, checkpoint["global_step"])
+            epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+            where = "within" if epochs["ready"] > epochs["processed"] else "end of"
+            position = f"{where} epoch {checkpoint['epoch'] + 1}, step {checkpoint['global_step']}"
+            log.info("resuming from %s (%s)", path, position)
             resumed, log_files = path, checkpoint["log_files"]
             break
     if is_rank_zero():
@@ -45,18 +43,14 @@ def has_best(checkpoint: dict[str, Any]) -> bool:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Load a checkpoint to the CPU; return None if it is missing, or corrupt, which is logged.
-
-    Raises:
-        UserError: if it holds anything but a checkpoint of this project; no code in it is run.
-    """
+    """Load a checkpoint to the CPU, without running code in it; return None if it is missing, or corrupt (logged)."""
     if not path.exists():
         return None
     if not path.is_file():
         raise UserError(f"{path}: not a file; remove it, or choose another folder")
     try:
         with path.open("rb") as file:
-            if file.read(1) == PICKLE:
+            if file.read(1) == b"\x80":  # a pickle; checkpoints are zip archives
                 raise pickle.UnpicklingError
         with zipfile.ZipFile(path) as archive:
             if damaged := archive.testzip():

@@ -20,15 +20,7 @@ FILES = (*REPORT, "checkpoints/best.ckpt", "README.md")
 def print_summary(
     result: Result, run: RunFolder, outputs: str, title: str = "finished", more_rows: Mapping[str, str] | None = None
 ) -> None:
-    """Print the result as a table, and the next commands; in a sweep, print one line.
-
-    Args:
-        result: Content of result.json.
-        run: Folder of the run.
-        outputs: Folder of all runs.
-        title: First words of the table.
-        more_rows: Further rows by name; see run_result_hooks.
-    """
+    """Print the result as a table and the next commands; in a sweep, one line. For more_rows, see run_result_hooks."""
     if not is_rank_zero():
         return
     accuracies = {name: f"{result[name]:.2%}" for name in ("val/accuracy", "test/accuracy") if result[name] is not None}

@@ -19,18 +19,14 @@ class EpochLogger(Callback):
 
     epoch_seconds is the time of the training batches, without validation and checkpoints; images_per_second counts the
     images of all devices.
-
-    Attributes:
-        history: Metrics of each epoch by name; epochs are counted from 1.
     """
 
     def __init__(self) -> None:
-        self.history: dict[int, dict[str, float]] = {}
+        self.history: dict[int, dict[str, float]] = {}  # metrics by name of each epoch, counted from 1
         self.start_epoch()
 
     def state_dict(self) -> dict[str, Any]:
-        names = ("images", "seconds", "validated", "history")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("images", "seconds", "validated", "history")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         vars(self).update(state_dict)

@@ -21,13 +21,10 @@ EXIT_CODES = {signal.SIGINT: 130, **SIGNALS}
 
 
 class GracefulShutdown(Callback):
-    """Ends training after the current step, with a checkpoint, when a signal arrives.
+    """Ends training after the current step, with a checkpoint, when a signal arrives: exit code 130 or 143.
 
     A second signal ends it immediately. A validation is finished first. With several ranks, all stop after the same
     step, whichever of them received the signal.
-
-    Raises:
-        SystemExit: with 130 for Ctrl-C and 143 for the other signals.
     """
 
     def __init__(self) -> None:

@@ -19,9 +19,6 @@ class TerminateOnNaN(Callback):
 
     On the CPU the loss of every step is checked. On other devices that would make every step wait for the device: the
     first step with such a loss is stored there, and read at the end of an epoch and before a checkpoint is saved.
-
-    Raises:
-        RunError: with the step, the learning rate and remedies.
     """
 
     def __init__(self) -> None:
