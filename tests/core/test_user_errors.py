@@ -255,14 +255,14 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str]] = {
     ),
     "early stopping without validation": (
         ["callbacks=early_stopping", "data.val_fraction=0"],
-        ["EarlyStopping", "data.val_fraction"],
-        "val/accuracy.*no validation",
+        ["callbacks.early_stopping.monitor=val/accuracy", "data.val_fraction"],
+        "no validation data",
         "trainer.limit_val_batches.*train/loss",
     ),
     "early stopping with validation off": (
         ["callbacks=early_stopping", "trainer.limit_val_batches=0"],
-        ["EarlyStopping", "trainer.limit_val_batches"],
-        "val/accuracy.*no validation",
+        ["callbacks.early_stopping.monitor=val/accuracy", "trainer.limit_val_batches"],
+        "no validation data",
         "data.val_fraction.*train/loss",
     ),
     "more than all batches": (
