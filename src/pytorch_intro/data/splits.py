@@ -1,24 +1,12 @@
 """Training, validation and test splits: the dataset's own, and seeded stratified ones where it has none."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.data.dataset import ImageSubset
-
-
-class SplitSource(Protocol):
-    """A dataset that may come with splits of its own, as data/ingest/source.py opens it."""
-
-    name: str
-
-    def split(self, name: str) -> ImageSubset | None:
-        """Return the images of train, val or test; None if the dataset lacks this split."""
-
-    def has_split(self, name: str) -> bool: ...
 
 
 @dataclass
@@ -39,30 +27,28 @@ class SplitSpec:
                 f"data.fold={self.fold}: the {self.num_folds} folds are numbered from 0; use 0 to {self.num_folds - 1}"
             )
 
-    def apply(self, source: SplitSource) -> tuple[ImageSubset, ImageSubset | None, ImageSubset | None]:
-        """Return the train, val and test splits; test is None if the dataset has its own, which is not loaded yet.
+    def apply(
+        self, whole: ImageSubset | None, val: ImageSubset | None, has_test: bool
+    ) -> tuple[ImageSubset, ImageSubset | None, ImageSubset | None]:
+        """Split off what a dataset with these training and validation images lacks; return train, val and test.
 
-        Raises:
-            UserError: if a split would be empty, or the dataset does not fit the settings.
+        With has_test, the dataset has test images of its own, and test is None.
         """
-        train, val, test = source.split("train"), source.split("val"), None
-        if train is None:
-            raise UserError(f"data: {source.name} has no training images; add some")
-        if len(classes := train.dataset.classes) < 2:
-            raise UserError(f"data: {source.name} has only one class, {classes[0]}; add images of another")
+        if whole is None:
+            raise UserError("data: the dataset has no training images; add some")
+        if len(classes := whole.dataset.classes) < 2:
+            raise UserError(f"data: the dataset has only one class, {classes[0]}; add images of another")
+        train, test = (whole, None) if has_test else self.split_off(whole, self.test_fraction, "test_fraction")
         if val is not None:
             check_classes(classes, val, "validation")
             if self.num_folds:
                 raise UserError(
-                    f"data.num_folds={self.num_folds}: {source.name} has a validation split of its own; use "
+                    f"data.num_folds={self.num_folds}: the dataset has a validation split of its own; use "
                     "data.num_folds=null"
                 )
-        whole = train
-        if not source.has_split("test"):
-            train, test = self.split_off(train, self.test_fraction, "test_fraction")
-        if val is None and self.num_folds:
+        elif self.num_folds:
             train, val = self.split_fold(train, self.num_folds)
-        elif val is None:
+        else:
             train, val = self.split_off(train, self.val_fraction, "val_fraction")
         check_all_classes_trained(whole, train)
         return train, val, test
