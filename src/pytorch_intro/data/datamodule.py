@@ -1,9 +1,7 @@
 """The LightningDataModule: dataset, splits, loaders, and augmentation and normalization on the device."""
 
-import hashlib
 import logging
 import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, cast
 
@@ -17,8 +15,8 @@ from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.memory import free_device_memory
 from pytorch_intro.data.augment.pipeline import Augmentation, build_mixup_cutmix
 from pytorch_intro.data.dataset import Batch, ImageSubset, identity_collate
-from pytorch_intro.data.ingest.decoder import Resize, border_brightness
-from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
+from pytorch_intro.data.ingest.decoder import Resize
+from pytorch_intro.data.ingest.introspect import describe_images
 from pytorch_intro.data.ingest.reader import DatasetReader
 from pytorch_intro.data.ingest.source import DatasetSplits
 from pytorch_intro.data.normalize import Normalize, resolve_mean_std
@@ -125,25 +123,13 @@ class DataModule(LightningDataModule):
             self.normalize = Normalize(self.mean, self.std)
             self.mix = build_mixup_cutmix(len(self.classes), self.mixup_alpha, self.cutmix_alpha)
             self.augment.validate_shape(self.image_shape)
-            self.save_hyperparameters(self.input_spec(), logger=False)  # into every checkpoint
+            # Every checkpoint contains these hyperparameters: what a user of the weights must know about the images.
+            preprocessing = {"resize": self.source.reader.resize, "mean": list(self.mean), "std": list(self.std)}
+            self.save_hyperparameters(describe_images(self.train_set) | preprocessing, logger=False)
             self.log_summary()
         if stage == "test" and self.test_set is None and (own_test := self.source.split("test")):
             check_classes(self.classes, own_test, "test")
             self.test_set = own_test
-
-    def input_spec(self) -> dict[str, Any]:
-        """Return what a user of the weights must know: input shape, preprocessing and classes, as plain values."""
-        images, _ = self.train_set.__getitems__(evenly_spaced_indices(len(self.train_set)))
-        train_rows = self.train_set.indices.numpy().tobytes() + self.train_set.targets.numpy().tobytes()
-        return {
-            "classes": list(self.classes),
-            "image_shape": list(self.image_shape),
-            "resize": self.source.reader.resize,
-            "mean": list(self.mean or ()),
-            "std": list(self.std or ()),
-            "border": statistics.median(map(border_brightness, images.numpy())),  # of some images, in [0, 1]
-            "trained_on": hashlib.sha256(train_rows).hexdigest()[:16],
-        }
 
     def log_summary(self) -> None:
         channels, height, width = self.image_shape

@@ -82,7 +82,7 @@ class ImageSubset(Subset[Sample]):
         return self.dataset.__getitems__(self.indices[torch.as_tensor(indices)])
 
     def take(self, rows: Tensor) -> "ImageSubset":
-        """Return the subset of these rows of this subset."""
+        """Return the subset of these rows of this subset, given by (N,) int64 or a mask (N,) bool."""
         return ImageSubset(self.dataset, self.indices[rows])
 
     @property

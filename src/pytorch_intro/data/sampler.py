@@ -15,12 +15,8 @@ class ResumableBatchSampler(Sampler[Tensor]):
     A global batch holds the same images for any number of ranks; each rank takes every num_replicas-th of them.
 
     Args:
-        total: Number of images.
         batch_size: Size of a global batch, a multiple of num_replicas; the last batch may be smaller.
-        shuffle: Whether to shuffle in every epoch.
         seed: Seed of the shuffles; different seeds share no order within 65,536 epochs.
-        num_replicas: World size.
-        rank: Rank of this process.
         training: Whether to give all ranks equally many images, repeating some if needed, and to merge a last batch of
             one image, on which batch norm fails, into the batch before.
         device: Device of the indices; their values do not depend on it.

@@ -56,16 +56,16 @@ class SplitSpec:
     def split_off(self, subset: ImageSubset, fraction: float, key: str) -> tuple[ImageSubset, ImageSubset | None]:
         if fraction == 0:
             return subset, None
-        rest, chosen = stratified_split(subset.targets, fraction, self.seed)
-        if not len(chosen) or not len(rest):
+        chosen = stratified_split(subset.targets, fraction, self.seed)
+        if chosen.all() or not chosen.any():
             raise UserError(f"data.{key}={fraction}: {len(subset)} images leave one part empty; change the fraction")
-        return subset.take(rest), subset.take(chosen)
+        return subset.take(~chosen), subset.take(chosen)
 
     def split_fold(self, subset: ImageSubset, num_folds: int) -> tuple[ImageSubset, ImageSubset]:
         if num_folds > len(subset):
             raise UserError(f"data.num_folds={num_folds}: only {len(subset)} images; use fewer folds")
-        rest, chosen = stratified_fold(subset.targets, num_folds, self.fold, self.seed)
-        return subset.take(rest), subset.take(chosen)
+        chosen = stratified_fold(subset.targets, num_folds, self.fold, self.seed)
+        return subset.take(~chosen), subset.take(chosen)
 
 
 def check_all_classes_trained(whole: ImageSubset, train: ImageSubset) -> None:
@@ -90,31 +90,24 @@ def check_classes(classes: list[str], subset: ImageSubset, name: str) -> None:
         )
 
 
-def stratified_split(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the other rows and round(N * fraction) chosen ones, sorted, for targets (N,) int64.
-
-    Each class's share is right to less than one image.
-    """
+def stratified_split(targets: Tensor, fraction: float, seed: int) -> Tensor:
+    """Choose round(N * fraction) rows, of each class its share to less than one; targets (N,) int64 to (N,) bool."""
     total = len(targets)
+    count = round(total * fraction)
     # Without a random offset, the last row would always be chosen.
     offset = torch.randint(total, (), generator=torch.Generator().manual_seed(seed))
-    place = (torch.arange(total + 1) * round(total * fraction) + offset) // total
-    return partition(shuffled_by_class(targets, seed), place[1:] > place[:-1])
+    return (rank_by_class(targets, seed) * count + offset) % total >= total - count
 
 
-def stratified_fold(targets: Tensor, num_folds: int, fold: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the other rows and those of one of num_folds disjoint folds, sorted, for targets (N,) int64.
+def stratified_fold(targets: Tensor, num_folds: int, fold: int, seed: int) -> Tensor:
+    """Choose one of num_folds disjoint folds; targets (N,) int64 to (N,) bool.
 
     Fold sizes differ by one at most, and so does each class's count.
     """
-    return partition(shuffled_by_class(targets, seed), torch.arange(len(targets)) % num_folds == fold)
+    return rank_by_class(targets, seed) % num_folds == fold
 
 
-def shuffled_by_class(targets: Tensor, seed: int) -> Tensor:
-    """Return the row indices ordered by class, shuffled within each class."""
+def rank_by_class(targets: Tensor, seed: int) -> Tensor:
+    """Return each row's place, (N,) int64, in an order by class that is shuffled within each class."""
     shuffled = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
-    return shuffled[torch.argsort(targets[shuffled], stable=True)]
-
-
-def partition(order: Tensor, is_chosen: Tensor) -> tuple[Tensor, Tensor]:
-    return order[~is_chosen].sort().values, order[is_chosen].sort().values
+    return shuffled[torch.argsort(targets[shuffled], stable=True)].argsort()

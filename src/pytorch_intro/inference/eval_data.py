@@ -23,7 +23,7 @@ def original_test_data(run: FinishedRun) -> DataModule:
     datamodule = build_datamodule(run, mean=inputs["mean"], std=inputs["std"])
     datamodule.setup("fit")
     datamodule.setup("test")
-    now = datamodule.input_spec()
+    now = datamodule.hparams
     for name, what in (("image_shape", "image shape"), ("classes", "classes"), ("trained_on", "training images")):
         if now[name] != inputs[name]:
             raise UserError(

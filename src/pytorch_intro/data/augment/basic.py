@@ -29,14 +29,9 @@ class RandomHorizontalFlip(nn.Module):
 
 
 class RandomCrop(nn.Module):
-    """Pad all sides of each image, then crop it at a random position to its size: a random shift.
+    """Pad each side of an image by some pixels, then crop it at a random position to its size: a random shift.
 
     Like v2.RandomCrop((H, W), padding), which samples one position per call.
-
-    Args:
-        padding: Pixels per side, and so the longest shift.
-        padding_mode: Padding with fill, or with the image reflected at its border.
-        fill: Value of constant padding.
     """
 
     def __init__(

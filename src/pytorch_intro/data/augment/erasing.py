@@ -64,9 +64,8 @@ class Cutout(nn.Module):
 
     def sample(self, images: Tensor) -> Boxes:
         """Sample squares that may extend beyond the image."""
-        height, width = images.shape[-2:]
-        top = torch.randint(height, (len(images),), device=images.device) - self.size // 2
-        left = torch.randint(width, (len(images),), device=images.device) - self.size // 2
+        centers = (torch.randint(length, (len(images),), device=images.device) for length in images.shape[-2:])
+        top, left = (center - self.size // 2 for center in centers)
         side = torch.full_like(top, self.size)
         return Boxes(top, left, side, side)
 
