@@ -39,11 +39,7 @@ class Normalize(nn.Module):
 def resolve_mean_std(
     subset: ImageSubset, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[Sequence[float], Sequence[float]]:
-    """Return mean and std as given, computed from up to STATS_SAMPLE random images where None.
-
-    Raises:
-        UserError: if the given values do not fit the channels of the images.
-    """
+    """Return mean and std as given, computed from up to STATS_SAMPLE random images where None; check their number."""
     if mean is None or std is None:
         rows = torch.randperm(len(subset), generator=torch.Generator().manual_seed(0))[:STATS_SAMPLE]
         own_mean, own_std = channel_statistics(subset.take(rows.sort().values))

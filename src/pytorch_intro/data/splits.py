@@ -47,7 +47,10 @@ class SplitSpec:
                     "data.num_folds=null"
                 )
         elif self.num_folds:
-            train, val = self.split_fold(train, self.num_folds)
+            if self.num_folds > len(train):
+                raise UserError(f"data.num_folds={self.num_folds}: only {len(train)} images; use fewer folds")
+            in_fold = stratified_fold(train.targets, self.num_folds, self.fold, self.seed)
+            train, val = train.take(~in_fold), train.take(in_fold)
         else:
             train, val = self.split_off(train, self.val_fraction, "val_fraction")
         check_all_classes_trained(whole, train)
@@ -59,12 +62,6 @@ class SplitSpec:
         chosen = stratified_split(subset.targets, fraction, self.seed)
         if chosen.all() or not chosen.any():
             raise UserError(f"data.{key}={fraction}: {len(subset)} images leave one part empty; change the fraction")
-        return subset.take(~chosen), subset.take(chosen)
-
-    def split_fold(self, subset: ImageSubset, num_folds: int) -> tuple[ImageSubset, ImageSubset]:
-        if num_folds > len(subset):
-            raise UserError(f"data.num_folds={num_folds}: only {len(subset)} images; use fewer folds")
-        chosen = stratified_fold(subset.targets, num_folds, self.fold, self.seed)
         return subset.take(~chosen), subset.take(chosen)
 
 

@@ -74,7 +74,7 @@ def erase(images: Tensor, boxes: Boxes, value: float | list[float]) -> Tensor:
     """Apply v2.functional.erase with one box per image; parts outside the image are ignored."""
     shares = value if isinstance(value, list) else [value]
     if len(shares) not in (1, images.shape[1]):
-        raise ValueError(f"value={shares}: {len(shares)} values for {images.shape[1]} channel(s), not one or one each")
+        raise ValueError(f"value={shares}: {len(shares)} values, but the images have {images.shape[1]} channel(s)")
     # new_full fills on the device; torch.tensor(list) would copy from the host, which synchronizes.
     levels = [images.new_full((1, 1), round(255 * share)) for share in shares]
     height, width = images.shape[-2:]
