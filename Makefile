@@ -41,7 +41,7 @@ torture: $(VENV)/installed-test  ## ten minutes of runs that are killed at rando
 $(DATA): | $(VENV)/installed
 	@$(FETCH) || { $(INSTALL_SYSTEM_PACKAGE) && $(FETCH); }
 
-FETCH = PYTHONPATH=src $(RUN) -m pytorch_intro.data.fashion_mnist
+FETCH = PYTHONPATH=src $(RUN) -m pytorch_intro.data.ingest.fashion_mnist
 INSTALL_SYSTEM_PACKAGE = command -v apt-get >/dev/null && echo "installing the system package dataset-fashion-mnist" && \
 	root() { if [ "$$(id -u)" = 0 ]; then "$$@"; else sudo -n "$$@"; fi; } && \
 	root apt-get update -qq && root apt-get install -y -qq dataset-fashion-mnist >/dev/null

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import hydra
@@ -13,11 +14,13 @@ import torch
 from conftest import compose
 from omegaconf import OmegaConf
 
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.config.flatten import flatten
 from pytorch_intro.config.instantiate import instantiate
 from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 from pytorch_intro.config.validate import check
 from pytorch_intro.data.datamodule import DataModule
-from pytorch_intro.training.setup import build_classifier
+from pytorch_intro.training.setup import build_classifier, build_experiment
 from pytorch_intro.training.trainer import build_trainer
 
 GROUPS = ["data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment"]
@@ -108,6 +111,33 @@ def test_augmentations_are_applied_in_the_order_of_the_list(names: list[str], im
     assert len(datamodule.augment) == len(keys)
     augmented = datamodule.augment(images)
     assert (augmented.shape, augmented.dtype) == (images.shape, images.dtype)
+
+
+@pytest.mark.parametrize(("optimizer", "scheduler"), [("muon", "linear"), ("adamw", "one_cycle"), ("sgd", "constant")])
+def test_whole_numbers_are_accepted_for_all_floats(optimizer: str, scheduler: str) -> None:
+    """Of data, augmentation, optimizer, scheduler, classifier and trainer: 1, or 0 where 1 is out of range."""
+    choices = [f"data/augment=[{','.join(AUGMENTATIONS)}]", f"optimizer={optimizer}", f"scheduler={scheduler}"]
+    more = ["data=sample", "callbacks=none", "logger=none", "data.std=[0.5]", "trainer.gradient_clip_val=0.5"]
+    config = compose(*choices, *more, "trainer.max_epochs=1", "trainer.limit_train_batches=1")
+    replaced = []
+    for key, value in flatten(config).items():
+        is_list = isinstance(value, list) and all(isinstance(number, float) for number in value) and value
+        if key.startswith("sweep.") or not (isinstance(value, float) or is_list):
+            continue
+        for number in (1, 0):
+            OmegaConf.update(config, key, [number] * len(value) if is_list else number)
+            with suppress(UserError):
+                check(OmegaConf.merge(config, {"trainer": ON_CPU}))
+                replaced.append(key)
+                break
+        else:
+            pytest.fail(f"{key} accepts neither 1 nor 0")
+    assert {"data.mixup_alpha", "data.cutmix_alpha", "data.mean", "optimizer.lr"} < set(replaced)
+    config.data.val_fraction = config.data.test_fraction = 0.2
+    datamodule, classifier, trainer = build_experiment(config, ON_CPU)
+    assert datamodule.mix
+    trainer.fit(classifier, datamodule)
+    assert trainer.global_step == 1
 
 
 HEAVY = {"torch", "torchvision", "lightning", "tensorboard", "matplotlib", "numpy", "pydantic"}

@@ -3,14 +3,12 @@
 import logging
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from conftest import compose
 from explained import WRONG_VALUE, assert_facts
 
-from pytorch_intro.common import memory
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.training.hardware import (
     check_devices,
@@ -106,19 +104,6 @@ def test_zero_negative_and_malformed_devices_are_rejected(fake_machine: FakeMach
     with pytest.raises(UserError) as error:
         resolve_hardware(compose("data=sample", f"trainer.devices={devices}"))
     assert_facts(str(error.value), [], ["trainer.devices="], WRONG_VALUE, r"\bauto\b|greater than|at least 1")
-
-
-def test_the_memory_limit_of_a_container_is_used_if_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The value "max" means no limit."""
-    monkeypatch.setattr(memory, "CGROUP_LIMITS", ())
-    machine = memory.host_memory_limit()
-    files = [tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes", tmp_path / "absent"]
-    monkeypatch.setattr(memory, "CGROUP_LIMITS", files)
-    files[0].write_text("max\n")
-    files[1].write_text(f"{2**62}\n")
-    assert memory.host_memory_limit() == machine > 2**28
-    files[0].write_text(f"{2**28}\n")
-    assert memory.host_memory_limit() == 2**28
 
 
 def test_the_cpu_of_this_machine_is_available() -> None:

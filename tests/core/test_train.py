@@ -18,7 +18,7 @@ from torch import nn
 
 from pytorch_intro.common.locks import lock_folder
 from pytorch_intro.config.paths import CONFIG_DIR
-from pytorch_intro.data import fashion_mnist
+from pytorch_intro.data.ingest import fashion_mnist
 from pytorch_intro.training.callbacks.epoch_logger import EpochLogger
 from pytorch_intro.training.trainer import build_trainer
 

@@ -171,7 +171,7 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str]] = {
         ["data/augment=[erasing]", "+data.augment.erasing.scale=[0.5,0.1]"],
         ["data.augment", "scale=[0.5, 0.1]"],
         "lower limit above upper limit",
-        "swap",
+        "change its settings",
     ),
     "std of 0": (["data.std=[0.0]"], ["data.std=[0.0]"], WRONG_VALUE, ABOVE_0),
     "fold without num_folds": (["data.fold=1"], ["data.fold=1"], "is not set", r"data\.num_folds=5"),

@@ -22,10 +22,10 @@ from torchvision.datasets import FashionMNIST as Torchvision
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.paths import PROJECT
-from pytorch_intro.data import fashion_mnist
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.dataset import Batch, InMemoryImageDataset
-from pytorch_intro.data.fashion_mnist import FashionMNIST, FashionMNISTSample
+from pytorch_intro.data.ingest import fashion_mnist
+from pytorch_intro.data.ingest.fashion_mnist import FashionMNIST, FashionMNISTSample
 from pytorch_intro.data.sampler import ResumableBatchSampler
 from pytorch_intro.training.trainer import silence_lightning
 

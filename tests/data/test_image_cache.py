@@ -17,11 +17,12 @@ from conftest import FORKS, write_images
 from filelock import FileLock
 
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.data.dataset import MemmapImageDataset
 from pytorch_intro.data.ingest import cache, cache_writer
+from pytorch_intro.data.ingest.cache import MemmapImageDataset
 from pytorch_intro.data.ingest.decoder import Decoder
 from pytorch_intro.data.ingest.image_folder import ImageFolder
-from pytorch_intro.data.ingest.reader import DatasetReader
+from pytorch_intro.data.ingest.reader import DatasetReader, host_memory_limit
+from pytorch_intro.data.ingest.uncached import UncachedDataset
 
 
 def reader(**options: Any) -> DatasetReader:
@@ -32,6 +33,12 @@ def reader(**options: Any) -> DatasetReader:
 def read(root: Path, **options: Any) -> tuple[Any, list[int]]:
     images, rows = reader(**options).read(ImageFolder(str(root)))
     return images, rows.tolist()
+
+
+def cache_of(root: Path) -> Path:
+    """Return the only cache of a folder of images."""
+    (found,) = [path for path in (root / ".cache").iterdir() if path.is_dir()]
+    return found
 
 
 @pytest.fixture
@@ -65,8 +72,8 @@ def test_images_are_decoded_once(folder: Path, decoded: list[int]) -> None:
     assert torch.equal(first.images, second.images)
     assert [int(image[0, 0, 0]) for image, _ in second] == [37 * number % 256 for number in range(12)]
     assert second.targets.tolist() == [0] * 6 + [1] * 6
-    assert {path.name for path in first.folder.iterdir()} == {"images.npy", "labels.npy", "broken.json"}
-    np.load(first.folder / "images.npy", allow_pickle=False)
+    assert {path.name for path in cache_of(folder).iterdir()} == {"images.npy", "labels.npy", "broken.json"}
+    np.load(cache_of(folder) / "images.npy", allow_pickle=False)
 
 
 def test_changed_file_or_another_size_is_decoded_again(folder: Path, decoded: list[int]) -> None:
@@ -121,9 +128,19 @@ def test_memory_mapped_and_in_memory_images_are_equal(folder: Path) -> None:
 
 
 def test_the_cache_is_in_the_configured_folder(folder: Path, tmp_path: Path) -> None:
-    images, _ = read(folder, cache_dir=str(tmp_path / "elsewhere"))
-    assert images.folder.parent == tmp_path / "elsewhere"
+    read(folder, cache_dir=str(tmp_path / "elsewhere"))
+    assert list((tmp_path / "elsewhere").glob("*/images.npy"))
     assert not (folder / ".cache").exists()
+
+
+def test_an_empty_cache_folder_means_the_default(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written to the working folder, which Path("") would be."""
+    working_folder = tmp_path / "work"
+    working_folder.mkdir()
+    monkeypatch.chdir(working_folder)
+    read(folder, cache_dir="")
+    assert cache_of(folder).is_dir()
+    assert not list(working_folder.iterdir())
 
 
 def break_after(count: int, error: BaseException) -> Callable[..., Any]:
@@ -217,10 +234,18 @@ def test_shards_are_saved_while_decoding_and_merged(folder: Path, monkeypatch: p
     """Labels and broken images of all shards end up in one file each; no shard is left."""
     monkeypatch.setattr(cache_writer, "SHARD_ROWS", 5)
     (folder / "dog" / "3.png").write_text("no image")
-    images, rows = read(folder, skip_broken=True)
+    _, rows = read(folder, skip_broken=True)
     assert rows == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11]
-    assert np.load(images.folder / "labels.npy").tolist() == [0] * 6 + [1, 1, 1, -1, 1, 1]
-    assert {path.name for path in images.folder.iterdir()} == {"images.npy", "labels.npy", "broken.json"}
+    assert np.load(cache_of(folder) / "labels.npy").tolist() == [0] * 6 + [1, 1, 1, -1, 1, 1]
+    assert {path.name for path in cache_of(folder).iterdir()} == {"images.npy", "labels.npy", "broken.json"}
+
+
+@pytest.mark.usefixtures("batches_of_two")
+def test_slow_images_are_saved_in_shards_by_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If each image takes longer than SHARD_SECONDS, each has a shard, long before SHARD_ROWS."""
+    monkeypatch.setattr(cache_writer, "SHARD_SECONDS", -1)
+    interrupt(folder, 7)
+    assert len(list((folder / ".cache").glob("*.partial/shard-*.json"))) == 6, "six of the seven had arrived"
 
 
 def test_a_process_killed_before_the_cache_is_renamed_decodes_nothing_again(
@@ -252,18 +277,18 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_corrupt_cache_is_an_error_that_names_the_folder(folder: Path, damage: str, in_memory: bool) -> None:
-    images, _ = read(folder)
-    DAMAGES[damage](images.folder)
-    with pytest.raises(UserError, match=rf"{images.folder}: corrupt cache .*remove it, then rerun"):
+    read(folder)
+    DAMAGES[damage](cache_of(folder))
+    with pytest.raises(UserError, match=rf"{cache_of(folder)}: corrupt cache .*remove it, then rerun"):
         read(folder, in_memory=in_memory)
 
 
 def test_a_malicious_cache_executes_no_code(folder: Path, tmp_path: Path) -> None:
     """A pickle instead of the images is rejected, not loaded."""
-    images, _ = read(folder)
+    read(folder)
     payload = np.empty(12, object)
     payload[0] = Payload(tmp_path / "written")
-    np.save(images.folder / "images.npy", payload, allow_pickle=True)
+    np.save(cache_of(folder) / "images.npy", payload, allow_pickle=True)
     with pytest.raises(UserError, match="corrupt cache"):
         read(folder)
     assert not (tmp_path / "written").exists()
@@ -453,3 +478,28 @@ def test_without_a_size_small_images_of_one_size_keep_it(
         write_images(tmp_path, f"{'ab'[number % 2]}/{number}.png", size=size)
     write_images(tmp_path, "a/x.png", "b/x.png", size=sizes[0])
     assert read(tmp_path)[0].image_shape == (1, *shape)
+
+
+def test_only_the_labels_of_uncached_images_are_read_at_the_start(decoded: list[int]) -> None:
+    """Images are decoded when they are used."""
+    samples = [(torch.full((1, 8, 8), row, dtype=torch.uint8), row % 2) for row in range(200)]
+    images, rows = reader(in_memory=False).read(samples)
+    assert isinstance(images, UncachedDataset)
+    assert images.targets.tolist() == [0, 1] * 100
+    assert len(rows) == 200
+    assert decoded == [0]
+    assert int(images[7][0][0, 0, 0]) == 7
+    assert decoded == [1]
+
+
+def test_the_memory_limit_of_a_container_is_used_if_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The value "max" means no limit."""
+    monkeypatch.setattr("pytorch_intro.data.ingest.reader.CGROUP_LIMITS", ())
+    machine = host_memory_limit()
+    files = [tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes", tmp_path / "absent"]
+    monkeypatch.setattr("pytorch_intro.data.ingest.reader.CGROUP_LIMITS", files)
+    files[0].write_text("max\n")
+    files[1].write_text(f"{2**62}\n")
+    assert host_memory_limit() == machine > 2**28
+    files[0].write_text(f"{2**28}\n")
+    assert host_memory_limit() == 2**28

@@ -1,13 +1,11 @@
 """Normalization equals torchvision's, and mean and std are those of the images."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torchvision.transforms import v2
 
 from pytorch_intro.data.dataset import ImageSubset, InMemoryImageDataset
-from pytorch_intro.data.normalize import Normalize, cached_mean_std, channel_statistics
+from pytorch_intro.data.normalize import Normalize, channel_statistics, resolve_mean_std
 
 
 def test_normalize_equals_torchvision() -> None:
@@ -41,11 +39,21 @@ def test_statistics_are_those_of_the_pixels_of_the_subset(monkeypatch: pytest.Mo
         assert std[2] == 1
 
 
-def test_statistics_are_cached_per_subset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = some_images()
-    dataset.folder = tmp_path
-    first, other = ImageSubset(dataset, torch.arange(20)), ImageSubset(dataset, torch.arange(20, 40))
-    computed = cached_mean_std(first), cached_mean_std(other)
-    assert computed[0] != computed[1]
-    monkeypatch.delattr("pytorch_intro.data.normalize.channel_statistics")
-    assert (cached_mean_std(first), cached_mean_std(other)) == computed
+@pytest.mark.parametrize("given", [None, [0.1, 0.2, 0.3]])
+def test_missing_mean_or_std_is_computed_from_the_subset(given: list[float] | None) -> None:
+    subset = ImageSubset(some_images(), torch.arange(3, 20))
+    mean, std = channel_statistics(subset)
+    assert resolve_mean_std(subset, given, None) == (given or mean, std)
+    assert resolve_mean_std(subset, None, given) == (mean, given or std)
+
+
+def test_statistics_of_many_images_are_those_of_a_random_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if images of two kinds alternate: evenly spaced ones could be of one kind. The same at every start."""
+    monkeypatch.setattr("pytorch_intro.data.normalize.STATS_SAMPLE", 500)
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).repeat(1000).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
+    subset = ImageSubset(InMemoryImageDataset(pixels, torch.zeros(2000, dtype=torch.int64), ["a"]), torch.arange(2000))
+    (mean,), (std,) = resolve_mean_std(subset, None, None)
+    assert mean == pytest.approx(0.5, abs=0.1)
+    assert mean != 0.5, "not of all images"
+    assert std == pytest.approx(0.5, abs=0.1)
+    assert resolve_mean_std(subset, None, None) == ([mean], [std])

@@ -13,7 +13,7 @@ from pytorch_intro.benchmarks.accuracy import Runs, mean_and_deviation, run_reci
 from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, quiet
 from pytorch_intro.common.tables import markdown_table
 from pytorch_intro.config.paths import PROJECT
-from pytorch_intro.data.fashion_mnist import prepare
+from pytorch_intro.data.ingest.fashion_mnist import prepare
 from pytorch_intro.runs.config_record import load_config
 from pytorch_intro.training.hardware import resolve_hardware
 from pytorch_intro.training.setup import build_experiment

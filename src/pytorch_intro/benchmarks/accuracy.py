@@ -17,7 +17,7 @@ from tqdm import tqdm
 from pytorch_intro.benchmarks import quickstart
 from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_comparison, run_process
 from pytorch_intro.config.paths import PROJECT
-from pytorch_intro.data.fashion_mnist import prepare
+from pytorch_intro.data.ingest.fashion_mnist import prepare
 
 Runs = dict[str, list[dict[str, Any]]]
 

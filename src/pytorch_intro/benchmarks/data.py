@@ -18,7 +18,8 @@ from torchvision.transforms import v2
 
 from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_comparison, time_alternately
 from pytorch_intro.data.datamodule import DataModule
-from pytorch_intro.data.dataset import BatchedDataset, MemmapImageDataset, identity_collate
+from pytorch_intro.data.dataset import BatchedDataset, identity_collate
+from pytorch_intro.data.ingest.cache import MemmapImageDataset
 from pytorch_intro.data.ingest.image_folder import ImageFolder
 from pytorch_intro.data.ingest.reader import DatasetReader
 from pytorch_intro.training.setup import build_datamodule

@@ -1,9 +1,7 @@
 """The LightningDataModule: dataset, splits, loaders, and augmentation and normalization on the device."""
 
-import hashlib
 import logging
 import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, cast
 
@@ -17,8 +15,8 @@ from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.memory import free_device_memory
 from pytorch_intro.data.augment.pipeline import Augmentation, build_mixup_cutmix
 from pytorch_intro.data.dataset import Batch, ImageSubset, identity_collate
-from pytorch_intro.data.ingest.decoder import Resize, border_brightness
-from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
+from pytorch_intro.data.ingest.decoder import Resize
+from pytorch_intro.data.ingest.introspect import describe_images
 from pytorch_intro.data.ingest.reader import DatasetReader
 from pytorch_intro.data.ingest.source import DatasetSplits
 from pytorch_intro.data.normalize import Normalize, resolve_mean_std
@@ -38,21 +36,12 @@ Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class DataModule(LightningDataModule):
     """Batches of uint8 images (N, C, H, W) and int64 labels (N,), augmented and normalized on the device.
 
-    The dataset's own splits are used; missing ones are made from its training images, stratified and seeded by
-    split_seed. The official test set of a torchvision dataset is loaded only for testing. Random numbers of a training
-    step depend on seed, rank and step alone.
-
-    Args:
-        dataset: Dataset class or a partial of it; see source.py. conf/data/_base.yaml describes the other settings.
-        augment: Named modules, applied in order to training batches, (N, C, H, W) uint8 to the same.
-        mixup_alpha: Parameter of torchvision's MixUp; labels become class probabilities, (N, num_classes) float.
+    The random numbers of a training step depend on seed, rank and step alone. With MixUp or CutMix, labels are class
+    probabilities (N, num_classes). conf/data/_base.yaml describes the arguments, and source.py the dataset.
 
     Attributes:
         image_shape: (C, H, W), known after setup.
         classes: Class names, known after setup.
-
-    Raises:
-        UserError: if the data cannot be obtained or read, a split would be empty, or a value does not fit the images.
     """
 
     def __init__(
@@ -109,10 +98,9 @@ class DataModule(LightningDataModule):
         self.classes: list[str]
         self.normalize: Normalize
         self.mix: nn.Module | None = None
-        self.epoch = 0  # in which training starts
-        self.completed_batches = 0  # of that epoch, in an interrupted run
+        self.position = {"epoch": 0, "completed_batches": 0}  # where training starts
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, int]:
         """Return the position in the data: complete epochs, and the batches of the current one that are trained on."""
         assert self.trainer is not None
         epochs, batches = self.trainer.fit_loop.epoch_progress.current, self.trainer.fit_loop.epoch_loop.batch_progress
@@ -120,54 +108,30 @@ class DataModule(LightningDataModule):
         completed = batches.current.ready if is_within_epoch else 0
         return {"epoch": epochs.processed, "completed_batches": completed}  # type: ignore[attr-defined]
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Resume at this position; Lightning restores its loops only after the loaders are made."""
-        self.epoch, self.completed_batches = state_dict["epoch"], state_dict["completed_batches"]
+        self.position = state_dict
 
     def setup(self, stage: str) -> None:
-        """Load the training and validation images once; for the test, also the test images."""
+        """Load the training and validation images once; the dataset's own test images only for the test."""
         if not hasattr(self, "train_set"):
-            self.train_set, self.val_set, self.test_set = self.split_spec.apply(self.source)
+            own = self.source.split("train"), self.source.split("val"), self.source.has_split("test")
+            self.train_set, self.val_set, self.test_set = self.split_spec.apply(*own)
             images = self.train_set.dataset
             self.image_shape, self.classes = images.image_shape, images.classes
             self.mean, self.std = resolve_mean_std(self.train_set, self.mean, self.std)
             self.normalize = Normalize(self.mean, self.std)
             self.mix = build_mixup_cutmix(len(self.classes), self.mixup_alpha, self.cutmix_alpha)
             self.augment.validate_shape(self.image_shape)
-            self.save_hyperparameters(self.input_spec(), logger=False)  # into every checkpoint
+            # Every checkpoint contains these hyperparameters: what a user of the weights must know about the images.
+            preprocessing = {"resize": self.source.reader.resize, "mean": list(self.mean), "std": list(self.std)}
+            self.save_hyperparameters(describe_images(self.train_set) | preprocessing, logger=False)
             self.log_summary()
         if stage == "test" and self.test_set is None and (own_test := self.source.split("test")):
             check_classes(self.classes, own_test, "test")
             self.test_set = own_test
 
-    def set_test_set(self, test_set: ImageSubset) -> None:
-        """Use these images for the test, instead of setup; mean and std must be given."""
-        assert self.mean is not None
-        assert self.std is not None
-        self.train_set = self.test_set = test_set  # Lightning calls setup, which then loads nothing
-        self.image_shape, self.classes = test_set.dataset.image_shape, test_set.dataset.classes
-        self.normalize = Normalize(self.mean, self.std)
-
-    def input_spec(self) -> dict[str, Any]:
-        """Return what a user of the weights must know: input shape, preprocessing and classes, as plain values.
-
-        border is the median brightness of some training images' borders, in [0, 1]; trained_on is a digest of the
-        training split.
-        """
-        rows = self.train_set.indices.cpu().numpy(), self.train_set.targets.cpu().numpy()
-        images, _ = self.train_set.__getitems__(evenly_spaced_indices(len(self.train_set)))
-        return {
-            "classes": list(self.classes),
-            "image_shape": list(self.image_shape),
-            "resize": self.source.reader.resize,
-            "mean": list(self.mean or ()),
-            "std": list(self.std or ()),
-            "border": statistics.median(map(border_brightness, images.numpy())),
-            "trained_on": hashlib.sha256(b"".join(part.tobytes() for part in rows)).hexdigest()[:16],
-        }
-
     def log_summary(self) -> None:
-        """Log the shape, the classes and the sizes of the splits."""
         channels, height, width = self.image_shape
         val = f"{len(self.val_set):,}" if self.val_set else "none"
         test = f"{len(self.test_set):,}" if self.test_set else "its own" if self.source.has_split("test") else "none"
@@ -203,11 +167,9 @@ class DataModule(LightningDataModule):
         if device := self.device_for_cache(subset):
             log.info("data: caching %s images on %s", f"{len(subset):,}", device)
             subset = subset.to(device)
-        # Lightning sets the epoch too, but after workers have started to fetch.
-        epoch, start = (self.epoch, self.completed_batches) if training else (0, 0)
-        batches = ResumableBatchSampler(
-            len(subset), self.batch_size, shuffle, self.seed, world, rank, training, start, device, epoch
-        )
+        batches = ResumableBatchSampler(len(subset), self.batch_size, shuffle, self.seed, world, rank, training, device)
+        if training:  # Lightning sets the epoch too, but after workers have started to fetch
+            batches.epoch, batches.start = self.position["epoch"], self.position["completed_batches"]
         seeded = ImageSubset(subset.dataset.seeded(self.seed, batches.current_epoch), subset.indices)
         return DataLoader(
             cast(Dataset[Batch], seeded),  # its __getitems__ returns batches

@@ -1,10 +1,8 @@
 """Datasets of uint8 images that are indexed by sample or by batch."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
@@ -24,14 +22,12 @@ class BatchedDataset(Dataset[Sample]):
         image_shape: (C, H, W).
         targets: (N,) int64 class indices.
         classes: Class names.
-        folder: Folder of the decoded images, or None.
         storage: Where the images are. In memory, they can be moved to a device; on the fly, they are decoded each time.
     """
 
     image_shape: tuple[int, int, int]
     targets: Tensor
     classes: list[str]
-    folder: Path | None = None
     storage: Storage
 
     def __len__(self) -> int:
@@ -70,25 +66,6 @@ class InMemoryImageDataset(BatchedDataset):
         return self.images.index_select(0, rows), self.targets.index_select(0, rows)
 
 
-class MemmapImageDataset(InMemoryImageDataset):
-    """The same, with the images in a memory-mapped .npy file: paged in on access, dropped when memory is short.
-
-    Processes share the pages. Pickling sends the file name, not the images.
-    """
-
-    storage = "memory-mapped"
-
-    def __init__(self, file: Path, targets: Tensor, classes: Sequence[str]) -> None:
-        self.file = file
-        super().__init__(load_memmap(file), targets, classes)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "images"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, images=load_memmap(state["file"]))
-
-
 class ImageSubset(Subset[Sample]):
     """A subset, given by indices (N,) int64, that can be indexed by sample or by batch."""
 
@@ -105,7 +82,7 @@ class ImageSubset(Subset[Sample]):
         return self.dataset.__getitems__(self.indices[torch.as_tensor(indices)])
 
     def take(self, rows: Tensor) -> "ImageSubset":
-        """Return the subset of these rows of this subset."""
+        """Return the subset of these rows of this subset, given by (N,) int64 or a mask (N,) bool."""
         return ImageSubset(self.dataset, self.indices[rows])
 
     @property
@@ -118,11 +95,6 @@ class ImageSubset(Subset[Sample]):
         images, targets = self.dataset.__getitems__(self.indices)
         copy = InMemoryImageDataset(images.to(device), targets.to(device), self.dataset.classes)
         return ImageSubset(copy, torch.arange(len(self), device=device))
-
-
-def load_memmap(file: Path) -> Tensor:
-    """Memory-map the array in a .npy file; writes to the tensor never reach the file."""
-    return torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
 
 
 def identity_collate(batch: Any) -> Any:

@@ -1,19 +1,15 @@
 """Normalization of uint8 images, and the dataset's mean and standard deviation."""
 
-import hashlib
-import json
 from collections.abc import Sequence
-from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.common.files import write_atomically
 from pytorch_intro.data.dataset import ImageSubset
 
+STATS_SAMPLE = 10_000  # images; enough for two digits, and each may have to be decoded
 STATS_CHUNK_BYTES = 2**26  # pixels counted at a time
-STATS_SAMPLE = 10_000  # images, where each has to be loaded and decoded
 
 
 class Normalize(nn.Module):
@@ -43,9 +39,10 @@ class Normalize(nn.Module):
 def resolve_mean_std(
     subset: ImageSubset, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[Sequence[float], Sequence[float]]:
-    """Return mean and std as given, computed from the images where None; raise a UserError if some do not fit them."""
+    """Return mean and std as given, computed from up to STATS_SAMPLE random images where None; check their number."""
     if mean is None or std is None:
-        own_mean, own_std = cached_mean_std(subset)
+        rows = torch.randperm(len(subset), generator=torch.Generator().manual_seed(0))[:STATS_SAMPLE]
+        own_mean, own_std = channel_statistics(subset.take(rows.sort().values))
         mean, std = own_mean if mean is None else mean, own_std if std is None else std
     channels = subset.dataset.image_shape[0]
     for name, values in (("mean", mean), ("std", std)):
@@ -54,26 +51,6 @@ def resolve_mean_std(
                 f"data.{name}={list(values)}: the images have {channels} channel(s); give one value per channel, or "
                 f"data.{name}=null to compute them"
             )
-    return mean, std
-
-
-def cached_mean_std(subset: ImageSubset) -> tuple[list[float], list[float]]:
-    """Return channel_statistics, cached next to the decoded images if they have a folder.
-
-    For a dataset loaded on the fly, 10,000 to 20,000 evenly spaced images are used.
-    """
-    dataset = subset.dataset
-    if dataset.folder is None:
-        step = max(1, len(subset) // STATS_SAMPLE) if dataset.storage == "loaded on the fly" else 1
-        return channel_statistics(ImageSubset(dataset, subset.indices[::step]))
-    rows = hashlib.sha256(subset.indices.numpy().tobytes()).hexdigest()[:16]
-    file = dataset.folder / f"statistics-{rows}.json"
-    with suppress(OSError, ValueError, KeyError):  # missing or damaged
-        statistics = json.loads(file.read_text())
-        return statistics["mean"], statistics["std"]
-    mean, std = channel_statistics(subset)
-    with suppress(OSError):  # the cache of another user is read-only: compute every time
-        write_atomically(file, json.dumps({"mean": mean, "std": std}))
     return mean, std
 
 

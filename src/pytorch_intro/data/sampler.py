@@ -1,7 +1,7 @@
 """A batch sampler whose order depends on seed and epoch alone, so that training can resume mid-epoch."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,17 +15,15 @@ class ResumableBatchSampler(Sampler[Tensor]):
     A global batch holds the same images for any number of ranks; each rank takes every num_replicas-th of them.
 
     Args:
-        total: Number of images.
         batch_size: Size of a global batch, a multiple of num_replicas; the last batch may be smaller.
-        shuffle: Whether to shuffle in every epoch.
         seed: Seed of the shuffles; different seeds share no order within 65,536 epochs.
-        num_replicas: World size.
-        rank: Rank of this process.
         training: Whether to give all ranks equally many images, repeating some if needed, and to merge a last batch of
             one image, on which batch norm fails, into the batch before.
-        start: Number of batches to skip in the first pass: those trained before the run was interrupted.
         device: Device of the indices; their values do not depend on it.
+
+    Attributes:
         epoch: Epoch of the next pass. Lightning sets it; without Lightning, each pass is the next epoch.
+        start: Number of batches to skip in the next pass: those trained before the run was interrupted.
         current_epoch: () int64 in shared memory, the epoch of the running pass, for worker processes.
     """
 
@@ -36,12 +34,11 @@ class ResumableBatchSampler(Sampler[Tensor]):
     num_replicas: int = 1
     rank: int = 0
     training: bool = False
-    start: int = 0
     device: torch.device | None = None
-    epoch: int = 0
-    current_epoch: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64).share_memory_())
 
     def __post_init__(self) -> None:
+        self.epoch = self.start = 0
+        self.current_epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         size, ranks = self.batch_size, self.num_replicas
         self.padded_total = -(-self.total // ranks) * ranks if self.training else self.total
         self.merges_last = self.training and self.padded_total > size > ranks == self.padded_total % size

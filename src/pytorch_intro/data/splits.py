@@ -1,24 +1,12 @@
 """Training, validation and test splits: the dataset's own, and seeded stratified ones where it has none."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.data.dataset import ImageSubset
-
-
-class SplitSource(Protocol):
-    """A dataset that may come with splits of its own, as data/ingest/source.py opens it."""
-
-    name: str
-
-    def split(self, name: str) -> ImageSubset | None:
-        """Return the images of train, val or test; None if the dataset lacks this split."""
-
-    def has_split(self, name: str) -> bool: ...
 
 
 @dataclass
@@ -39,30 +27,31 @@ class SplitSpec:
                 f"data.fold={self.fold}: the {self.num_folds} folds are numbered from 0; use 0 to {self.num_folds - 1}"
             )
 
-    def apply(self, source: SplitSource) -> tuple[ImageSubset, ImageSubset | None, ImageSubset | None]:
-        """Return the train, val and test splits; test is None if the dataset has its own, which is not loaded yet.
+    def apply(
+        self, whole: ImageSubset | None, val: ImageSubset | None, has_test: bool
+    ) -> tuple[ImageSubset, ImageSubset | None, ImageSubset | None]:
+        """Split off what a dataset with these training and validation images lacks; return train, val and test.
 
-        Raises:
-            UserError: if a split would be empty, or the dataset does not fit the settings.
+        With has_test, the dataset has test images of its own, and test is None.
         """
-        train, val, test = source.split("train"), source.split("val"), None
-        if train is None:
-            raise UserError(f"data: {source.name} has no training images; add some")
-        if len(classes := train.dataset.classes) < 2:
-            raise UserError(f"data: {source.name} has only one class, {classes[0]}; add images of another")
+        if whole is None:
+            raise UserError("data: the dataset has no training images; add some")
+        if len(classes := whole.dataset.classes) < 2:
+            raise UserError(f"data: the dataset has only one class, {classes[0]}; add images of another")
+        train, test = (whole, None) if has_test else self.split_off(whole, self.test_fraction, "test_fraction")
         if val is not None:
             check_classes(classes, val, "validation")
             if self.num_folds:
                 raise UserError(
-                    f"data.num_folds={self.num_folds}: {source.name} has a validation split of its own; use "
+                    f"data.num_folds={self.num_folds}: the dataset has a validation split of its own; use "
                     "data.num_folds=null"
                 )
-        whole = train
-        if not source.has_split("test"):
-            train, test = self.split_off(train, self.test_fraction, "test_fraction")
-        if val is None and self.num_folds:
-            train, val = self.split_fold(train, self.num_folds)
-        elif val is None:
+        elif self.num_folds:
+            if self.num_folds > len(train):
+                raise UserError(f"data.num_folds={self.num_folds}: only {len(train)} images; use fewer folds")
+            in_fold = stratified_fold(train.targets, self.num_folds, self.fold, self.seed)
+            train, val = train.take(~in_fold), train.take(in_fold)
+        else:
             train, val = self.split_off(train, self.val_fraction, "val_fraction")
         check_all_classes_trained(whole, train)
         return train, val, test
@@ -70,16 +59,10 @@ class SplitSpec:
     def split_off(self, subset: ImageSubset, fraction: float, key: str) -> tuple[ImageSubset, ImageSubset | None]:
         if fraction == 0:
             return subset, None
-        rest, chosen = stratified_split(subset.targets, fraction, self.seed)
-        if not len(chosen) or not len(rest):
+        chosen = stratified_split(subset.targets, fraction, self.seed)
+        if chosen.all() or not chosen.any():
             raise UserError(f"data.{key}={fraction}: {len(subset)} images leave one part empty; change the fraction")
-        return subset.take(rest), subset.take(chosen)
-
-    def split_fold(self, subset: ImageSubset, num_folds: int) -> tuple[ImageSubset, ImageSubset]:
-        if num_folds > len(subset):
-            raise UserError(f"data.num_folds={num_folds}: only {len(subset)} images; use fewer folds")
-        rest, chosen = stratified_fold(subset.targets, num_folds, self.fold, self.seed)
-        return subset.take(rest), subset.take(chosen)
+        return subset.take(~chosen), subset.take(chosen)
 
 
 def check_all_classes_trained(whole: ImageSubset, train: ImageSubset) -> None:
@@ -104,31 +87,24 @@ def check_classes(classes: list[str], subset: ImageSubset, name: str) -> None:
         )
 
 
-def stratified_split(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the other rows and round(N * fraction) chosen ones, sorted, for targets (N,) int64.
-
-    Each class's share is right to less than one image.
-    """
+def stratified_split(targets: Tensor, fraction: float, seed: int) -> Tensor:
+    """Choose round(N * fraction) rows, of each class its share to less than one; targets (N,) int64 to (N,) bool."""
     total = len(targets)
+    count = round(total * fraction)
     # Without a random offset, the last row would always be chosen.
     offset = torch.randint(total, (), generator=torch.Generator().manual_seed(seed))
-    place = (torch.arange(total + 1) * round(total * fraction) + offset) // total
-    return partition(shuffled_by_class(targets, seed), place[1:] > place[:-1])
+    return (rank_by_class(targets, seed) * count + offset) % total >= total - count
 
 
-def stratified_fold(targets: Tensor, num_folds: int, fold: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the other rows and those of one of num_folds disjoint folds, sorted, for targets (N,) int64.
+def stratified_fold(targets: Tensor, num_folds: int, fold: int, seed: int) -> Tensor:
+    """Choose one of num_folds disjoint folds; targets (N,) int64 to (N,) bool.
 
     Fold sizes differ by one at most, and so does each class's count.
     """
-    return partition(shuffled_by_class(targets, seed), torch.arange(len(targets)) % num_folds == fold)
+    return rank_by_class(targets, seed) % num_folds == fold
 
 
-def shuffled_by_class(targets: Tensor, seed: int) -> Tensor:
-    """Return the row indices ordered by class, shuffled within each class."""
+def rank_by_class(targets: Tensor, seed: int) -> Tensor:
+    """Return each row's place, (N,) int64, in an order by class that is shuffled within each class."""
     shuffled = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
-    return shuffled[torch.argsort(targets[shuffled], stable=True)]
-
-
-def partition(order: Tensor, is_chosen: Tensor) -> tuple[Tensor, Tensor]:
-    return order[~is_chosen].sort().values, order[is_chosen].sort().values
+    return shuffled[torch.argsort(targets[shuffled], stable=True)].argsort()

@@ -11,6 +11,7 @@ from pytorch_intro.config.instantiate import instantiate
 from pytorch_intro.config.validate import check_nodes
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
+from pytorch_intro.data.normalize import Normalize
 from pytorch_intro.inference.finished_run import FinishedRun
 
 log = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ def original_test_data(run: FinishedRun) -> DataModule:
     datamodule = build_datamodule(run, mean=inputs["mean"], std=inputs["std"])
     datamodule.setup("fit")
     datamodule.setup("test")
-    now = datamodule.input_spec()
+    now = datamodule.hparams
     for name, what in (("image_shape", "image shape"), ("classes", "classes"), ("trained_on", "training images")):
         if now[name] != inputs[name]:
             raise UserError(
@@ -55,7 +56,9 @@ def external_test_data(run: FinishedRun) -> DataModule:
     images.classes = known
     which = "test split" if has_test_split else "all of them, since it has no test split"
     log.info("data: %s, %s images (%s)", source.name, f"{len(part):,}", which)
-    datamodule.set_test_set(part)
+    datamodule.train_set = datamodule.test_set = part  # setup then loads nothing
+    datamodule.image_shape, datamodule.classes = images.image_shape, images.classes
+    datamodule.normalize = Normalize(inputs["mean"], inputs["std"])
     return datamodule
 
 

@@ -126,7 +126,7 @@ class FinishedRun:
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """Shape, normalization and classes of the network's input images; see DataModule.input_spec."""
+        """Shape, normalization and classes of the network's input images; see DataModule.setup."""
         return self.checkpoint["datamodule_hyper_parameters"]
 
     def classifier(self, compiled: bool = False) -> "Classifier":

@@ -18,7 +18,7 @@ class Transforms:
     """Convert an image to the network's input.
 
     Args:
-        inputs: Description of the input images in a checkpoint; see DataModule.input_spec.
+        inputs: Description of the input images in a checkpoint; see DataModule.setup.
 
     Attributes:
         decoder: Converts an image to uint8 (C, H, W).

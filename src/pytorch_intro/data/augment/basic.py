@@ -1,8 +1,8 @@
 """Random flips, shifts and color changes of whole batches, sampled per image, on the batch's device.
 
 torchvision's random transforms sample once per call, and so treat all images of a batch alike. These modules take
-images (N, C, H, W), uint8 in [0, 255] or float in [0, 1], and keep shape, dtype and range. They use the global RNG of
-the images' device. Modules with random boxes are in crops.py and erasing.py.
+images (N, C, H, W) uint8 and return the same. They use the global RNG of the images' device. Values such as fill are
+shares of white: 0 is black and 1 white. Modules with random boxes are in crops.py and erasing.py.
 """
 
 from typing import Annotated, Literal
@@ -12,15 +12,8 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
-from pytorch_intro.common.errors import UserError
-
 Share = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-def pixel_value(images: Tensor, share: float = 1) -> float:
-    """Return a share of white in the images' range: up to 1 for float images, to 255 and an integer for uint8."""
-    return share if images.is_floating_point() else round(255 * share)
 
 
 class RandomHorizontalFlip(nn.Module):
@@ -36,17 +29,9 @@ class RandomHorizontalFlip(nn.Module):
 
 
 class RandomCrop(nn.Module):
-    """Pad all sides of each image, then crop it at a random position to its size: a random shift.
+    """Pad each side of an image by some pixels, then crop it at a random position to its size: a random shift.
 
     Like v2.RandomCrop((H, W), padding), which samples one position per call.
-
-    Args:
-        padding: Pixels per side, and so the longest shift.
-        padding_mode: Padding with fill, or with the image reflected at its border.
-        fill: Value of constant padding; 0 is black and 1 white, for all dtypes.
-
-    Raises:
-        UserError: if the padding is longer than a side, or as long when reflecting.
     """
 
     def __init__(
@@ -69,12 +54,8 @@ class RandomCrop(nn.Module):
         height, width = images.shape[-2:]
         longest = min(height, width) - (self.padding_mode == "reflect")
         if self.padding > longest:  # some crops would miss the image, or reflection would lack pixels
-            raise UserError(
-                f"data.augment: the padding of RandomCrop(padding={self.padding}, padding_mode={self.padding_mode}) is "
-                f"too large for images of {height} x {width} pixels; use a padding of at most {longest}"
-            )
-        fill = pixel_value(images, self.fill)
-        return functional.pad(images, [self.padding], fill=fill, padding_mode=self.padding_mode)
+            raise ValueError(f"padding={self.padding}: {height} x {width} pixels allow at most {longest}")
+        return functional.pad(images, [self.padding], fill=round(255 * self.fill), padding_mode=self.padding_mode)
 
 
 def gather_crops(images: Tensor, tops: Tensor, lefts: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -89,9 +70,6 @@ class RandomBrightnessContrast(nn.Module):
 
     Like v2.ColorJitter(brightness, contrast), which samples one pair of factors per call, and their order. Factors are
     uniform in [1 - strength, 1 + strength], cut off at 0.
-
-    Raises:
-        UserError: if the images are neither gray nor RGB.
     """
 
     def __init__(self, brightness: Strength = 0.2, contrast: Strength = 0.2) -> None:
@@ -113,19 +91,13 @@ class RandomBrightnessContrast(nn.Module):
 
 def adjust_brightness(images: Tensor, factors: Tensor) -> Tensor:
     """Apply v2.functional.adjust_brightness with one factor per image, (N,) float32."""
-    brighter = images * factors[:, None, None, None]
-    return brighter.clamp(0, pixel_value(images)).to(images.dtype)
+    return (images * factors[:, None, None, None]).clamp(0, 255).to(images.dtype)
 
 
 def adjust_contrast(images: Tensor, factors: Tensor) -> Tensor:
     """Apply v2.functional.adjust_contrast with one factor per image, (N,) float32."""
     if images.shape[1] not in (1, 3):
-        raise UserError(
-            f"data.augment: RandomBrightnessContrast needs gray or RGB images, not {images.shape[1]} channels; remove "
-            "it from data/augment"
-        )
+        raise ValueError(f"the images have {images.shape[1]} channels, but it needs gray or RGB")
     factors = factors[:, None, None, None]
-    gray = functional.rgb_to_grayscale(images.float())
-    gray = gray if images.is_floating_point() else gray.floor()  # like torchvision
-    mean = gray.mean(dim=(1, 2, 3), keepdim=True)
-    return (factors * images + (1 - factors) * mean).clamp(0, pixel_value(images)).to(images.dtype)
+    mean = functional.rgb_to_grayscale(images).float().mean(dim=(1, 2, 3), keepdim=True)
+    return (factors * images + (1 - factors) * mean).clamp(0, 255).to(images.dtype)

@@ -11,9 +11,6 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
-from pytorch_intro.common.errors import UserError
-from pytorch_intro.data.augment.basic import pixel_value
-
 Area = Annotated[float, Field(gt=0, le=1)]
 Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -42,7 +39,6 @@ class RandomResizedCrop(nn.Module):
 
     def __init__(self, scale: tuple[Area, Area] = (0.08, 1.0), ratio: tuple[Ratio, Ratio] = (3 / 4, 4 / 3)) -> None:
         super().__init__()
-        check_limits("RandomResizedCrop", scale=scale, ratio=ratio)
         self.scale = scale
         self.ratio = ratio
 
@@ -63,18 +59,14 @@ class RandomResizedCrop(nn.Module):
         return Boxes(top, left, box_heights, box_widths)
 
 
-def check_limits(module: str, **limits: tuple[float, float]) -> None:
-    """Raise a UserError if a lower limit is above its upper limit."""
-    for name, (low, high) in limits.items():
-        if low > high:
-            raise UserError(f"data.augment: {module}({name}=[{low}, {high}]): lower limit above upper limit; swap them")
-
-
 def sample_box_sizes(images: Tensor, scale: tuple[float, float], ratio: tuple[float, float]) -> tuple[Tensor, Tensor]:
     """Sample box sides, fitting or not, (N, ATTEMPTS) int64 each.
 
     The area, as a share of the image's, is uniform; the ratio of the first side to the second is log-uniform.
     """
+    for name, (low, high) in {"scale": scale, "ratio": ratio}.items():
+        if low > high:
+            raise ValueError(f"{name}=[{low}, {high}]: lower limit above upper limit")
     area = torch.empty(len(images), ATTEMPTS, device=images.device).uniform_(*scale) * math.prod(images.shape[-2:])
     root = (torch.empty_like(area).uniform_(math.log(ratio[0]), math.log(ratio[1])) / 2).exp()
     return (area.sqrt() * root).round().long(), (area.sqrt() / root).round().long()
@@ -97,8 +89,7 @@ def resized_crop(images: Tensor, boxes: Boxes) -> Tensor:
     rows = sampling_grid(boxes.top, boxes.height, height)[:, :, None].expand(-1, -1, width)
     columns = sampling_grid(boxes.left, boxes.width, width)[:, None, :].expand(-1, height, -1)
     enlarged = grid_sample(images.float(), torch.stack([columns, rows], dim=3), align_corners=False)
-    enlarged = enlarged.clamp(0, pixel_value(images))  # rounding may exceed the range slightly
-    return enlarged.to(images.dtype) if images.is_floating_point() else enlarged.round().to(images.dtype)
+    return enlarged.round().clamp(0, 255).to(images.dtype)
 
 
 def sampling_grid(starts: Tensor, lengths: Tensor, size: int) -> Tensor:

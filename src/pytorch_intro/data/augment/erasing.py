@@ -6,12 +6,10 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from pytorch_intro.common.errors import UserError
-from pytorch_intro.data.augment.basic import Share, pixel_value
-from pytorch_intro.data.augment.crops import Boxes, Ratio, check_limits, first_valid, sample_box_sizes, sample_offsets
+from pytorch_intro.data.augment.basic import Share
+from pytorch_intro.data.augment.crops import Boxes, Ratio, first_valid, sample_box_sizes, sample_offsets
 
-# Fill value, of all channels or of each; 0 is black and 1 white, for all dtypes.
-Value = Share | Annotated[list[Share], Field(min_length=1)]
+Value = Share | Annotated[list[Share], Field(min_length=1)]  # of all channels, or of each
 
 
 class RandomErasing(nn.Module):
@@ -32,7 +30,6 @@ class RandomErasing(nn.Module):
         value: Value = 0.0,
     ) -> None:
         super().__init__()
-        check_limits("RandomErasing", scale=scale, ratio=ratio)
         self.p = p
         self.scale = scale
         self.ratio = ratio
@@ -67,9 +64,8 @@ class Cutout(nn.Module):
 
     def sample(self, images: Tensor) -> Boxes:
         """Sample squares that may extend beyond the image."""
-        height, width = images.shape[-2:]
-        top = torch.randint(height, (len(images),), device=images.device) - self.size // 2
-        left = torch.randint(width, (len(images),), device=images.device) - self.size // 2
+        centers = (torch.randint(length, (len(images),), device=images.device) for length in images.shape[-2:])
+        top, left = (center - self.size // 2 for center in centers)
         side = torch.full_like(top, self.size)
         return Boxes(top, left, side, side)
 
@@ -78,12 +74,9 @@ def erase(images: Tensor, boxes: Boxes, value: float | list[float]) -> Tensor:
     """Apply v2.functional.erase with one box per image; parts outside the image are ignored."""
     shares = value if isinstance(value, list) else [value]
     if len(shares) not in (1, images.shape[1]):
-        raise UserError(
-            f"data.augment: value={shares} has {len(shares)} values, but the images have {images.shape[1]} channel(s); "
-            "give one value, or one per channel"
-        )
+        raise ValueError(f"value={shares}: {len(shares)} values, but the images have {images.shape[1]} channel(s)")
     # new_full fills on the device; torch.tensor(list) would copy from the host, which synchronizes.
-    levels = [images.new_full((1, 1), pixel_value(images, share)) for share in shares]
+    levels = [images.new_full((1, 1), round(255 * share)) for share in shares]
     height, width = images.shape[-2:]
     rows = interval_mask(boxes.top, boxes.height, height)[:, None, :, None]
     columns = interval_mask(boxes.left, boxes.width, width)[:, None, None, :]

@@ -18,7 +18,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from torch import Tensor
 
 from pytorch_intro.common.errors import UserError, first_lines
-from pytorch_intro.data.dataset import InMemoryImageDataset, MemmapImageDataset
+from pytorch_intro.data.dataset import InMemoryImageDataset
 from pytorch_intro.data.ingest.cache_writer import CacheWriter
 from pytorch_intro.data.ingest.decoder import Decoder
 from pytorch_intro.data.ingest.parallel import parallel_map
@@ -62,7 +62,6 @@ class ImageCache:
                 images = MemmapImageDataset(self.images, targets, classes)
             if images.images.dtype != torch.uint8 or len(images.images) != len(targets):
                 raise ValueError(f"{len(images.images)} images instead of {len(targets)}")
-        images.folder = self.folder
         return images
 
     def build(
@@ -151,6 +150,30 @@ class ImageCache:
                 f"data.cache_dir: {self.folder} cannot be written ({error.strerror or error}); use a folder on "
                 "another disk: data.cache_dir=DIR"
             ) from error
+
+
+class MemmapImageDataset(InMemoryImageDataset):
+    """Images in a memory-mapped .npy file: paged in on access, dropped when memory is short.
+
+    Processes share the pages. Pickling sends the file name, not the images.
+    """
+
+    storage = "memory-mapped"
+
+    def __init__(self, file: Path, targets: Tensor, classes: Sequence[str]) -> None:
+        self.file = file
+        super().__init__(load_memmap(file), targets, classes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "images"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, images=load_memmap(state["file"]))
+
+
+def load_memmap(file: Path) -> Tensor:
+    """Memory-map the array in a .npy file; writes to the tensor never reach the file."""
+    return torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
 
 
 def hash_text(text: str) -> str:

@@ -1,7 +1,9 @@
 """Facts about a dataset that can be found from outside: arrays, files, names, shapes, and randomness."""
 
+import hashlib
 import os
 import re
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,8 @@ from torch import Tensor
 from torchvision.datasets import VisionDataset
 
 from pytorch_intro.common.errors import UserError, first_lines
-from pytorch_intro.data.dataset import BatchedDataset, InMemoryImageDataset
-from pytorch_intro.data.ingest.decoder import Decoder, Resize, get_shape, to_array
+from pytorch_intro.data.dataset import BatchedDataset, ImageSubset, InMemoryImageDataset
+from pytorch_intro.data.ingest.decoder import Decoder, Resize, border_brightness, get_shape, to_array
 from pytorch_intro.data.ingest.find_files import walk_files
 from pytorch_intro.data.ingest.image_folder import ImageFiles
 from pytorch_intro.data.ingest.parallel import ALL_CORES, DecodeResult, MapDataset, parallel_map, to_label, unpack
@@ -172,6 +174,21 @@ def iter_image_shapes(dataset: Any) -> Iterator[DecodeResult]:
             yield from results
     else:
         yield from (MapDataset(dataset, get_shape)[row] for row in evenly_spaced_indices(len(dataset)))
+
+
+def describe_images(train_set: ImageSubset) -> dict[str, Any]:
+    """Return the classes and the shape of the training images, and what identifies them, as plain values.
+
+    border is the median brightness of some images' borders, in [0, 1]; trained_on is a digest of the split.
+    """
+    images, _ = train_set.__getitems__(evenly_spaced_indices(len(train_set)))
+    rows = train_set.indices.numpy().tobytes() + train_set.targets.numpy().tobytes()
+    return {
+        "classes": list(train_set.dataset.classes),
+        "image_shape": list(train_set.dataset.image_shape),
+        "border": statistics.median(map(border_brightness, images.numpy())),
+        "trained_on": hashlib.sha256(rows).hexdigest()[:16],
+    }
 
 
 def evenly_spaced_indices(total: int, count: int = 64) -> list[int]:

@@ -1,7 +1,9 @@
 """Reads any dataset into images of one shape: from its arrays, from a cache, or on demand."""
 
 import logging
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +15,6 @@ from torch import Tensor
 from torchvision.datasets import DatasetFolder, VisionDataset
 
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.common.memory import host_memory_limit
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.data.dataset import BatchedDataset, InMemoryImageDataset
 from pytorch_intro.data.ingest.cache import ImageCache
@@ -38,6 +39,11 @@ from pytorch_intro.data.ingest.uncached import UncachedDataset
 log = logging.getLogger(__name__)
 
 CACHE_VERSION = 1  # bump when the decoder output changes
+
+CGROUP_LIMITS = (  # version 2, version 1
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 @dataclass
@@ -184,3 +190,13 @@ class DatasetReader:
 
 def skip_image(image: Any) -> None:
     """Decode nothing: only the label is needed."""
+
+
+def host_memory_limit() -> int:
+    """Return the bytes of memory this process may use: the machine's, or its container's limit."""
+    has_sysconf = hasattr(os, "sysconf")  # not on Windows: assume 8 GB there
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if has_sysconf else 2**33]
+    for file in CGROUP_LIMITS:
+        with suppress(OSError, ValueError):  # missing, or "max"
+            limits.append(int(file.read_text()))
+    return min(limits)

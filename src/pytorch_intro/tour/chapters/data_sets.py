@@ -27,7 +27,7 @@ root = sample_root()
 pictures = datasets.FashionMNIST(root, train=True)
 assert (len(pictures), len(pictures.classes)) == (1600, 10)
 pictures
-# At work: src/pytorch_intro/data/fashion_mnist.py: FashionMNISTSample
+# At work: src/pytorch_intro/data/ingest/fashion_mnist.py: FashionMNISTSample
 
 # %%
 # > PyTorch uses the concept of a DataLoader to load data in batches, normalize it, etc.

@@ -79,4 +79,4 @@ there += 1
 assert back.tolist() == [0, 0, 0]
 assert there.tolist() == [1, 1, 1]
 back, there
-# At work: src/pytorch_intro/data/dataset.py: MemmapImageDataset
+# At work: src/pytorch_intro/data/ingest/cache.py: MemmapImageDataset

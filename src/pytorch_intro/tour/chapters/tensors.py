@@ -45,4 +45,4 @@ assert torch.equal(there, tensor)
 assert np.array_equal(back, table)
 assert np.array_equal(np.asarray(tensor), table)
 type(there).__name__, type(back).__name__
-# At work: src/pytorch_intro/data/dataset.py: load_memmap
+# At work: src/pytorch_intro/data/ingest/cache.py: load_memmap

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from pytorch_intro.data.augment.basic import RandomHorizontalFlip
 from pytorch_intro.data.dataset import ImageSubset
-from pytorch_intro.data.fashion_mnist import FashionMNISTSample
+from pytorch_intro.data.ingest.fashion_mnist import FashionMNISTSample
 from pytorch_intro.data.normalize import Normalize, channel_statistics
 from pytorch_intro.models.cnn import CNN
 from pytorch_intro.tour.sample import SAMPLE

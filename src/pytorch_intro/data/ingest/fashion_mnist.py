@@ -12,9 +12,9 @@ from torch import Tensor
 from torchvision import datasets
 
 from pytorch_intro.common.errors import UserError, exit_with_error
-from pytorch_intro.config.paths import PROJECT
-from pytorch_intro.data.datamodule import DataModule
+from pytorch_intro.config.paths import PROJECT, checked_root
 from pytorch_intro.data.dataset import InMemoryImageDataset
+from pytorch_intro.data.ingest.open_dataset import open_dataset
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +32,7 @@ MIRROR_TIMEOUT = 20  # seconds without data; torchvision would wait forever
 
 
 class FashionMNIST(datasets.FashionMNIST):
-    """torchvision's Fashion-MNIST, with its content verified, and downloaded only if the system has no copy.
-
-    Raises:
-        UserError: if a file is damaged, or download=True and the files cannot be obtained.
-    """
+    """torchvision's Fashion-MNIST, with its content verified, and downloaded only if the system has no copy."""
 
     def download(self) -> None:
         """Copy the files from the system's package if it is installed, else download them."""
@@ -46,10 +42,7 @@ class FashionMNIST(datasets.FashionMNIST):
             raw = Path(self.raw_folder)
             raw.mkdir(parents=True, exist_ok=True)
             for name in CHECKSUMS:
-                archive = SYSTEM_DIR / f"{name}.gz"
-                content = read_gzip(archive)
-                verify(content, archive)
-                (raw / name).write_bytes(content)
+                (raw / name).write_bytes(read_verified(SYSTEM_DIR / f"{name}.gz"))
             log.info("data: copied Fashion-MNIST from %s", SYSTEM_DIR)
             return
         default_timeout = socket.getdefaulttimeout()
@@ -71,8 +64,7 @@ class FashionMNIST(datasets.FashionMNIST):
 
     def _load_data(self) -> tuple[Tensor, Tensor]:
         for name in split_files(self.train):
-            file = Path(self.raw_folder, name)
-            verify(file.read_bytes(), file)
+            read_verified(Path(self.raw_folder, name))
         return super()._load_data()
 
 
@@ -104,18 +96,19 @@ def read_gzip(path: Path) -> bytes:
         raise UserError(f"{path}: cannot be read ({error}); restore or remove it") from error
 
 
-def verify(content: bytes, source: Path) -> None:
-    """Raise a UserError unless this is the content of the official file of that name."""
-    name = source.name.removesuffix(".gz")
-    if hashlib.sha256(content).hexdigest() != CHECKSUMS[name]:
-        raise UserError(f"{source}: wrong checksum, truncated or altered; remove it, then rerun")
+def read_verified(path: Path) -> bytes:
+    """Return the uncompressed content; raise a UserError unless it is that of the official file of this name."""
+    content = read_gzip(path) if path.suffix == ".gz" else path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != CHECKSUMS[path.stem]:
+        raise UserError(f"{path}: wrong checksum, truncated or altered; remove it, then rerun")
+    return content
 
 
 def prepare(root: Path) -> None:
     """Put the files into the data root, whole or not at all; raise a UserError if they cannot be obtained."""
-    splits = DataModule(FashionMNIST, str(root)).source
+    options = {"root": str(checked_root(str(root))), "download": True}
     for train in (True, False):
-        splits.open(train=train)
+        open_dataset(FashionMNIST, "FashionMNIST", options | {"train": train})
 
 
 if __name__ == "__main__":  # of `make`
