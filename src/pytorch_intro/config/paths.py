@@ -74,11 +74,6 @@ def display_path(path: str | Path) -> str:
         return str(path)
 
 
-def is_searched_for_runs(path: Path) -> bool:
-    """Return whether a folder, relative to outputs, may be a run: not a benchmark, and not an archived run."""
-    return path.parts[:1] != ("bench",) and not any(part.startswith(".") for part in path.parts)
-
-
 def checked_root(root: str) -> Path:
     """Return the data root, or raise a UserError; only the default is created if missing."""
     if not root:

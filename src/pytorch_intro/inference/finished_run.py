@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from pytorch_intro.analysis.ranking import best_run
 from pytorch_intro.common.errors import UserError, first_lines
-from pytorch_intro.config.paths import is_searched_for_runs
 from pytorch_intro.runs.config_record import CONFIG, trusted_config
 from pytorch_intro.runs.folder import BEST, Result, RunFolder
-from pytorch_intro.runs.ranking import best_run
 from pytorch_intro.safety.untrusted_config import verify_config
 
 if TYPE_CHECKING:
@@ -65,6 +64,11 @@ def latest_run(outputs: Path) -> Path:
     if not results:
         raise UserError(f"run=latest: no finished run in {outputs}; train one with python src/train.py")
     return max(results, key=lambda file: file.stat().st_mtime).parent
+
+
+def is_searched_for_runs(path: Path) -> bool:
+    """Return whether a folder, relative to outputs, may be a run: not a benchmark, and not an archived run."""
+    return path.parts[:1] != ("bench",) and not any(part.startswith(".") for part in path.parts)
 
 
 def best_of_sweep(folder: Path) -> Path:

@@ -8,14 +8,14 @@ from typing import Any, Literal, NamedTuple
 
 from omegaconf import DictConfig
 
-from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.analysis.ranking import best_run
+from pytorch_intro.common.errors import StopRun, UserError, first_lines
 from pytorch_intro.common.files import archive, remove, write_atomically
 from pytorch_intro.common.locks import LOCK, lock_folder
 from pytorch_intro.config.flatten import diff
 from pytorch_intro.config.validate import check_nodes
 from pytorch_intro.runs.config_record import IGNORED_KEYS
 from pytorch_intro.runs.folder import REPLACED, Result, RunFolder
-from pytorch_intro.runs.ranking import best_run
 from pytorch_intro.sweeps.plan import Job, Plan
 
 # What jobs can be ranked by: figures of result.json that do not depend on the test images.
@@ -26,6 +26,10 @@ Status = Literal["finished", "failed", "pruned", "unfinished"]
 ERROR, PRUNED = "error.txt", "pruned.txt"  # in a job's folder; the first line is the reason
 STUDY = "study.db"  # Optuna's study
 WRITE_LOCK = ".sweep.lock"
+
+
+class PrunedError(StopRun):
+    """A trial of a search was pruned."""
 
 
 class Record(NamedTuple):
