@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.files import write_atomically
 from pytorch_intro.config.flatten import flatten
-from pytorch_intro.config.paths import checked_name, new_run_dir
+from pytorch_intro.config.resolvers import checked_name, new_run_dir
 from pytorch_intro.runs.folder import RunFolder
 from pytorch_intro.training.checkpoint import AtomicCheckpointIO, hardlink_or_copy
 

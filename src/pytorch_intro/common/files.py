@@ -29,8 +29,15 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
-def archive(paths: Sequence[Path], folder: Path) -> None:
-    """Move files and folders, in this order, into an archive folder, whose content they replace."""
+def archive(paths: Sequence[Path], folder: Path, has_results: bool) -> None:
+    """Move files and folders, in this order, into an archive folder, whose content they replace.
+
+    Without results they are removed instead if the archive exists: it keeps what has some.
+    """
+    if folder.exists() and not has_results:
+        for path in paths:
+            remove(path)
+        return
     remove(folder)
     folder.mkdir()
     for path in paths:

@@ -36,11 +36,7 @@ def recorded_command(folder: Path) -> str:
 
 
 def load_config(file: Path) -> DictConfig:
-    """Load the config that a run was started with.
-
-    Raises:
-        UserError: if the file is missing or is not a run's config.
-    """
+    """Load the config that a run was started with, or raise a UserError."""
     try:
         config = OmegaConf.load(file)
         OmegaConf.to_container(config)
@@ -68,9 +64,6 @@ def trusted_config(
         allow: Further packages, modules or objects that the config may name.
         parts: Config groups to keep; None keeps all.
         verify: Check of the config before anything it names is imported: safety.untrusted_config.verify_config.
-
-    Raises:
-        UserError: if the folder has no run, or verify refuses its config.
     """
     file = folder / CONFIG
     recorded = load_config(file)

@@ -155,18 +155,12 @@ class SweepFolder:
             write_atomically(folder / ERROR, f"{reason}\n{details}")
 
     def archive_previous(self) -> None:
-        """Move the jobs and the study of the previous sweep to .replaced, before it is overwritten.
-
-        A previous sweep without results is removed instead if an earlier one is still archived.
-        """
+        """Move the jobs and the study of the previous sweep to .replaced, before it is overwritten."""
         record = self.record()
         jobs = list(record.jobs) if record else []
         paths = [path for name in (*jobs, STUDY, self.record_file.name) if (path := self.path / name).exists()]
-        if self.replaced.exists() and not any((self.path / name / "result.json").exists() for name in jobs):
-            for path in paths:
-                remove(path)
-            return
-        archive(paths, self.replaced)
+        has_results = any((self.path / name / "result.json").exists() for name in jobs)
+        archive(paths, self.replaced, has_results)
 
 
 def first_line(file: Path) -> str:

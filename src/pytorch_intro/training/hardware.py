@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.config.validate import check, check_value
+from pytorch_intro.config.validate import SETTINGS, check_nodes, check_value
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def resolve_hardware(config: DictConfig, more_settings: dict[str, Any] | None = 
 
     Args:
         config: Config with a node `trainer`.
-        more_settings: Passed to check.
+        more_settings: Type hints by dotted key, of settings that only one command has.
 
     Returns:
         Values of trainer.accelerator and trainer.precision.
@@ -36,7 +36,7 @@ def resolve_hardware(config: DictConfig, more_settings: dict[str, Any] | None = 
     accelerator = choose_accelerator(trainer.accelerator)
     check_devices(accelerator, trainer.devices)
     hardware = {"accelerator": accelerator, "precision": choose_precision(trainer.precision, accelerator)}
-    check(OmegaConf.merge(config, {"trainer": hardware}), more_settings)
+    check_nodes(OmegaConf.merge(config, {"trainer": hardware}), settings=SETTINGS | (more_settings or {}))
     return hardware
 
 
