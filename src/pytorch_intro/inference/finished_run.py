@@ -1,6 +1,7 @@
 """A finished run, loaded from its folder alone: config, result and the weights that were tested."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -50,7 +51,8 @@ def resolve_run(run: str | None, outputs: str) -> str:
 def require_finished(folder: Path) -> Path:
     """Return the folder, or raise a UserError if its run is not finished."""
     if not (folder / "result.json").exists():
-        raise UserError(f"{folder}: the run is not finished; resume it with python src/train.py resume={folder}")
+        resume = shlex.quote(f"resume={folder}")
+        raise UserError(f"{folder}: the run is not finished; resume it with python src/train.py {resume}")
     return folder
 
 
