@@ -4,6 +4,7 @@ import importlib.util
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from traceback import print_exc
@@ -13,6 +14,7 @@ MAX_LINE = 1000  # characters; a user's value can have any length
 SIGNALS = {signal.SIGTERM: 143}  # signals that end a run, and their exit codes
 if sys.platform != "win32":
     SIGNALS[signal.SIGUSR1] = 143  # sent by SLURM before it ends a job
+INTERRUPTED = threading.Event()  # set by Ctrl-C
 TRACEBACK = "HYDRA_FULL_ERROR"  # environment variable of Hydra: 1 prints tracebacks
 
 
