@@ -68,13 +68,7 @@ def first_lines(error: BaseException) -> str:
 
 
 def check_installed(feature: str, packages: Sequence[str], extra: str) -> None:
-    """Raise a UserError if a package is missing, without importing any.
-
-    Args:
-        feature: Name of what needs the packages, for the error.
-        packages: Import names.
-        extra: Suffix of the requirements file that lists them.
-    """
+    """Raise a UserError if a package that a feature needs, from requirements-<extra>.txt, is not installed."""
     missing = [name.rpartition(".")[2] for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"{feature}: {', '.join(missing)} not installed; run pip install -r requirements-{extra}.txt")

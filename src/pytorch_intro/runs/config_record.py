@@ -59,7 +59,6 @@ def trusted_config(
     """Load the config of the run in a folder that may have been moved here from elsewhere.
 
     Args:
-        folder: Run folder.
         now: Settings that replace the recorded ones.
         allow: Further packages, modules or objects that the config may name.
         parts: Config groups to keep; None keeps all.

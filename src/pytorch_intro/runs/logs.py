@@ -31,11 +31,8 @@ def log_sizes(folder: Path, log_dirs: Iterable[str | Path | None]) -> dict[str, 
 def truncate_logs(folder: Path, sizes: dict[str, int]) -> None:
     """Truncate logs to their size at the time of a checkpoint, and remove newer ones: training logs the rest again.
 
-    The checkpoint may come from elsewhere: its names are only compared with those of logs in the run folder.
-
-    Args:
-        folder: Run folder.
-        sizes: Sizes by relative path, as log_sizes returns them.
+    `sizes` are those of log_sizes. The checkpoint may come from elsewhere: its names are only compared with those of
+    logs in the run folder.
     """
     kinds = {"tensorboard", "csv", *(str(name).partition("/")[0] for name in sizes)}
     for log_dir in [path for path in folder.iterdir() if path.name in kinds]:
