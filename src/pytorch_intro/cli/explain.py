@@ -46,6 +46,8 @@ def explain_composition(error: Exception, config_name: str) -> str | None:
         groups = [text for text in sys.argv[1:] if "[" not in text and (CONFIG_DIR / text.partition("=")[0]).is_dir()]
         wrong = [text for text in groups if not (CONFIG_DIR / f"{text.replace('=', '/', 1)}.yaml").exists()]
         return f"{', '.join(wrong)}: is a config group; set it to one of its choices, see --help"
+    if isinstance(error, ValueError) and "completion plugin" in message:
+        return f"--shell-completion: {message}; use install=bash"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return f"{message.rstrip('.')}; see --help"
     if isinstance(error, OSError):

@@ -84,7 +84,6 @@ def unknown_key(key: str, known_keys: Iterable[str]) -> str:
     nearest = (
         names.get(name)
         or next(iter(get_close_matches(key, siblings, n=1, cutoff=0.5)), None)
-        or next(iter(get_close_matches(key, known, n=1, cutoff=0.7)), None)
         or next((names[match] for match in get_close_matches(name, names, n=1, cutoff=0.7)), None)
     )
     return f"{key}: unknown setting; {f'did you mean {nearest}?' if nearest else 'see --cfg job'}"
