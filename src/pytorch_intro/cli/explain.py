@@ -31,7 +31,7 @@ def explain_composition(error: Exception, config_name: str) -> str | None:
         if isinstance(cause, UserError):
             return str(cause)
     message = first_lines(error)
-    if isinstance(error, OverrideParseException):
+    if isinstance(error, OverrideParseException) and "while evaluating" not in message:  # a function such as choice()
         return explain_syntax(error.override, config_name)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
