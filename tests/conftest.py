@@ -17,6 +17,7 @@ import runpy
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,7 @@ Command = Callable[..., Answer]
 def _clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Reset the global state of Hydra and logging after each test; print no tracebacks."""
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # a command replaces it
     with logging_restored():
         yield
     GlobalHydra.instance().clear()

@@ -18,7 +18,7 @@ from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.flatten import flatten
 from pytorch_intro.config.instantiate import instantiate
 from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
-from pytorch_intro.config.validate import check
+from pytorch_intro.config.validate import check_config
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.training.setup import build_classifier, build_experiment
 from pytorch_intro.training.trainer import build_trainer
@@ -77,7 +77,7 @@ def test_every_choice_is_valid_and_can_be_instantiated(group: str, choice: str) 
     choose = f"{group}={choice}"
     data = REQUIRED.get(choose, []) if group == "data" else ["data=sample"]
     config = compose(choose, *data)
-    check(OmegaConf.merge(config, {"trainer": ON_CPU}))
+    check_config(OmegaConf.merge(config, {"trainer": ON_CPU}))
     if (group, choice) in GPU_ONLY:
         return
     trainer = build_trainer(config.trainer, config.callbacks, config.logger, ON_CPU)
@@ -96,7 +96,7 @@ def test_augmentations_can_be_replaced_in_every_dataset_and_recipe(group: str, c
     """No setting of the default augmentations is left."""
     choose = f"{group}={choice}"
     config = compose(choose, *REQUIRED.get(choose, []), "data/augment=[flip]")
-    check(OmegaConf.merge(config, {"trainer": ON_CPU}))
+    check_config(OmegaConf.merge(config, {"trainer": ON_CPU}))
     assert list(config.data.augment) == ["flip"]
 
 
@@ -104,7 +104,7 @@ def test_augmentations_can_be_replaced_in_every_dataset_and_recipe(group: str, c
 def test_augmentations_are_applied_in_the_order_of_the_list(names: list[str], images: torch.Tensor) -> None:
     """Each alone, all and none; shape and dtype of the images stay the same."""
     config = compose("data=sample", f"data/augment=[{','.join(names)}]")
-    check(config.data)
+    check_config(config.data)
     datamodule = instantiate(config.data, "data")
     keys = list(dict.fromkeys(re.sub(r"_\d+$", "", name) for name in names))  # crop_4 is a crop
     assert list(config.data.augment) == keys
@@ -127,7 +127,7 @@ def test_whole_numbers_are_accepted_for_all_floats(optimizer: str, scheduler: st
         for number in (1, 0):
             OmegaConf.update(config, key, [number] * len(value) if is_list else number)
             with suppress(UserError):
-                check(OmegaConf.merge(config, {"trainer": ON_CPU}))
+                check_config(OmegaConf.merge(config, {"trainer": ON_CPU}))
                 replaced.append(key)
                 break
         else:

@@ -20,7 +20,7 @@ from pydantic import PositiveInt
 from pytorch_intro.cli import hydra_internals
 from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 from pytorch_intro.config.resolvers import register_resolvers
-from pytorch_intro.config.validate import check
+from pytorch_intro.config.validate import SETTINGS, check_config
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 LANGUAGES = {"", "bash", "python", "yaml"}
@@ -155,7 +155,7 @@ class Reader:
     def validate(self, name: str, arguments: list[str]) -> None:
         """Compose the config and compare it with the signatures."""
         config = OmegaConf.merge(self.compose(name, arguments), {"trainer": ON_CPU})
-        check(config, {"seeds": PositiveInt} if name == "bench" else None)
+        check_config(config, settings=SETTINGS | ({"seeds": PositiveInt} if name == "bench" else {}))
 
     def compose(self, name: str, arguments: list[str]) -> DictConfig:
         register_resolvers()

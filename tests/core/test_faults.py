@@ -13,7 +13,7 @@ from explained import assert_explained
 from test_resume import PICTURED, SMALL, WholeRuns, assert_same_run, whole_runs  # noqa: F401
 from torch.utils.data import Dataset, get_worker_info
 
-from pytorch_intro.cli.failures import explain_fault
+from pytorch_intro.cli.explain import explain_fault
 from pytorch_intro.training.callbacks.nan_guard import TerminateOnNaN
 
 
@@ -148,6 +148,23 @@ def test_out_of_memory_suggests_smaller_batches() -> None:
         assert line
         assert "try data.batch_size=256" in line
     assert explain_fault(RuntimeError("something else"), config) is None
+
+
+def test_ctrl_c_during_an_import_exits_quietly(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever error the import makes of the interrupt: NumPy raises an ImportError, torch a RecursionError."""
+
+    def interrupted(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.pause()
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed") from None
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pytorch_intro.training.hardware.resolve_hardware", interrupted)
+        answer = command(*SMALL)
+    assert (answer.code, answer.err) == (130, "")
+    assert command(*SMALL, "trainer.fast_dev_run=true").code == 0
 
 
 class KillsItsWorker(Dataset[tuple[torch.Tensor, int]]):

@@ -192,6 +192,17 @@ def test_training_imports_little_more_than_torch_and_lightning(tmp_path: Path) -
     ("typed", "read"),
     [
         ("run=outputs/a", "run=outputs/a"),
+        ("name=1.10", "name='1.10'"),
+        ("name=1_000", "name='1_000'"),
+        ("name=lr=0.1,wd=0", "name='lr=0.1,wd=0'"),
+        ("name=ü", "name='ü'"),
+        ("name=null", "name=null"),
+        ("+data.labels=ü.csv", "+data.labels='ü.csv'"),
+        ("data.cache_dir=1.5", "data.cache_dir='1.5'"),
+        ("images=a b", "images='a b'"),
+        ("run", "run"),
+        *((f"{key}=~/ü", f"{key}='/home/me/ü'") for key in argv.PATHS),
+        ("name=~/a", "name='~/a'"),
         ("resume=outputs/lr=0.1,seed=1", "resume='outputs/lr=0.1,seed=1'"),
         ("images=${x}.png", "images='\\${x}.png'"),
         ("outputs=/home/${oc.env:USER}/out", "outputs=/home/${oc.env:USER}/out"),
@@ -199,8 +210,27 @@ def test_training_imports_little_more_than_torch_and_lightning(tmp_path: Path) -
         ("resume=null", "resume=null"),
     ],
 )
-def test_paths_are_quoted_if_hydra_would_parse_them(monkeypatch: pytest.MonkeyPatch, typed: str, read: str) -> None:
-    """Except for interpolations, in settings that may have some."""
+def test_names_and_paths_are_quoted_if_hydra_would_parse_them(
+    monkeypatch: pytest.MonkeyPatch, typed: str, read: str
+) -> None:
+    """Except for interpolations, in settings that may have some. In paths, ~ is expanded."""
+    monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setattr(sys, "argv", ["src/train.py", typed])
-    argv.quote_paths()
+    argv.quote_texts()
     assert sys.argv[1] == read
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("name=1.10", "name='1.10'"),
+        ("data.root=~/a,1,b c", "data.root=/home/me/a,'1','b c'"),
+        ("data.root=choice(a,b)", "data.root=choice(a,b)"),
+        ("data.root='a,b'", "data.root='a,b'"),
+    ],
+)
+def test_a_comma_separates_names_and_paths_in_a_sweep(monkeypatch: pytest.MonkeyPatch, typed: str, read: str) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setattr(sys, "argv", ["src/train.py", "-m", typed])
+    argv.quote_texts()
+    assert sys.argv[2] == read

@@ -24,6 +24,7 @@ from torch.utils.data import Dataset
 
 import train
 from pytorch_intro.runs.folder import RunFolder
+from pytorch_intro.runs.logs import truncate_logs
 from pytorch_intro.training.callbacks.graceful_shutdown import GracefulShutdown
 from pytorch_intro.training.classifier import Classifier
 
@@ -379,20 +380,32 @@ def test_files_of_the_user_in_the_run_folder_are_kept(command: Command, tmp_path
     assert notes[0].read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["../x", "/etc/x", "checkpoints/best.ckpt", "x"])
-def test_a_checkpoint_that_would_truncate_other_files_is_rejected(command: Command, tmp_path: Path, name: str) -> None:
-    """A checkpoint records the sizes to which logs are truncated; it may name no other files."""
-    thesis = tmp_path / "outputs" / "thesis.txt"
+def test_a_checkpoint_truncates_only_logs_in_the_run_folder(tmp_path: Path) -> None:
+    """A checkpoint records the sizes to which logs are truncated; it may come from elsewhere and name other files."""
+    run = tmp_path / "run"
+    names = ["../thesis.csv", "checkpoints/best.ckpt", "notes/thesis.txt", "table.csv", "csv/kept.csv"]
+    logs = ["csv/metrics.csv", "csv/newer.csv", "tensorboard/events.out.tfevents.1", "mine/events.out.tfevents.2"]
+    for name in [*names, *logs]:
+        file = run / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("a\nb\nc\n")
+    sizes: dict[str, Any] = {**dict.fromkeys([*names, str(tmp_path / "thesis.csv")], 0), "csv/kept.csv": 9}
+    sizes |= {"csv/metrics.csv": 2, "csv/newer.csv": "text", "mine/events.out.tfevents.2": 3}
+    truncate_logs(run, sizes)
+    assert all((run / name).read_text() == "a\nb\nc\n" for name in names)
+    texts = [(run / name).read_text() if (run / name).exists() else None for name in logs]
+    assert texts == ["a\nb\n", None, None, "a\nb"]
+
+
+def test_a_checkpoint_without_sizes_of_logs_is_rejected(command: Command, tmp_path: Path) -> None:
     with killed_at(9):
         command(*SMALL, "name=first")
-    thesis.write_text("mine")
     last = tmp_path / "outputs" / "first" / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
     last.unlink()
-    torch.save({**checkpoint, "log_files": {name: 0}}, last)
+    torch.save({**checkpoint, "log_files": ["x"]}, last)
     answer = command(*SMALL, "name=first")
     assert (answer.code, "last.ckpt: not a checkpoint of this project" in answer.err) == (2, True), answer.err
-    assert thesis.read_text() == "mine"
 
 
 def test_an_unusable_file_in_the_run_folder_is_a_one_line_error(command: Command, tmp_path: Path) -> None:

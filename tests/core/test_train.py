@@ -4,6 +4,8 @@ import json
 import math
 import os
 import re
+import shlex
+import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from torch import nn
 from pytorch_intro.common.locks import lock_folder
 from pytorch_intro.config.paths import CONFIG_DIR
 from pytorch_intro.data.ingest import fashion_mnist
+from pytorch_intro.training import summary
 from pytorch_intro.training.callbacks.epoch_logger import EpochLogger
 from pytorch_intro.training.trainer import build_trainer
 
@@ -282,3 +285,26 @@ def test_a_compiled_network_gives_the_same_weights_under_the_same_keys(
 
 
 original = nn.Module.compile
+
+
+@pytest.mark.parametrize("name", ["1.10", "1_000", "lr=0.1,wd=0"])
+def test_name_is_taken_literally(command: Command, tmp_path: Path, name: str) -> None:
+    """It is neither a number nor part of Hydra's grammar."""
+    answer = command(*SAMPLE, "trainer.fast_dev_run=true", f"name={name}")
+    assert (answer.code, answer.err) == (0, "")
+    result = json.loads((tmp_path / "outputs" / name / "result.json").read_text())
+    assert result["name"] == name
+
+
+def test_next_commands_can_be_pasted_if_paths_have_spaces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "my env" / "bin" / "python"))
+    monkeypatch.setattr(summary, "PROJECT", tmp_path / "my project")
+    commands = [shlex.split(line.partition("#")[0]) for line in summary.next_commands("my runs").splitlines()]
+    python, train = "my env/bin/python", "my project/src/train.py"
+    assert commands == [
+        ["my env/bin/tensorboard", "--logdir", "my runs"],
+        [python, "my project/src/predict.py", "images=PATH"],
+        [python, train, "model=mlp"],
+        [python, train, "-m", "seed=0,1,2"],
+    ]

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from pydantic import Field
 
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.config.validate import check_nodes, check_value
+from pytorch_intro.config.validate import check_config, check_value
 
 VALID: list[tuple[object, Any]] = [
     (1, int), (1, float), (5e-4, float), (None, int | None), ("cpu", str), (True, bool), ([1, 2], Sequence[int]),
@@ -41,4 +41,4 @@ def test_invalid_value_in_a_nested_list_of_nodes_is_found() -> None:
     relu = {"_target_": "torch.nn.ReLU", "inplace": "no"}
     config = OmegaConf.create({"steps": [flip, {"inner": relu}]})
     with pytest.raises(UserError, match=rf"^steps\.1\.inner\.inplace=no: .*({BOOLEAN})"):
-        check_nodes(config, "", {})
+        check_config(config, "", {})

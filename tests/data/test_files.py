@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.files import write_atomically
 from pytorch_intro.config.flatten import flatten
-from pytorch_intro.config.paths import checked_name, new_run_dir
+from pytorch_intro.config.resolvers import checked_name, new_run_dir
+from pytorch_intro.runs.config_record import PARTS
 from pytorch_intro.runs.folder import RunFolder
 from pytorch_intro.training.checkpoint import AtomicCheckpointIO, hardlink_or_copy
 
@@ -64,7 +65,8 @@ def test_a_config_is_flattened_to_dotted_keys() -> None:
 
 
 def test_a_run_folder_distinguishes_new_and_finished_runs_and_other_configs(tmp_path: Path) -> None:
-    config = OmegaConf.create({"seed": 0, "overwrite": False})
+    values: dict[str, object] = {"seed": 0, "overwrite": False, **{part: {} for part in PARTS}}
+    config = OmegaConf.create(values)
     result = {"name": "first", "val/accuracy": 0.9, "test/accuracy": 0.8, "epochs": 3, "parameters": 7}
     run = RunFolder(tmp_path)
     assert run.recorded_result(config) is None
@@ -73,7 +75,7 @@ def test_a_run_folder_distinguishes_new_and_finished_runs_and_other_configs(tmp_
     run.finish(result)
     assert run.recorded_result(config) == result
     with pytest.raises(UserError, match="seed: 0 → 1"):
-        run.recorded_result(OmegaConf.create({"seed": 1, "overwrite": False}))
+        run.recorded_result(OmegaConf.create({**values, "seed": 1}))
     assert json.loads(run.result_file.read_text()) == result
 
 

@@ -188,6 +188,7 @@ GIVE_IMAGES = "a file, a folder, a glob, or -"
 # Arguments, names that the message contains, and regular expressions of its problem and its remedy.
 MISTAKES = [
     ([], ["images: "], "not set", f"{GIVE_IMAGES}.*images=photos"),
+    (["PICTURES"], ["pictures: "], "not a setting", "use images=/.*--help"),
     (["images=nowhere"], ["images=nowhere"], "no such file|does not exist", GIVE_IMAGES),
     (["images=*.nothing"], ["images=*.nothing"], "no file matches", GIVE_IMAGES),
     (["images=EMPTY"], ["images=", "empty: "], "no file in this folder|folder is empty", GIVE_IMAGES),

@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.config.validate import check
+from pytorch_intro.config.validate import check_config
 from pytorch_intro.sweeps.folder import check_settings
 
 
@@ -20,6 +20,6 @@ def test_sweep_node_is_validated_by_the_sweeps_package_only(change: dict[str, ob
     valid = {"objective": "val/loss", "fail_fast": False}
     check_settings(OmegaConf.create(valid))
     invalid = OmegaConf.create({"sweep": {**valid, **change}})
-    check(invalid)
+    check_config(invalid)
     with pytest.raises(UserError, match=message):
         check_settings(invalid.sweep)

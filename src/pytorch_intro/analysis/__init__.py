@@ -1,1 +1,1 @@
-"""Class metrics and plots."""
+"""Class metrics, plots, ranking of runs, Markdown tables."""

@@ -9,9 +9,9 @@ from pydantic import PositiveInt
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from pytorch_intro.analysis.markdown import markdown_table
 from pytorch_intro.benchmarks.accuracy import Runs, mean_and_deviation, run_recipe
 from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, quiet
-from pytorch_intro.common.tables import markdown_table
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.data.ingest.fashion_mnist import prepare
 from pytorch_intro.runs.config_record import load_config

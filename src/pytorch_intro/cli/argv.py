@@ -1,16 +1,18 @@
-"""Read and adapt sys.argv before Hydra does: --help, the position of -m, paths with special characters."""
+"""Read and adapt sys.argv before Hydra does: --help, the position of -m, names and paths with special characters."""
 
+import os
 import re
 import sys
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from pytorch_intro.common.errors import ignore_broken_pipe
+from pytorch_intro.common.errors import UserError, ignore_broken_pipe
 from pytorch_intro.config.paths import CONFIG_DIR
 
-LITERAL = ("images", "run")  # settings that are always paths, even with ${ in them
+LITERAL = ("images", "run")  # paths in which even ${ has no meaning
 PATHS = (*LITERAL, "resume", "outputs", "data.root", "data.labels", "data.cache_dir")
+TEXTS = (*PATHS, "name")
 # What Hydra's grammar reads as plain text: a word that is not another kind of value, or anything with a slash.
 PLAIN = re.compile(r"(?!(?:true|false|nan|inf)$)[a-z][\w.-]*|[\w.-]*/[\w./+@%-]*", re.ASCII | re.IGNORECASE)
 
@@ -61,15 +63,25 @@ def sort_flags() -> None:
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
 
 
-def quote_paths() -> None:
-    """Quote paths that Hydra's grammar would read as something else, so that any character is allowed."""
-    if {"-m", "--multirun"} & set(sys.argv):  # there, a comma separates values
-        return
+def quote_texts() -> None:
+    """Quote names and paths that Hydra's grammar would read as something else, so that any character is allowed."""
+    is_sweep = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv))
     for number, argument in enumerate(sys.argv):
-        key, _, value = argument.partition("=")
-        is_written_for_hydra = value[:1] in ("'", '"') or ("${" in value and key not in LITERAL)
-        if key in PATHS and not (is_written_for_hydra or PLAIN.fullmatch(value)):
-            sys.argv[number] = f"{key}={quoted(value)}"
+        key, equals, text = argument.partition("=")
+        setting = key.lstrip("+")
+        if setting == "outputs" and text in ("", "null"):
+            raise UserError(f"{argument}: no folder; use outputs=DIR")
+        if equals and setting in TEXTS and not (is_sweep and re.search(r"[\[{('\"]", text)):  # such as choice(a,b)
+            values = text.split(",") if is_sweep else [text]
+            sys.argv[number] = f"{key}={','.join(literal(setting, value) for value in values)}"
+
+
+def literal(setting: str, text: str) -> str:
+    """Return the value of a setting in Hydra's grammar, with ~ expanded in paths."""
+    if setting in PATHS:
+        text = os.path.expanduser(text)  # noqa: PTH111, which would drop a final slash
+    is_written_for_hydra = text[:1] in ("'", '"') or ("${" in text and setting not in LITERAL)
+    return text if is_written_for_hydra or PLAIN.fullmatch(text) else quoted(text)
 
 
 def quoted(text: str) -> str:

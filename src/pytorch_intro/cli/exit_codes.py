@@ -6,12 +6,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from traceback import print_exc
+from types import FrameType
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pytorch_intro.cli.failures import explain_failure
-from pytorch_intro.common.errors import SIGNALS, StopRun, exit_with_error
+from pytorch_intro.cli.explain import explain_failure
+from pytorch_intro.common.errors import INTERRUPTED, SIGNALS, StopRun, exit_with_error
 from pytorch_intro.common.locks import FolderLockedError
 from pytorch_intro.runs.folder import RunFolder
 
@@ -38,6 +39,7 @@ def errors_to_exit_codes(config: DictConfig) -> Iterator[None]:
 def interrupts_to_exit_codes() -> Iterator[None]:
     """Turn Ctrl-C, SIGTERM and SIGUSR1 into exit codes, also where Lightning has replaced them by others."""
     install_signal_handlers()
+    threading.excepthook = print_thread_error
     try:
         yield
     except KeyboardInterrupt:
@@ -54,5 +56,18 @@ def interrupts_to_exit_codes() -> Iterator[None]:
 def install_signal_handlers() -> None:
     """Exit at once on SIGTERM and SIGUSR1; during training, GracefulShutdown first finishes the step."""
     if threading.current_thread() is threading.main_thread():
+        INTERRUPTED.clear()
+        signal.signal(signal.SIGINT, on_interrupt)
         for number in SIGNALS:
             signal.signal(number, lambda number, _: sys.exit(SIGNALS[signal.Signals(number)]))
+
+
+def on_interrupt(number: int, frame: FrameType | None) -> None:
+    INTERRUPTED.set()
+    raise KeyboardInterrupt
+
+
+def print_thread_error(failure: threading.ExceptHookArgs) -> None:
+    """Print the traceback of a thread, except of TensorBoard's writer: the main thread gets the same error."""
+    if type(failure.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(failure)

@@ -1,42 +1,83 @@
-"""Turn the errors that Hydra raises while it composes a config into one line with a remedy."""
+"""Explain errors in one line with a remedy: mistakes in the arguments, a full disk, memory, a killed worker."""
 
+import errno
 import re
 import sys
 
 import hydra
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pytorch_intro.cli.hydra_internals import VERSION_BASE
-from pytorch_intro.common.errors import UserError, exception_chain, first_lines
+from pytorch_intro.common.errors import INTERRUPTED, RunError, UserError, exception_chain, first_lines
 from pytorch_intro.config.flatten import flatten
 from pytorch_intro.config.paths import CONFIG_DIR
 
+DISK = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "your disk quota is used up; free some space",
+    errno.EFBIG: "a file would become larger than the system allows; raise the limit",
+    errno.EROFS: "the file system is read-only; make it writable",
+    errno.EACCES: "no permission to write a file; make it writable",
+}
+OUT_OF_MEMORY = r"out of memory|can't allocate memory|not enough memory"
+KILLED_WORKER = r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)"
 
-def explain(error: Exception, config_name: str) -> str | None:
+
+def explain_composition(error: Exception, config_name: str) -> str | None:
     """Return the line for an error of composing conf/<config_name>.yaml; None if it is not a user mistake."""
     for cause in exception_chain(error):  # OmegaConf wraps the errors of resolvers
         if isinstance(cause, UserError):
             return str(cause)
     message = first_lines(error)
+    if isinstance(error, OverrideParseException) and "while evaluating" not in message:  # a function such as choice()
+        return explain_syntax(error.override, config_name)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={choice}: unknown choice; choose from {', '.join(sorted(error.options))}"
+    if merged := re.match(r"Error merging override ([\w.]+)=(.*)", message):
+        group = merged[1].replace(".", "/")
+        if (CONFIG_DIR / group).is_dir():
+            return f"{merged[1]}: is a config group; use {group}={merged[2]}"
     if unknown := re.match(r"Could not override '([^']+)'", message):
-        from pytorch_intro.config.validate import unknown_key
-
-        if unknown[1] not in (keys := known_keys(config_name)):
-            return unknown_key(unknown[1], keys)
-        return f"{unknown[1]}: is a config group; set it to one of its choices, see --help"
+        return explain_unknown_key(unknown[1], config_name)
     if isinstance(error, ValueError) and "Config group override" in message:
         groups = [text for text in sys.argv[1:] if "[" not in text and (CONFIG_DIR / text.partition("=")[0]).is_dir()]
         wrong = [text for text in groups if not (CONFIG_DIR / f"{text.replace('=', '/', 1)}.yaml").exists()]
         return f"{', '.join(wrong)}: is a config group; set it to one of its choices, see --help"
+    if isinstance(error, ValueError) and "completion plugin" in message:
+        return f"--shell-completion: {message}; use install=bash"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return f"{message.rstrip('.')}; see --help"
     if isinstance(error, OSError):
         return f"outputs: cannot create the run folder ({error}); use another outputs=DIR"
     return None
+
+
+def explain_syntax(argument: str, config_name: str) -> str:
+    """Return the line for an argument that Hydra cannot parse."""
+    key, equals, _ = argument.partition("=")
+    if not equals:
+        remedy = f"images={argument}" if config_name == "predict" else "KEY=VALUE"
+        return f"{argument}: not a setting; use {remedy}, see --help"
+    if not re.fullmatch(r"[~+]*[\w./@:-]+", key, re.ASCII):
+        return f"{argument}: invalid key {key!r}; use letters from a to z, digits, _ and ."
+    return f"{argument}: invalid value; close brackets and quotes, and quote other text, as in \"{key}='TEXT'\""
+
+
+def explain_unknown_key(key: str, config_name: str) -> str:
+    """Return the line for a key that the config does not have; the choice of a group may add it."""
+    from pytorch_intro.config.validate import unknown_key
+
+    if key in (known := known_keys(config_name)):
+        return f"{key}: is a config group; set it to one of its choices, see --help"
+    names = key.split(".")
+    for depth in range(1, len(names)):
+        for file in sorted(CONFIG_DIR.joinpath(*names[:depth]).glob("[!_]*.yaml")):
+            if OmegaConf.select(OmegaConf.load(file), ".".join(names[depth:])) is not None:
+                return f"{key}: unknown setting; it needs {'/'.join(names[:depth])}={file.stem}"
+    return unknown_key(key, known)
 
 
 def known_keys(config_name: str) -> list[str]:
@@ -49,3 +90,48 @@ def known_keys(config_name: str) -> list[str]:
         except Exception:  # a choice is wrong or swept; the defaults have most keys
             config = hydra.compose(config_name)
     return [*flatten(config), *map(str, config)]
+
+
+def explain_failure(error: Exception, config: DictConfig) -> tuple[str, int] | None:
+    """Return the line for an error of a task and its exit code, 2 or 1; None if the error is not known.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, since an import that is interrupted may fail with any error.
+    """
+    if INTERRUPTED.is_set():
+        raise KeyboardInterrupt from error
+    # The last is Lightning's for wrong arguments, by its name: importing Lightning takes seconds.
+    if isinstance(error, UserError) or type(error).__name__ == "MisconfigurationException":
+        return first_lines(error), 2
+    if isinstance(error, OmegaConfBaseException):
+        return f"{first_lines(error)}; see --cfg job", 2
+    if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned on metric"):
+        return f"callbacks: {first_lines(error)}", 2  # a metric of the user's own, which check_monitors cannot know
+    line = str(error) if isinstance(error, RunError) else explain_fault(error, config)
+    return (line, 1) if line else None
+
+
+def explain_fault(error: Exception, config: DictConfig) -> str | None:
+    """Return the line for an error of the system; None if it is not known."""
+    has_checkpoints = "resume" in config
+    hint = "rerun the same command" + (" to resume from the last checkpoint" if has_checkpoints else "")
+    for cause in exception_chain(error):
+        if isinstance(cause, OSError) and cause.errno in DISK:
+            explained = DISK[cause.errno].replace(";", f" ({cause.filename});" if cause.filename else ";")
+            return f"{config.run_dir}: {explained}, then {hint}"
+    settings, prefix = (config.data, "data.") if "data" in config else (config, "")
+    if "batch_size" not in settings:  # a benchmark, whose trainings run in other processes and print their errors
+        return None
+    message = first_lines(error)
+    # For the CPU, torch has no type of error.
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and re.search(OUT_OF_MEMORY, message)):
+        size, name = settings.batch_size, ", under a new name=NAME" if prefix else ""
+        smaller = f"{prefix}batch_size={size // 2}{name}" if size > 1 else "a smaller data.image_size or model"
+        details = message.split(";")[0].split(". ")[0] or "MemoryError"
+        return f"{prefix}batch_size={size}: out of memory ({details}); try {smaller}"
+    if worker := re.search(KILLED_WORKER, message):
+        return (
+            f"{prefix}num_workers={settings.num_workers}: DataLoader worker (pid {worker[1].strip()}) was killed, "
+            f"probably out of memory; free some memory, then {hint}"
+        )
+    return None

@@ -1,7 +1,7 @@
 """The only module that uses what Hydra does not document (written for 1.3.8); an upgrade touches this file alone."""
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 from hydra._internal.hydra import Hydra
@@ -16,7 +16,6 @@ from pytorch_intro.common.errors import UserError, exit_with_error
 from pytorch_intro.config.paths import CONFIG_DIR
 
 VERSION_BASE = "1.3"
-ACTIONS = ("run", "multirun", "cfg", "info", "shell_completion", "hydra_help", "experimental_rerun")
 
 
 def run_app(task: TaskFunction, config_name: str) -> None:
@@ -28,15 +27,31 @@ def run_app(task: TaskFunction, config_name: str) -> None:
     parser = get_args_parser()
     parser.error = lambda message: exit_with_error(f"{message}; see --help")  # type: ignore[method-assign]
     args = parser.parse_args()
-    if len(actions := [f"--{name}".replace("_", "-") for name in ACTIONS if getattr(args, name)]) > 1:
-        raise UserError(f"{', '.join(actions)}: cannot be combined; use one of them")
     if args.experimental_rerun:
         raise UserError("--experimental-rerun: not supported; use resume=DIR")
     if (args.resolve or args.package) and not args.cfg:
         raise UserError("--resolve, --package: require --cfg; add --cfg job")
+    name, overrides = args.config_name or config_name, args.overrides
     app = build_app(args, config_name)
+    actions = {
+        "cfg": lambda: app.show_cfg(name, overrides, args.cfg, args.package, args.resolve),
+        "info": lambda: app.show_info(args.info, name, overrides),
+        "shell_completion": lambda: app.shell_completion(name, overrides),
+        "hydra_help": lambda: app.hydra_help(name, parser, args),
+        "multirun": lambda: app.multirun(name, task, [*overrides, "hydra.mode=MULTIRUN"]),
+        "run": lambda: app.run(name, task, [*overrides, "hydra.mode=RUN"]),
+    }
+    default = "multirun" if "hydra.mode=MULTIRUN" in overrides else "run"
+    chosen = [flag for flag in actions if getattr(args, flag)] or [default]
     try:
-        run_action(app, parser, args, args.config_name or config_name, task)
+        if len(chosen) > 1:
+            flags = ", ".join(f"--{flag}".replace("_", "-") for flag in chosen)
+            raise UserError(f"{flags}: cannot be combined; use one of them")
+        if args.info or args.package:  # show_info and show_cfg would print their errors instead of raising them
+            config = app.get_sanitized_cfg(app.compose_config(name, overrides, RunMode.RUN), args.cfg or "job")
+            if args.package not in (None, "_global_") and OmegaConf.select(config, args.package) is None:
+                raise UserError(f"--package={args.package}: not in the config; see --cfg {args.cfg}")
+        actions[chosen[0]]()
     finally:
         GlobalHydra.instance().clear()
 
@@ -51,26 +66,3 @@ def build_app(args: Namespace, job_name: str) -> Hydra:
         folder = f"file://{Path(args.config_dir).resolve()}"
         search_path.prepend("command-line", folder, anchor=SearchPathQuery(provider="schema"))
     return Hydra.create_main_hydra2(job_name, search_path)
-
-
-def run_action(app: Hydra, parser: ArgumentParser, args: Namespace, config_name: str, task: TaskFunction) -> None:
-    overrides = args.overrides
-    if args.info or args.package:  # show_info and show_cfg would print their errors instead of raising them
-        config = app.get_sanitized_cfg(app.compose_config(config_name, overrides, RunMode.RUN), args.cfg or "job")
-        if args.package not in (None, "_global_") and OmegaConf.select(config, args.package) is None:
-            raise UserError(f"--package={args.package}: not in the config; see --cfg {args.cfg}")
-    if args.cfg:
-        app.show_cfg(config_name, overrides, args.cfg, args.package, args.resolve)
-    elif args.info:
-        app.show_info(args.info, config_name, overrides)
-    elif args.shell_completion:
-        try:
-            app.shell_completion(config_name, overrides)
-        except ValueError as error:
-            raise UserError(f"--shell-completion: {error}; use install=bash") from error
-    elif args.hydra_help:
-        app.hydra_help(config_name, parser, args)
-    elif args.multirun or "hydra.mode=MULTIRUN" in overrides:
-        app.multirun(config_name, task, [*overrides, "hydra.mode=MULTIRUN"])
-    else:
-        app.run(config_name, task, [*overrides, "hydra.mode=RUN"])

@@ -2,14 +2,9 @@
 
 import functools
 import os
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pytorch_intro.common.errors import UserError
-
 T = TypeVar("T")
-
-RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "SLURM_NTASKS", "SLURM_PROCID")
 
 
 def is_rank_zero() -> bool:
@@ -21,17 +16,6 @@ def is_rank_zero() -> bool:
 def is_distributed_launch() -> bool:
     """Return whether torchrun, SLURM or (on several machines) the user launched several ranks."""
     return any(int(os.environ.get(name) or 1) > 1 for name in ("WORLD_SIZE", "SLURM_NTASKS"))
-
-
-def check_alone() -> None:
-    """Raise a UserError if torchrun or srun started this process as one of several."""
-    if any(int(os.environ.get(name) or 1) > 1 for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")):
-        raise UserError("-m: a sweep starts the processes of its jobs itself; run it without torchrun or srun")
-
-
-def without_ranks(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without ranks: the processes of a launcher are not those of the training."""
-    return {name: value for name, value in environment.items() if name not in RANKS}
 
 
 def all_reduce_max(number: int) -> int:

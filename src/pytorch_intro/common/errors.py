@@ -1,9 +1,11 @@
 """Exceptions with a message for the user, and how a program prints one and exits."""
 
+import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from traceback import print_exc
 from typing import NoReturn
@@ -12,6 +14,7 @@ MAX_LINE = 1000  # characters; a user's value can have any length
 SIGNALS = {signal.SIGTERM: 143}  # signals that end a run, and their exit codes
 if sys.platform != "win32":
     SIGNALS[signal.SIGUSR1] = 143  # sent by SLURM before it ends a job
+INTERRUPTED = threading.Event()  # set by Ctrl-C
 TRACEBACK = "HYDRA_FULL_ERROR"  # environment variable of Hydra: 1 prints tracebacks
 
 
@@ -25,10 +28,6 @@ class RunError(Exception):
 
 class StopRun(Exception):  # noqa: N818 (not an error)
     """Base of exceptions that end a run early without an error."""
-
-
-class PrunedError(StopRun):
-    """A trial of a search was pruned."""
 
 
 def exit_with_error(line: str, exit_code: int = 2) -> NoReturn:
@@ -66,3 +65,10 @@ def first_lines(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     ignored = ("full_key:", "object_type=", "See https", "Config search path:", "provider=")
     return "; ".join(line for line in lines if not line.startswith(ignored)).replace(".; ", "; ").replace(":; ", ": ")
+
+
+def check_installed(feature: str, packages: Sequence[str], extra: str) -> None:
+    """Raise a UserError if a package that a feature needs, from requirements-<extra>.txt, is not installed."""
+    missing = [name.rpartition(".")[2] for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"{feature}: {', '.join(missing)} not installed; run pip install -r requirements-{extra}.txt")

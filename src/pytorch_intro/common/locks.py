@@ -18,16 +18,9 @@ class FolderLockedError(UserError):
 
 @contextmanager
 def lock_folder(folder: Path, timeout: float = 0.0, is_read_only: bool = False) -> Iterator[None]:
-    """Lock a folder; the operating system releases the lock when this process ends, however it ends.
+    """Create and lock a folder; the operating system releases the lock when this process ends, however it ends.
 
-    Args:
-        folder: Folder to create and lock.
-        timeout: Seconds to wait for the lock.
-        is_read_only: Whether a folder without write permission is accepted.
-
-    Raises:
-        FolderLockedError: if another process has locked the folder.
-        UserError: if the folder is not writable.
+    `timeout` is in seconds. With `is_read_only`, a folder without write permission is not an error.
     """
     from filelock import FileLock, Timeout  # 50 ms, which --help does not need
 

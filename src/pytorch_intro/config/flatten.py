@@ -6,18 +6,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 
-def flatten(config: DictConfig) -> dict[str, Any]:
+def flatten(node: Any, key: str = "") -> dict[str, Any]:
     """Return {"data.batch_size": 256, …}: plain values by dotted key; interpolations are not resolved."""
-    return _flatten(OmegaConf.to_container(config, resolve=False), "")
-
-
-def _flatten(node: Any, key: str) -> dict[str, Any]:
+    if isinstance(node, DictConfig):
+        node = OmegaConf.to_container(node, resolve=False)
     if not isinstance(node, dict) or not node:
         return {key: node}
-    flat: dict[str, Any] = {}
-    for name, value in node.items():
-        flat |= _flatten(value, f"{key}.{name}".lstrip("."))
-    return flat
+    parts = [flatten(value, f"{key}.{name}".lstrip(".")) for name, value in node.items()]
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def diff(before: dict[str, Any], now: dict[str, Any], ignored: Sequence[str]) -> list[str]:

@@ -11,11 +11,7 @@ from pytorch_intro.common.errors import UserError
 
 
 def instantiate(node: DictConfig, key: str, **values: Any) -> Any:
-    """Call the `_target_` of a node with its values and further ones, which take precedence.
-
-    Raises:
-        UserError: if the target rejects a value; it names the dotted key.
-    """
+    """Call the `_target_` of a node with its values and further ones, which take precedence."""
     try:
         return hydra.utils.instantiate(node, _convert_="all", **values)
     except InstantiationException as error:

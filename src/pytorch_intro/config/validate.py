@@ -50,19 +50,15 @@ REWORDED = {"a valid array": "a list", "an object": "a mapping", " after validat
 REWORDED |= {r"match pattern '^\d+:\d\d:\d\d:\d\d$'": "be DD:HH:MM:SS"}
 
 
-def check(config: DictConfig | ListConfig, more_settings: dict[str, Any] | None = None) -> None:
-    """Validate every value of a config, before any work is done. The node `sweep` is skipped: sweeps/ validates it.
+def check_config(config: DictConfig | ListConfig, key: str = "", settings: dict[str, Any] = SETTINGS) -> None:
+    """Validate every value of a config, before any work is done; raise a UserError for a wrong key, type or range.
 
-    `more_settings` are type hints by dotted key, of settings that only one command has.
-
-    Raises:
-        UserError: for an unknown key, or a value of the wrong type or range.
+    Args:
+        config: Config or a node of it; values of a `_target_` are validated by its signature. The node `sweep` is
+            skipped: sweeps/ validates it.
+        key: Dotted key of the node.
+        settings: Type hints by dotted key, of values that are not arguments of a target.
     """
-    check_nodes(config, "", SETTINGS | (more_settings or {}))
-
-
-def check_nodes(config: DictConfig | ListConfig, key: str, settings: dict[str, Any]) -> None:
-    """Validate a node and all nodes in it: with a `_target_` by its signature, otherwise by `settings`."""
     is_call = isinstance(config, DictConfig) and "_target_" in config
     if is_call:
         check_call(cast(DictConfig, config), key)
@@ -74,7 +70,7 @@ def check_nodes(config: DictConfig | ListConfig, key: str, settings: dict[str, A
             check_value(path, value, settings[path])
         elif isinstance(value, DictConfig) or (isinstance(value, ListConfig) and (is_call or _has_target(value))):
             if not is_call or _has_target(value):  # otherwise check_call has compared it as a whole
-                check_nodes(value, path, settings)
+                check_config(value, path, settings)
         elif not is_call and value is not None and isinstance(config, DictConfig):
             raise UserError(unknown_key(path, settings))
 
@@ -88,7 +84,6 @@ def unknown_key(key: str, known_keys: Iterable[str]) -> str:
     nearest = (
         names.get(name)
         or next(iter(get_close_matches(key, siblings, n=1, cutoff=0.5)), None)
-        or next(iter(get_close_matches(key, known, n=1, cutoff=0.7)), None)
         or next((names[match] for match in get_close_matches(name, names, n=1, cutoff=0.7)), None)
     )
     return f"{key}: unknown setting; {f'did you mean {nearest}?' if nearest else 'see --cfg job'}"
@@ -118,11 +113,7 @@ def check_call(node: DictConfig, key: str) -> None:
 
 
 def check_value(key: str, value: object, hint: Any) -> None:
-    """Validate a value or node by a type hint, in pydantic's strict mode: "5" and true are not integers.
-
-    Raises:
-        UserError: if the value does not match; it names the dotted key.
-    """
+    """Validate a value or node by a type hint, in pydantic's strict mode: "5" and true are not integers."""
     if isinstance(value, (DictConfig, ListConfig)):
         if _has_target(value):
             return

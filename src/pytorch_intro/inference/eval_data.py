@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.instantiate import instantiate
-from pytorch_intro.config.validate import check_nodes
+from pytorch_intro.config.validate import check_config
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
 from pytorch_intro.data.normalize import Normalize
@@ -64,7 +64,7 @@ def external_test_data(run: FinishedRun) -> DataModule:
 
 def build_datamodule(run: FinishedRun, **inputs: Any) -> DataModule:
     """Build the run's DataModule, with these values instead of those of the config."""
-    check_nodes(run.config.data, "data", {})
+    check_config(run.config.data, "data", {})
     datamodule: DataModule = instantiate(run.config.data, "data", **inputs)
     return datamodule
 

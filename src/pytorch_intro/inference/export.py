@@ -3,10 +3,13 @@
 import itertools
 import json
 import logging
+import os
+import shutil
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,23 @@ BATCH_SIZES = (1, 7, 256)  # sizes that are compared in turn
 ROUNDS = 5  # repetitions of the speed measurement
 
 Function = Callable[[Tensor], Tensor]
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Create a temporary folder that replaces `path` on success, and is removed on failure."""
+    temporary, previous = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "previous"))
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        shutil.rmtree(previous, ignore_errors=True)
+        if path.exists():
+            path.rename(previous)
+        temporary.rename(path)
+        shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def export_model(predictor: Predictor, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """A finished run, loaded from its folder alone: config, result and the weights that were tested."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from pytorch_intro.analysis.ranking import best_run
 from pytorch_intro.common.errors import UserError, first_lines
-from pytorch_intro.config.paths import is_searched_for_runs
 from pytorch_intro.runs.config_record import CONFIG, trusted_config
 from pytorch_intro.runs.folder import BEST, Result, RunFolder
-from pytorch_intro.runs.ranking import best_run
 from pytorch_intro.safety.untrusted_config import verify_config
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def resolve_run(run: str | None, outputs: str) -> str:
 def require_finished(folder: Path) -> Path:
     """Return the folder, or raise a UserError if its run is not finished."""
     if not (folder / "result.json").exists():
-        raise UserError(f"{folder}: the run is not finished; resume it with python src/train.py resume={folder}")
+        resume = shlex.quote(f"resume={folder}")
+        raise UserError(f"{folder}: the run is not finished; resume it with python src/train.py {resume}")
     return folder
 
 
@@ -65,6 +66,11 @@ def latest_run(outputs: Path) -> Path:
     if not results:
         raise UserError(f"run=latest: no finished run in {outputs}; train one with python src/train.py")
     return max(results, key=lambda file: file.stat().st_mtime).parent
+
+
+def is_searched_for_runs(path: Path) -> bool:
+    """Return whether a folder, relative to outputs, may be a run: not a benchmark, and not an archived run."""
+    return path.parts[:1] != ("bench",) and not any(part.startswith(".") for part in path.parts)
 
 
 def best_of_sweep(folder: Path) -> Path:
@@ -139,10 +145,10 @@ class FinishedRun:
             UserError: If the weights do not fit the network that the current code builds from the config.
         """
         from pytorch_intro.config.instantiate import instantiate
-        from pytorch_intro.config.validate import check_nodes
+        from pytorch_intro.config.validate import check_config
 
         for part in ("model", "classifier"):
-            check_nodes(self.config[part], part, {})
+            check_config(self.config[part], part, {})
         checkpoint, inputs, config = self.checkpoint, self.inputs, self.config
         shape = {"image_shape": tuple(inputs["image_shape"]), "num_classes": len(inputs["classes"])}
         arguments = {

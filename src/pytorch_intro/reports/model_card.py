@@ -11,8 +11,8 @@ from lightning.pytorch.callbacks import Callback
 
 from pytorch_intro.analysis import class_metrics
 from pytorch_intro.analysis.class_metrics import datamodule_of
+from pytorch_intro.analysis.markdown import escape_cell, markdown_table
 from pytorch_intro.common.files import write_atomically
-from pytorch_intro.common.tables import escape_cell, markdown_table
 from pytorch_intro.runs.config_record import load_config
 from pytorch_intro.runs.folder import REPORT, Result, RunFolder
 

@@ -36,21 +36,17 @@ def recorded_command(folder: Path) -> str:
 
 
 def load_config(file: Path) -> DictConfig:
-    """Load the config that a run was started with.
-
-    Raises:
-        UserError: if the file is missing or is not a run's config.
-    """
+    """Load the config that a run was started with, or raise a UserError."""
     try:
         config = OmegaConf.load(file)
-        OmegaConf.to_container(config)
+        content = OmegaConf.to_container(config)
     except FileNotFoundError:
         raise UserError(f"{file}: file not found; use the folder of a run") from None
     except (OSError, YAMLError, OmegaConfBaseException, RecursionError, ValueError) as error:
         raise UserError(f"{file}: cannot read the config ({first_lines(error)}); use another folder") from error
-    if not isinstance(config, DictConfig) or "seed" not in config:
-        raise UserError(f"{file}: not the config of a run; use another folder")
-    return config
+    if not isinstance(content, dict) or not all(isinstance(content.get(part), dict) for part in PARTS):
+        raise UserError(f"{file}: not the config of a run, which has {', '.join(PARTS)}; use another folder")
+    return cast(DictConfig, config)
 
 
 def trusted_config(
@@ -63,21 +59,13 @@ def trusted_config(
     """Load the config of the run in a folder that may have been moved here from elsewhere.
 
     Args:
-        folder: Run folder.
         now: Settings that replace the recorded ones.
         allow: Further packages, modules or objects that the config may name.
         parts: Config groups to keep; None keeps all.
         verify: Check of the config before anything it names is imported: safety.untrusted_config.verify_config.
-
-    Raises:
-        UserError: if the folder has no run, or verify refuses its config.
     """
     file = folder / CONFIG
-    recorded = load_config(file)
-    for part in PARTS:
-        if not isinstance(recorded.get(part), DictConfig):
-            raise UserError(f"{file}: {part} has no settings; use another folder")
-    config = cast(DictConfig, OmegaConf.merge(recorded, now, {"run_dir": str(folder)}))
+    config = cast(DictConfig, OmegaConf.merge(load_config(file), now, {"run_dir": str(folder)}))
     if parts is not None:
         for name in [name for name in config if isinstance(config.get(name), DictConfig) and name not in parts]:
             del config[name]

@@ -70,7 +70,9 @@ class RunFolder:
             yield
             return
         is_finished = self.result_file.exists()  # then its result can be printed without write permission
-        with lock_folder(self.path, lock_timeout(), is_read_only=is_finished):
+        # In a sweep, the process of a lost machine may live on for a while.
+        timeout = 20.0 if HydraConfig.get().mode == RunMode.MULTIRUN else 0.0
+        with lock_folder(self.path, timeout, is_read_only=is_finished):
             try:
                 yield
             except Exception:
@@ -78,12 +80,7 @@ class RunFolder:
                 raise
 
     def recorded_config(self, config: DictConfig, verify: Verify | None = None) -> DictConfig:
-        """Return the config, or with resume=DIR the one that the run in this folder was started with.
-
-        Raises:
-            UserError: if the folder holds no run, its config names a target that is not allowed, or the command line
-                has further settings.
-        """
+        """Return the config, or with resume=DIR the one that the run in this folder was started with."""
         if config.resume is None:
             return config
         accepted = ("resume=", "outputs=", "allow=")
@@ -122,8 +119,8 @@ class RunFolder:
     def begin(self, config: DictConfig) -> None:
         """Write config.yaml, unless the run in the folder is resumed.
 
-        With overwrite=true the previous run is archived, except for its log, and removed after the first checkpoint of
-        the new run.
+        With overwrite=true the previous run is archived, except for its log and files of the user, and removed after
+        the first checkpoint of the new run.
         """
         if not is_rank_zero():
             return
@@ -131,24 +128,13 @@ class RunFolder:
         if self.checkpoints.exists() and not self.checkpoints.is_dir():
             raise UserError(f"{self.checkpoints}: not a folder; remove it, or use another name=NAME")
         if config.overwrite and self.config_file.exists():
-            self.archive_previous()
+            earlier = [path for path in self.path.iterdir() if path.name in RUN_FILES]
+            earlier.sort(key=lambda path: path == self.config_file)  # last: without it the folder holds no run
+            archive(earlier, self.replaced, has_results=self.checkpoints.exists())
+            log.info("the previous run is kept in %s until the first checkpoint", display_path(self.replaced))
         if not self.config_file.exists():
             write_atomically(self.config_file, to_yaml_with_command(config))
             self.is_mine = True
-
-    def archive_previous(self) -> None:
-        """Move the run to .replaced/; a run without checkpoints is removed if an earlier one is archived already.
-
-        Other files in the folder stay.
-        """
-        earlier = [path for path in self.path.iterdir() if path.name in RUN_FILES]
-        if self.replaced.exists() and not self.checkpoints.exists():
-            for path in earlier:
-                remove(path)
-            return
-        earlier.sort(key=lambda path: path == self.config_file)  # last: without it the folder holds no run
-        archive(earlier, self.replaced)
-        log.info("the previous run is kept in %s until the first checkpoint", display_path(self.replaced))
 
     def rollback_if_unsaved(self) -> None:
         """Remove config.yaml and restore the archived run, if this process started the run and saved no checkpoint."""
@@ -175,8 +161,3 @@ class RunFolder:
         if is_rank_zero():
             (self.checkpoints / PREVIOUS).unlink(missing_ok=True)
             write_atomically(self.result_file, json.dumps(result, indent=2) + "\n")
-
-
-def lock_timeout() -> float:
-    """Return the seconds to wait for a lock: in a sweep, the process of a lost machine may live on for a while."""
-    return 20.0 if HydraConfig.get().mode == RunMode.MULTIRUN else 0.0

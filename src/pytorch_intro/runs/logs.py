@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.files import atomic_write
@@ -28,37 +28,22 @@ def log_sizes(folder: Path, log_dirs: Iterable[str | Path | None]) -> dict[str, 
     return {path.relative_to(folder).as_posix(): log_size(path) for path in files}
 
 
-def are_valid_log_sizes(sizes: object) -> bool:
-    """Return whether these are sizes of files in subfolders of the run folder, other than checkpoints/."""
-
-    def is_valid(name: str, size: object) -> bool:
-        path = PurePosixPath(name)
-        is_inside = not path.is_absolute() and ".." not in path.parts and len(path.parts) > 1
-        return is_inside and path.parts[0] != "checkpoints" and isinstance(size, int)
-
-    return isinstance(sizes, dict) and all(is_valid(str(name), size) for name, size in sizes.items())
-
-
 def truncate_logs(folder: Path, sizes: dict[str, int]) -> None:
     """Truncate logs to their size at the time of a checkpoint, and remove newer ones: training logs the rest again.
 
-    Args:
-        folder: Run folder.
-        sizes: Sizes by relative path, as log_sizes returns them.
-
-    Raises:
-        UserError: if a folder of logs is a symlink.
+    `sizes` are those of log_sizes. The checkpoint may come from elsewhere: its names are only compared with those of
+    logs in the run folder.
     """
-    for kind in {"tensorboard", "csv", *(name.split("/")[0] for name in sizes)}:
-        if (folder / kind).is_symlink():
-            raise UserError(f"{folder / kind}: symlinks are not supported here; replace it with a folder")
-        for file in [path for path in (folder / kind).rglob("*") if path.is_file() and not path.is_symlink()]:
-            name = file.relative_to(folder).as_posix()
-            if name not in sizes:
-                if is_log(file):
-                    file.unlink()
+    kinds = {"tensorboard", "csv", *(str(name).partition("/")[0] for name in sizes)}
+    for log_dir in [path for path in folder.iterdir() if path.name in kinds]:
+        if log_dir.is_symlink():
+            raise UserError(f"{log_dir}: symlinks are not supported here; replace it with a folder")
+        for file in [path for path in log_dir.rglob("*") if is_log(path) and path.is_file() and not path.is_symlink()]:
+            size = sizes.get(file.relative_to(folder).as_posix())
+            if not isinstance(size, int):
+                file.unlink()
             elif file.suffix == ".csv":
                 with atomic_write(file) as truncated:
-                    truncated.writelines(file.read_bytes().splitlines(keepends=True)[: sizes[name]])
-            elif file.stat().st_size > sizes[name]:
-                os.truncate(file, sizes[name])
+                    truncated.writelines(file.read_bytes().splitlines(keepends=True)[:size])
+            elif file.stat().st_size > size:
+                os.truncate(file, size)

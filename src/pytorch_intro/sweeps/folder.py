@@ -8,14 +8,14 @@ from typing import Any, Literal, NamedTuple
 
 from omegaconf import DictConfig
 
-from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.analysis.ranking import best_run
+from pytorch_intro.common.errors import StopRun, UserError, first_lines
 from pytorch_intro.common.files import archive, remove, write_atomically
 from pytorch_intro.common.locks import LOCK, lock_folder
 from pytorch_intro.config.flatten import diff
-from pytorch_intro.config.validate import check_nodes
+from pytorch_intro.config.validate import check_config
 from pytorch_intro.runs.config_record import IGNORED_KEYS
 from pytorch_intro.runs.folder import REPLACED, Result, RunFolder
-from pytorch_intro.runs.ranking import best_run
 from pytorch_intro.sweeps.plan import Job, Plan
 
 # What jobs can be ranked by: figures of result.json that do not depend on the test images.
@@ -26,6 +26,10 @@ Status = Literal["finished", "failed", "pruned", "unfinished"]
 ERROR, PRUNED = "error.txt", "pruned.txt"  # in a job's folder; the first line is the reason
 STUDY = "study.db"  # Optuna's study
 WRITE_LOCK = ".sweep.lock"
+
+
+class PrunedError(StopRun):
+    """A trial of a search was pruned."""
 
 
 class Record(NamedTuple):
@@ -48,7 +52,7 @@ class Outcome(NamedTuple):
 
 def check_settings(sweep: DictConfig) -> None:
     """Validate the config node `sweep`; raise a UserError for an unknown key or a wrong value."""
-    check_nodes(sweep, "sweep", {"sweep.objective": Objective, "sweep.fail_fast": bool})
+    check_config(sweep, "sweep", {"sweep.objective": Objective, "sweep.fail_fast": bool})
 
 
 class SweepFolder:
@@ -151,18 +155,12 @@ class SweepFolder:
             write_atomically(folder / ERROR, f"{reason}\n{details}")
 
     def archive_previous(self) -> None:
-        """Move the jobs and the study of the previous sweep to .replaced, before it is overwritten.
-
-        A previous sweep without results is removed instead if an earlier one is still archived.
-        """
+        """Move the jobs and the study of the previous sweep to .replaced, before it is overwritten."""
         record = self.record()
         jobs = list(record.jobs) if record else []
         paths = [path for name in (*jobs, STUDY, self.record_file.name) if (path := self.path / name).exists()]
-        if self.replaced.exists() and not any((self.path / name / "result.json").exists() for name in jobs):
-            for path in paths:
-                remove(path)
-            return
-        archive(paths, self.replaced)
+        has_results = any((self.path / name / "result.json").exists() for name in jobs)
+        archive(paths, self.replaced, has_results)
 
 
 def first_line(file: Path) -> str:

@@ -12,16 +12,16 @@ from omegaconf import DictConfig
 
 from pytorch_intro.cli.argv import quoted
 from pytorch_intro.cli.exit_codes import interrupts_to_exit_codes
-from pytorch_intro.cli.failures import explain_failure
-from pytorch_intro.common.distributed import without_ranks
-from pytorch_intro.common.errors import PrunedError, first_lines
+from pytorch_intro.cli.explain import explain_failure
+from pytorch_intro.common.errors import first_lines
 from pytorch_intro.common.files import remove
 from pytorch_intro.common.locks import FolderLockedError
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.runs.folder import Result, RunFolder
-from pytorch_intro.sweeps.folder import ERROR, PRUNED, SweepFolder, first_line
+from pytorch_intro.sweeps.folder import ERROR, PRUNED, PrunedError, SweepFolder, first_line
 
 INTERRUPTED = (130, 143)  # exit codes of Ctrl-C and signals
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "SLURM_NTASKS", "SLURM_PROCID")
 
 
 class JobError(Exception):
@@ -90,7 +90,8 @@ def run_in_processes(run: RunFolder) -> Result:
     overrides = HydraConfig.get().overrides.task
     command = [sys.executable, str(PROJECT / "src" / "train.py"), *overrides, f"hydra.run.dir={quoted(str(run.path))}"]
     error = ""
-    environment = without_ranks(os.environ)
+    # The processes of a launcher are not those of the training.
+    environment = {name: value for name, value in os.environ.items() if name not in RANKS}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", env=environment) as process:
         assert process.stderr is not None
         try:

@@ -17,10 +17,8 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pytorch_intro.cli.argv import quoted
-from pytorch_intro.common.distributed import check_alone
-from pytorch_intro.common.errors import UserError, exit_with_error, first_lines
+from pytorch_intro.common.errors import UserError, check_installed, exit_with_error, first_lines
 from pytorch_intro.common.files import remove
-from pytorch_intro.common.optional_deps import check_installed
 from pytorch_intro.config.flatten import flatten, is_under
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.runs.config_record import IGNORED_KEYS
@@ -41,6 +39,12 @@ PLUGIN_PACKAGES = {
         "hydra/launcher=slurm", ("submitit", "hydra_plugins.hydra_submitit_launcher"), "scale",
     ),
 }  # fmt: skip
+
+
+def check_alone() -> None:
+    """Raise a UserError if torchrun or srun started this process as one of several."""
+    if any(int(os.environ.get(name) or 1) > 1 for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")):
+        raise UserError("-m: a sweep starts the processes of its jobs itself; run it without torchrun or srun")
 
 
 def check_plugin(target: str) -> None:

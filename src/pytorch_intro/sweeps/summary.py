@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from pytorch_intro.analysis.markdown import markdown_table
+from pytorch_intro.analysis.ranking import sort_key
 from pytorch_intro.common.files import write_atomically
-from pytorch_intro.common.tables import markdown_table, text_table
+from pytorch_intro.common.tables import text_table
 from pytorch_intro.config.paths import display_path
-from pytorch_intro.runs.ranking import sort_key
 from pytorch_intro.sweeps.folder import Outcome, Record, SweepFolder
 
 REPLICATE_KEYS = ("seed", "data.fold", "data.split_seed")  # their values repeat a run with the same settings

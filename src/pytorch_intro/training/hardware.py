@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.config.validate import check, check_value
+from pytorch_intro.config.validate import SETTINGS, check_config, check_value
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def resolve_hardware(config: DictConfig, more_settings: dict[str, Any] | None = 
     accelerator = choose_accelerator(trainer.accelerator)
     check_devices(accelerator, trainer.devices)
     hardware = {"accelerator": accelerator, "precision": choose_precision(trainer.precision, accelerator)}
-    check(OmegaConf.merge(config, {"trainer": hardware}), more_settings)
+    check_config(OmegaConf.merge(config, {"trainer": hardware}), settings=SETTINGS | (more_settings or {}))
     return hardware
 
 

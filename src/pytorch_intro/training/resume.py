@@ -11,7 +11,7 @@ import torch
 from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.runs.folder import BEST, LAST, PREVIOUS
-from pytorch_intro.runs.logs import are_valid_log_sizes, truncate_logs
+from pytorch_intro.runs.logs import truncate_logs
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,6 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
         log.warning("corrupt checkpoint, not used: %s (%s)", path, first_lines(error))
         return None
     is_ours = isinstance(checkpoint, dict) and checkpoint.keys() >= KEYS
-    if not is_ours or not are_valid_log_sizes(checkpoint["log_files"]):
+    if not is_ours or not isinstance(checkpoint["log_files"], dict):
         raise UserError(f"{path}: not a checkpoint of this project; remove it, or choose another folder")
     return checkpoint

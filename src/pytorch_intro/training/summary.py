@@ -1,6 +1,7 @@
 """The table that a run prints at its end, and the next commands."""
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -50,11 +51,12 @@ def next_commands(outputs: str) -> str:
     binaries = Path(sys.executable).parent
     activated = Path(shutil.which("python") or "").parent == binaries
     prefix = "" if activated else f"{display_path(binaries)}{os.sep}"
-    script, predict = (display_path(PROJECT / "src" / name) for name in ("train.py", "predict.py"))
+    python, tensorboard = (shlex.quote(prefix + name) for name in ("python", "tensorboard"))
+    train, predict = (shlex.quote(display_path(PROJECT / "src" / name)) for name in ("train.py", "predict.py"))
     commands = {
-        f"tensorboard --logdir {display_path(outputs)}": "curves, at http://localhost:6006",
-        f"python {predict} images=PATH": "classify your own images: a file, a folder, a glob",
-        f"python {script} model=mlp": "another network; --help lists all choices",
-        f"python {script} -m seed=0,1,2": "a sweep of three runs",
+        f"{tensorboard} --logdir {shlex.quote(display_path(outputs))}": "curves, at http://localhost:6006",
+        f"{python} {predict} images=PATH": "classify your own images: a file, a folder, a glob",
+        f"{python} {train} model=mlp": "another network; --help lists all choices",
+        f"{python} {train} -m seed=0,1,2": "a sweep of three runs",
     }
-    return "\n".join(f"  {prefix}{command:<34}  # {purpose}" for command, purpose in commands.items())
+    return "\n".join(f"  {command:<34}  # {purpose}" for command, purpose in commands.items())

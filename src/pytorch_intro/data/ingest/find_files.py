@@ -27,13 +27,13 @@ def find_files(images: str | None, lines: Iterable[str]) -> list[str]:
     if images == "-":
         found = [line.rstrip("\r\n") for line in lines if line.strip()]
         problem = "no paths on stdin"
-    elif os.path.isdir(path := os.path.expanduser(images)):  # noqa: PTH111, PTH112, which never raise
-        found = sorted(os.path.join(path, file) for file in walk_files(Path(path)))  # noqa: PTH118
+    elif os.path.isdir(images):  # noqa: PTH112, which never raises
+        found = sorted(os.path.join(images, file) for file in walk_files(Path(images)))  # noqa: PTH118
         problem = "no file in this folder"
-    elif os.path.exists(path):  # noqa: PTH110
-        return [path]
+    elif os.path.exists(images):  # noqa: PTH110
+        return [images]
     else:
-        found = [file for file in sorted(glob.glob(path, recursive=True)) if os.path.isfile(file)]  # noqa: PTH113, PTH207
+        found = [file for file in sorted(glob.glob(images, recursive=True)) if os.path.isfile(file)]  # noqa: PTH113, PTH207
         problem = "no file matches" if glob.has_magic(images) else "no such file or folder"
     if not found:
         raise UserError(f"images={images}: {problem}; give a file, a folder, a glob, or - for paths on stdin")

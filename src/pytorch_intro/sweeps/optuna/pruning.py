@@ -9,9 +9,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
-from pytorch_intro.common.errors import PrunedError
 from pytorch_intro.common.files import write_atomically
-from pytorch_intro.sweeps.folder import PRUNED, STUDY
+from pytorch_intro.sweeps.folder import PRUNED, STUDY, PrunedError
 from pytorch_intro.sweeps.optuna.search import FOLDER, make_pruner, open_storage
 
 MONITOR = "val/accuracy"

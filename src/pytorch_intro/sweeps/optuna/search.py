@@ -17,9 +17,9 @@ from pydantic import NonNegativeInt, PositiveInt
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from pytorch_intro.analysis.ranking import MAXIMIZED
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.config.validate import check_value
-from pytorch_intro.runs.ranking import MAXIMIZED
 from pytorch_intro.sweeps.folder import STUDY
 from pytorch_intro.sweeps.optuna.search_space import Space, any_value, search_space, to_overrides
 from pytorch_intro.sweeps.plan import Job, Plan, is_shared, override_values
