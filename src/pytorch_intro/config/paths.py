@@ -11,7 +11,7 @@ from pytorch_intro.common.errors import UserError
 PROJECT = Path(__file__).resolve().parents[3]
 CONFIG_DIR = PROJECT / "conf"
 
-_RESERVED = re.compile(r"sweeps|bench|\d{4}-\d\d-\d\d")
+_RESERVED = re.compile(r"sweeps|bench|latest|\d{4}-\d\d-\d\d", re.IGNORECASE)  # some file systems ignore case
 
 
 def new_run_dir(outputs: str, name: str | int | None, resume: str | None = None) -> str:
@@ -46,7 +46,7 @@ def checked_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][\w.+=,-]*", name, re.ASCII) or _RESERVED.fullmatch(name):
         raise UserError(
             f"name={name!r}: not a valid folder name; use letters, digits and ._+=,- with a letter or digit first, and "
-            "not sweeps, bench or a date"
+            "not sweeps, bench, latest or a date"
         )
     return name
 
