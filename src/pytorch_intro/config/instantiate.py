@@ -7,14 +7,14 @@ import hydra
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
-from pytorch_intro.common.errors import UserError
+from pytorch_intro.common.errors import UserError, first_lines
 
 
 def instantiate(node: DictConfig, key: str, **values: Any) -> Any:
     """Call the `_target_` of a node with its values and further ones, which take precedence.
 
     Raises:
-        UserError: if the target rejects a value; it names the dotted key.
+        UserError: if the target rejects a value, or lacks a package; it names the dotted key.
     """
     try:
         return hydra.utils.instantiate(node, _convert_="all", **values)
@@ -23,6 +23,8 @@ def instantiate(node: DictConfig, key: str, **values: Any) -> Any:
         # The last by its name: importing Lightning takes seconds.
         if isinstance(cause, (ValueError, TypeError)) or type(cause).__name__ == "MisconfigurationException":
             raise invalid_value_error(key, node, cause) from error
+        if isinstance(cause, ImportError):
+            raise UserError(f"{key}: {first_lines(cause)}; install the package, or use another value") from error
         raise cause from error
 
 
