@@ -3,8 +3,6 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from traceback import print_exc
 from typing import NoReturn
 
@@ -39,16 +37,6 @@ def exit_with_error(line: str, exit_code: int = 2) -> NoReturn:
         print_exc()
     print("error:", to_displayable(line, MAX_LINE), file=sys.stderr)
     sys.exit(exit_code)
-
-
-@contextmanager
-def ignore_broken_pipe() -> Iterator[None]:
-    """Exit silently when the reader of stdout has closed it, as in `… | head`."""
-    try:
-        yield
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
 
 
 def exception_chain(error: BaseException | None) -> list[BaseException]:
