@@ -11,8 +11,10 @@ from conftest import Command, write_images
 
 from pytorch_intro.analysis import plots
 from pytorch_intro.analysis.fonts import default_font, fit_families, fit_font, font_of
+from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.tables import markdown_table, text_table
 from pytorch_intro.common.text import to_display_names, to_displayable
+from pytorch_intro.config.validate import check_value
 from pytorch_intro.runs.folder import REPORT
 
 NAMES = [
@@ -48,6 +50,12 @@ def test_shortened_text_keeps_its_start_and_end(length: int) -> None:
     if length > 2:
         assert text[0] == "A"
         assert text[-1] == chr(ord("A") + 39)
+
+
+def test_paths_need_not_be_utf8() -> None:
+    check_value("data.root", "caf\udce9", str)
+    with pytest.raises(UserError, match="valid integer"):
+        check_value("data.root", "caf\udce9", int)
 
 
 def test_names_that_look_the_same_are_numbered() -> None:
