@@ -10,6 +10,7 @@ from pytorch_intro.inference.finished_run import FinishedRun, apply_overrides, r
 def main(config: DictConfig) -> float | None:
     from lightning import seed_everything
 
+    from pytorch_intro.config.paths import display_path
     from pytorch_intro.inference.eval_data import external_test_data, original_test_data
     from pytorch_intro.inference.evaluate import force_single_device, record, show, summarize_evaluation
     from pytorch_intro.training.hardware import resolve_hardware
@@ -30,8 +31,11 @@ def main(config: DictConfig) -> float | None:
     trainer.test(run.classifier(compiled=True), datamodule, verbose=False)
 
     evaluation = summarize_evaluation(run, trainer, datamodule)
-    show(evaluation)
-    record(evaluation, run.path, is_external)
+    try:
+        written = record(evaluation, run.path, is_external)
+    finally:
+        show(evaluation)  # also if it cannot be recorded
+    print(f"\nwritten: {', '.join(map(display_path, written))}")
     return evaluation["test/accuracy"]
 
 

@@ -19,9 +19,8 @@ def main(config: DictConfig) -> None:
     from pytorch_intro.training.hardware import choose_accelerator
 
     check_settings(config)
-    for stream in (sys.stdin, sys.stdout, sys.stderr):  # file names need not be valid UTF-8
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # file names need not be valid UTF-8
     paths = find_files(config.images, sys.stdin)
     run = FinishedRun(config.run_dir, config.allow)
     predictor = Predictor(load_from(run)).to(choose_accelerator(config.trainer.accelerator))

@@ -3,7 +3,6 @@
 Training does not depend on this module: without the callback, nothing here is computed.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from pytorch_intro.common.distributed import all_gather_object
+from pytorch_intro.common.text import to_display_names
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.dataset import Batch
 from pytorch_intro.training.lightning_internals import callbacks
@@ -47,8 +47,8 @@ class PerClassMetrics(Metric):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.register_buffer("bin_edges", torch.linspace(0, 1, NUM_BINS + 1), persistent=False)
-        self.register_buffer("thresholds", torch.linspace(0, 1, NUM_THRESHOLDS), persistent=False)
+        self.register_buffer("bin_edges", torch.linspace(0, 1, NUM_BINS + 1, dtype=torch.float32), persistent=False)
+        self.register_buffer("thresholds", torch.linspace(0, 1, NUM_THRESHOLDS, dtype=torch.float32), persistent=False)
         counts = {
             "confusion": num_classes**2,
             "num_samples": NUM_BINS + 1,  # the last bin is for a confidence of exactly 1
@@ -57,7 +57,7 @@ class PerClassMetrics(Metric):
         }
         for name, size in counts.items():
             self.add_state(name, torch.zeros(size, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("confidence_sum", torch.zeros(NUM_BINS + 1), dist_reduce_fx="sum")
+        self.add_state("confidence_sum", torch.zeros(NUM_BINS + 1, dtype=torch.float32), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Add a batch: logits (N, num_classes) float, targets (N,) int64."""
@@ -208,7 +208,7 @@ def per_class_scores(metrics: dict[str, Tensor], classes: Sequence[str]) -> Scor
 
     Args:
         metrics: Result of PerClassMetrics.compute.
-        classes: Names of the classes; repeated ones get a number.
+        classes: Names of the classes; see to_display_names.
 
     Returns:
         ece: Expected calibration error over NUM_BINS bins.
@@ -227,19 +227,9 @@ def per_class_scores(metrics: dict[str, Tensor], classes: Sequence[str]) -> Scor
     scores = (dict(zip(columns, row, strict=True)) for row in rows)
     return {
         "ece": metrics["ece"].item(),
-        "classes": dict(zip(unique_names(classes), scores, strict=True)),
+        "classes": dict(zip(to_display_names(classes), scores, strict=True)),
         "confusion_matrix": matrix.tolist(),
     }
-
-
-def unique_names(names: Sequence[str]) -> list[str]:
-    """Return the names, with a number appended to those that occurred before."""
-    counts: Counter[str] = Counter()
-    unique = []
-    for name in names:
-        counts[name] += 1
-        unique.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
-    return unique
 
 
 def most_confused_pairs(scores: Scores, count: int) -> list[str]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from pytorch_intro.common.text import to_displayable
+
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table."""
@@ -10,5 +12,5 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def escape_cell(text: str) -> str:
-    """Return the text on one line, with pipes escaped and characters that UTF-8 cannot encode replaced."""
-    return " ".join(text.split()).replace("|", "\\|").encode("utf-8", "replace").decode()
+    """Return the text on one line, displayable and with pipes escaped."""
+    return to_displayable(text).replace("|", "\\|")

@@ -4,23 +4,25 @@ import functools
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import get_data_path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from pytorch_intro.analysis.fonts import default_font, fit_families, fit_font
 from pytorch_intro.common.files import atomic_write
+from pytorch_intro.common.text import to_displayable
 
 if TYPE_CHECKING:
     from pytorch_intro.data.datamodule import DataModule
 
 MAX_NUMBERED_CLASSES = 30  # with more, the numbers in the confusion matrix would not be legible
 MAX_NAMED_CLASSES = 100  # likewise for the names
+MAX_NAME = 40  # characters of a class name
 TILE, GAP = 130, 14  # pixels of an image grid: side of an image, space between two
 # Colors of Okabe and Ito, which are distinguishable with color blindness; the line styles differ too.
 COLORS = {"train": ("#0072B2", "--"), "val": ("#D55E00", "-")}
@@ -34,7 +36,8 @@ def plot_curves(history: Mapping[int, Mapping[str, float]], title: str, best_epo
         best_epoch: Epoch whose weights were selected.
     """
     figure = Figure(figsize=(9, 3.8), layout="constrained")
-    figure.suptitle(textwrap.fill(title, 90), parse_math=False, fontsize=11)
+    (title,), families = fit_families([to_displayable(title)])
+    figure.suptitle(textwrap.fill(title, 90), parse_math=False, fontsize=11, fontfamily=families)
     for position, metric in enumerate(("loss", "accuracy"), 1):
         axes = figure.add_subplot(1, 2, position, xlabel="epoch", title=metric)
         for stage, (color, line_style) in COLORS.items():
@@ -66,17 +69,21 @@ def plot_confusion(matrix: Tensor, classes: Sequence[str], name: str, dpi: int =
     counts = matrix.cpu().numpy()
     correct, total = int(counts.trace()), int(counts.sum())
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
-    side = min(20.0, max(3.0, 1.6 + 0.36 * len(classes)))  # 3: the title has to fit above two classes
+    labels = [to_displayable(label, MAX_NAME) for label in classes]
+    (name, *labels), families = fit_families([to_displayable(name), *labels])
+    longest = max(load_font(8).getlength(label) for label in labels) / 72  # inches
+    side = min(20.0, max(3.0, 0.9 + longest + 0.36 * len(labels)))  # 3: the title has to fit above two classes
     figure = Figure(figsize=(side, side), layout="constrained", dpi=dpi)
     title = f"{textwrap.fill(name, round(11 * side))}\n{correct / max(total, 1):.2%} of {total:,} images correct"
-    figure.suptitle(title, parse_math=False, fontsize=9)
+    figure.suptitle(title, parse_math=False, fontsize=9, fontfamily=families)
     axes = figure.add_subplot(xlabel="predicted", ylabel="true class")
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if len(classes) <= MAX_NAMED_CLASSES:
-        ticks = range(len(classes))
-        axes.set_xticks(ticks, classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=8, parse_math=False)
-        axes.set_yticks(ticks, classes, fontsize=8, parse_math=False)
-    for row, column in np.ndindex(counts.shape) if len(classes) <= MAX_NUMBERED_CLASSES else ():
+    if len(labels) <= MAX_NAMED_CLASSES:
+        ticks = range(len(labels))
+        style: dict[str, Any] = {"fontsize": 8, "fontfamily": families, "parse_math": False}
+        axes.set_xticks(ticks, labels, rotation=45, ha="right", rotation_mode="anchor", **style)
+        axes.set_yticks(ticks, labels, **style)
+    for row, column in np.ndindex(counts.shape) if len(labels) <= MAX_NUMBERED_CLASSES else ():
         if counts[row, column]:
             color = "white" if shares[row, column] > 0.5 else "black"
             number = f"{counts[row, column]:,}"
@@ -88,10 +95,8 @@ def plot_confusion(matrix: Tensor, classes: Sequence[str], name: str, dpi: int =
 def plot_errors(errors: Mapping[str, Tensor], data: "DataModule", **options: int) -> Image.Image:
     """Plot the result of TopErrors.compute: images, predicted classes with their probabilities, and true classes."""
     columns = (errors[name].tolist() for name in ("predicted", "confidences", "targets"))
-    captions = [
-        f"{data.classes[wrong]} {share:.0%}\nis {data.classes[right]}"
-        for wrong, share, right in zip(*columns, strict=True)
-    ]
+    names = [to_displayable(name, MAX_NAME) for name in data.classes]
+    captions = [f"{names[wrong]} {share:.0%}\nis {names[right]}" for wrong, share, right in zip(*columns, strict=True)]
     count = "1 most confident error" if len(captions) == 1 else f"{len(captions)} most confident errors"
     title = f"the {count} of the test" if captions else "no errors in the test"
     return plot_image_grid(to_pil_images(data.normalize.denormalize(errors["images"])), captions, title, **options)
@@ -107,12 +112,13 @@ def plot_samples(images: Tensor, targets: Tensor, classes: Sequence[str], title:
         title: Title of the plot.
         options: Arguments of plot_image_grid.
     """
+    names = [to_displayable(name, MAX_NAME) for name in classes]
     if targets.ndim == 1:
-        captions = [classes[target] for target in targets.tolist()]
+        captions = [names[target] for target in targets.tolist()]
     else:
-        shares, numbers = targets.topk(min(2, len(classes)))
+        shares, numbers = targets.topk(min(2, len(names)))
         captions = [
-            "\n".join(f"{classes[number]} {share:.0%}" for share, number in zip(*both, strict=True) if share)
+            "\n".join(f"{names[number]} {share:.0%}" for share, number in zip(*both, strict=True) if share)
             for both in zip(shares.tolist(), numbers.tolist(), strict=True)
         ]
     return plot_image_grid(to_pil_images(images), captions, title, **options)
@@ -132,22 +138,23 @@ def plot_image_grid(
     grid = Image.new("RGB", (width, title_height + rows * (caption_height + TILE + GAP) + GAP), "white")
     draw = ImageDraw.Draw(grid)
     draw.text((GAP, 10), title, "black", title_font)
-    font = load_font(font_size)
     for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(index, columns)
         left = GAP + column * (TILE + GAP)
         top = title_height + row * (caption_height + TILE + GAP) + caption_height
         tile = resize_to_tile(image)
         grid.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
-        text = "\n".join(shorten(line, font) for line in caption.split("\n"))
+        text_lines, font_file = fit_font(caption.split("\n"))
+        font = load_font(font_size, font_file)
+        text = "\n".join(shorten(line, font) for line in text_lines)
         draw.multiline_text((left + TILE / 2, top - 4), text, "black", font, anchor="md", align="center", spacing=2)
     return grid
 
 
 @functools.cache
-def load_font(size: int) -> ImageFont.FreeTypeFont:
-    """Return the font that Matplotlib ships, in pixels."""
-    return ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
+def load_font(size: int, file: str | None = None) -> ImageFont.FreeTypeFont:
+    """Return a font, by default the one that Matplotlib ships, in a size in pixels."""
+    return ImageFont.truetype(file or default_font().file, size)
 
 
 def shorten(line: str, font: ImageFont.FreeTypeFont) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from pytorch_intro.common.errors import UserError, ignore_broken_pipe
+from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.paths import CONFIG_DIR
 
 LITERAL = ("images", "run")  # paths in which even ${ has no meaning
@@ -24,8 +24,7 @@ def print_help(config_name: str) -> None:
     """
     config = OmegaConf.load(CONFIG_DIR / f"{config_name}.yaml")
     groups = "\n".join(describe_group(group, default) for group, default in find_groups(config.defaults).items())
-    with ignore_broken_pipe():
-        print(config.hydra.help.template.replace("$APP_CONFIG_GROUPS", groups), flush=True)
+    print(config.hydra.help.template.replace("$APP_CONFIG_GROUPS", groups))
 
 
 def find_groups(defaults: object) -> dict[str, str | None]:

@@ -15,6 +15,7 @@ from pytorch_intro.cli.explain import explain_composition
 from pytorch_intro.cli.hydra_internals import run_app
 from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.errors import exit_with_error
+from pytorch_intro.common.streams import protect_streams
 from pytorch_intro.config.resolvers import register_resolvers
 
 Task = Callable[[DictConfig], object]
@@ -31,6 +32,7 @@ def entrypoint(
     def decorate(task: Task) -> Callable[[], None]:
         @functools.wraps(task)
         def command() -> None:
+            protect_streams()
             if {"--help", "-h"} & set(sys.argv):
                 print_help(config_name)
             else:

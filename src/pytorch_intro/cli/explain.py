@@ -118,7 +118,8 @@ def explain_fault(error: Exception, config: DictConfig) -> str | None:
     for cause in exception_chain(error):
         if isinstance(cause, OSError) and cause.errno in DISK:
             explained = DISK[cause.errno].replace(";", f" ({cause.filename});" if cause.filename else ";")
-            return f"{config.run_dir}: {explained}, then {hint}"
+            copy = ", or copy the run to another folder and use run=DIR" if "run" in config else ""
+            return f"{config.run_dir}: {explained}, then {hint}{copy}"
     settings, prefix = (config.data, "data.") if "data" in config else (config, "")
     if "batch_size" not in settings:  # a benchmark, whose trainings run in other processes and print their errors
         return None

@@ -1,1 +1,1 @@
-"""What every layer uses: errors, files, locks, ranks, memory, tables. Imports neither torch nor Hydra."""
+"""What every layer uses: errors, files, locks, ranks, memory, text. Imports neither torch nor Hydra."""

@@ -5,10 +5,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from traceback import print_exc
 from typing import NoReturn
+
+from pytorch_intro.common.text import to_displayable
 
 MAX_LINE = 1000  # characters; a user's value can have any length
 SIGNALS = {signal.SIGTERM: 143}  # signals that end a run, and their exit codes
@@ -34,21 +35,8 @@ def exit_with_error(line: str, exit_code: int = 2) -> NoReturn:
     """Print one line on stderr and exit; with HYDRA_FULL_ERROR=1, after the traceback of the current exception."""
     if os.environ.get(TRACEBACK, "0") != "0":
         print_exc()
-    line = " ".join(line.split())
-    if len(line) > MAX_LINE:
-        line = f"{line[: MAX_LINE // 2]} … {line[-MAX_LINE // 2 :]}"
-    print("error:", line, file=sys.stderr)
+    print("error:", to_displayable(line, MAX_LINE), file=sys.stderr)
     sys.exit(exit_code)
-
-
-@contextmanager
-def ignore_broken_pipe() -> Iterator[None]:
-    """Exit silently when the reader of stdout has closed it, as in `… --help | head`."""
-    try:
-        yield
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
 
 
 def exception_chain(error: BaseException | None) -> list[BaseException]:

@@ -7,7 +7,7 @@ import hydra
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
-from pytorch_intro.common.errors import UserError
+from pytorch_intro.common.errors import UserError, first_lines
 
 
 def instantiate(node: DictConfig, key: str, **values: Any) -> Any:
@@ -19,6 +19,8 @@ def instantiate(node: DictConfig, key: str, **values: Any) -> Any:
         # The last by its name: importing Lightning takes seconds.
         if isinstance(cause, (ValueError, TypeError)) or type(cause).__name__ == "MisconfigurationException":
             raise invalid_value_error(key, node, cause) from error
+        if isinstance(cause, ImportError):
+            raise UserError(f"{key}: {first_lines(cause)}; install the package, or use another value") from error
         raise cause from error
 
 

@@ -12,7 +12,7 @@ from pytorch_intro.common.distributed import is_distributed_launch
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.paths import PROJECT
 
-_RESERVED = re.compile(r"sweeps|bench|\d{4}-\d\d-\d\d")
+_RESERVED = re.compile(r"sweeps|bench|latest|\d{4}-\d\d-\d\d", re.IGNORECASE)  # some file systems ignore case
 
 
 def register_resolvers(more: Mapping[str, Callable[..., Any]] | None = None) -> None:
@@ -50,7 +50,7 @@ def checked_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][\w.+=,-]*", name, re.ASCII) or _RESERVED.fullmatch(name):
         raise UserError(
             f"name={name!r}: not a valid folder name; use letters, digits and ._+=,- with a letter or digit first, and "
-            "not sweeps, bench or a date"
+            "not sweeps, bench, latest or a date"
         )
     return name
 

@@ -125,7 +125,8 @@ def check_value(key: str, value: object, hint: Any) -> None:
     except PydanticUserError:  # a type with a config of its own, such as a dataclass
         adapter = TypeAdapter(hint)
     try:
-        adapter.validate_json(json.dumps(value), strict=True)
+        encoded = json.dumps(value, ensure_ascii=False).encode(errors="replace")  # paths need not be valid UTF-8
+        adapter.validate_json(encoded, strict=True)
     except ValidationError as error:
         shown = value if isinstance(value, str) else json.dumps(value)
         raise UserError(f"{key}={shown}: invalid value; {_expectation(error)}") from None

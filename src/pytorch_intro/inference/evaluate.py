@@ -14,11 +14,13 @@ from omegaconf import DictConfig, ListConfig
 
 from pytorch_intro.analysis.class_metrics import find_class_metrics, most_frequent_error, per_class_scores
 from pytorch_intro.common.files import write_atomically
-from pytorch_intro.config.paths import display_path
+from pytorch_intro.common.text import to_displayable
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.inference.finished_run import FinishedRun
 from pytorch_intro.runs.folder import CONFUSION, CONFUSION_EXTERNAL
 from pytorch_intro.training.result import nan_to_none
+
+MAX_NAME = 60  # characters of a class name in the printed table
 
 Evaluation = dict[str, Any]
 
@@ -58,8 +60,8 @@ def summarize_evaluation(run: FinishedRun, trainer: Trainer, datamodule: DataMod
     }
 
 
-def record(evaluation: Evaluation, folder: Path, is_external: bool) -> None:
-    """Write eval.json and the confusion matrix to the run folder, and print their paths.
+def record(evaluation: Evaluation, folder: Path, is_external: bool) -> list[Path]:
+    """Write eval.json and the confusion matrix to the run folder, and return their paths.
 
     Args:
         is_external: Whether the images are not those of the run. Then confusion_matrix.png, which the model card
@@ -67,23 +69,23 @@ def record(evaluation: Evaluation, folder: Path, is_external: bool) -> None:
     """
     from pytorch_intro.analysis.plots import plot_confusion, save
 
-    written = ["eval.json"]
+    written = [folder / "eval.json"]
+    write_atomically(written[0], json.dumps(evaluation, indent=2) + "\n")
     if "confusion_matrix" in evaluation:
         matrix = torch.tensor(evaluation["confusion_matrix"])
-        written.append(CONFUSION_EXTERNAL if is_external else CONFUSION)
-        save(plot_confusion(matrix, list(evaluation["classes"]), evaluation["data"]), folder / written[-1])
-    write_atomically(folder / "eval.json", json.dumps(evaluation, indent=2) + "\n")
-    print(f"\nwritten: {', '.join(display_path(folder / name) for name in written)}")
+        written.append(folder / (CONFUSION_EXTERNAL if is_external else CONFUSION))
+        save(plot_confusion(matrix, list(evaluation["classes"]), evaluation["data"]), written[-1])
+    return written
 
 
 def show(evaluation: Evaluation) -> None:
     """Print the metrics of each class and of all images."""
-    classes = evaluation.get("classes", {})
-    width = max(map(len, (*classes, "test/accuracy")))
-    print(f"\n{evaluation['run']} on {evaluation['images']:,} images of {evaluation['data']}")
+    classes = [(to_displayable(name, MAX_NAME), scores) for name, scores in evaluation.get("classes", {}).items()]
+    width = max(len(name) for name, _ in [*classes, ("test/accuracy", {})])
+    print(f"\n{evaluation['run']} on {evaluation['images']:,} images of {to_displayable(evaluation['data'])}")
     if classes:
         print(f"  {'':<{width}}  precision  recall      f1  support")
-    for name, scores in classes.items():
+    for name, scores in classes:
         precision, recall, f1, support = (scores[score] for score in ("precision", "recall", "f1", "support"))
         print(f"  {name:<{width}}  {precision:>9.2%}{recall:>8.2%}{f1:>8.2%}  {support:>7,}")
     print(f"\n  {'test/accuracy':<{width}}  {evaluation['test/accuracy']:.2%}")

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pytorch_intro.common.errors import UserError
+from pytorch_intro.common.text import to_display_names
 from pytorch_intro.inference.finished_run import FinishedRun
 from pytorch_intro.inference.load import Predictor
 
@@ -143,7 +144,7 @@ def save_labels(run: FinishedRun, folder: Path) -> None:
     """Save labels.json: class names, input and output of the models, and the run's result."""
     inputs, channels = run.inputs, run.inputs["image_shape"][0]
     content: dict[str, Any] = {
-        "classes": inputs["classes"],
+        "classes": to_display_names(inputs["classes"]),
         "input": {
             "name": "images",
             "dtype": "uint8",

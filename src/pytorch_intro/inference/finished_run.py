@@ -1,6 +1,7 @@
 """A finished run, loaded from its folder alone: config, result and the weights that were tested."""
 
 import json
+import logging
 import shlex
 from collections.abc import Sequence
 from functools import cached_property
@@ -18,6 +19,8 @@ from pytorch_intro.safety.untrusted_config import verify_config
 
 if TYPE_CHECKING:
     from pytorch_intro.training.classifier import Classifier
+
+log = logging.getLogger(__name__)
 
 SWEEP_FILE = "sweep.json"
 
@@ -57,15 +60,28 @@ def require_finished(folder: Path) -> Path:
 
 
 def latest_run(outputs: Path) -> Path:
-    """Return the folder of the run that finished last and has weights; jobs of sweeps count too."""
-    results = [
+    """Return the folder of the run that finished last and has weights; jobs of sweeps count too.
+
+    A run whose result cannot be read is skipped, with a warning.
+    """
+    files = [
         file
         for file in sorted(outputs.rglob("result.json"))
         if is_searched_for_runs(file.relative_to(outputs)) and (file.parent / "checkpoints" / BEST).exists()
     ]
-    if not results:
-        raise UserError(f"run=latest: no finished run in {outputs}; train one with python src/train.py")
-    return max(results, key=lambda file: file.stat().st_mtime).parent
+    for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
+        if read_result(file.parent):
+            return file.parent
+    raise UserError(f"run=latest: no finished run in {outputs}; train one with python src/train.py")
+
+
+def read_result(folder: Path) -> Result | None:
+    """Return the result of a run; None, with a warning, if it cannot be read."""
+    try:
+        return RunFolder(folder).result()
+    except UserError as error:
+        log.warning("skipped: %s", error)
+        return None
 
 
 def is_searched_for_runs(path: Path) -> bool:
@@ -81,8 +97,8 @@ def best_of_sweep(folder: Path) -> Path:
         jobs, objective = [Path(job).name for job in record["jobs"]], record["objective"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: cannot be read ({first_lines(error)}); {hint}") from error
-    results = {job: RunFolder(folder / job).result() for job in jobs if (folder / job / "result.json").exists()}
-    best = best_run(objective, results)
+    results = {job: read_result(folder / job) for job in jobs if (folder / job / "result.json").exists()}
+    best = best_run(objective, {job: result for job, result in results.items() if result})
     if best is None:
         raise UserError(f"run={folder}: no job of this sweep has finished with {objective}; {hint}")
     return folder / best

@@ -2,15 +2,19 @@
 
 import csv
 import io
+import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import BinaryIO
 
 from PIL import Image
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.files import atomic_write
 from pytorch_intro.common.tables import text_table
+from pytorch_intro.common.text import to_display_names, to_displayable
 from pytorch_intro.config.paths import display_path
 from pytorch_intro.data.ingest.decoder import Decoder
 from pytorch_intro.inference.finished_run import FinishedRun
@@ -28,32 +32,51 @@ class PredictionReport:
 
     Attributes:
         num_failed: Number of files that could not be read. Each is reported on stderr at once.
+        write_error: Why nothing could be written, for example because the disk is read-only.
     """
 
     def __init__(self, run: FinishedRun, top_k: int) -> None:
-        self.classes: list[str] = run.inputs["classes"]
+        self.classes = to_display_names(run.inputs["classes"])
         if top_k > len(self.classes):
             raise UserError(f"top_k={top_k}: the run has {len(self.classes)} classes; use at most that many")
         self.run = run
         self.top_k = top_k
         self.shown: list[Prediction] = []
         self.num_failed = 0
+        self.write_error: OSError | None = None
         self.thumbnails: list[Image.Image] = []
         self.counts: Counter[str] = Counter()
         self.num_inverted = 0
 
     def save(self, batches: Iterable[list[Prediction]]) -> None:
-        """Write predictions.csv, as the predictions arrive, and predictions.png; nothing if no file could be read."""
+        """Write predictions.csv, as the predictions arrive, and predictions.png; nothing if no file could be read.
+
+        If the folder is not writable, the predictions are only collected, for print_summary.
+        """
         suffixes = ["", *(f"_{number}" for number in range(2, self.top_k + 1))]
         header = ["path", *(f"{name}{suffix}" for suffix in suffixes for name in ("label", "probability"))]
-        with atomic_write(self.run.path / "predictions.csv") as file:
+        with self.open_table() as file:
             text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")  # file names need not be valid UTF-8
             writer = csv.writer(text, lineterminator="\n")
             writer.writerow(header)
             for predictions in batches:
                 writer.writerows(self.add(predictions))
             text.detach()
-            self.save_contact_sheet()
+            if not self.shown:
+                raise UserError("images: none could be read, nothing was written; use other image files")
+            if self.write_error is None:
+                self.save_contact_sheet()
+
+    @contextmanager
+    def open_table(self) -> Iterator[BinaryIO]:
+        """Open predictions.csv, or the null device if the folder is not writable."""
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(atomic_write(self.run.path / "predictions.csv"))
+            except OSError as error:
+                self.write_error = error
+                file = stack.enter_context(open(os.devnull, "wb"))  # noqa: PTH123
+            yield file
 
     def add(self, predictions: list[Prediction]) -> list[list[str]]:
         """Collect the statistics of some predictions and return their rows in predictions.csv."""
@@ -61,7 +84,7 @@ class PredictionReport:
         for prediction in predictions:
             if prediction.error:
                 self.num_failed += 1
-                print(f"failed to read {prediction.path}: {prediction.error}", file=sys.stderr)
+                print(to_displayable(f"failed to read {prediction.path}: {prediction.error}"), file=sys.stderr)
         for prediction in read[: MAX_SHOWN - len(self.shown)]:
             self.shown.append(prediction)
             self.thumbnails.append(thumbnail(prediction.path))
@@ -83,13 +106,15 @@ class PredictionReport:
         """Save the first images with their labels as predictions.png."""
         from pytorch_intro.analysis.plots import plot_image_grid, save
 
-        if not self.shown:
-            raise UserError("images: none could be read, nothing was written; use other image files")
         captions = [f"{label}\n{share:.0%}" for label, share in (self.top_classes(shown)[0] for shown in self.shown)]
         save(plot_image_grid(self.thumbnails, captions), self.run.path / "predictions.png")
 
     def print_summary(self) -> None:
-        """Print the first predictions, the number of images per class, and the files written."""
+        """Print the first predictions, the number of images per class, and the files written.
+
+        Raises:
+            OSError: If the files could not be written; see write_error.
+        """
         rows = []
         for prediction in self.shown:
             labels = (f"{label} {share:.1%}" for label, share in self.top_classes(prediction))
@@ -101,6 +126,8 @@ class PredictionReport:
             print("predicted: " + ", ".join(f"{label} {count:,}" for label, count in self.counts.most_common()))
         if self.num_inverted:
             print(f"inverted: {self.num_inverted:,} of {total:,} images; invert=false leaves them as they are")
+        if self.write_error:
+            raise self.write_error
         folder = display_path(self.run.path)
         print(f"written: {folder}/predictions.csv, {folder}/predictions.png")
 

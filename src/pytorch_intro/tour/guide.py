@@ -8,7 +8,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from pytorch_intro.common.errors import UserError, exit_with_error, ignore_broken_pipe
+from pytorch_intro.common.errors import UserError, exit_with_error
+from pytorch_intro.common.streams import protect_streams
 from pytorch_intro.tour import CHAPTERS
 from pytorch_intro.tour.chapter import Cell, Chapter, read_chapter
 
@@ -32,6 +33,8 @@ class Tour:
     def __init__(self, name: str) -> None:
         self.is_running = name == "__main__"
         self.is_notebook = hasattr(builtins, "__IPYTHON__")  # sys.argv is then that of the kernel
+        if self.is_running and not self.is_notebook:
+            protect_streams()
         arguments = [] if self.is_notebook or not self.is_running else sys.argv[1:]
         if {"-h", "--help"} & set(arguments):
             print(f"{USAGE}\n{contents()}")
@@ -49,9 +52,7 @@ class Tour:
             walk(read_chapter(number))
             return
         try:
-            with ignore_broken_pipe():
-                walk(read_chapter(number))
-                sys.stdout.flush()
+            walk(read_chapter(number))
         except KeyboardInterrupt:
             sys.exit(130)
 

@@ -2,16 +2,18 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from lightning import Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.callbacks import Checkpoint, ProgressBar, Timer
+from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar, StochasticWeightAveraging, Timer
 from lightning.pytorch.profilers import PassThroughProfiler
 from omegaconf import DictConfig
 
+from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.memory import disable_malloc_trim
 from pytorch_intro.config.instantiate import instantiate
 from pytorch_intro.training.callbacks.graceful_shutdown import GracefulShutdown
@@ -33,6 +35,7 @@ def build_trainer(
         # Denormal numbers are a hundred times slower; momenta of filters that get no more gradients decay to them.
         torch.set_flush_denormal(True)
     callbacks = [instantiate(node, f"callbacks.{name!s}") for name, node in callback_nodes.items() if node]
+    check_averaging(callbacks)
     loggers = [instantiate(node, f"logger.{name!s}") for name, node in logger_nodes.items() if node]
     if trainer.fast_dev_run or not trainer.enable_checkpointing:
         callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
@@ -59,6 +62,15 @@ def build_trainer(
     built: Trainer = instantiate(trainer, "trainer", **values)
     fix_resume_with_max_steps(built)
     return built
+
+
+def check_averaging(callbacks: Sequence[Callback]) -> None:
+    """Raise a UserError for Lightning's StochasticWeightAveraging, which sets its weights after the last checkpoint."""
+    if any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
+        raise UserError(
+            "callbacks: StochasticWeightAveraging is not supported, its weights would be neither validated nor tested; "
+            "use lightning.pytorch.callbacks.EMAWeightAveraging"
+        )
 
 
 def wait_for_all_ranks(trainer: Trainer) -> None:

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.data.ingest.csv_labels import SPLITS, read_labels
-from pytorch_intro.data.ingest.find_files import hash_files, list_names, walk_files
+from pytorch_intro.data.ingest.find_files import hash_files, is_regular, list_names, walk_files
 
 
 class ImageFiles(Dataset[tuple[Image.Image, int]]):
@@ -120,7 +120,10 @@ class UnlabeledImages(Dataset[tuple[Image.Image, int]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        return Image.open(self.paths[index]), 0
+        path = self.paths[index]
+        if not is_regular(Path(path)):
+            raise OSError("not a regular file")  # opening a pipe would wait for its writer
+        return Image.open(path), 0
 
 
 def list_folders(root: str) -> list[str]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from pytorch_intro.analysis.class_metrics import datamodule_of, find_class_metrics
+from pytorch_intro.common.text import to_display_names
 from pytorch_intro.data.dataset import Batch
 from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
 from pytorch_intro.reports.tensorboard import events
@@ -124,6 +125,7 @@ class TensorBoardPages(Callback):
         features: list[Tensor] = []
         sprites: list[Tensor] = []
         metadata: list[tuple[str, str, str]] = []
+        names = to_display_names(data.classes)
         rows = torch.tensor(evenly_spaced_indices(len(data.test_set), self.embeddings))
         hook = last[0].register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].float().cpu().flatten(1)))
         with hook, torch.no_grad(), trainer.precision_plugin.forward_context():
@@ -133,7 +135,7 @@ class TensorBoardPages(Callback):
                 # network(…) would call the compiled network, which skips the hook.
                 predicted = network.forward(batch[0]).argmax(dim=1)
                 for true, guess in zip(targets.tolist(), predicted.tolist(), strict=True):
-                    metadata.append((data.classes[true], data.classes[guess], "right" if true == guess else "wrong"))
+                    metadata.append((names[true], names[guess], "right" if true == guess else "wrong"))
                 sprites.append(events.to_sprites(images.cpu()))
         return {
             "mat": torch.cat(features),

@@ -13,7 +13,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from pytorch_intro.analysis.class_metrics import NUM_THRESHOLDS, unique_names
+from pytorch_intro.analysis.class_metrics import NUM_THRESHOLDS
+from pytorch_intro.common.text import to_display_names
 from pytorch_intro.reports.tensorboard.graph import network_graph
 from pytorch_intro.runs.config_record import recorded_command
 from pytorch_intro.runs.folder import RunFolder
@@ -113,4 +114,4 @@ def to_sprites(images: Tensor) -> Tensor:
 
 def to_tags(classes: Sequence[str]) -> list[str]:
     """Return the names of the classes, unique and with characters that are valid in tags."""
-    return unique_names([re.sub(r"[^\w.-]+", "_", name) for name in classes])
+    return to_display_names([re.sub(r"[^\w.-]+", "_", name) for name in classes])

@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 from torch.utils.tensorboard.summary import hparams
 
+from pytorch_intro.common.text import to_displayable
 from pytorch_intro.config.flatten import flatten, is_under
 from pytorch_intro.reports.tensorboard.events import tensorboard_loggers
 from pytorch_intro.runs.config_record import IGNORED_KEYS, load_config
@@ -51,5 +52,5 @@ def plain_settings(config: DictConfig) -> dict[str, Any]:
         if key.endswith(TARGET):
             settings[key.removesuffix(TARGET)] = str(value).rpartition(".")[2]
         elif isinstance(value, (bool, int, float, str)) and "${" not in str(value):
-            settings[key] = value
+            settings[key] = to_displayable(value) if isinstance(value, str) else value
     return settings

@@ -1,0 +1,62 @@
+"""Averages of the weights: what is validated is what is saved and tested."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Command
+from lightning import Trainer
+
+from pytorch_intro.training.callbacks.epoch_logger import EpochLogger
+
+FEW = ["data=sample", "trainer=cpu", "model=mlp", "trainer.max_epochs=2", "trainer.limit_train_batches=3"]
+CALLBACKS = "lightning.pytorch.callbacks"
+
+
+def test_stochastic_weight_averaging_is_refused_before_training(command: Command, tmp_path: Path) -> None:
+    """Lightning sets the averaged weights after the last validation and checkpoint."""
+    swa = f"+callbacks.swa={{_target_: {CALLBACKS}.StochasticWeightAveraging, swa_lrs: 0.01}}"
+    answer = command(*FEW, swa, "name=averaged")
+    assert answer.code == 2
+    problem = "StochasticWeightAveraging is not supported, its weights would be neither validated nor tested"
+    assert answer.err == f"error: callbacks: {problem}; use {CALLBACKS}.EMAWeightAveraging\n"
+    assert not (tmp_path / "outputs" / "averaged").exists()
+
+
+EMA = f"+callbacks.ema={{_target_: {CALLBACKS}.EMAWeightAveraging, decay: 0.9}}"  # the remedy in the error above
+TESTING = pytest.mark.filterwarnings("ignore:.*WeightAveraging callback, but (loading|saving) a checkpoint outside")
+
+
+@TESTING
+def test_an_exponential_average_is_validated_saved_and_tested(command: Command, tmp_path: Path) -> None:
+    answer = command(*FEW, EMA, "name=averaged")
+    assert answer.code == 0, answer.err
+    run = tmp_path / "outputs" / "averaged"
+    checkpoint = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    averaged, trained = checkpoint["state_dict"], checkpoint["current_model_state"]
+    assert any(not torch.equal(averaged[name], trained[name]) for name in averaged if name.startswith("network"))
+    result = json.loads((run / "result.json").read_text())
+    assert result["val/accuracy"] == checkpoint["metrics"]["val/accuracy"]
+    assert result["epochs"] == 2
+
+
+@TESTING
+def test_an_exponential_average_resumes_exactly(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: EpochLogger, trainer: Trainer, *__: object) -> None:
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    assert command(*FEW, EMA, "name=whole").code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochLogger, "on_train_epoch_start", interrupt)
+        assert command(*FEW, EMA, "name=resumed").code == 130
+    assert command(*FEW, EMA, "name=resumed").code == 0
+    whole, resumed = (
+        torch.load(tmp_path / "outputs" / name / "checkpoints" / "last.ckpt", weights_only=True)
+        for name in ("whole", "resumed")
+    )
+    for key in ("state_dict", "current_model_state", "averaging_state"):
+        assert all(torch.equal(value, resumed[key][name]) for name, value in whole[key].items()), key
