@@ -187,7 +187,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "names", "problem", "remedy"), MISTAKES)
-def test_an_invalid_search_is_reported_on_one_line(
+def test_an_invalid_search_gives_a_one_line_error(
     command: Command, sweep: Path, arguments: list[str], names: list[str], problem: str, remedy: str
 ) -> None:
     answer = command(*FEW, *arguments)

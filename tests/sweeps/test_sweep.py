@@ -121,7 +121,7 @@ def test_fail_fast_starts_no_job_after_a_failure(
 
 
 @pytest.mark.usefixtures("instant_jobs")
-def test_another_config_in_the_same_sweep_is_refused_with_the_difference(command: Command, sweep: Path) -> None:
+def test_a_sweep_with_a_different_config_is_refused_with_the_diff(command: Command, sweep: Path) -> None:
     assert command("-m", *FEW, "seed=0,1").code == 0
     record = (sweep / "sweep.json").read_text()
     for changed, difference in (
@@ -144,7 +144,7 @@ def test_a_rejected_sweep_does_not_touch_one_that_has_just_started(command: Comm
         assert (sweep / ".lock").exists()
 
 
-def test_a_sweep_whose_folder_is_deleted_is_reported_on_one_line(command: Command, sweep: Path) -> None:
+def test_deleting_the_folder_of_a_running_sweep_gives_a_one_line_error(command: Command, sweep: Path) -> None:
     answer = command("-m", *FEW, "seed=0,1", "+callbacks.remover._target_=test_sweep.Remover")
     assert answer.code == 1
     last = answer.err.splitlines()[-1] + "\n"
@@ -169,7 +169,7 @@ def test_overwrite_replaces_a_sweep(command: Command, sweep: Path) -> None:
 
 
 @pytest.mark.usefixtures("instant_jobs")
-def test_sweeping_an_additional_key_reuses_the_runs_that_match(command: Command, sweep: Path) -> None:
+def test_sweeping_an_additional_key_reuses_matching_runs(command: Command, sweep: Path) -> None:
     """No run is trained or counted twice, and the command of each run is still right."""
     assert command("-m", *FEW, "optimizer.lr=0.06", "seed=0,1").code == 0
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
@@ -200,7 +200,7 @@ def test_the_previous_sweep_is_kept_until_the_new_one_is_finished(
 
 
 @pytest.mark.usefixtures("instant_jobs")
-def test_the_error_of_an_earlier_attempt_does_not_count_for_a_finished_job(command: Command, sweep: Path) -> None:
+def test_a_finished_job_ignores_the_error_of_an_earlier_attempt(command: Command, sweep: Path) -> None:
     """It stays in the folder of a job that was resumed alone."""
     assert command("-m", *FEW, "seed=0").code == 0
     (result,) = sweep.glob("*/result.json")
@@ -209,7 +209,7 @@ def test_the_error_of_an_earlier_attempt_does_not_count_for_a_finished_job(comma
     assert [row["status"] for row in read_summary(sweep)] == ["finished"]
 
 
-def test_sweep_json_records_the_best_finished_job_and_the_first_of_equals(tmp_path: Path) -> None:
+def test_sweep_json_records_the_best_finished_job_and_the_first_of_ties(tmp_path: Path) -> None:
     """Unfinished jobs and jobs without a validation are ignored; another objective changes the best job."""
     folder = SweepFolder(tmp_path)
     for job, accuracy, loss in (("a", None, None), ("b", 0.8, 0.5), ("c", 0.8, 0.4), ("d", 0.7, 0.3)):
@@ -252,7 +252,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "names", "problem", "remedy"), MISTAKES)
-def test_an_invalid_sweep_is_reported_on_one_line_and_starts_no_job(
+def test_an_invalid_sweep_gives_a_one_line_error_and_starts_no_job(
     command: Command, sweep: Path, arguments: list[str], names: list[str], problem: str, remedy: str
 ) -> None:
     answer = command("-m", *FEW, *arguments)
