@@ -268,6 +268,14 @@ def run_command(command: list[str], out: Path, err: Path, variables: dict[str, s
         runpy.run_module(command[0], run_name="__main__", alter_sys=True)
 
 
+def run_code(code: str) -> int | None:
+    """Run code in a real process, forked like a Process, and return its exit code."""
+    process = FORKS.Process(target=exec, args=(code,))
+    process.start()
+    process.join(100)
+    return process.exitcode
+
+
 def wait_until(happened: Callable[[], bool], process: Process) -> None:
     """Wait for a condition, or for the end of the process."""
     while not happened() and process.returncode is None:

@@ -44,7 +44,7 @@ def test_the_package_is_imported_without_torch() -> None:
     assert pytorch_intro.load_run is load_run
 
 
-def test_a_config_with_a_foreign_target_is_refused(run_copy: Path) -> None:
+def test_load_run_refuses_an_untrusted_target(run_copy: Path) -> None:
     text = (run_copy / "config.yaml").read_text()
     (run_copy / "config.yaml").write_text(text.replace("pytorch_intro.models.cnn.CNN", "os.mkdir"))
     with pytest.raises(UserError, match=": refused"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Command, sample_datamodule
+from conftest import FORKS, Command, sample_datamodule
 from lightning import Trainer
 from PIL import Image
 from torch import Tensor, distributed
@@ -48,7 +48,7 @@ def compute_in_batches(logits: Tensor, targets: Tensor, batch_size: int = 128) -
 
 @pytest.mark.parametrize("num_classes", [2, 4, 30])
 @pytest.mark.parametrize("scale", [1.0, 40.0])  # 40: many probabilities are exactly 0 or 1
-def test_metrics_equal_those_of_torchmetrics(num_classes: int, scale: float) -> None:
+def test_class_metrics_equal_those_of_torchmetrics(num_classes: int, scale: float) -> None:
     logits, targets = random_predictions(900, num_classes, scale)
     probabilities = logits.softmax(dim=1)
     metrics = compute_in_batches(logits, targets)
@@ -61,7 +61,7 @@ def test_metrics_equal_those_of_torchmetrics(num_classes: int, scale: float) -> 
     assert torch.equal(metrics["positives"], curve.confmat[:, :, :, 1].permute(1, 2, 0))
 
 
-def test_metrics_do_not_depend_on_the_batches() -> None:
+def test_class_metrics_do_not_depend_on_the_batch_size() -> None:
     logits, targets = random_predictions(100, 5)
     one, many = compute_in_batches(logits, targets, 1), compute_in_batches(logits, targets, 100)
     assert one["ece"].item() == pytest.approx(many["ece"].item(), abs=1e-6)
@@ -69,7 +69,7 @@ def test_metrics_do_not_depend_on_the_batches() -> None:
         assert torch.equal(one[name], many[name])
 
 
-def test_state_does_not_grow_with_the_number_of_images() -> None:
+def test_class_metric_state_does_not_grow_with_the_number_of_images() -> None:
     metrics = PerClassMetrics(3)
     sizes = []
     for _ in range(2):
@@ -80,14 +80,14 @@ def test_state_does_not_grow_with_the_number_of_images() -> None:
     assert sizes == 2 * [9 + 3 * 16 + 3 * 2 * NUM_THRESHOLDS]
 
 
-def test_logits_that_are_nan_are_counted() -> None:
+def test_samples_with_nan_logits_are_counted() -> None:
     metrics = PerClassMetrics(3)
     metrics.update(torch.full((4, 3), torch.nan), torch.tensor([0, 1, 2, 0]))
     assert metrics.compute()["confusion_matrix"].sum() == 4
 
 
 @pytest.mark.parametrize("batch_size", [1, 37, 500])
-def test_the_most_confident_errors_are_those_of_a_full_sort(batch_size: int) -> None:
+def test_top_errors_equal_a_full_sort_by_confidence(batch_size: int) -> None:
     logits, targets = random_predictions(500, 10, 1.0)
     images = torch.arange(500.0).view(500, 1, 1, 1)
     top = TopErrors()
@@ -107,7 +107,7 @@ def test_the_most_confident_errors_are_those_of_a_full_sort(batch_size: int) -> 
 @pytest.mark.parametrize("num_images", [1, 2, 5])
 @pytest.mark.parametrize("num_errors", [0, 1, 2])
 @pytest.mark.pictures
-def test_any_number_of_errors_has_a_plot(num_images: int, num_errors: int) -> None:
+def test_any_number_of_top_errors_can_be_plotted(num_images: int, num_errors: int) -> None:
     """The tensors keep their dimensions, also for one error of one pixel."""
     num_errors = min(num_images, num_errors)
     logits = torch.eye(2)[torch.zeros(num_images, dtype=torch.int64)]
@@ -124,7 +124,7 @@ def test_any_number_of_errors_has_a_plot(num_images: int, num_errors: int) -> No
     assert (plot.size == blank.size) == (num_errors == 0)
 
 
-def test_a_rank_without_batches_contributes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_without_batches_adds_no_top_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = TopErrors(), TopErrors()
     one.update(torch.ones(1, 1, 2, 2), torch.tensor([[2.0, 0.0]]), torch.tensor([1]))
     two.update(torch.zeros(2, 1, 2, 2), torch.tensor([[3.0, 0.0], [0.0, 9.0]]), torch.tensor([1, 1]))
@@ -137,7 +137,7 @@ def test_a_rank_without_batches_contributes_nothing(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("num_classes", [1, 2, 3])
 @pytest.mark.parametrize("num_images", [0, 1, 2])
 @pytest.mark.pictures
-def test_few_classes_and_images_have_scores_and_plots(num_classes: int, num_images: int) -> None:
+def test_few_classes_and_images_have_scores_and_a_confusion_plot(num_classes: int, num_images: int) -> None:
     """Values from no images are 0, not an error."""
     matrix = torch.zeros(num_classes, num_classes, dtype=torch.int64)
     matrix[0, -1] = num_images
@@ -151,7 +151,7 @@ def test_few_classes_and_images_have_scores_and_plots(num_classes: int, num_imag
 
 
 @pytest.mark.pictures
-def test_captions_and_title_of_one_image_fit() -> None:
+def test_image_grids_are_wide_enough_for_title_and_captions() -> None:
     image = Image.new("L", (28, 28))
     title = "the 1 most confident error of the test"
     assert plots.plot_image_grid([image], ["a"], title).width > plots.load_font(14).getlength(title)
@@ -159,7 +159,7 @@ def test_captions_and_title_of_one_image_fit() -> None:
     assert [sheet.width for sheet in sheets] == sorted(sheet.width for sheet in sheets)
 
 
-def test_the_most_confused_pairs_come_first() -> None:
+def test_confused_pairs_are_sorted_by_number_of_errors() -> None:
     matrix = torch.tensor([[5, 2, 0], [3, 4, 1], [0, 0, 6]])
     scores = per_class_scores({"confusion_matrix": matrix, "ece": torch.tensor(0.0)}, ["a", "b", "c"])
     assert most_confused_pairs(scores, 3) == ["a and b: 5 of 15", "b and c: 1 of 14"]
@@ -225,7 +225,7 @@ def test_short_runs_end_with_a_result(command: Command, tmp_path: Path, argument
     assert (tmp_path / "outputs" / "first" / "result.json").exists()
 
 
-def test_more_classes_than_fit_are_not_evaluated_one_by_one(
+def test_class_metrics_are_skipped_for_too_many_classes(
     command: Command, collected: list[ClassMetrics], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(class_metrics, "MAX_CLASSES", 9)
@@ -236,21 +236,24 @@ def test_more_classes_than_fit_are_not_evaluated_one_by_one(
 
 
 @pytest.mark.parametrize(
-    ("removed", "has_card"),
+    ("removed", "has_card", "has_plots"),
     [
-        (["callbacks=none"], False),
-        (["callbacks.class_metrics=null"], True),
-        (["callbacks.report=null"], True),
-        (["callbacks.model_card=null"], False),
+        (["callbacks=none"], False, False),
+        (["callbacks.class_metrics=null"], True, True),
+        (["callbacks.report=null", "callbacks.tensorboard=null"], True, False),
+        (["callbacks.model_card=null"], False, True),
     ],
 )
-def test_each_callback_can_be_removed(command: Command, tmp_path: Path, removed: list[str], has_card: bool) -> None:
-    """The run ends with its result; only the model card needs its own callback."""
+def test_each_report_callback_can_be_removed(
+    command: Command, tmp_path: Path, removed: list[str], has_card: bool, has_plots: bool
+) -> None:
+    """The run ends with its result; only the model card and the plots need their own callbacks."""
     answer = command(*FEW, *removed, "name=first")
     assert answer.code == 0, answer.err
     run = tmp_path / "outputs" / "first"
     assert (run / "result.json").exists()
     assert (run / "README.md").exists() == has_card
+    assert bool(list(run.glob("*.png"))) == has_plots
     assert "test/accuracy" in answer.out
 
 
@@ -273,7 +276,7 @@ def test_the_result_is_written_after_the_model_card(
     assert (run / "README.md").exists()
 
 
-def test_without_the_callback_an_empty_one_is_found() -> None:
+def test_find_class_metrics_returns_empty_metrics_without_the_callback() -> None:
     trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
     metrics = find_class_metrics(trainer)
     assert (metrics.val, metrics.test, metrics.errors) == (None, None, None)
@@ -283,7 +286,7 @@ def test_without_the_callback_an_empty_one_is_found() -> None:
 
 
 def compute_on_rank(rank: int, folder: str) -> None:
-    """Rank 0 has all images but one, rank 1 that one, rank 2 none."""
+    """Save the metrics of this rank's images: rank 0 has all but one, rank 1 that one, rank 2 none."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=3)
     logits, targets = random_predictions(300, 4)
     metrics, top = PerClassMetrics(4), TopErrors()
@@ -295,11 +298,16 @@ def compute_on_rank(rank: int, folder: str) -> None:
     distributed.destroy_process_group()
 
 
-def test_unequal_ranks_compute_what_one_process_computes(tmp_path: Path) -> None:
+def test_class_metrics_of_unequal_ranks_equal_those_of_one_process(tmp_path: Path) -> None:
     logits, targets = random_predictions(300, 4)
     expected, top = compute_in_batches(logits, targets), TopErrors()
     top.update(torch.arange(300.0).view(-1, 1, 1, 1), logits, targets)
-    torch.multiprocessing.spawn(compute_on_rank, (str(tmp_path),), nprocs=3)  # type: ignore[attr-defined]
+    processes = [FORKS.Process(target=compute_on_rank, args=(rank, str(tmp_path))) for rank in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
     for rank in range(3):
         metrics, errors = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert torch.equal(metrics["confusion_matrix"], expected["confusion_matrix"])

@@ -45,12 +45,6 @@ def test_a_run_saves_three_plots_and_prints_the_confused_classes(command: Comman
     assert ", ".join(REPORT) in again.out
 
 
-@pytest.mark.parametrize("removed", [["callbacks=none"], ["callbacks.report=null", "callbacks.tensorboard=null"]])
-def test_without_the_callbacks_no_plots_are_saved(command: Command, tmp_path: Path, removed: list[str]) -> None:
-    assert command(*FEW, *removed, "name=first").code == 0
-    assert not list((tmp_path / "outputs" / "first").glob("*.png"))
-
-
 def test_the_curves_of_a_resumed_run_have_every_epoch(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,7 +73,7 @@ def test_the_curves_of_a_resumed_run_have_every_epoch(
 
 @pytest.mark.pictures
 @pytest.mark.parametrize("classes", [["a", "b"], [f"a class with a long name {number}" for number in range(120)]])
-def test_any_number_of_classes_has_a_confusion_plot(classes: Sequence[str]) -> None:
+def test_confusion_matrices_of_any_size_can_be_plotted(classes: Sequence[str]) -> None:
     matrix = torch.randint(0, 50, (len(classes), len(classes)))
     plot = plots.plot_confusion(matrix, classes, "some")
     assert plot.width > 200
@@ -90,7 +84,7 @@ def test_any_number_of_classes_has_a_confusion_plot(classes: Sequence[str]) -> N
 @pytest.mark.parametrize(
     "name", ["optimizer.lr=0.001,seed=0," * 6, "a name of many words " * 8, "a_name_without_spaces_" * 8]
 )
-def test_long_names_of_runs_are_not_cut_off(name: str) -> None:
+def test_long_run_names_are_not_cut_off_in_plots(name: str) -> None:
     history = {1: {"train/loss": 1.0, "val/loss": 0.9}}
     for plot in (plots.plot_confusion(torch.eye(2).long(), ["a", "b"], name), plots.plot_curves(history, name, 1)):
         assert has_margin(np.asarray(plot.convert("L")))

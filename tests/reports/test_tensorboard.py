@@ -1,19 +1,19 @@
 """TensorBoard pages, as a real server sends them and a browser shows them."""
 
 import json
-import re
 import shutil
-import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from conftest import Command, train_here
+from conftest import NO_PICTURES, Command, train_here
+from lightning.pytorch.trainer.states import TrainerFn
 from playwright.sync_api import Page, expect, sync_playwright
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
@@ -21,39 +21,31 @@ from torch.utils.tensorboard import SummaryWriter
 
 from pytorch_intro.analysis.class_metrics import NUM_THRESHOLDS
 from pytorch_intro.models.cnn import CNN
-from pytorch_intro.reports.tensorboard import events
+from pytorch_intro.reports.tensorboard import callback, events
 from pytorch_intro.reports.tensorboard.graph import network_graph
 
 FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=3", "trainer.limit_train_batches=2"]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TIMEOUT = 15_000  # ms
 
-Serve = Callable[[Path], str]
 
+def serve(folder: Path) -> str:
+    """Start TensorBoard for a folder, in a thread of this process, and return its URL once the files have been read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorBoard imports deprecated modules
+        from tensorboard import program
 
-@pytest.fixture(scope="module")
-def serve() -> Iterator[Serve]:
-    """Return a function that starts a local server for a folder and returns its URL once the files have been read."""
-    servers = []
-
-    def start(folder: Path) -> str:
-        command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port=0", "--load_fast=false"]
-        server = subprocess.Popen([*command, "--reload_interval=1"], stderr=subprocess.PIPE, text=True)
-        servers.append(server)
-        assert server.stderr is not None
-        address = next(found[0] for line in server.stderr if (found := re.search(r"http://localhost:\d+/", line)))
-        plugins: dict[str, Any] = {}
-        deadline = time.monotonic() + 60
-        while not all(plugins.get(name, {}).get("enabled") for name in ("scalars", "hparams")):
-            assert time.monotonic() < deadline, plugins
-            with urllib.request.urlopen(f"{address}data/plugins_listing", timeout=30) as answer:
-                plugins = json.load(answer)
-        return address
-
-    yield start
-    for server in servers:
-        server.kill()
-        server.communicate()
+        server = program.TensorBoard()
+        server.configure(("", "--logdir", str(folder), "--port=0", "--load_fast=false", "--reload_interval=0"))
+        address = server.launch()
+    plugins: dict[str, Any] = {}
+    deadline = time.monotonic() + 60
+    while not all(plugins.get(name, {}).get("enabled") for name in ("scalars", "hparams")):
+        assert time.monotonic() < deadline, plugins
+        time.sleep(0.05)
+        with urllib.request.urlopen(f"{address}data/plugins_listing", timeout=30) as answer:
+            plugins = json.load(answer)
+    return address
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +57,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(run: Path, serve: Serve) -> Iterator[Page]:
+def page(run: Path) -> Iterator[Page]:
     """Open TensorBoard in a browser, for the folder of all runs."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")
@@ -80,7 +72,7 @@ def page(run: Path, serve: Serve) -> Iterator[Page]:
         browser.close()
 
 
-def test_the_scalar_charts_have_every_metric(page: Page) -> None:
+def test_tensorboard_scalars_have_every_metric(page: Page) -> None:
     page.goto("#timeseries")
     page.get_by_role("combobox", name="Filter tags (regex)").fill("^(train|val|test|lr|epoch)")
     for tag in ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/accuracy", "lr", "epoch_seconds"):
@@ -88,7 +80,7 @@ def test_the_scalar_charts_have_every_metric(page: Page) -> None:
     expect(page.locator("line-chart").first).to_be_visible()
 
 
-def test_one_chart_has_train_and_val(page: Page) -> None:
+def test_custom_scalars_plot_train_and_val_in_one_chart(page: Page) -> None:
     page.goto("#custom_scalars")
     for name in ("loss", "accuracy", "learning rate", "images per second"):
         expect(page.get_by_text(name, exact=True).first).to_be_visible()
@@ -96,7 +88,7 @@ def test_one_chart_has_train_and_val(page: Page) -> None:
     expect(page.get_by_text("Matches (10)")).to_have_count(1)  # the accuracy of each class
 
 
-def test_images_are_shown_in_full_size(page: Page) -> None:
+def test_tensorboard_images_have_their_full_size(page: Page) -> None:
     page.goto("#images")
     page.get_by_text("val", exact=True).locator("visible=true").click()  # the first two groups are open
     for tag in ("train/images", "train/augmented", "val/confusion", "test/mistakes"):
@@ -107,12 +99,12 @@ def test_images_are_shown_in_full_size(page: Page) -> None:
     assert min(widths) > 400
 
 
-def test_the_graph_of_the_network_is_shown(page: Page) -> None:
+def test_tensorboard_graph_shows_the_network(page: Page) -> None:
     page.goto("#graphs")
     expect(page.locator("svg").get_by_text("Sequential[layers]").first).to_be_attached()
 
 
-def test_config_and_command_are_text(page: Page) -> None:
+def test_tensorboard_text_has_config_and_command(page: Page) -> None:
     page.goto("#text")
     expect(page.get_by_text(" ".join(["python src/train.py", *FEW])).first).to_be_visible()
     expect(page.get_by_text("label_smoothing: 0.1").first).to_be_attached()
@@ -140,9 +132,10 @@ def test_the_hparams_page_has_settings_and_results(page: Page) -> None:
     expect(page.get_by_text("hp_metric", exact=True)).to_have_count(0)
 
 
-def test_the_hparams_page_of_a_sweep_has_settings_and_results(command: Command, serve: Serve, tmp_path: Path) -> None:
+def test_the_hparams_page_of_a_sweep_has_settings_and_results(command: Command, tmp_path: Path) -> None:
     """One row per run, with the accuracies of result.json and without hp_metric."""
-    assert command("-m", *FEW, "name=s", "optimizer.lr=0.001,0.05").code == 0
+    few = [*FEW, "trainer.max_epochs=1", *NO_PICTURES]
+    assert command("-m", *few, "name=s", "optimizer.lr=0.001,0.05").code == 0
     sweep = tmp_path / "outputs" / "sweeps" / "s"
     address = serve(sweep)
     names = ("test/accuracy", "val/best_accuracy")
@@ -156,6 +149,7 @@ def test_the_hparams_page_of_a_sweep_has_settings_and_results(command: Command, 
     deadline = time.monotonic() + 60
     while not (len(groups) == 2 and all("hparams" in group for group in groups)):  # the server reads in a thread
         assert time.monotonic() < deadline, groups
+        time.sleep(0.05)
         with urllib.request.urlopen(posted, timeout=30) as answer:
             groups = json.load(answer).get("sessionGroups", [])
     for group in groups:
@@ -168,16 +162,28 @@ def test_the_hparams_page_of_a_sweep_has_settings_and_results(command: Command, 
         assert group["hparams"]["model"] == "CNN"
 
 
-def test_confusion_matrices_are_logged_about_four_times_per_run(run: Path, command: Command, tmp_path: Path) -> None:
-    """For any number of epochs, or as often as configured; always for the last epoch."""
-    assert command(*FEW, "name=nine", "trainer.max_epochs=9", "trainer.limit_train_batches=1").code == 0
-    often = "callbacks.tensorboard.confusion_every_n_epochs=4"
-    assert command(*FEW, "name=own", "trainer.max_epochs=5", "trainer.limit_train_batches=1", often).code == 0
-    steps = [steps_of("val/confusion", path) for path in (run, *map((tmp_path / "outputs").joinpath, ("nine", "own")))]
-    assert steps == [[1, 3, 5], [2, 5, 8], [3, 4]]
+@pytest.mark.parametrize(
+    ("max_epochs", "interval", "logged"), [(3, None, [1, 2, 3]), (9, None, [3, 6, 9]), (5, 4, [4, 5]), (-1, 4, [4, 8])]
+)
+def test_confusion_matrices_are_logged_about_four_times_per_run_or_as_often_as_configured(
+    max_epochs: int, interval: int | None, logged: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Always for the last epoch, if there is one."""
+    metrics = SimpleNamespace(val={"confusion_matrix": torch.eye(2)})
+    monkeypatch.setattr(callback, "find_class_metrics", lambda _: metrics)
+    monkeypatch.setattr(callback, "datamodule_of", lambda _: SimpleNamespace(classes=["a", "b"]))
+    with SummaryWriter(str(tmp_path / "tensorboard")) as writer:
+        monkeypatch.setattr(callback, "writers_of", lambda _: [writer])
+        pages = callback.TensorBoardPages(str(tmp_path), interval)
+        trainer: Any = SimpleNamespace(state=SimpleNamespace(fn=TrainerFn.FITTING), sanity_checking=False)
+        trainer.max_epochs = max_epochs
+        for epoch in range(max_epochs if max_epochs > 0 else 9):
+            trainer.current_epoch, trainer.global_step = epoch, epoch + 2  # then the step is the epoch, counted from 1
+            pages.on_validation_end(trainer, nn.Identity())  # type: ignore[arg-type]
+    assert steps_of("val/confusion", tmp_path) == logged
 
 
-def test_with_too_many_classes_no_class_has_a_chart(tmp_path: Path) -> None:
+def test_class_charts_are_only_logged_for_up_to_100_classes(tmp_path: Path) -> None:
     """Up to 100 classes have one each."""
     tags = {}
     for count in (100, 101):
@@ -208,7 +214,7 @@ class ResidualBlock(nn.Module):
         return x.add_(1) + self.inner(x).relu()
 
 
-def test_the_graph_has_functions_in_their_modules_with_shapes() -> None:
+def test_network_graph_has_functions_in_their_modules_with_output_shapes() -> None:
     """Edges go through in-place functions and through functions outside of modules."""
     nodes = {node.name: node for node in network_graph(ResidualBlock().eval(), torch.zeros(2, 4)).node}
     assert list(nodes) == ["images", "add", "Linear[inner]/linear", "relu", "add_2"]

@@ -42,14 +42,14 @@ MISSING = ["", "torch.nn.Nonsense", "nonsense.Nonsense"]
 
 
 @pytest.mark.parametrize("target", HOSTILE)
-def test_object_that_is_not_part_of_a_training_is_refused(target: str) -> None:
+def test_targets_that_are_not_part_of_a_training_are_refused(target: str) -> None:
     """The object exists, so it is refused for its kind."""
     assert find_object(target) is not None
     assert not is_allowed_target(target)
 
 
 @pytest.mark.parametrize("target", MISSING)
-def test_name_that_does_not_exist_is_refused(target: str) -> None:
+def test_targets_that_do_not_exist_are_refused(target: str) -> None:
     assert find_object(target) is None
     assert not is_allowed_target(target)
 

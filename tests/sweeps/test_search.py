@@ -2,21 +2,29 @@
 
 import json
 import os
-import re
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import optuna
 import pytest
+import torch
 import yaml
 from conftest import NO_PICTURES, Command, Process, compose, epochs_trained, read_summary, wait_until
 from explained import ABOVE_0, UNKNOWN, WRONG_VALUE, assert_explained
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from instant_jobs import finish_at_once
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
+from torch import nn
 
+import train
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.sweeps import runner
-from pytorch_intro.sweeps.optuna.search import open_storage
+from pytorch_intro.sweeps.optuna.pruning import Pruning
+from pytorch_intro.sweeps.optuna.search import FOLDER, default_params, open_storage
+from pytorch_intro.sweeps.optuna.search_space import search_space
 
 SEARCH = ["-m", "hydra/sweeper=optuna", "data=sample", "trainer=cpu", *NO_PICTURES, "logger=none"]
 SEARCH += ["trainer.max_epochs=1", "name=s"]
@@ -29,36 +37,44 @@ def sweep(tmp_path: Path) -> Path:
     return tmp_path / "outputs" / "sweeps" / "s"
 
 
+@pytest.fixture
+def instant_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "train", finish_at_once)
+
+
 def trials(sweep: Path) -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name="sweep", storage=open_storage(sweep / "study.db")).trials
 
 
+@pytest.mark.usefixtures("instant_jobs")
 def test_a_search_continues_with_more_trials(command: Command, sweep: Path) -> None:
     """The first trial has the config's own values, and the study contains the result of each run."""
-    assert command(*FEW, RATE, "hydra.sweeper.n_trials=2").code == 0
+    assert command(*FEW, RATE, "hydra.sweeper.n_trials=1").code == 0
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
-    answer = command(*FEW, RATE, "hydra.sweeper.n_trials=4")
+    answer = command(*FEW, RATE, "hydra.sweeper.n_trials=3")
     assert answer.code == 0
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
-    results = [json.loads((sweep / f"trial-{n:04d}" / "result.json").read_text()) for n in range(4)]
+    results = [json.loads((sweep / f"trial-{n:04d}" / "result.json").read_text()) for n in range(3)]
     assert [trial.value for trial in trials(sweep)] == [result["val/accuracy"] for result in results]
     default = (PROJECT / "conf" / "optimizer" / "muon.yaml").read_text()
     assert f"lr: {trials(sweep)[0].params['optimizer.lr']}" in default
     rows = read_summary(sweep)
-    assert len({row["optimizer.lr"] for row in rows}) == 4
+    assert len({row["optimizer.lr"] for row in rows}) == 3
     assert all(0.01 <= float(row["optimizer.lr"]) <= 0.5 for row in rows)
     assert "best run:" in answer.out
 
 
+@pytest.mark.usefixtures("instant_jobs")
 def test_equal_seeds_sample_equal_values_and_other_seeds_other_values(command: Command, tmp_path: Path) -> None:
     sampled = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        options = [*SEARCH[:-1], f"name={name}", "trainer.fast_dev_run=true", RATE]
-        assert command(*options, "hydra.sweeper.n_trials=2", f"hydra.sweeper.seed={seed}").code == 0
+        options = [*SEARCH[:-1], f"name={name}", "optimizer.lr=interval(0.1,0.5)"]  # without the default
+        assert command(*options, "hydra.sweeper.n_trials=1", f"hydra.sweeper.seed={seed}").code == 0
         sampled.append([trial.params for trial in trials(tmp_path / "outputs" / "sweeps" / name)])
     assert sampled[0] == sampled[1] != sampled[2]
 
 
+@pytest.mark.usefixtures("instant_jobs")
 def test_failed_trials_are_recorded_and_retried_in_the_same_folders(command: Command, sweep: Path) -> None:
     """Negative batch sizes are rejected before training."""
     space = ["data.batch_size=choice(64,-1,-2)", "hydra.sweeper.n_trials=3", "hydra.sweeper.seed=2"]
@@ -74,6 +90,7 @@ def test_failed_trials_are_recorded_and_retried_in_the_same_folders(command: Com
     assert [path.name for path in sorted(sweep.glob("trial-*"))] == ["trial-0000", "trial-0001", "trial-0002"]
 
 
+@pytest.mark.usefixtures("instant_jobs")
 def test_invalid_combinations_do_not_stop_a_search(command: Command, sweep: Path) -> None:
     """The mlp has no setting model.width; the summary contains the reason."""
     space = ["model=choice(cnn,mlp)", "model.width=choice(8,12)", "hydra.sweeper.n_trials=4"]
@@ -85,6 +102,7 @@ def test_invalid_combinations_do_not_stop_a_search(command: Command, sweep: Path
     assert "model=mlp" in rows["mlp"]["reason"]
 
 
+@pytest.mark.usefixtures("instant_jobs")
 def test_a_single_value_replaces_a_range_of_the_search_space(command: Command, sweep: Path) -> None:
     """This narrows a predefined search space."""
     assert command(*FEW, "search=cnn", "optimizer.lr=0.04", "hydra.sweeper.n_trials=1").code == 0
@@ -95,27 +113,25 @@ def test_a_single_value_replaces_a_range_of_the_search_space(command: Command, s
 
 def test_a_killed_search_resumes_its_trial(command: Command, tmp_path: Path, sweep: Path) -> None:
     """All processes are killed with kill -9 in the third epoch of the second trial; only that trial is resumed."""
-    options = [option for option in SEARCH if "max_epochs" not in option]
-    arguments = [*options, "model=mlp", "trainer.max_epochs=6", RATE, "hydra.sweeper.n_trials=3"]
+    arguments = [*SEARCH, "model=mlp", "trainer.max_epochs=6", RATE, "hydra.sweeper.n_trials=2"]
     process = Process(*arguments, f"outputs={tmp_path / 'outputs'}")
     wait_until(lambda: epochs_trained(sweep / "trial-0001") >= 2, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     values = [trial.params for trial in trials(sweep)]
+    assert len(values) == 2
     assert command(*arguments).code == 0
-    assert [trial.state for trial in trials(sweep)] == [TrialState.COMPLETE] * 3
-    assert [trial.params for trial in trials(sweep)][: len(values)] == values
-    assert [epochs_trained(sweep / f"trial-000{number}") for number in (0, 2)] == [6, 6]
+    assert [trial.state for trial in trials(sweep)] == [TrialState.COMPLETE] * 2
+    assert [trial.params for trial in trials(sweep)] == values
+    assert epochs_trained(sweep / "trial-0000") == 6
     assert epochs_trained(sweep / "trial-0001") in (6, 7)
 
 
-@pytest.mark.parametrize("objective", ["val/accuracy", "val/loss"])
-def test_bad_trials_are_pruned(command: Command, sweep: Path, objective: str) -> None:
+def test_bad_trials_are_pruned(command: Command, sweep: Path) -> None:
     """Trials with a learning rate near zero are pruned once four other trials are finished."""
     space = ["optimizer.lr=choice(0.05,1e-9)", "hydra.sweeper.n_trials=6", "hydra.sweeper.seed=4"]
-    few = ["model=mlp", "trainer.max_epochs=3", "trainer.limit_train_batches=4"]
-    options = [*SEARCH[:-2], SEARCH[-1], *few, f"sweep.objective={objective}"]
-    assert command(*options, *space, "hydra.sweeper.pruner=median").code == 0
+    few = ["model=mlp", "trainer.max_epochs=3", "trainer.limit_train_batches=4", "sweep.objective=val/loss"]
+    assert command(*SEARCH, *few, *space, "hydra.sweeper.pruner=median").code == 0
     all_trials = trials(sweep)
     fourth = [trial.number for trial in all_trials if trial.state == TrialState.COMPLETE][3]
     bad = [trial for trial in all_trials if trial.number > fourth and float(trial.params["optimizer.lr"]) < 1e-6]
@@ -128,6 +144,29 @@ def test_bad_trials_are_pruned(command: Command, sweep: Path, objective: str) ->
         assert "worse than other trials" in row["reason"]
         assert epochs_trained(sweep / row["job"]) < 3
     assert any(trial.state == TrialState.COMPLETE for trial in all_trials if float(trial.params["optimizer.lr"]) > 1e-6)
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_trials_are_pruned_by_their_accuracy_even_if_the_objective_is_a_loss(
+    direction: Literal["maximize", "minimize"], tmp_path: Path
+) -> None:
+    storage = open_storage(tmp_path / "study.db")
+    study = optuna.create_study(storage=storage, study_name="sweep", direction=direction)
+    pruned = []
+    for number, accuracy in enumerate([0.5, 0.5, 0.5, 0.5, 0.4, 0.6]):
+        trial = study.ask()
+        trial.set_user_attr(FOLDER, str(number))
+        (tmp_path / str(number)).mkdir()
+        pruning = Pruning(str(tmp_path / str(number)), "median")
+        trainer: Any = SimpleNamespace(is_global_zero=True, current_epoch=1)
+        trainer.callback_metrics = {"val/accuracy": torch.tensor(accuracy)}
+        pruning.on_fit_start(trainer, nn.Identity())  # type: ignore[arg-type]
+        if pruning.reason_to_prune(trainer):
+            pruned.append(accuracy)
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, 0.0)
+    assert pruned == [0.4]
 
 
 # Arguments, names that the message contains, and regular expressions of its problem and its remedy.
@@ -148,7 +187,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "names", "problem", "remedy"), MISTAKES)
-def test_an_invalid_search_is_reported_on_one_line(
+def test_an_invalid_search_gives_a_one_line_error(
     command: Command, sweep: Path, arguments: list[str], names: list[str], problem: str, remedy: str
 ) -> None:
     answer = command(*FEW, *arguments)
@@ -176,22 +215,15 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     assert_explained(answer.err, [option], [option], "no_such_package not installed", install)
 
 
-def test_the_predefined_search_space_contains_the_default(command: Command, sweep: Path) -> None:
-    """The first trial of search=cnn has the values of the config."""
+def test_the_predefined_search_space_contains_the_default() -> None:
+    """So that the first trial of search=cnn has the values of the config."""
     space = yaml.safe_load((PROJECT / "conf" / "search" / "cnn.yaml").read_text())["hydra"]["sweeper"]["params"]
-    sizes = [int(size) for size in re.findall(r"\d+", space["data.batch_size"])]
-    assert compose().data.batch_size in sizes
-    sample = compose("data=sample")
-    sizes.append(sample.data.batch_size)  # not in the space
-    answer = command(*FEW, "search=cnn", f"data.batch_size={','.join(map(str, sizes))}", "hydra.sweeper.n_trials=1")
-    assert answer.code == 0, answer.err
-    (trial,) = trials(sweep)
-    assert set(trial.params) == set(space)
-    assert trial.state == TrialState.COMPLETE
-    trained = OmegaConf.load(sweep / "trial-0000" / "config.yaml")
-    assert [key for key in space if OmegaConf.select(trained, key) != OmegaConf.select(sample, key)] == []
+    overrides = OverridesParser.create().parse_overrides([f"{key}={values}" for key, values in space.items()])
+    params = default_params(search_space(overrides), compose(), OmegaConf.create({}))
+    assert set(params) == set(space)
 
 
+@pytest.mark.usefixtures("instant_jobs")
 def test_the_first_trial_has_the_config_values_that_the_space_contains(command: Command, sweep: Path) -> None:
     """The batch size of the sample is not in the space of search=cnn: it is printed, and the other values are kept."""
     sample = compose("data=sample")

@@ -21,7 +21,7 @@ def names(overrides: Sequence[str], swept_before: Sequence[str] = ()) -> list[st
     return [job.name for job in plan_grid(parsed(*overrides), swept_before).jobs]
 
 
-def test_there_is_one_job_per_combination_named_after_the_swept_keys() -> None:
+def test_a_grid_has_one_job_per_combination_named_after_the_swept_values() -> None:
     plan = plan_grid(parsed("seed=range(2)", "data=sample", "optimizer.lr=0.1,0.20", "name=rates"))
     assert [job.name for job in plan.jobs] == [
         "optimizer.lr=0.1,seed=0", "optimizer.lr=0.1,seed=1", "optimizer.lr=0.2,seed=0", "optimizer.lr=0.2,seed=1",
@@ -34,7 +34,7 @@ def test_job_names_do_not_depend_on_the_order_of_overrides() -> None:
     assert sorted(names(["seed=0,1", "model=cnn,mlp"])) == sorted(names(["model=mlp,cnn", "seed=1,0"]))
 
 
-def test_a_value_given_alone_adds_one_job_named_like_the_others() -> None:
+def test_a_single_value_of_a_swept_key_adds_one_job() -> None:
     assert names(["optimizer.lr=0.3", "data=sample"], ["optimizer.lr"]) == ["optimizer.lr=0.3"]
 
 
@@ -60,7 +60,7 @@ def test_special_and_long_values_give_unique_and_safe_folder_names() -> None:
         ("sweep.objective=val/loss,val/accuracy", "sweep.objective", "all jobs", "one value"),
     ],
 )
-def test_an_invalid_grid_is_explained(override: str, name: str, problem: str, remedy: str) -> None:
+def test_an_invalid_grid_raises_an_error_with_a_remedy(override: str, name: str, problem: str, remedy: str) -> None:
     with pytest.raises(UserError) as error:
         plan_grid(parsed(override))
     assert_facts(str(error.value), [override], [name], problem, remedy)
@@ -93,7 +93,9 @@ def test_hydra_sweeps_convert_to_optuna_distributions(override: str, distributio
         ("x=interval(0.0,inf)", "x=interval(0.0,inf)", "both ends", "numbers|finite"),
     ],
 )
-def test_an_invalid_search_space_is_explained(override: str, name: str, problem: str, remedy: str) -> None:
+def test_an_invalid_search_space_raises_an_error_with_a_remedy(
+    override: str, name: str, problem: str, remedy: str
+) -> None:
     with pytest.raises(UserError) as error:
         search_space(parsed(override))
     assert_facts(str(error.value), [override], [name], problem, remedy)
