@@ -25,6 +25,7 @@ from pytorch_intro.data.normalize import Normalize, resolve_mean_std
 from pytorch_intro.data.sampler import ResumableBatchSampler
 from pytorch_intro.data.seeding import seed_all_rngs
 from pytorch_intro.data.splits import SplitSpec, check_classes
+from pytorch_intro.data.workers import WorkerDataLoader, init_worker, share
 
 log = logging.getLogger(__name__)
 
@@ -208,13 +209,16 @@ class DataModule(LightningDataModule):
         batches = ResumableBatchSampler(
             len(subset), self.batch_size, shuffle, self.seed, world, rank, training, start, device, epoch
         )
+        if self.num_workers:
+            share(batches.current_epoch, self.num_workers)
         seeded = ImageSubset(subset.dataset.seeded(self.seed, batches.current_epoch), subset.indices)
-        return DataLoader(
+        return WorkerDataLoader(
             cast(Dataset[Batch], seeded),  # its __getitems__ returns batches
             batch_sampler=cast(Any, batches),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=identity_collate,
+            worker_init_fn=init_worker,
             generator=torch.Generator().manual_seed(self.seed),  # workers must not advance the global RNG
         )
 

@@ -26,7 +26,7 @@ class ResumableBatchSampler(Sampler[Tensor]):
         start: Number of batches to skip in the first pass: those trained before the run was interrupted.
         device: Device of the indices; their values do not depend on it.
         epoch: Epoch of the next pass. Lightning sets it; without Lightning, each pass is the next epoch.
-        current_epoch: () int64 in shared memory, the epoch of the running pass, for worker processes.
+        current_epoch: () int64, the epoch of the running pass; worker processes need it in shared memory.
     """
 
     total: int
@@ -39,7 +39,7 @@ class ResumableBatchSampler(Sampler[Tensor]):
     start: int = 0
     device: torch.device | None = None
     epoch: int = 0
-    current_epoch: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64).share_memory_())
+    current_epoch: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
 
     def __post_init__(self) -> None:
         size, ranks = self.batch_size, self.num_replicas
