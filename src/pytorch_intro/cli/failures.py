@@ -21,6 +21,7 @@ DISK = {
 RESUME_HINT = "rerun the same command to resume from the last checkpoint"
 RETRY_HINT = "rerun the same command"  # for commands without checkpoints
 OUT_OF_MEMORY = r"out of memory|can't allocate memory|not enough memory"
+OUT_OF_FILES = r"Too many open files|received 0 items of ancdata"  # the latter from a socket that passes a file on
 KILLED_WORKER = r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)"
 
 
@@ -42,6 +43,9 @@ def mute_tensorboard_thread() -> Iterator[None]:
 
 def explain_failure(error: Exception, config: DictConfig) -> tuple[str, int] | None:
     """Return the sentence for an error of a task and its exit code, 2 or 1; None if the error is not known."""
+    # First, since functions that open a file blame the file.
+    if any(re.search(OUT_OF_FILES, str(cause)) for cause in exception_chain(error)):
+        return "too many open files; raise the limit with ulimit -n 4096, then rerun the same command", 1
     # The last is Lightning's for wrong arguments, by its name: importing Lightning takes seconds.
     if isinstance(error, UserError) or type(error).__name__ == "MisconfigurationException":
         return first_lines(error), 2
@@ -53,10 +57,10 @@ def explain_failure(error: Exception, config: DictConfig) -> tuple[str, int] | N
 
 def explain_fault(error: BaseException, config: DictConfig) -> str | None:
     """Return the sentence for an error that is not a user mistake; None if it is not known."""
-    if isinstance(error, RunError):
-        return str(error)
     hint = RESUME_HINT if "resume" in config else RETRY_HINT
     for cause in exception_chain(error):
+        if isinstance(cause, RunError):  # Lightning's cleanup may fail after it
+            return str(cause)
         if isinstance(cause, OSError) and cause.errno in DISK:
             explained = DISK[cause.errno].replace(";", f" ({cause.filename});" if cause.filename else ";")
             return f"{config.run_dir}: {explained}, then {hint}"
@@ -71,8 +75,12 @@ def explain_fault(error: BaseException, config: DictConfig) -> str | None:
         details = message.split(";")[0].split(". ")[0] or "MemoryError"
         return f"{prefix}batch_size={size}: out of memory ({details}); try {smaller}"
     if worker := re.search(KILLED_WORKER, message):
+        setting = f"{prefix}num_workers={settings.num_workers}: " if settings.num_workers else ""
+        cause, remedy = "memory", "free some memory"
+        if "Bus error" in message:
+            cause, remedy = "shared memory", f"use {prefix}num_workers=0, or in Docker --shm-size=8g"
         return (
-            f"{prefix}num_workers={settings.num_workers}: DataLoader worker (pid {worker[1].strip()}) was killed, "
-            f"probably out of memory; free some memory, then {hint}"
+            f"{setting}DataLoader worker (pid {worker[1].strip()}) was killed, probably out of {cause}; {remedy}, "
+            f"then {hint}"
         )
     return None
