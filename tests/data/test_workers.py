@@ -54,7 +54,7 @@ def run(options: str, folder: Path, *arguments: str) -> tuple[int | None, str, s
 
 
 @pytest.mark.parametrize("options", ["size=100k", "size=32k", "size=4k", "size=100k,ro"])
-def test_workers_without_enough_shared_memory_are_an_error_that_names_the_settings(tmp_path: Path, options: str) -> None:
+def test_workers_without_shared_memory_are_an_error_that_names_settings(tmp_path: Path, options: str) -> None:
     """As in Docker, which gives 64 MB; it must not hang."""
     code, _, err = run(options, tmp_path, "data=sample", "data.num_workers=2")
     assert code == 1, err

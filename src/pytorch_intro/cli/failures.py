@@ -76,11 +76,11 @@ def explain_fault(error: BaseException, config: DictConfig) -> str | None:
         return f"{prefix}batch_size={size}: out of memory ({details}); try {smaller}"
     if worker := re.search(KILLED_WORKER, message):
         setting = f"{prefix}num_workers={settings.num_workers}: " if settings.num_workers else ""
-        cause, remedy = "memory", "free some memory"
+        missing, remedy = "memory", "free some memory"
         if "Bus error" in message:
-            cause, remedy = "shared memory", f"use {prefix}num_workers=0, or in Docker --shm-size=8g"
+            missing, remedy = "shared memory", f"use {prefix}num_workers=0, or in Docker --shm-size=8g"
         return (
-            f"{setting}DataLoader worker (pid {worker[1].strip()}) was killed, probably out of {cause}; {remedy}, "
+            f"{setting}DataLoader worker (pid {worker[1].strip()}) was killed, probably out of {missing}; {remedy}, "
             f"then {hint}"
         )
     return None

@@ -37,10 +37,11 @@ class WorkerIterator(_MultiProcessingDataLoaderIter):
     def __init__(self, loader: DataLoader[Any]) -> None:
         try:
             super().__init__(loader)
-        except OSError as error:  # semaphores need shared memory; pipes and processes need memory and file descriptors
-            for worker in vars(self).get("_workers", []):
-                worker.terminate()
-            self._shutdown = True  # else __del__ fails, since this object is not complete
+        except (OSError, RuntimeError) as error:  # out of shared memory, memory, processes, threads or file descriptors
+            if not getattr(self, "_worker_pids_set", False):  # this object is not complete enough for its __del__
+                self._shutdown = True
+                for worker in getattr(self, "_workers", []):
+                    worker.terminate()
             raise cannot_start(loader.num_workers, error) from error
 
     def _next_index(self) -> Any:
