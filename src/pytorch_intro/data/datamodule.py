@@ -161,6 +161,7 @@ class DataModule(LightningDataModule):
             "classes": list(self.classes),
             "image_shape": list(self.image_shape),
             "resize": self.source.reader.resize,
+            "bit_depth": self.source.reader.bit_depth or 16,
             "mean": list(self.mean or ()),
             "std": list(self.std or ()),
             "border": statistics.median(map(border_brightness, images.numpy())),
