@@ -24,6 +24,8 @@ from pytorch_intro.data.ingest.image_folder import ImageFolder
 from pytorch_intro.data.ingest.reader import DatasetReader, host_memory_limit
 from pytorch_intro.data.ingest.uncached import UncachedDataset
 
+FILES = {"images.npy", "labels.npy", "broken.json", "decoder.json"}
+
 
 def reader(**options: Any) -> DatasetReader:
     values: dict[str, Any] = {"image_size": None, "resize": "crop", "cache_dir": None, "in_memory": None}
@@ -72,7 +74,7 @@ def test_images_are_decoded_once(folder: Path, decoded: list[int]) -> None:
     assert torch.equal(first.images, second.images)
     assert [int(image[0, 0, 0]) for image, _ in second] == [37 * number % 256 for number in range(12)]
     assert second.targets.tolist() == [0] * 6 + [1] * 6
-    assert {path.name for path in cache_of(folder).iterdir()} == {"images.npy", "labels.npy", "broken.json"}
+    assert {path.name for path in cache_of(folder).iterdir()} == FILES
     np.load(cache_of(folder) / "images.npy", allow_pickle=False)
 
 
@@ -237,7 +239,7 @@ def test_shards_are_saved_while_decoding_and_merged(folder: Path, monkeypatch: p
     _, rows = read(folder, skip_broken=True)
     assert rows == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11]
     assert np.load(cache_of(folder) / "labels.npy").tolist() == [0] * 6 + [1, 1, 1, -1, 1, 1]
-    assert {path.name for path in cache_of(folder).iterdir()} == {"images.npy", "labels.npy", "broken.json"}
+    assert {path.name for path in cache_of(folder).iterdir()} == FILES
 
 
 @pytest.mark.usefixtures("batches_of_two")
@@ -270,6 +272,9 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "other images": lambda cache: np.save(cache / "images.npy", np.zeros((3, 1, 12, 12), np.uint8)),
     "other numbers": lambda cache: np.save(cache / "images.npy", np.zeros((12, 1, 12, 12))),
     "no list": lambda cache: (cache / "broken.json").write_text("[1]"),
+    "no decoder": lambda cache: (cache / "decoder.json").unlink(),
+    "no bit depth": lambda cache: (cache / "decoder.json").write_text("{}"),
+    "wrong bit depth": lambda cache: (cache / "decoder.json").write_text('{"bit_depth": [9]}'),
     "no JSON": lambda cache: (cache / "broken.json").write_text("{"),
 }
 

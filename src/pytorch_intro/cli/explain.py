@@ -22,6 +22,7 @@ DISK = {
     errno.EACCES: "no permission to write a file; make it writable",
 }
 OUT_OF_MEMORY = r"out of memory|can't allocate memory|not enough memory"
+OUT_OF_FILES = r"Too many open files|received 0 items of ancdata"  # the latter from a socket that passes a file on
 KILLED_WORKER = r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)"
 
 
@@ -100,6 +101,9 @@ def explain_failure(error: Exception, config: DictConfig) -> tuple[str, int] | N
     """
     if INTERRUPTED.is_set():
         raise KeyboardInterrupt from error
+    # First, since functions that open a file blame the file.
+    if any(re.search(OUT_OF_FILES, str(cause)) for cause in exception_chain(error)):
+        return "too many open files; raise the limit with ulimit -n 4096, then rerun the same command", 1
     # The last is Lightning's for wrong arguments, by its name: importing Lightning takes seconds.
     if isinstance(error, UserError) or type(error).__name__ == "MisconfigurationException":
         return first_lines(error), 2
@@ -107,7 +111,7 @@ def explain_failure(error: Exception, config: DictConfig) -> tuple[str, int] | N
         return f"{first_lines(error)}; see --cfg job", 2
     if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned on metric"):
         return f"callbacks: {first_lines(error)}", 2  # a metric of the user's own, which check_monitors cannot know
-    line = str(error) if isinstance(error, RunError) else explain_fault(error, config)
+    line = explain_fault(error, config)
     return (line, 1) if line else None
 
 
@@ -116,6 +120,8 @@ def explain_fault(error: Exception, config: DictConfig) -> str | None:
     has_checkpoints = "resume" in config
     hint = "rerun the same command" + (" to resume from the last checkpoint" if has_checkpoints else "")
     for cause in exception_chain(error):
+        if isinstance(cause, RunError):  # Lightning's cleanup may fail after it
+            return str(cause)
         if isinstance(cause, OSError) and cause.errno in DISK:
             explained = DISK[cause.errno].replace(";", f" ({cause.filename});" if cause.filename else ";")
             copy = ", or copy the run to another folder and use run=DIR" if "run" in config else ""
@@ -131,8 +137,12 @@ def explain_fault(error: Exception, config: DictConfig) -> str | None:
         details = message.split(";")[0].split(". ")[0] or "MemoryError"
         return f"{prefix}batch_size={size}: out of memory ({details}); try {smaller}"
     if worker := re.search(KILLED_WORKER, message):
+        setting = f"{prefix}num_workers={settings.num_workers}: " if settings.num_workers else ""
+        missing, remedy = "memory", "free some memory"
+        if "Bus error" in message:
+            missing, remedy = "shared memory", f"use {prefix}num_workers=0, or in Docker --shm-size=8g"
         return (
-            f"{prefix}num_workers={settings.num_workers}: DataLoader worker (pid {worker[1].strip()}) was killed, "
-            f"probably out of memory; free some memory, then {hint}"
+            f"{setting}DataLoader worker (pid {worker[1].strip()}) was killed, probably out of {missing}; {remedy}, "
+            f"then {hint}"
         )
     return None

@@ -28,6 +28,10 @@ def checked_root(root: str) -> Path:
         is_folder = path.is_dir()
     except OSError as error:
         raise UserError(f"data.root={root}: {error}; set data.root=DIR") from error
+    if not is_folder and path.exists():
+        raise UserError(
+            f"data.root={root}: is a file, not a folder; unpack it if it is an archive, then set data.root=DIR"
+        )
     if not is_folder:
         raise UserError(f"data.root={root}: no such folder; create it, or set data.root=DIR")
     return path

@@ -19,6 +19,7 @@ from pytorch_intro.data.ingest.decoder import Resize
 from pytorch_intro.data.ingest.introspect import describe_images
 from pytorch_intro.data.ingest.reader import DatasetReader
 from pytorch_intro.data.ingest.source import DatasetSplits
+from pytorch_intro.data.ingest.workers import WorkerDataLoader, init_worker, share
 from pytorch_intro.data.normalize import Normalize, resolve_mean_std
 from pytorch_intro.data.sampler import ResumableBatchSampler
 from pytorch_intro.data.seeding import seed_all_rngs
@@ -124,7 +125,12 @@ class DataModule(LightningDataModule):
             self.mix = build_mixup_cutmix(len(self.classes), self.mixup_alpha, self.cutmix_alpha)
             self.augment.validate_shape(self.image_shape)
             # Every checkpoint contains these hyperparameters: what a user of the weights must know about the images.
-            preprocessing = {"resize": self.source.reader.resize, "mean": list(self.mean), "std": list(self.std)}
+            preprocessing = {
+                "resize": self.source.reader.resize,
+                "bit_depth": self.source.reader.bit_depth or 16,
+                "mean": list(self.mean),
+                "std": list(self.std),
+            }
             self.save_hyperparameters(describe_images(self.train_set) | preprocessing, logger=False)
             self.log_summary()
         if stage == "test" and self.test_set is None and (own_test := self.source.split("test")):
@@ -170,13 +176,16 @@ class DataModule(LightningDataModule):
         batches = ResumableBatchSampler(len(subset), self.batch_size, shuffle, self.seed, world, rank, training, device)
         if training:  # Lightning sets the epoch too, but after workers have started to fetch
             batches.epoch, batches.start = self.position["epoch"], self.position["completed_batches"]
+        if self.num_workers:
+            share(batches.current_epoch, self.num_workers)
         seeded = ImageSubset(subset.dataset.seeded(self.seed, batches.current_epoch), subset.indices)
-        return DataLoader(
+        return WorkerDataLoader(
             cast(Dataset[Batch], seeded),  # its __getitems__ returns batches
             batch_sampler=cast(Any, batches),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=identity_collate,
+            worker_init_fn=init_worker,
             generator=torch.Generator().manual_seed(self.seed),  # workers must not advance the global RNG
         )
 

@@ -24,7 +24,7 @@ class ResumableBatchSampler(Sampler[Tensor]):
     Attributes:
         epoch: Epoch of the next pass. Lightning sets it; without Lightning, each pass is the next epoch.
         start: Number of batches to skip in the next pass: those trained before the run was interrupted.
-        current_epoch: () int64 in shared memory, the epoch of the running pass, for worker processes.
+        current_epoch: () int64, the epoch of the running pass; worker processes need it in shared memory.
     """
 
     total: int
@@ -38,7 +38,7 @@ class ResumableBatchSampler(Sampler[Tensor]):
 
     def __post_init__(self) -> None:
         self.epoch = self.start = 0
-        self.current_epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self.current_epoch = torch.zeros((), dtype=torch.int64)
         size, ranks = self.batch_size, self.num_replicas
         self.padded_total = -(-self.total // ranks) * ranks if self.training else self.total
         self.merges_last = self.training and self.padded_total > size > ranks == self.padded_total % size

@@ -27,7 +27,7 @@ class Transforms:
 
     def __init__(self, inputs: dict[str, Any]) -> None:
         channels, height, width = inputs["image_shape"]
-        self.decoder = Decoder((height, width), channels, inputs["resize"])
+        self.decoder = Decoder((height, width), channels, inputs["resize"], inputs.get("bit_depth", 16))
         self.normalize = Normalize(inputs["mean"], inputs["std"])
 
     def __call__(self, image: Any) -> Tensor:

@@ -17,6 +17,7 @@ from pytorch_intro.common.tables import text_table
 from pytorch_intro.common.text import to_display_names, to_displayable
 from pytorch_intro.config.paths import display_path
 from pytorch_intro.data.ingest.decoder import Decoder
+from pytorch_intro.data.ingest.relabel import warn_of_similar
 from pytorch_intro.inference.finished_run import FinishedRun
 from pytorch_intro.inference.predict import Prediction
 
@@ -39,6 +40,7 @@ class PredictionReport:
         self.classes = to_display_names(run.inputs["classes"])
         if top_k > len(self.classes):
             raise UserError(f"top_k={top_k}: the run has {len(self.classes)} classes; use at most that many")
+        warn_of_similar(self.classes, "train again after renaming or merging them")
         self.run = run
         self.top_k = top_k
         self.shown: list[Prediction] = []
@@ -87,7 +89,7 @@ class PredictionReport:
                 print(to_displayable(f"failed to read {prediction.path}: {prediction.error}"), file=sys.stderr)
         for prediction in read[: MAX_SHOWN - len(self.shown)]:
             self.shown.append(prediction)
-            self.thumbnails.append(thumbnail(prediction.path))
+            self.thumbnails.append(thumbnail(prediction.path, self.run.inputs.get("bit_depth", 16)))
         self.num_inverted += sum(prediction.inverted for prediction in read)
         rows = []
         for prediction in read:
@@ -132,9 +134,9 @@ class PredictionReport:
         print(f"written: {folder}/predictions.csv, {folder}/predictions.png")
 
 
-def thumbnail(path: str) -> Image.Image:
+def thumbnail(path: str, bit_depth: int) -> Image.Image:
     """Return a small RGB copy of an image file, or a black pixel if it can no longer be read."""
-    decoder = Decoder((THUMBNAIL, THUMBNAIL), channels=3)
+    decoder = Decoder((THUMBNAIL, THUMBNAIL), channels=3, bit_depth=bit_depth)
     try:
         with Image.open(path) as image:
             picture = decoder.load_oriented(image)

@@ -18,9 +18,10 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from torch import Tensor
 
 from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.common.files import write_atomically
 from pytorch_intro.data.dataset import InMemoryImageDataset
 from pytorch_intro.data.ingest.cache_writer import CacheWriter
-from pytorch_intro.data.ingest.decoder import Decoder
+from pytorch_intro.data.ingest.decoder import BIT_DEPTHS, Decoder
 from pytorch_intro.data.ingest.parallel import parallel_map
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ STALE_AFTER_SECONDS = 3 * 24 * 3600  # unlikely to be in use after that
 
 
 class ImageCache:
-    """A folder of images.npy (N, C, H, W) uint8, labels.npy (N,) int64 and broken.json.
+    """A folder of images.npy (N, C, H, W) uint8, labels.npy (N,) int64, broken.json and decoder.json.
 
     Until it is complete, the folder is named <name>.partial; an interrupted one is resumed.
 
@@ -51,6 +52,14 @@ class ImageCache:
             labels = torch.from_numpy(np.load(self.folder / "labels.npy", allow_pickle=False))
             broken = json.loads((self.folder / "broken.json").read_text())
             return labels, {int(row): error for row, error in broken.items()}
+
+    def bit_depth(self) -> int:
+        """Return the bit depth that 16-bit grayscale images were decoded with."""
+        with self.explain_read_errors():
+            bit_depth = json.loads((self.folder / "decoder.json").read_text())["bit_depth"]
+            if bit_depth not in BIT_DEPTHS:
+                raise ValueError(f"bit depth {bit_depth!r}")
+            return int(bit_depth)
 
     def open(self, targets: Tensor, classes: Sequence[str], is_small: Callable[[int], bool]) -> InMemoryImageDataset:
         """Return the images with these targets, (N,) int64; in memory if `is_small` accepts their bytes."""
@@ -102,6 +111,7 @@ class ImageCache:
                             handle_broken(writer.done, result.error, result.is_io_error)
                         writer.append(result)
                 writer.finish()
+            write_atomically(self.partial / "decoder.json", json.dumps({"bit_depth": decode.bit_depth}))
             self.partial.rename(self.folder)
             for shard in self.folder.glob("shard-*.json"):  # not before: a process killed here would start over
                 shard.unlink()
@@ -131,7 +141,7 @@ class ImageCache:
         """Turn errors of a truncated, altered or unreadable cache into a UserError."""
         try:
             yield
-        except (FileNotFoundError, ValueError, EOFError, AttributeError) as error:
+        except (FileNotFoundError, ValueError, EOFError, AttributeError, KeyError, TypeError) as error:
             raise UserError(f"{self.folder}: corrupt cache ({first_lines(error)}); remove it, then rerun") from error
         except OSError as error:
             raise UserError(

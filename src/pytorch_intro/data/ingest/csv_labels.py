@@ -22,6 +22,8 @@ def read_labels(file: str, root: str) -> dict[str, tuple[str, str]]:
     labels: dict[str, tuple[str, str]] = {}
     for line, row in read_rows(file):
         where = f"data.labels={file}, line {line}"
+        if not row["path"]:
+            raise UserError(f"{where}: the path is empty; fill it in, or remove the line")
         path = resolve_path(row["path"], root, where)
         if path in labels:
             raise UserError(f"{where}: {path} is listed twice; remove one of the lines")
@@ -38,7 +40,10 @@ def read_labels(file: str, root: str) -> dict[str, tuple[str, str]]:
 
 
 def read_rows(file: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the line number and the columns path, label and split of each line; UserError if it is not such a file."""
+    """Yield the line number and the columns path, label and split of each line; UserError if it is not such a file.
+
+    Lines without any value, as spreadsheets append them, are skipped.
+    """
     try:
         with Path(file).open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines, skipinitialspace=True, strict=True)
@@ -50,6 +55,8 @@ def read_rows(file: str) -> Iterator[tuple[int, dict[str, str]]]:
                         f"{', '.join(columns)!r}; name each column once, separated by commas"
                     )
             for row in reader:
+                if not any("".join(value or ()).strip() for value in row.values()):
+                    continue
                 if None in row:
                     raise UserError(
                         f"data.labels={file}, line {reader.line_num}: more values than columns in the first line; "
@@ -66,7 +73,7 @@ def resolve_path(path: str, root: str, where: str) -> str:
     """Return the path relative to the root, normalized, with / as separator; UserError unless it is a file there."""
     folder = os.path.abspath(root)  # noqa: PTH100, which resolves links
     absolute = os.path.abspath(os.path.join(root, path))  # noqa: PTH100, PTH118
-    if not path or not Path(absolute).is_relative_to(folder):
+    if not Path(absolute).is_relative_to(folder):
         raise UserError(f"{where}: the path {path!r} is outside data.root={root}; fix it, or change data.root")
     if not os.path.isfile(absolute):  # noqa: PTH113, which raises for a null byte
         hint = "use / as the path separator" if "\\" in path else "fix the path, or remove the line"

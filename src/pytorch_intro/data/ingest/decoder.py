@@ -10,6 +10,7 @@ from torch import Tensor
 Resize = Literal["crop", "pad", "stretch"]
 
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+BIT_DEPTHS = (8, 10, 12, 14, 16)  # of cameras and scanners, whose values are stored in 16-bit files
 GRAY = ("1", "L", "LA", "La", *SIXTEEN_BITS)
 
 
@@ -18,17 +19,19 @@ class Decoder:
     """Converts images to one size and number of channels; the same for training, evaluation and prediction.
 
     PIL images are rotated by their EXIF orientation, composited on white where transparent, and reduced from 16 bits
-    to the upper 8. Resizing happens once, with PIL's antialiased bilinear filter.
+    to 8. Resizing happens once, with PIL's antialiased bilinear filter.
 
     Args:
         size: (H, W) in pixels.
         channels: 1 or 3 for PIL images; tensors may have any number, if all have the same.
         resize: Handling of other aspect ratios: center crop, black padding, or stretching.
+        bit_depth: Number of bits that 16-bit grayscale images use, of which the upper 8 are kept.
     """
 
     size: tuple[int, int]
     channels: int
     resize: Resize = "crop"
+    bit_depth: int = 16
 
     def __call__(self, image: Any) -> np.ndarray:
         """Convert a PIL image, an array (H, W) or (H, W, C), or a tensor (C, H, W) or (H, W), to (C, H, W) uint8.
@@ -59,7 +62,8 @@ class Decoder:
         if image.mode == "F":
             raise ValueError("its pixels are 32-bit floating point; save it with 8 or 16 bits")
         if image.mode in SIXTEEN_BITS:
-            image = Image.fromarray((np.asarray(image).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
+            values = np.asarray(image).clip(0, 2**self.bit_depth - 1)
+            image = Image.fromarray((values >> (self.bit_depth - 8)).astype(np.uint8))
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -146,3 +150,11 @@ def get_shape(image: Any) -> tuple[int, int, int]:
     if has_exif and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # 5 to 8 are a quarter turn
         width, height = height, width
     return (1 if image.mode in GRAY else 3), height, width
+
+
+def get_bit_depth(image: Any) -> int:
+    """Return the smallest of BIT_DEPTHS that holds the values of a 16-bit grayscale image; 0 for any other image."""
+    if not isinstance(image, Image.Image) or image.mode not in SIXTEEN_BITS:
+        return 0
+    highest = int(np.asarray(image).max())
+    return next((bits for bits in BIT_DEPTHS if highest < 2**bits), BIT_DEPTHS[-1])

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pytorch_intro.common.errors import UserError
+from pytorch_intro.common.locks import LOCK_OWNER
 
 IGNORED_FILES = {"thumbs.db", "desktop.ini"}  # and hidden files
+OUTPUTS = {"train.log", "sweep.json", LOCK_OWNER}  # in folders of runs and sweeps; the last while one is active
 
 
 def find_files(images: str | None, lines: Iterable[str]) -> list[str]:
@@ -49,18 +51,34 @@ def list_names(folder: str) -> list[str]:
 
 
 def walk_files(folder: Path) -> Iterator[str]:
-    """Yield the paths below a folder, with / as separator, without hidden and system files."""
+    """Yield the paths below a folder, with / as separator, without hidden and system files and folders of runs."""
     visited = set()
     for parent, folders, files in os.walk(folder, onerror=raise_unreadable_dir, followlinks=True):
         if (place := os.path.realpath(parent)) in visited:  # a link leads back
             folders.clear()
             continue
         visited.add(place)
+        if Path(parent) != folder and is_run({*folders, *files}):
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if name[0] != "."]
         for name in files:
             path = Path(parent, name)
             if not is_ignored(name) and is_regular(path):
                 yield path.relative_to(folder).as_posix()
+
+
+def holds_only_runs(folder: Path) -> bool:
+    """Return whether this is a folder of a run or a sweep, or holds nothing but such folders."""
+    if is_run(set(os.listdir(folder))):  # noqa: PTH208
+        return True
+    is_empty = next(walk_files(folder), None) is None
+    return is_empty and any(is_run({*folders, *files}) for _, folders, files in os.walk(folder))
+
+
+def is_run(names: set[str]) -> bool:
+    """Return whether a folder with these files and folders is that of a run or a sweep of this project."""
+    return bool(OUTPUTS & names) or ("config.yaml" in names and bool({"checkpoints", "result.json"} & names))
 
 
 def is_ignored(name: str) -> bool:

@@ -1,5 +1,6 @@
 """Image files below a folder, with labels from their subfolders or from a CSV file."""
 
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +10,9 @@ from torch.utils.data import Dataset
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.data.ingest.csv_labels import SPLITS, read_labels
-from pytorch_intro.data.ingest.find_files import hash_files, is_regular, list_names, walk_files
+from pytorch_intro.data.ingest.find_files import hash_files, holds_only_runs, is_regular, list_names, walk_files
+
+log = logging.getLogger(__name__)
 
 
 class ImageFiles(Dataset[tuple[Image.Image, int]]):
@@ -76,8 +79,11 @@ class ImageFolder(ImageFiles):
         if not others and not train:
             raise UserError(f"data.root={root}: no train/ next to {' and '.join(splits)}; add the folder train/")
         labels: dict[str, tuple[str, str]] = {}
+        warn_of_ignored_images(Path(root))
         for split in [""] if others else splits:
-            for name in list_folders(str(Path(root, split))):
+            if split:
+                warn_of_ignored_images(Path(root, split))
+            for name in list_folders(str(Path(root, split))) if split else others:
                 folder = Path(root, split, name)
                 files = list(walk_files(folder))
                 if not files:
@@ -127,14 +133,34 @@ class UnlabeledImages(Dataset[tuple[Image.Image, int]]):
 
 
 def list_folders(root: str) -> list[str]:
-    """Return the names of the folders in a folder, sorted; UserError if it cannot be read, or has none."""
+    """Return the names of the folders in a folder, sorted, without those of runs.
+
+    Raises:
+        UserError: if the folder cannot be read, or has none.
+    """
     names = [name for name in list_names(root) if os.path.isdir(os.path.join(root, name))]  # noqa: PTH112, PTH118
+    runs = [name for name in names if holds_only_runs(Path(root, name))]
+    if runs:
+        names = [name for name in names if name not in runs]
+        log.warning("data: left out %s in %s: results of runs, no images", ", ".join(runs), root)
     if not names:
         raise UserError(
             f"data.root={root}: no subfolders; use one per class, as in {root}/cat/1.jpg, or give the labels in a "
             "file: data=csv data.labels=FILE"
         )
     return names
+
+
+def warn_of_ignored_images(folder: Path) -> None:
+    """Log how many images are next to the folders that are read."""
+    suffixes = Image.registered_extensions()
+    names = [name for name in list_names(str(folder)) if Path(name).suffix.lower() in suffixes]
+    if count := sum((folder / name).is_file() for name in names):
+        log.warning(
+            "data: ignored %s image(s) next to the class folders in %s; move them into one, or remove them",
+            f"{count:,}",
+            folder,
+        )
 
 
 def holds_folders_only(folder: Path) -> bool:

@@ -15,7 +15,7 @@ from torchvision.datasets import VisionDataset
 
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.data.dataset import BatchedDataset, ImageSubset, InMemoryImageDataset
-from pytorch_intro.data.ingest.decoder import Decoder, Resize, border_brightness, get_shape, to_array
+from pytorch_intro.data.ingest.decoder import Decoder, Resize, border_brightness, get_bit_depth, get_shape, to_array
 from pytorch_intro.data.ingest.find_files import walk_files
 from pytorch_intro.data.ingest.image_folder import ImageFiles
 from pytorch_intro.data.ingest.parallel import ALL_CORES, DecodeResult, MapDataset, parallel_map, to_label, unpack
@@ -143,37 +143,44 @@ def sample_name(dataset: Any, row: int) -> str:
 def infer_decoder(dataset: Any, image_size: int | list[int] | None, resize: Resize) -> Decoder:
     """Return a decoder for the images: gray if all are gray, in their common size if they have one.
 
-    Without an image_size, images of different sizes, or larger than 64 pixels, become 64 x 64.
+    Without an image_size, images of different sizes, or larger than 64 pixels, become 64 x 64. The bit depth is the
+    largest that a 16-bit image uses.
 
     Raises:
         UserError: if not one image can be read.
     """
-    channels, sizes, error = 0, set(), ""
-    for shape in iter_image_shapes(dataset):
-        if shape.error:
-            error = error or shape.error
+    channels, sizes, bit_depth, error = 0, set(), 0, ""
+    for result in iter_formats(dataset):
+        if result.error:
+            error = error or result.error
             continue
-        channels = max(channels, shape.value[0])
-        sizes.add(shape.value[1:])
-        if channels > 1 and (image_size or len(sizes) > 1):
+        shape, bits = result.value
+        channels, bit_depth = max(channels, shape[0]), max(bit_depth, bits)
+        sizes.add(shape[1:])
+        if channels > 1 and not bit_depth and (image_size or len(sizes) > 1):
             break
     if not sizes:
         raise UserError(f"{sample_name(dataset, 0)}: cannot be read, like all others tried ({error}); fix the images")
     if image_size:
         size = image_size if isinstance(image_size, list) else [image_size] * 2
-        return Decoder((size[0], size[1]), channels, resize)
+        return Decoder((size[0], size[1]), channels, resize, bit_depth or 16)
     smallest = min(sizes)
     is_common = len(sizes) == 1 and max(smallest) <= DEFAULT_SIDE
-    return Decoder(smallest if is_common else (DEFAULT_SIDE, DEFAULT_SIDE), channels, resize)
+    return Decoder(smallest if is_common else (DEFAULT_SIDE, DEFAULT_SIDE), channels, resize, bit_depth or 16)
 
 
-def iter_image_shapes(dataset: Any) -> Iterator[DecodeResult]:
-    """Yield the shapes of all image files, or of some samples where each has to be decoded for it."""
+def iter_formats(dataset: Any) -> Iterator[DecodeResult]:
+    """Yield shape and bit depth of all image files, or of some samples where each has to be decoded for it."""
     if isinstance(dataset, ImageFiles):
-        for results in parallel_map(dataset, get_shape, range(len(dataset)), ALL_CORES):
+        for results in parallel_map(dataset, get_format, range(len(dataset)), ALL_CORES):
             yield from results
     else:
-        yield from (MapDataset(dataset, get_shape)[row] for row in evenly_spaced_indices(len(dataset)))
+        yield from (MapDataset(dataset, get_format)[row] for row in evenly_spaced_indices(len(dataset)))
+
+
+def get_format(image: Any) -> tuple[tuple[int, int, int], int]:
+    """Return shape and bit depth; only 16-bit images are decoded for it."""
+    return get_shape(image), get_bit_depth(image)
 
 
 def describe_images(train_set: ImageSubset) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A function applied to every image of a dataset, in parallel and in order."""
 
 import errno
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,10 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from pytorch_intro.data.ingest.image_folder import ImageFiles, UnlabeledImages
+from pytorch_intro.data.ingest.workers import WorkerDataLoader, WorkerError, init_worker
+
+log = logging.getLogger(__name__)
 
 ALL_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -84,16 +88,27 @@ def parallel_map(
     """
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow raises at twice that size
     is_short = len(rows) < 100  # done before workers would have started
-    loader = DataLoader(
-        MapDataset(samples, function),
-        sampler=rows,
-        batch_size=32,
-        num_workers=0 if is_short else num_workers,
-        collate_fn=list,
-        generator=torch.Generator(),  # the global RNG must not depend on whether anything was decoded
-    )
+    chunks = iterate(MapDataset(samples, function), rows, 0 if is_short else num_workers)
     disable = None if title else True  # None: unless on a terminal
     with tqdm(desc=title, total=rows.stop, initial=rows.start, unit=" images", disable=disable, leave=False) as bar:
-        for results in loader:
+        for results in chunks:
             yield results
             bar.update(len(results))
+
+
+def iterate(dataset: MapDataset, rows: range, num_workers: int) -> Iterator[list[DecodeResult]]:
+    """Yield the results for these rows in chunks, from this process if workers cannot be started."""
+    loader = WorkerDataLoader(
+        dataset,
+        sampler=rows,
+        batch_size=32,
+        num_workers=num_workers,
+        collate_fn=list,
+        generator=torch.Generator(),  # the global RNG must not depend on whether anything was decoded
+        worker_init_fn=init_worker,
+    )
+    try:
+        return iter(loader)
+    except WorkerError as error:
+        log.warning("data: decoding in one process, since no other can be started (%s)", error.__cause__)
+        return iterate(dataset, rows, num_workers=0)

@@ -18,7 +18,7 @@ from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.data.dataset import BatchedDataset, InMemoryImageDataset
 from pytorch_intro.data.ingest.cache import ImageCache
-from pytorch_intro.data.ingest.decoder import Decoder, Resize
+from pytorch_intro.data.ingest.decoder import BIT_DEPTHS, Decoder, Resize
 from pytorch_intro.data.ingest.find_files import hash_files, is_searched
 from pytorch_intro.data.ingest.image_folder import ImageFiles
 from pytorch_intro.data.ingest.introspect import (
@@ -33,12 +33,12 @@ from pytorch_intro.data.ingest.introspect import (
     try_in_memory,
 )
 from pytorch_intro.data.ingest.parallel import ALL_CORES, parallel_map
-from pytorch_intro.data.ingest.relabel import relabel
+from pytorch_intro.data.ingest.relabel import relabel, warn_of_similar
 from pytorch_intro.data.ingest.uncached import UncachedDataset
 
 log = logging.getLogger(__name__)
 
-CACHE_VERSION = 1  # bump when the decoder output changes
+CACHE_VERSION = 2  # bump when the decoder output changes
 
 CGROUP_LIMITS = (  # version 2, version 1
     Path("/sys/fs/cgroup/memory.max"),
@@ -54,6 +54,7 @@ class DatasetReader:
 
     Args:
         channels: Number of channels; None: that of the first dataset. All others get the shape of the first.
+        bit_depth: Bit depth of 16-bit grayscale images; None: that of the first dataset, or 16.
     """
 
     image_size: int | list[int] | None
@@ -64,6 +65,7 @@ class DatasetReader:
     num_workers: int
     target_transform: Mapping[str, str | int] | None = None
     channels: int | None = None
+    bit_depth: int | None = None
 
     def read(self, dataset: Any, cache_key: str = "") -> tuple[BatchedDataset, Tensor]:
         """Return the images, and the indices (N,) of those that are not broken.
@@ -86,9 +88,12 @@ class DatasetReader:
             images, rows = self.read_samples(dataset)
         if not len(rows):
             raise UserError(f"data: no image of {name} can be read; see the errors above, and fix the images")
+        is_first = self.channels is None
         self.channels, *self.image_size = images.image_shape
         if self.target_transform:
             relabel(images, self.target_transform)
+        if is_first:
+            warn_of_similar(images.classes, "rename them, or merge them with data.target_transform")
         return images, rows
 
     def has_fixed_files(self, dataset: Any) -> bool:
@@ -110,11 +115,14 @@ class DatasetReader:
         else:
             subject = strip_addresses(f"{cache_key} {dataset!r}")
             content = f"{torchvision.__version__} {hash_files(Path(dataset.root).resolve(), iter_files(dataset))}"
-        subject = f"{CACHE_VERSION} {subject} {self.channels} {self.image_size} {self.resize}"
+        subject = f"{CACHE_VERSION} {subject} {self.channels} {self.image_size} {self.resize} {self.bit_depth}"
         cache = ImageCache(self.cache_folder(dataset), subject, content)
         cache.build(dataset, lambda: self.decoder(dataset), ALL_CORES, partial(self.raise_for_broken, dataset))
         labels, broken = cache.labels()
         self.report_broken(dataset, broken)
+        self.bit_depth = cache.bit_depth()
+        if self.bit_depth < BIT_DEPTHS[-1]:
+            log.info(f"data: 16-bit files use {self.bit_depth} bits, 0 to {2**self.bit_depth - 1:,} become 0 to 255")
         targets = torch.tensor(dataset.targets) if isinstance(dataset, ImageFiles) else labels
         images = cache.open(targets, class_names(dataset, targets), self.fits_in_memory)
         return images, (labels >= 0).nonzero().flatten()
@@ -133,6 +141,7 @@ class DatasetReader:
         """Read a dataset without known files: once into memory, or on the fly if it is random or too large."""
         decoder, name = self.decoder(dataset), type(dataset).__name__
         reason = self.reason_not_cacheable(dataset, decoder)
+        self.bit_depth = decoder.bit_depth
         shape = (0 if reason else len(dataset), decoder.channels, *decoder.size)
         images = torch.empty(shape, dtype=torch.uint8)
         targets = torch.zeros(len(dataset), dtype=torch.int64)
@@ -156,7 +165,7 @@ class DatasetReader:
     def decoder(self, dataset: Any) -> Decoder:
         """Return the decoder to the requested shape, or to one inferred from the images."""
         if self.channels and isinstance(self.image_size, list):
-            return Decoder((self.image_size[0], self.image_size[1]), self.channels, self.resize)
+            return Decoder((self.image_size[0], self.image_size[1]), self.channels, self.resize, self.bit_depth or 16)
         decoder = infer_decoder(dataset, self.image_size, self.resize)
         if not isinstance(dataset, ImageFiles) and len(dataset) > len(rows := evenly_spaced_indices(len(dataset))):
             size = f"{decoder.size[0]} x {decoder.size[1]}"

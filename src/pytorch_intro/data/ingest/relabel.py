@@ -1,11 +1,15 @@
 """Renames and merges the classes of a dataset."""
 
-from collections.abc import Mapping
+import logging
+import unicodedata
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.data.dataset import BatchedDataset
+
+log = logging.getLogger(__name__)
 
 
 def relabel(images: BatchedDataset, mapping: Mapping[str, str | int]) -> None:
@@ -28,3 +32,14 @@ def relabel(images: BatchedDataset, mapping: Mapping[str, str | int]) -> None:
     numbers = torch.tensor([classes.index(new_names[name]) for name in images.classes])
     images.targets = numbers[images.targets]
     images.classes = classes
+
+
+def warn_of_similar(classes: Sequence[str], remedy: str) -> None:
+    """Log class names that look the same: they differ in case, in blanks, or in how accents are encoded."""
+    groups: dict[str, list[str]] = {}
+    for name in classes:
+        plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        groups.setdefault(plain, []).append(name)
+    for names in groups.values():
+        if len(names) > 1:
+            log.warning("data: the classes %s differ in case or blanks only; %s", ", ".join(map(repr, names)), remedy)
