@@ -43,10 +43,13 @@ TWO = ["trainer=ddp", "trainer.accelerator=cpu"]
 NODES = [*STEPS, *TWO, "trainer.devices=1", "trainer.num_nodes=2"]
 
 
-def started(tmp_path: Path, *arguments: str, launcher: Sequence[str] = (), **variables: str) -> Process:
+def started(
+    tmp_path: Path, *arguments: str, launcher: Sequence[str] = (), processes: int = 0, **variables: str
+) -> Process:
     path = os.pathsep.join([str(PROJECT / "tests"), str(PROJECT / "tests" / "core")])  # of conftest and of this module
     variables = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", **variables}
-    return Process(*arguments, f"outputs={tmp_path / 'outputs'}", launcher=launcher, variables=variables)
+    outputs = f"outputs={tmp_path / 'outputs'}"
+    return Process(*arguments, outputs, launcher=launcher, variables=variables, processes=processes)
 
 
 def output(process: Process) -> str:
@@ -102,7 +105,9 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Process, str,
     path = tmp_path_factory.mktemp("sweep")
     folder = path / "outputs" / "sweeps" / "s"
     few = [argument for argument in STEPS if "max_epochs" not in argument]
-    process = started(path, "-m", *few, *TWO, "trainer.devices=2", "trainer.max_epochs=1,500,600", "name=s")
+    process = started(
+        path, "-m", *few, *TWO, "trainer.devices=2", "trainer.max_epochs=1,500,600", "name=s", processes=2
+    )
     wait_until(lambda: epochs_trained(folder / "trainer.max_epochs=500") >= 2, process)
     os.killpg(process.pid, signal.SIGINT)
     return folder, process, *process.communicate()
@@ -137,8 +142,9 @@ def test_torchrun_launches_two_nodes(tmp_path: Path, single_process_run: Path) -
     launcher = ["torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1"]
     launcher.append(f"--master-port={free_port()}")
     nodes = [
-        started(tmp_path, *NODES, "name=two", launcher=[*launcher, f"--node-rank={rank}"]) for rank in range(2)
-    ]  # fmt: skip
+        started(tmp_path, *NODES, "name=two", launcher=[*launcher, f"--node-rank={rank}"], processes=1)
+        for rank in range(2)
+    ]
     for node in nodes:
         output(node)
     assert_same_metrics(tmp_path / "outputs" / "two", single_process_run)
