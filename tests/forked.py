@@ -87,9 +87,6 @@ class ForkedPopen:
 @contextlib.contextmanager
 def forked_processes(count: int) -> Iterator[None]:
     """Fork processes that wait, and use them for those that a sweep, Lightning and torchrun start."""
-    from lightning.pytorch.strategies.launchers import subprocess_script
-    from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
-
     processes = [ForkedPopen() for _ in range(count)]
     waiting = [*processes]
 
@@ -100,11 +97,16 @@ def forked_processes(count: int) -> Iterator[None]:
         process.sender.send((list(args), dict(env), stderr, start_new_session))
         return process
 
-    stand_in: Any = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE)
-    subprocess_script.subprocess = stand_in
-    with contextlib.suppress(ImportError):  # where the sweeps were deleted
-        importlib.import_module("pytorch_intro.sweeps.job").subprocess = stand_in  # type: ignore[attr-defined]
-    subprocess_handler.Popen = start  # type: ignore[assignment, misc]
+    stand_in = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE)
+    for name, attribute, value in (
+        ("pytorch_intro.sweeps.job", "subprocess", stand_in),
+        ("lightning.pytorch.strategies.launchers.subprocess_script", "subprocess", stand_in),
+        ("torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler", "Popen", start),
+    ):
+        with contextlib.suppress(ModuleNotFoundError):  # the sweeps may have been deleted
+            module = importlib.import_module(name)
+            assert hasattr(module, attribute)
+            setattr(module, attribute, value)
     try:
         yield
     finally:

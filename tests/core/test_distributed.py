@@ -14,8 +14,6 @@ from conftest import NO_PICTURES, Process, epochs_trained, train_here, wait_unti
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from pytorch_intro.config.paths import PROJECT
-
 
 class Losses(Callback):
     """Appends the loss of each step, averaged over the ranks, to a file."""
@@ -44,10 +42,13 @@ NODES = [*STEPS, *TWO, "trainer.devices=1", "trainer.num_nodes=2"]
 
 
 def started(
-    tmp_path: Path, *arguments: str, launcher: Sequence[str] = (), processes: int = 0, **variables: str
+    tmp_path: Path,
+    *arguments: str,
+    launcher: Sequence[str] = (),
+    variables: dict[str, str] | None = None,
+    processes: int = 0,
 ) -> Process:
-    path = os.pathsep.join([str(PROJECT / "tests"), str(PROJECT / "tests" / "core")])  # of conftest and of this module
-    variables = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", **variables}
+    variables = {"OMP_NUM_THREADS": "1", **(variables or {})}
     outputs = f"outputs={tmp_path / 'outputs'}"
     return Process(*arguments, outputs, launcher=launcher, variables=variables, processes=processes)
 
@@ -156,7 +157,7 @@ def test_slurm_launches_two_nodes(tmp_path: Path, single_process_run: Path) -> N
     job |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_LOCALID": "0", "SLURM_NODELIST": "localhost"}
     job |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     tasks = [
-        started(tmp_path, *NODES, "name=two", **job, SLURM_PROCID=str(rank), SLURM_NODEID=str(rank))
+        started(tmp_path, *NODES, "name=two", variables={**job, "SLURM_PROCID": str(rank), "SLURM_NODEID": str(rank)})
         for rank in range(2)
     ]
     for task in tasks:
@@ -174,7 +175,7 @@ def test_slurm_launches_two_nodes(tmp_path: Path, single_process_run: Path) -> N
 def test_an_unsupported_distributed_launch_is_a_one_line_error(
     tmp_path: Path, arguments: list[str], variables: dict[str, str], message: str
 ) -> None:
-    process = started(tmp_path, "data=sample", *arguments, **variables)
+    process = started(tmp_path, "data=sample", *arguments, variables=variables)
     _, err = process.communicate()
     assert process.returncode == 2
     assert message in err

@@ -117,7 +117,7 @@ def test_only_one_module_uses_the_private_api_of_hydra() -> None:
     ],
     ids=str,
 )
-def test_flags_of_hydra_work(command: Command, arguments: list[str], printed: str) -> None:
+def test_hydra_flags_such_as_cfg_and_info_work(command: Command, arguments: list[str], printed: str) -> None:
     answer = command(*arguments)
     assert answer.code == 0, answer.err
     assert printed in answer.out
@@ -174,11 +174,11 @@ def list_imports_at_first_step(out: Path, *arguments: str) -> None:
 
     before = set(sys.modules)
 
-    def stop(*_: object) -> None:
+    def stop(*_: Any) -> Any:
         out.write_text(" ".join(set(sys.modules) - before))
         os._exit(0)
 
-    LightningModule.on_train_batch_end = stop  # type: ignore[method-assign]
+    LightningModule.on_train_batch_end = stop  # type: ignore[method-assign, assignment]
     run_script([TRAIN, *arguments])
 
 
