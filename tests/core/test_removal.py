@@ -62,7 +62,7 @@ ONE_BATCH = [
 
 
 @pytest.mark.parametrize("capability", PRESENT)
-def test_everything_else_runs_without(capability: str, tmp_path: Path) -> None:
+def test_everything_else_runs_without_an_optional_capability(capability: str, tmp_path: Path) -> None:
     """Without sweeps, -m uses Hydra's basic sweeper, which numbers the jobs."""
     copy = copy_without(CAPABILITIES[capability], tmp_path / "copy")
     if capability == "safety":

@@ -658,7 +658,7 @@ def test_an_image_that_disappears_during_training_is_an_error_that_names_it(
     assert "rerun to resume" in str(error.value)
 
 
-def test_dataset_without_a_length_is_refused() -> None:
+def test_a_dataset_without_a_length_is_an_error() -> None:
     with pytest.raises(UserError) as error:
         opened("test_own_data.Endless")
     assert_facts(str(error.value), [], ["data: Endless"], r"no len\(\)", "__len__")
