@@ -31,6 +31,7 @@ from forked import TRAIN, forked_processes, run_script
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from omegaconf.grammar_parser import parse
 from PIL import Image
 
 import train
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 # Composing a config takes most of the time of many tests.
 yaml.SafeLoader = yaml.CSafeLoader  # the same by libyaml: five times as fast
-omegaconf.base.parse = functools.cache(omegaconf.base.parse)  # the same interpolations again and again
+omegaconf.base.parse = functools.cache(parse)  # type: ignore[attr-defined]  # the same interpolations again and again
 gc.set_threshold(50_000, 5, 5)  # as in every command; for the imports of the tests
 
 
@@ -66,6 +67,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "test_tensorboard",
     )
     items.sort(key=lambda item: first.index(item.path.stem) if item.path.stem in first else len(first))
+
+
+def pytest_collection_finish() -> None:
+    """Exclude what has been imported by now from garbage collection: about a million objects."""
+    gc.collect()
+    gc.freeze()
 
 
 # For runs in other processes, where the fixture _blank_figures has no effect.
