@@ -102,6 +102,17 @@ def _clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _no_workers_left() -> Iterator[None]:
+    """Shut down the workers of DataLoaders after each test; garbage collection would wait five seconds for each."""
+    yield
+    if any(process.daemon for process in multiprocessing.active_children()):
+        from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+        for loop in [each for each in gc.get_objects() if type(each) is _MultiProcessingDataLoaderIter]:
+            loop._shutdown_workers()
+
+
+@pytest.fixture(autouse=True)
 def _blank_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plot nothing except in tests marked `pictures`: plotting takes as long as the training of a test."""
     from torch.utils.tensorboard import SummaryWriter
