@@ -111,7 +111,7 @@ def test_the_csv_column_split_defines_the_splits(tmp_path: Path) -> None:
     assert files.targets == [1, 0, 1, 0]
 
 
-def test_the_fingerprint_changes_with_the_files(tmp_path: Path) -> None:
+def test_the_fingerprint_of_a_folder_changes_with_its_files(tmp_path: Path) -> None:
     write_images(tmp_path, "a/1.png", "b/1.png")
 
     def fingerprint() -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import FORKS, TRAIN, run_command, write_images
+from conftest import FORKS, run_command, write_images
+from forked import TRAIN
 from omegaconf import OmegaConf
 from torch.utils.data import Dataset
 
@@ -37,7 +38,7 @@ def mount_shared_memory(options: str) -> bool:
 def train_with_shared_memory(options: str, out: Path, err: Path, *arguments: str) -> None:
     if not mount_shared_memory(options):
         os._exit(77)
-    run_command([TRAIN, *arguments, *SHORT], out, err, {}, None)
+    run_command([TRAIN, *arguments, *SHORT], out, err, {}, None, 0)
 
 
 def run(options: str, folder: Path, *arguments: str) -> tuple[int | None, str, str]:
