@@ -34,7 +34,9 @@ def train(config: DictConfig, run: RunFolder) -> Result:
         from pytorch_intro.sweeps.folder import check_settings
 
         check_settings(config.sweep)
-    datamodule, classifier, trainer = build_experiment(config, resolve_hardware(config))
+    hardware = resolve_hardware(config)
+    config.trainer.threads = hardware["threads"]  # recorded, since the bits of the result depend on it
+    datamodule, classifier, trainer = build_experiment(config, hardware)
     run.begin(config)
     wait_for_all_ranks(trainer)
 

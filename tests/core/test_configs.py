@@ -33,7 +33,7 @@ REQUIRED = {  # settings without a default
     "data=csv": [f"data.root={CONFIG_DIR}", "data.labels=labels.csv"],
 }
 GPU_ONLY = {("trainer", "fsdp")}
-ON_CPU = {"accelerator": "cpu", "precision": "32-true"}
+ON_CPU = {"accelerator": "cpu", "precision": "32-true", "threads": 1}
 
 
 def test_every_config_group_is_tested() -> None:

@@ -30,7 +30,7 @@ FAST = [
     *NO_PICTURES, "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1",
     "trainer.limit_test_batches=1", "data.batch_size=16",
 ]  # fmt: skip
-ON_CPU = {"accelerator": "cpu", "precision": "32-true"}  # instead of auto
+ON_CPU = {"accelerator": "cpu", "precision": "32-true", "threads": 1}  # instead of auto
 RUNS_OFFLINE = ("data=sample", "data=folder", "data=csv", "data.dataset._target_=stripes.Stripes")
 VALIDATED_ONLY = {  # arguments of trainings that cannot run here, and why
     r"data=.*": "downloads a dataset",

@@ -108,7 +108,9 @@ def test_zero_negative_and_malformed_devices_are_rejected(fake_machine: FakeMach
 
 def test_the_cpu_of_this_machine_is_available() -> None:
     config = compose("trainer=cpu", f"trainer.devices={os.cpu_count() or 1}", "trainer.precision=32-true")
-    assert resolve_hardware(config) == {"accelerator": "cpu", "precision": "32-true"}
+    hardware = resolve_hardware(config)
+    assert (hardware["accelerator"], hardware["precision"]) == ("cpu", "32-true")
+    assert hardware["threads"] >= 1
 
 
 @pytest.mark.parametrize(("accelerator", "precision"), [("mps", "64-true"), ("mps", 64), ("cuda", "bf16-mixed")])
@@ -126,5 +128,5 @@ def test_denormal_numbers_are_flushed_to_zero_on_the_cpu() -> None:
     if not torch.set_flush_denormal(False):
         pytest.skip("this CPU cannot flush denormal numbers")
     config = compose("data=sample", "callbacks=none", "logger=none")
-    build_trainer(config.trainer, config.callbacks, config.logger, {"accelerator": "cpu", "precision": "32-true"})
+    build_trainer(config.trainer, config.callbacks, config.logger, {"accelerator": "cpu", "precision": "32-true", "threads": 1})
     assert (torch.tensor([1e-39]) * torch.tensor([0.5])).item() == 0

@@ -73,7 +73,7 @@ def test_every_logger_works_without_callbacks(command: Command, tmp_path: Path, 
 def test_without_max_epochs_only_a_time_limit_makes_training_endless(max_time: str, max_epochs: int) -> None:
     """The defaults of Lightning; max_time adds a Timer, and so does this project."""
     config = compose(*SAMPLE, "trainer.max_epochs=null", f"trainer.max_time={max_time}")
-    hardware = {"accelerator": "cpu", "precision": "32-true"}
+    hardware = {"accelerator": "cpu", "precision": "32-true", "threads": 1}
     assert build_trainer(config.trainer, config.callbacks, config.logger, hardware).max_epochs == max_epochs
 
 

@@ -89,7 +89,7 @@ def test_user_can_allow_a_package_module_or_object() -> None:
         {"model": {"_target_": "os.mkdir", "path": "PATH"}},
         {"callbacks": {"more": {"_target_": "os.mkdir", "path": "PATH"}}},
         {"trainer": {"plugins": [{"_target_": "os.mkdir", "path": "PATH"}]}},
-        {"model": "${oc.create:'{_target_: os.mkdir, path: PATH}'}"},
+        {"callbacks": {"more": "${oc.create:'{_target_: os.mkdir, path: PATH}'}"}},
         {"call": "os.mkdir", "model": {"_target_": "${call}", "path": "PATH"}},
         {"model": {"_target_": "torch.os.mkdir", "path": "PATH"}},
         {"stash": ["os.mkdir"], "model": {"_target_": "${stash.${oc.env:PL_GLOBAL_SEED,0}}", "path": "PATH"}},

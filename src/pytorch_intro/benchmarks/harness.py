@@ -105,7 +105,8 @@ def quiet() -> Iterator[None]:
 def environment(accelerator: str) -> dict[str, str]:
     """Return the device and the versions of the libraries."""
     versions = {"torch": torch.__version__, "lightning": lightning.__version__}
-    return {"device": f"{accelerator}, {device_name(accelerator)}", **versions}
+    threads = torch.get_num_threads()
+    return {"device": f"{accelerator}, {device_name(accelerator)}, {threads} threads", **versions}
 
 
 class Process(NamedTuple):

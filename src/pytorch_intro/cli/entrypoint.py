@@ -13,6 +13,7 @@ from pytorch_intro.cli.argv import print_help, quote_texts, sort_flags
 from pytorch_intro.cli.exit_codes import errors_to_exit_codes, interrupts_to_exit_codes
 from pytorch_intro.cli.explain import explain_composition
 from pytorch_intro.cli.hydra_internals import run_app
+from pytorch_intro.common.cpu import JOB_MONITOR
 from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.errors import exit_with_error
 from pytorch_intro.common.streams import protect_streams
@@ -63,6 +64,7 @@ def wrap_task(task: Task) -> Task:
 
     @functools.wraps(task)
     def job(config: DictConfig) -> object:
+        JOB_MONITOR.restart()
         if not is_rank_zero():
             logging.getLogger().setLevel(logging.WARNING)
         with interrupts_to_exit_codes(), errors_to_exit_codes(config):

@@ -5,7 +5,7 @@ import json
 import typing
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import hydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -35,6 +35,7 @@ SETTINGS: dict[str, Any] = {
     "allow": list[str],
     "outputs": str,
     "run_dir": str,
+    "trainer.threads": PositiveInt | Literal["auto"],
     "trainer.num_nodes": PositiveInt,
     "trainer.max_epochs": AtLeastMinus1 | None,
     "trainer.max_steps": AtLeastMinus1,
@@ -61,7 +62,7 @@ def check_config(config: DictConfig | ListConfig, key: str = "", settings: dict[
     """
     is_call = isinstance(config, DictConfig) and "_target_" in config
     if is_call:
-        check_call(cast(DictConfig, config), key)
+        check_call(cast(DictConfig, config), key, settings)
     for name, value in config.items() if isinstance(config, DictConfig) else enumerate(config):
         path = f"{key}.{name!s}".lstrip(".")
         if path == "sweep":
@@ -89,8 +90,8 @@ def unknown_key(key: str, known_keys: Iterable[str]) -> str:
     return f"{key}: unknown setting; {f'did you mean {nearest}?' if nearest else 'see --cfg job'}"
 
 
-def check_call(node: DictConfig, key: str) -> None:
-    """Validate the values of a node by the signature of its `_target_`."""
+def check_call(node: DictConfig, key: str, settings: Iterable[str] = ()) -> None:
+    """Validate the values of a node, except for `settings`, by the signature of its `_target_`."""
     try:
         target = hydra.utils.get_object(node["_target_"])
         signature = inspect.signature(target)
@@ -106,6 +107,7 @@ def check_call(node: DictConfig, key: str) -> None:
     hints |= {"_partial_": bool, "_recursive_": bool}
     for name, value in node.items():
         is_argument = str(name) not in ("_target_", "_convert_", "_args_", "_partial_", "_recursive_")
+        is_argument = is_argument and f"{key}.{name!s}" not in settings
         if is_argument and name not in signature.parameters and not takes_any:
             raise UserError(unknown_key(f"{key}.{name!s}", [f"{key}.{known}" for known in signature.parameters]))
         if name in hints:

@@ -35,6 +35,8 @@ def force_single_device(trainer: DictConfig, given: Sequence[str]) -> None:
     devices = trainer.devices
     trainer.devices = [devices[0]] if isinstance(devices, ListConfig) and devices else 1
     trainer.num_nodes, trainer.strategy = 1, "auto"
+    if "trainer.threads" not in given:
+        trainer.threads = "auto"
     if trainer.limit_test_batches == 0 or ("data" in given and "trainer.limit_test_batches" not in given):
         trainer.limit_test_batches = 1.0
 

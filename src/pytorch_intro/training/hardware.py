@@ -10,23 +10,30 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from pytorch_intro.common.cpu import JOB_MONITOR, usable_cores
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.validate import SETTINGS, check_config, check_value
 
 log = logging.getLogger(__name__)
 
+MAX_THREADS = torch.get_num_threads()  # one per core, or OMP_NUM_THREADS
 # -1 means auto. Lightning also accepts strings of numbers and indices.
 DEVICES = PositiveInt | Literal["auto", -1] | Annotated[list[NonNegativeInt], Field(min_length=1)]
 
 
 def resolve_hardware(config: DictConfig, more_settings: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the values of trainer.accelerator and trainer.precision, and check the whole config with them."""
+    """Return the values of trainer.accelerator, precision and threads, and check the whole config with them."""
     trainer = config.trainer
     check_value("trainer.accelerator", trainer.accelerator, str)
     check_value("trainer.devices", trainer.devices, DEVICES)
+    check_value("trainer.threads", trainer.threads, SETTINGS["trainer.threads"])
     accelerator = choose_accelerator(trainer.accelerator)
     check_devices(accelerator, trainer.devices)
-    hardware = {"accelerator": accelerator, "precision": choose_precision(trainer.precision, accelerator)}
+    hardware = {
+        "accelerator": accelerator,
+        "precision": choose_precision(trainer.precision, accelerator),
+        "threads": choose_threads(trainer.threads, trainer.devices),
+    }
     check_config(OmegaConf.merge(config, {"trainer": hardware}), settings=SETTINGS | (more_settings or {}))
     return hardware
 
@@ -62,6 +69,27 @@ def check_devices(accelerator: str, devices: int | Literal["auto"] | Sequence[in
         )
 
 
+def choose_threads(threads: int | Literal["auto"], devices: int | Literal["auto"] | Sequence[int]) -> int:
+    """Return the number of CPU threads: for auto, as many as other programs leave cores free, but at least one.
+
+    With more threads than free cores, a step takes several times longer: inside a convolution, all threads wait for the
+    one whose core is in use.
+    """
+    if threads != "auto":
+        log.info("threads: %d (requested)", threads)
+        return threads
+    cores = min(MAX_THREADS, usable_cores())
+    processes = devices if isinstance(devices, int) else 1 if devices == "auto" else len(devices)
+    if processes > 1:
+        chosen, reason = max(1, cores // processes), f"{cores} cores for {processes} processes"
+    else:
+        used = round(JOB_MONITOR.cores_used_by_others())
+        chosen = max(1, cores - used)
+        reason = f"{cores} cores" if chosen == cores else f"{cores} cores, other programs use {used} of them"
+    log.info("threads: %d (%s)", chosen, reason)
+    return chosen
+
+
 def choose_precision(precision: str | int | None, accelerator: str) -> str | int | None:
     """Return bf16-mixed for auto if the hardware has bfloat16 units, else 32-true; other values unchanged."""
     is_fast, reason = supports_bf16(accelerator)
@@ -94,5 +122,4 @@ def device_name(accelerator: str) -> str:
     """Return the name of the device."""
     if accelerator == "cuda":
         return torch.cuda.get_device_name()
-    name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()
-    return name if accelerator == "mps" else f"{name}, {torch.get_num_threads()} threads"
+    return torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()

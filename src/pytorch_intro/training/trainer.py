@@ -1,6 +1,8 @@
 """Lightning's Trainer, configured for this project."""
 
+import copy
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +13,7 @@ from lightning import Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar, StochasticWeightAveraging, Timer
 from lightning.pytorch.profilers import PassThroughProfiler
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.memory import disable_malloc_trim
@@ -27,9 +29,10 @@ def build_trainer(
 ) -> Trainer:
     """Build the Trainer with its callbacks and loggers, from config nodes by name; null omits a callback or logger.
 
-    `hardware` are the accelerator and precision, which override those of the config.
+    `hardware` are the accelerator, precision and threads, which override those of the config.
     """
     silence_lightning()
+    torch.set_num_threads(hardware["threads"])
     if hardware["accelerator"] == "cpu":
         disable_malloc_trim()
         # Denormal numbers are a hundred times slower; momenta of filters that get no more gradients decay to them.
@@ -57,10 +60,13 @@ def build_trainer(
         "plugins": [AtomicCheckpointIO()],
         "use_distributed_sampler": False,  # sampler.py splits the batches between the ranks
         "profiler": trainer.profiler or NullProfiler(),
-        **hardware,
+        "accelerator": hardware["accelerator"],
+        "precision": hardware["precision"],
     }
-    built: Trainer = instantiate(trainer, "trainer", **values)
+    built: Trainer = instantiate(without_threads(trainer), "trainer", **values)
     fix_resume_with_max_steps(built)
+    if built.num_devices > 1:  # Lightning's launcher would set another number
+        os.environ["OMP_NUM_THREADS"] = str(hardware["threads"])
     return built
 
 
@@ -71,6 +77,14 @@ def check_averaging(callbacks: Sequence[Callback]) -> None:
             "callbacks: StochasticWeightAveraging is not supported, its weights would be neither validated nor tested; "
             "use lightning.pytorch.callbacks.EMAWeightAveraging"
         )
+
+
+def without_threads(trainer: DictConfig) -> DictConfig:
+    """Return the node with the settings of Lightning's Trainer only."""
+    node = copy.deepcopy(trainer)  # with its parent, for interpolations
+    OmegaConf.set_struct(node, False)
+    node.pop("threads", None)
+    return node
 
 
 def wait_for_all_ranks(trainer: Trainer) -> None:

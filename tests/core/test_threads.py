@@ -1,0 +1,185 @@
+"""The number of CPU threads: chosen by the cores that are free, recorded, and used again by a resumed run."""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from conftest import Command
+
+from pytorch_intro.common import cpu
+from pytorch_intro.common.cpu import JOB_MONITOR, CpuMonitor, CpuTimes, read_cpu_times, usable_cores
+from pytorch_intro.runs.config_record import load_config
+from pytorch_intro.training import hardware
+from pytorch_intro.training.callbacks.slow_steps import SlowStepWarning
+from pytorch_intro.training.hardware import choose_threads
+
+RUN = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "callbacks=none"]
+
+
+@pytest.fixture(autouse=True)
+def _threads_restored() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def eight_cores(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.setattr(hardware, "MAX_THREADS", 8)
+    monkeypatch.setattr(hardware, "usable_cores", lambda: 8)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(("used", "threads"), [(0.0, 8), (0.4, 8), (1.2, 7), (7.6, 1), (8.0, 1)])
+def test_auto_leaves_the_cores_to_other_programs_that_they_use(
+    eight_cores: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, used: float, threads: int
+) -> None:
+    eight_cores.setattr(JOB_MONITOR, "cores_used_by_others", lambda: used)
+    with caplog.at_level(logging.INFO):
+        assert choose_threads("auto", 1) == threads
+    assert f"threads: {threads} (8 cores" in caplog.text
+    assert ("other programs use" in caplog.text) == (threads < 8)
+
+
+@pytest.mark.parametrize(("devices", "threads"), [(2, 4), ([0, 1, 2], 2), (16, 1), ("auto", 8)])
+def test_processes_of_a_training_share_the_cores(eight_cores: pytest.MonkeyPatch, devices: Any, threads: int) -> None:
+    eight_cores.setattr(JOB_MONITOR, "cores_used_by_others", lambda: 0.0)
+    assert choose_threads("auto", devices) == threads
+
+
+def test_a_container_may_use_as_many_cores_as_its_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "affinity", lambda: set(range(64)))
+    monkeypatch.setattr(cpu, "CGROUP_QUOTA", tmp_path / "cpu.max")
+    assert usable_cores() == 64
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert usable_cores() == 64
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    assert usable_cores() == 2
+
+
+def test_the_time_of_this_process_and_of_its_children_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([CpuTimes(10.0, 100.0, 5.0), CpuTimes(12.0, 103.5, 6.5)])
+    monkeypatch.setattr(cpu, "read_cpu_times", lambda: next(readings))
+    monitor = CpuMonitor()
+    monitor.restart()
+    assert monitor.cores_used_by_others() == pytest.approx((3.5 - 1.5) / 2)
+
+
+def test_too_short_a_measurement_keeps_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs of a sweep follow each other in a process."""
+    readings = iter([CpuTimes(0.0, 0.0, 0.0), CpuTimes(1.0, 1.5, 0.0), CpuTimes(1.0, 1.5, 0.0), CpuTimes(1.01, 1.5, 0)])
+    monkeypatch.setattr(cpu, "read_cpu_times", lambda: next(readings))
+    monitor = CpuMonitor()
+    for _ in range(2):
+        monitor.restart()
+        assert monitor.cores_used_by_others() == 1.5
+
+
+def test_a_system_without_proc_stat_has_all_cores_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cpu, "PROC_STAT", tmp_path / "stat")
+    assert read_cpu_times() is None
+    monitor = CpuMonitor()
+    monitor.restart()
+    assert monitor.cores_used_by_others() == 0.0
+
+
+@pytest.mark.skipif(not cpu.PROC_STAT.exists(), reason="needs /proc/stat")
+def test_a_busy_process_is_measured() -> None:
+    """A real process that computes as long as this one watches it."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+        try:
+            monitor = CpuMonitor()
+            monitor.restart()
+            while not (others := monitor.cores_used_by_others()):
+                pass
+        finally:
+            other.kill()
+    assert others > 0
+
+
+def test_the_number_is_recorded_and_used_again(command: Command, tmp_path: Path) -> None:
+    """Bits depend on it. A resumed run does not measure again."""
+    assert command(*RUN, "trainer.threads=1", "name=first").code == 0
+    run = tmp_path / "outputs" / "first"
+    assert load_config(run / "config.yaml").trainer.threads == 1
+    (run / "result.json").unlink()
+    torch.set_num_threads(2)
+    answer = command(*RUN, "name=first")
+    assert answer.code == 0, answer.err
+    assert "threads: 1 (" in answer.out
+    assert torch.get_num_threads() == 1
+
+
+def test_auto_is_recorded_as_the_chosen_number(command: Command, tmp_path: Path) -> None:
+    assert command(*RUN, "name=first").code == 0
+    assert load_config(tmp_path / "outputs" / "first" / "config.yaml").trainer.threads == torch.get_num_threads()
+    assert "finished before" in command(*RUN, "name=first").out
+
+
+def test_another_number_is_another_run(command: Command) -> None:
+    assert command(*RUN, "trainer.threads=1", "name=first").code == 0
+    answer = command(*RUN, "trainer.threads=2", "name=first")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "trainer.threads: 1 → 2" in answer.err
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "many", "1.5", "null"])
+def test_a_number_that_is_no_number_of_threads_is_refused(command: Command, threads: str) -> None:
+    answer = command(*RUN, f"trainer.threads={threads}", "name=first")
+    assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+    assert f"trainer.threads={threads}: invalid value" in answer.err
+
+
+def steps(monkeypatch: pytest.MonkeyPatch, callback: SlowStepWarning, seconds: float, count: int, device: str) -> None:
+    """Let the callback see steps that take so long."""
+    clock = iter([0.0, *(seconds * (number + 1) for number in range(count))])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    trainer, module = cast(Any, None), cast(Any, SimpleNamespace(device=torch.device(device)))
+    callback.on_train_epoch_start(trainer, module)
+    for _ in range(count):
+        callback.on_train_batch_end(trainer, module, None, None, 0)
+
+
+@pytest.mark.parametrize(("slow", "warnings"), [(0.25, 0), (0.5, 1)])
+def test_steps_that_become_several_times_slower_are_reported_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, slow: float, warnings: int
+) -> None:
+    callback = SlowStepWarning()
+    monkeypatch.setattr(callback.monitor, "cores_used_by_others", lambda: 0.9)
+    torch.set_num_threads(2)
+    for seconds in (0.1, slow, slow):
+        steps(monkeypatch, callback, seconds, 40, "cpu")
+    assert caplog.text.count("times as long as before") == warnings
+    assert caplog.text.count("start runs with trainer.threads=1") == warnings
+
+
+def test_slow_steps_without_other_programs_have_another_remedy(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    callback = SlowStepWarning()
+    monkeypatch.setattr(callback.monitor, "cores_used_by_others", lambda: 0.1)
+    for seconds in (0.1, 0.5):
+        steps(monkeypatch, callback, seconds, 40, "cpu")
+    assert "lack of memory" in caplog.text
+    assert "trainer.threads" not in caplog.text
+
+
+def test_steps_on_other_devices_are_not_compared(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    callback = SlowStepWarning()
+    for seconds in (0.1, 0.5):
+        steps(monkeypatch, callback, seconds, 40, "meta")
+    assert caplog.text == ""
+
+
+def test_usable_cores_of_this_machine() -> None:
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
