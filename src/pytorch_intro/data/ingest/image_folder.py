@@ -83,7 +83,7 @@ class ImageFolder(ImageFiles):
         for split in [""] if others else splits:
             if split:
                 warn_of_ignored_images(Path(root, split))
-            for name in list_folders(str(Path(root, split))) if split else others:
+            for name in list_folders(str(Path(root, split))) if split else folders:
                 folder = Path(root, split, name)
                 files = list(walk_files(folder))
                 if not files:
