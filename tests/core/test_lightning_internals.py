@@ -76,7 +76,7 @@ def fit(
     off: Any = dict.fromkeys(["enable_checkpointing", "enable_progress_bar", "enable_model_summary"], False)
     options = {"logger": False, "num_sanity_val_steps": 0, "max_epochs": 2, **off, **options}
     trainer = Trainer(accelerator="cpu", callbacks=list(callbacks), **options)
-    lightning_internals.fix_resume_with_max_steps(trainer)
+    lightning_internals.fix_resume(trainer)
     loader = DataLoader(TensorDataset(torch.ones(batches, 1)))
     trainer.fit(module, loader, loader, ckpt_path=ckpt_path, weights_only=True)
     return module, trainer

@@ -37,7 +37,8 @@ class BestLastCheckpoint(Checkpoint):
     In most epochs the best is the last: then one file is written, and both names are hard links to it. Lightning's
     ModelCheckpoint would write it twice, and keeps no last without a best.
 
-    A checkpoint records the size of the log files, so that a run resumed from it logs everything exactly once.
+    A checkpoint records the size of the log files, so that a run resumed from it logs everything exactly once, and
+    whether a callback has stopped the training, so that it does not go on.
 
     Args:
         dirpath: Folder of the checkpoints, in the run folder.
@@ -74,6 +75,11 @@ class BestLastCheckpoint(Checkpoint):
         for logger in loggers:
             logger.save()  # flushes its files
         checkpoint["log_files"] = log_sizes(self.run_folder, [logger.log_dir for logger in loggers])
+        checkpoint["should_stop"] = trainer.should_stop
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if trainer.state.fn == TrainerFn.FITTING:
+            trainer.should_stop = checkpoint.get("should_stop", False)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_model_score": self.best_model_score}

@@ -60,6 +60,7 @@ class Classifier(LightningModule):
         self.val_metrics = EpochMetrics()
         self.test_metrics = EpochMetrics()
         self.no_tta_metrics = EpochMetrics()
+        self.resumed_metrics: dict[str, float] = {}  # of the checkpoint that training resumes from
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (N, num_classes) of images (N, C, H, W) float; in eval mode, the mean over all views."""
@@ -121,6 +122,12 @@ class Classifier(LightningModule):
         checkpoint["train_metrics"] = self.train_metrics.gather_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue with the sums of an interrupted epoch."""
+        """Continue with the sums of an interrupted epoch, and with the metrics known so far."""
         if self.trainer.training:
             self.train_metrics.restore(checkpoint["train_metrics"], self.trainer.global_rank, self.trainer.world_size)
+            self.resumed_metrics = checkpoint["metrics"]
+
+    def on_fit_start(self) -> None:
+        """Restore trainer.callback_metrics, which Lightning resets: a validation may precede the interruption."""
+        restored = {name: torch.tensor(value) for name, value in self.resumed_metrics.items()}
+        self.trainer.callback_metrics.update(restored)

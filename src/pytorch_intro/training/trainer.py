@@ -66,7 +66,7 @@ def build_trainer(
         **hardware,
     }
     built: Trainer = instantiate(trainer, "trainer", **values)
-    lightning_internals.fix_resume_with_max_steps(built)
+    lightning_internals.fix_resume(built)
     return built
 
 
