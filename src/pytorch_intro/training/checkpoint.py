@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint, Timer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import Field
+from torch import nn
 
 from pytorch_intro.common.distributed import all_reduce_max
 from pytorch_intro.common.errors import UserError
@@ -38,7 +39,7 @@ class BestLastCheckpoint(Checkpoint):
     ModelCheckpoint would write it twice, and keeps no last without a best.
 
     A checkpoint records the size of the log files, so that a run resumed from it logs everything exactly once, and
-    whether a callback has stopped the training, so that it does not go on.
+    whether a callback has stopped the training or frozen parameters, so that both stay so.
 
     Args:
         dirpath: Folder of the checkpoints, in the run folder.
@@ -76,10 +77,12 @@ class BestLastCheckpoint(Checkpoint):
             logger.save()  # flushes its files
         checkpoint["log_files"] = log_sizes(self.run_folder, [logger.log_dir for logger in loggers])
         checkpoint["should_stop"] = trainer.should_stop
+        checkpoint["frozen"] = frozen_parts(pl_module)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if trainer.state.fn == TrainerFn.FITTING:
-            trainer.should_stop = checkpoint.get("should_stop", False)
+            trainer.should_stop = checkpoint["should_stop"]
+            freeze_parts(pl_module, checkpoint["frozen"])
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_model_score": self.best_model_score}
@@ -148,6 +151,28 @@ class BestLastCheckpoint(Checkpoint):
         trainer.save_checkpoint(path, weights_only=False)
         if trainer.is_global_zero:
             remove(self.run_folder / REPLACED)  # the run that overwrite=true replaces
+
+
+def frozen_parts(module: nn.Module) -> list[str]:
+    """Return the names of the parameters that are not trained, and of the batch norms that do not track statistics.
+
+    Lightning's BaseFinetuning changes both, and a state dict holds neither.
+    """
+    parameters = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
+    norms = [name for name, norm in batch_norms(module) if not norm.track_running_stats]
+    return parameters + norms
+
+
+def freeze_parts(module: nn.Module, names: list[str]) -> None:
+    """Freeze exactly the parameters and batch norms with these names; see frozen_parts."""
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad = name not in names
+    for name, norm in batch_norms(module):
+        norm.track_running_stats = name not in names
+
+
+def batch_norms(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [(name, part) for name, part in module.named_modules() if hasattr(part, "track_running_stats")]
 
 
 def hardlink_or_copy(file: Path, name: Path) -> None:
