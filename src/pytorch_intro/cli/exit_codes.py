@@ -1,4 +1,4 @@
-"""Exit codes: 0 success, 1 failure, 2 user mistake, 130 Ctrl-C, 143 SIGTERM and SIGUSR1."""
+"""Exit codes: 0 success, 1 failure, 2 user mistake, 130 Ctrl-C, 143 other signals."""
 
 import signal
 import sys
@@ -36,7 +36,7 @@ def errors_to_exit_codes(config: DictConfig) -> Iterator[None]:
 
 @contextmanager
 def interrupts_to_exit_codes() -> Iterator[None]:
-    """Turn Ctrl-C, SIGTERM and SIGUSR1 into exit codes, also where Lightning has replaced them by others."""
+    """Turn Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP into exit codes, also where Lightning has replaced them by others."""
     install_signal_handlers()
     try:
         yield
@@ -52,7 +52,7 @@ def interrupts_to_exit_codes() -> Iterator[None]:
 
 
 def install_signal_handlers() -> None:
-    """Exit at once on SIGTERM and SIGUSR1; during training, GracefulShutdown first finishes the step."""
+    """Exit at once on SIGTERM, SIGUSR1 and SIGHUP; during training, GracefulShutdown first finishes the step."""
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             signal.signal(number, lambda number, _: sys.exit(SIGNALS[signal.Signals(number)]))
