@@ -5,6 +5,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -56,6 +57,12 @@ def explain_fault(error: BaseException, config: DictConfig) -> str | None:
     if isinstance(error, RunError):
         return str(error)
     hint = RESUME_HINT if "resume" in config else RETRY_HINT
+    is_missing = any(isinstance(cause, FileNotFoundError) for cause in exception_chain(error))
+    if is_missing and "resume" in config and not Path(config.run_dir).is_dir():
+        return (
+            f"{config.run_dir}: the run folder was moved or removed during the run; if you moved it, resume it with "
+            "resume=DIR"
+        )
     for cause in exception_chain(error):
         if isinstance(cause, OSError) and cause.errno in DISK:
             explained = DISK[cause.errno].replace(";", f" ({cause.filename});" if cause.filename else ";")

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from pytorch_intro.common.errors import UserError
+
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file atomically, in UTF-8."""
@@ -47,11 +49,26 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def archive(paths: Sequence[Path], folder: Path) -> None:
-    """Move files and folders, in this order, into an archive folder, whose content they replace."""
+    """Move files and folders, in this order, into an archive folder, whose content they replace; or leave all as is.
+
+    Raises:
+        UserError: if one of them cannot be moved.
+    """
     remove(folder)
     folder.mkdir()
-    for path in paths:
-        path.rename(folder / path.name)
+    moved: list[Path] = []
+    try:
+        for path in paths:
+            path.rename(folder / path.name)
+            moved.append(path)
+    except OSError as error:
+        for path in moved:
+            (folder / path.name).rename(path)
+        folder.rmdir()
+        raise UserError(
+            f"{error.filename}: cannot be moved to {folder.name}/ ({error.strerror}); close what uses it or change its "
+            "permissions, or use another name=NAME"
+        ) from error
 
 
 def remove(path: Path) -> None:

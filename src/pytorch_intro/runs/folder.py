@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,12 @@ BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 REPLACED = ".replaced"
 REPORT = (CURVES, CONFUSION, MISTAKES) = ("curves.png", "confusion_matrix.png", "mistakes.png")
 CONFUSION_EXTERNAL = "confusion_matrix_external.png"
-# Written by training, evaluation, prediction and export; overwrite=true replaces them.
-RUN_FILES = (
+# Written by training, evaluation, prediction and export.
+OUTPUT_FILES = (
     CONFIG, "result.json", "checkpoints", "tensorboard", "csv", "README.md", "eval.json", *REPORT,
-    CONFUSION_EXTERNAL, "predictions.csv", "predictions.png", "export", "error.txt", "pruned.txt",
+    CONFUSION_EXTERNAL, "predictions.csv", "predictions.png", "export",
 )  # fmt: skip
+RUN_FILES = (*OUTPUT_FILES, "error.txt", "pruned.txt")  # overwrite=true replaces them
 
 
 class RunFolder:
@@ -94,8 +95,19 @@ class RunFolder:
         return trusted_config(self.path, {"overwrite": False, **current}, config.allow, verify=verify)
 
     def recorded_result(self, config: DictConfig) -> Result | None:
-        """Return the result if the run is finished, or raise a UserError if its config is a different one."""
-        if not self.config_file.exists() or config.overwrite:
+        """Return the result if the run is finished; None if it is unfinished or new.
+
+        Raises:
+            UserError: if the config of the run is a different one, or the folder holds something else than a run.
+        """
+        if config.overwrite:
+            return None
+        if not self.config_file.exists():
+            if is_rank_zero() and (files := self.files(OUTPUT_FILES)):
+                raise UserError(
+                    f"{self.path}: contains {', '.join(path.name for path in files)} but no {CONFIG}, so it is not a "
+                    "run; use another name=NAME, or overwrite=true to replace them"
+                )
             return None
         if is_rank_zero() and (
             different := diff(flatten(load_config(self.config_file)), flatten(config), IGNORED_KEYS)
@@ -130,7 +142,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         if self.checkpoints.exists() and not self.checkpoints.is_dir():
             raise UserError(f"{self.checkpoints}: not a folder; remove it, or use another name=NAME")
-        if config.overwrite and self.config_file.exists():
+        if config.overwrite and self.files(RUN_FILES):
             self.archive_previous()
         if not self.config_file.exists():
             write_atomically(self.config_file, to_yaml_with_command(config))
@@ -141,7 +153,7 @@ class RunFolder:
 
         Other files in the folder stay.
         """
-        earlier = [path for path in self.path.iterdir() if path.name in RUN_FILES]
+        earlier = self.files(RUN_FILES)
         if self.replaced.exists() and not self.checkpoints.exists():
             for path in earlier:
                 remove(path)
@@ -151,20 +163,30 @@ class RunFolder:
         log.info("the previous run is kept in %s until the first checkpoint", display_path(self.replaced))
 
     def rollback_if_unsaved(self) -> None:
-        """Remove config.yaml and restore the archived run, if this process started the run and saved no checkpoint."""
-        if not self.is_mine or self.checkpoints.exists():
+        """Remove the run and restore the archived one, if this process started the run and saved no checkpoint.
+
+        Files that the run did not write stay, and so does its log.
+        """
+        if not self.is_mine or self.checkpoints.exists() or not self.config_file.exists():
             return
         self.config_file.unlink()
+        for path in self.files(OUTPUT_FILES):
+            with suppress(PermissionError):  # Windows does not remove an open log
+                remove(path)
         if self.replaced.exists():
             for path in self.replaced.iterdir():
                 remove(self.path / path.name)
                 path.rename(self.path / path.name)
             self.replaced.rmdir()
 
+    def files(self, names: Sequence[str]) -> list[Path]:
+        """Return the files and folders with these names that the run folder contains."""
+        return [path for name in names if (path := self.path / name).exists() or path.is_symlink()]
+
     def remove_if_empty(self) -> None:
         """Remove the folder if it holds nothing but a log, after a mistake in the settings."""
-        files = list(self.path.iterdir())
-        if {path.name for path in files} <= {"train.log", LOCK, LOCK_OWNER}:
+        files = list(self.path.iterdir()) if self.path.exists() else []
+        if files and {path.name for path in files} <= {"train.log", LOCK, LOCK_OWNER}:
             with suppress(PermissionError):  # Windows does not remove an open log
                 for path in files:
                     path.unlink()

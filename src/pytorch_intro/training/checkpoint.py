@@ -1,5 +1,6 @@
 """Checkpoints, written atomically: the last and the best of a run, and which one is tested."""
 
+import errno
 import math
 import shutil
 import time
@@ -148,6 +149,8 @@ class BestLastCheckpoint(Checkpoint):
             hardlink_or_copy(self.last, self.previous)
 
     def save(self, trainer: Trainer, path: Path) -> None:
+        if not self.run_folder.is_dir():  # do not create it again, without its config
+            raise FileNotFoundError(errno.ENOENT, "the run folder is gone", str(self.run_folder))
         trainer.save_checkpoint(path, weights_only=False)
         if trainer.is_global_zero:
             remove(self.run_folder / REPLACED)  # the run that overwrite=true replaces
