@@ -15,7 +15,7 @@ from pytorch_intro.cli.explain import explain
 from pytorch_intro.cli.failures import mute_tensorboard_thread
 from pytorch_intro.cli.hydra_internals import run_app
 from pytorch_intro.common.distributed import is_rank_zero
-from pytorch_intro.common.errors import exit_with_error
+from pytorch_intro.common.errors import RunError, exit_with_error
 from pytorch_intro.config.resolvers import register_resolvers
 
 Task = Callable[[DictConfig], object]
@@ -51,6 +51,8 @@ def run(task: Task, config_name: str) -> None:
     with interrupts_to_exit_codes(), mute_tensorboard_thread():
         try:
             run_app(wrap_task(task), config_name)
+        except RunError as error:
+            exit_with_error(str(error), 1)
         except Exception as error:  # of Hydra, a sweeper or a launcher; the task's own have become exit codes
             if line := explain(error, config_name):
                 exit_with_error(line)

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pytorch_intro.cli.failures import explain_failure
+from pytorch_intro.common.distributed import is_first_on_node
 from pytorch_intro.common.errors import SIGNALS, StopRun, exit_with_error
 from pytorch_intro.common.locks import FolderLockedError
 from pytorch_intro.runs.folder import RunFolder
@@ -29,6 +30,8 @@ def errors_to_exit_codes(config: DictConfig) -> Iterator[None]:
             print_exc()
             sys.exit(1)
         line, exit_code = explained
+        if exit_code == 2 and not is_first_on_node():  # all ranks find the same mistake
+            sys.exit(exit_code)
         if exit_code == 2 and not isinstance(error, FolderLockedError):  # then another process uses the folder
             RunFolder(HydraConfig.get().runtime.output_dir).remove_if_empty()
         exit_with_error(line, exit_code)

@@ -22,6 +22,7 @@ DISK = {
 RESUME_HINT = "rerun the same command to resume from the last checkpoint"
 RETRY_HINT = "rerun the same command"  # for commands without checkpoints
 OUT_OF_MEMORY = r"out of memory|can't allocate memory|not enough memory"
+LOST_RANK = r"(gloo|NCCL).*(closed|reset|peer|pipe|remote process|aborted|[Tt]imed out|[Tt]imeout)"
 KILLED_WORKER = r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)"
 
 
@@ -77,6 +78,8 @@ def explain_fault(error: BaseException, config: DictConfig) -> str | None:
         smaller = f"{prefix}batch_size={size // 2}{name}" if size > 1 else "a smaller data.image_size or model"
         details = message.split(";")[0].split(". ")[0] or "MemoryError"
         return f"{prefix}batch_size={size}: out of memory ({details}); try {smaller}"
+    if isinstance(error, RuntimeError) and re.search(LOST_RANK, message):
+        return f"{config.run_dir}: another rank of the training ended; see its own error, then {hint}"
     if worker := re.search(KILLED_WORKER, message):
         return (
             f"{prefix}num_workers={settings.num_workers}: DataLoader worker (pid {worker[1].strip()}) was killed, "

@@ -1,9 +1,9 @@
-"""Write and read a run's config.yaml."""
+"""Write and read a run's config.yaml, and the settings that resume=DIR has changed since, in config_extended.yaml."""
 
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -11,9 +11,16 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.common.files import write_atomically
 
-CONFIG = "config.yaml"
+CONFIG, EXTENDED = "config.yaml", "config_extended.yaml"
 PARTS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "classifier")
+# Settings that resume=DIR may change: how long, with which callbacks and where the run is trained. A checkpoint holds
+# the state of everything else.
+CHANGEABLE = (
+    "trainer", "callbacks", "logger",
+    "data.root", "data.cache_dir", "data.num_workers", "data.on_device", "data.in_memory",
+)  # fmt: skip
 # Settings that do not change what a run computes.
 IGNORED_KEYS = ("overwrite", "resume", "outputs", "allow", "run_dir", "sweep", "name")
 
@@ -21,28 +28,70 @@ IGNORED_KEYS = ("overwrite", "resume", "outputs", "allow", "run_dir", "sweep", "
 Verify = Callable[[DictConfig, Path, Sequence[str], str], None]
 
 
-def to_yaml_with_command(config: DictConfig) -> str:
-    """Return the config as YAML, with the command that composed it as a comment on top."""
+class Extension(NamedTuple):
+    """An entry of config_extended.yaml."""
+
+    command: str  # that changed the settings
+    settings: dict[str, Any]  # new values by dotted key
+
+
+def current_command() -> str:
+    """Return the command line of this process, on one line."""
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     command = " ".join(shlex.join(["python", "src/train.py", *overrides]).split())
-    return f"# {command.encode(errors='replace').decode()}\n{OmegaConf.to_yaml(config)}"
+    return command.encode(errors="replace").decode()
+
+
+def to_yaml_with_command(config: DictConfig) -> str:
+    """Return the config as YAML, with the command that composed it as a comment on top."""
+    return f"# {current_command()}\n{OmegaConf.to_yaml(config)}"
 
 
 def recorded_command(folder: Path) -> str:
-    """Return the command that started the run in this folder, or "" if its config.yaml has none."""
+    """Return the command that started the run in this folder, or "" if its config.yaml has none.
+
+    The commands that extended the run follow after &&.
+    """
     with (folder / CONFIG).open(encoding="utf-8") as file:
         line = file.readline().strip()
-    return line[2:] if line.startswith("# ") else ""
+    first = line[2:] if line.startswith("# ") else ""
+    return " && ".join([first, *(extension.command for extension in load_extensions(folder))])
+
+
+def load_extensions(folder: Path) -> list[Extension]:
+    """Return the changes of settings since the run was started, oldest first.
+
+    Raises:
+        UserError: if config_extended.yaml cannot be read.
+    """
+    file = folder / EXTENDED
+    if not file.exists():
+        return []
+    try:
+        entries = OmegaConf.to_container(OmegaConf.load(file))
+        return [Extension(str(entry["command"]), dict(entry["settings"])) for entry in entries]  # type: ignore[index, call-overload, arg-type]
+    except (OSError, YAMLError, OmegaConfBaseException, RecursionError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{file}: cannot be read ({first_lines(error)}); use another folder") from error
+
+
+def record_extension(folder: Path, settings: dict[str, Any]) -> None:
+    """Append changed settings, by dotted key, to config_extended.yaml."""
+    entries = [*load_extensions(folder), Extension(current_command(), settings)]
+    text = OmegaConf.to_yaml(OmegaConf.create([entry._asdict() for entry in entries]))
+    write_atomically(folder / EXTENDED, f"# settings changed by resume=DIR since config.yaml was written\n{text}")
 
 
 def load_config(file: Path) -> DictConfig:
-    """Load the config that a run was started with.
+    """Load the config of a run: what it was started with, and the settings changed since.
 
     Raises:
         UserError: if the file is missing or is not a run's config.
     """
     try:
         config = OmegaConf.load(file)
+        for extension in load_extensions(file.parent):
+            for key, value in extension.settings.items():
+                OmegaConf.update(config, key, value, merge=False, force_add=True)
         OmegaConf.to_container(config)
     except FileNotFoundError:
         raise UserError(f"{file}: file not found; use the folder of a run") from None

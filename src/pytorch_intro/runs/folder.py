@@ -9,19 +9,22 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.common.files import archive, remove, write_atomically
 from pytorch_intro.common.locks import LOCK, LOCK_OWNER, lock_folder
-from pytorch_intro.config.flatten import diff, flatten
+from pytorch_intro.config.flatten import diff, flatten, is_under
 from pytorch_intro.config.paths import display_path
 from pytorch_intro.runs.config_record import (
+    CHANGEABLE,
     CONFIG,
+    EXTENDED,
     IGNORED_KEYS,
     Verify,
     load_config,
+    record_extension,
     to_yaml_with_command,
     trusted_config,
 )
@@ -36,7 +39,7 @@ REPORT = (CURVES, CONFUSION, MISTAKES) = ("curves.png", "confusion_matrix.png", 
 CONFUSION_EXTERNAL = "confusion_matrix_external.png"
 # Written by training, evaluation, prediction and export.
 OUTPUT_FILES = (
-    CONFIG, "result.json", "checkpoints", "tensorboard", "csv", "README.md", "eval.json", *REPORT,
+    CONFIG, EXTENDED, "result.json", "checkpoints", "tensorboard", "csv", "README.md", "eval.json", *REPORT,
     CONFUSION_EXTERNAL, "predictions.csv", "predictions.png", "export",
 )  # fmt: skip
 RUN_FILES = (*OUTPUT_FILES, "error.txt", "pruned.txt")  # overwrite=true replaces them
@@ -55,6 +58,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.replaced = self.path / REPLACED
         self.is_mine = False  # whether this process started the run in the folder
+        self.changes: dict[str, Any] = {}  # settings that this process changes, by dotted key
 
     @classmethod
     def of(cls, config: DictConfig) -> "RunFolder":
@@ -79,20 +83,31 @@ class RunFolder:
                 raise
 
     def recorded_config(self, config: DictConfig, verify: Verify | None = None) -> DictConfig:
-        """Return the config, or with resume=DIR the one that the run in this folder was started with.
+        """Return the config, or with resume=DIR that of the run in this folder, with the settings that extend it.
 
         Raises:
             UserError: if the folder holds no run, its config names a target that is not allowed, or the command line
-                has further settings.
+                has settings that cannot change in a run.
         """
         if config.resume is None:
             return config
         accepted = ("resume=", "outputs=", "allow=")
         others = [s for s in HydraConfig.get().overrides.task if not s.lstrip("+").startswith(accepted)]
-        if others:
-            raise UserError(f"resume={config.resume}: uses the config of that run; remove {' '.join(others)}")
+        keys = {text: text.partition("=")[0].lstrip("+") for text in others}
+        if fixed := [text for text, key in keys.items() if "." not in key or not is_under(key, CHANGEABLE)]:
+            raise UserError(
+                f"resume={config.resume}: uses the config of that run; remove {' '.join(fixed)}. Only single settings "
+                f"of {', '.join(CHANGEABLE)} can change, as in trainer.max_epochs=12"
+            )
         current = {key: config[key] for key in ("resume", "outputs", "allow", "sweep") if key in config}
-        return trusted_config(self.path, {"overwrite": False, **current}, config.allow, verify=verify)
+        recorded = trusted_config(self.path, {"overwrite": False, **current}, config.allow, verify=verify)
+        before, now = OmegaConf.to_container(recorded), OmegaConf.to_container(config)
+        for key in keys.values():
+            value = select(now, key)
+            if select(before, key) != value:
+                self.changes[key] = value
+                OmegaConf.update(recorded, key, value, merge=False, force_add=True)
+        return recorded
 
     def recorded_result(self, config: DictConfig) -> Result | None:
         """Return the result if the run is finished; None if it is unfinished or new.
@@ -100,7 +115,9 @@ class RunFolder:
         Raises:
             UserError: if the config of the run is a different one, or the folder holds something else than a run.
         """
-        if config.overwrite:
+        if self.changes:
+            self.check_extension()
+        if config.overwrite or self.changes:
             return None
         if not self.config_file.exists():
             if is_rank_zero() and (files := self.files(OUTPUT_FILES)):
@@ -112,11 +129,23 @@ class RunFolder:
         if is_rank_zero() and (
             different := diff(flatten(load_config(self.config_file)), flatten(config), IGNORED_KEYS)
         ):
+            keys = [text.partition(":")[0] for text in different]
+            extend = ""
+            if all(is_under(key, CHANGEABLE) for key in keys):
+                settings = " ".join(f"{key}={OmegaConf.select(config, key)}" for key in keys)
+                extend = f"resume={display_path(self.path)} {settings} to extend it, "
             raise UserError(
                 f"{self.path}: contains a run with a different config ({'; '.join(different)}); "
-                "use another name=NAME, or overwrite=true"
+                f"use {extend}another name=NAME, or overwrite=true"
             )
         return self.result() if self.result_file.exists() else None
+
+    def check_extension(self) -> None:
+        """Raise a UserError if the run is finished and has more epochs than the changed settings allow."""
+        max_epochs = self.changes.get("trainer.max_epochs")
+        epochs = self.result()["epochs"] if self.result_file.exists() else 0
+        if isinstance(max_epochs, int) and -1 < max_epochs < epochs:
+            raise UserError(f"trainer.max_epochs={max_epochs}: the run has {epochs} epochs; use a larger value")
 
     def result(self) -> Result:
         """Read result.json, or raise a UserError."""
@@ -132,7 +161,7 @@ class RunFolder:
         return result
 
     def begin(self, config: DictConfig) -> None:
-        """Write config.yaml, unless the run in the folder is resumed.
+        """Write config.yaml, unless the run in the folder is resumed; record the settings that extend it.
 
         With overwrite=true the previous run is archived, except for its log, and removed after the first checkpoint of
         the new run.
@@ -147,6 +176,10 @@ class RunFolder:
         if not self.config_file.exists():
             write_atomically(self.config_file, to_yaml_with_command(config))
             self.is_mine = True
+        if self.changes:
+            self.result_file.unlink(missing_ok=True)  # first: the run is not finished any more
+            record_extension(self.path, self.changes)
+            log.info("extended: %s", ", ".join(f"{key}={value}" for key, value in self.changes.items()))
 
     def archive_previous(self) -> None:
         """Move the run to .replaced/; a run without checkpoints is removed if an earlier one is archived already.
@@ -197,6 +230,13 @@ class RunFolder:
         if is_rank_zero():
             (self.checkpoints / PREVIOUS).unlink(missing_ok=True)
             write_atomically(self.result_file, json.dumps(result, indent=2) + "\n")
+
+
+def select(config: Any, key: str) -> Any:
+    """Return the value of a dotted key in nested dicts, None if it is missing; interpolations are not resolved."""
+    for name in key.split("."):
+        config = config.get(name) if isinstance(config, dict) else None
+    return config
 
 
 def lock_timeout() -> float:

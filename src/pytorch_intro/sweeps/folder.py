@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from omegaconf import DictConfig
+from pydantic import PositiveInt
 
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.common.files import archive, remove, write_atomically
@@ -48,7 +49,7 @@ class Outcome(NamedTuple):
 
 def check_settings(sweep: DictConfig) -> None:
     """Validate the config node `sweep`; raise a UserError for an unknown key or a wrong value."""
-    check_nodes(sweep, "sweep", {"sweep.objective": Objective, "sweep.fail_fast": bool})
+    check_nodes(sweep, "sweep", {"sweep.objective": Objective, "sweep.fail_fast": bool, "sweep.max_jobs": PositiveInt})
 
 
 class SweepFolder:

@@ -22,7 +22,7 @@ from pytorch_intro.common.errors import UserError, exit_with_error, first_lines
 from pytorch_intro.common.files import remove
 from pytorch_intro.common.optional_deps import check_installed
 from pytorch_intro.config.flatten import flatten, is_under
-from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.config.paths import PROJECT, checked_root
 from pytorch_intro.runs.config_record import IGNORED_KEYS
 from pytorch_intro.runs.folder import RunFolder
 from pytorch_intro.sweeps.folder import ERROR, Record, SweepFolder, check_settings
@@ -61,6 +61,10 @@ class Runner:
         check_plugin(config.hydra.sweeper._target_)
         check_plugin(config.hydra.launcher._target_)
         check_settings(config.sweep)
+        if config.resume is not None:
+            raise UserError(
+                f"resume={config.resume}: continues one run; leave out -m, or to continue a sweep rerun its command"
+            )
         # The task without entrypoint.wrap_task: run_job needs its errors, not exit codes.
         job = functools.partial(run_job, inspect.unwrap(task))
         self.launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=job, config=config)
@@ -75,7 +79,7 @@ class Runner:
     def run_grid(self, arguments: Sequence[str]) -> None:
         """Run all combinations of the values in these overrides that are not finished yet."""
         previous = self.record()
-        plan = plan_grid(self.parse(arguments), previous.swept if previous else ())
+        plan = plan_grid(self.parse(arguments), previous.swept if previous else (), self.settings.max_jobs)
         unfinished = self.begin(plan, self.compose(plan.base))
         self.end(self.launch(unfinished, plan.base))
 
@@ -151,6 +155,8 @@ class Runner:
             result = RunFolder(self.folder.path / job.name).recorded_result(config)
             if result is None:
                 resolve_hardware(config)
+                if runs_jobs_in_turn(self.launcher) and config.data.root is not None:  # else maybe on other machines
+                    checked_root(config.data.root)
         except UserError as error:
             raise UserError(f"{error} (in the job {' '.join(job.overrides)}; no job was started)") from error
         finally:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, Timer
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, Timer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import Field
@@ -18,6 +18,7 @@ from torch import nn
 from pytorch_intro.common.distributed import all_reduce_max
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.files import atomic_write, remove
+from pytorch_intro.runs.config_record import load_extensions
 from pytorch_intro.runs.folder import BEST, LAST, PREVIOUS, REPLACED
 from pytorch_intro.runs.logs import log_sizes
 from pytorch_intro.training.lightning_internals import callbacks, is_resumable_step
@@ -78,12 +79,18 @@ class BestLastCheckpoint(Checkpoint):
             logger.save()  # flushes its files
         checkpoint["log_files"] = log_sizes(self.run_folder, [logger.log_dir for logger in loggers])
         checkpoint["should_stop"] = trainer.should_stop
+        checkpoint["num_extensions"] = len(load_extensions(self.run_folder))
         checkpoint["frozen"] = frozen_parts(pl_module)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if trainer.state.fn == TrainerFn.FITTING:
-            trainer.should_stop = checkpoint["should_stop"]
+            is_extended = len(load_extensions(self.run_folder)) > checkpoint["num_extensions"]
+            trainer.should_stop = checkpoint["should_stop"] and not is_extended
             freeze_parts(pl_module, checkpoint["frozen"])
+            for callback in callbacks(trainer):
+                if isinstance(callback, EarlyStopping) and callback.state_key in checkpoint["callbacks"]:
+                    # Lightning would restore it, too; the config may have changed.
+                    checkpoint["callbacks"][callback.state_key]["patience"] = callback.patience
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_model_score": self.best_model_score}
