@@ -31,18 +31,15 @@ def stop_at(step: int, when: str) -> list[str]:
     return ["trainer.max_epochs=5", *(f"+callbacks.stop_at.{key}={value}" for key, value in node.items())]
 
 
+EARLY = ["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "optimizer.lr=1e-9"]
 STOPS = {
-    "early stopping": (
-        ["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "optimizer.lr=1e-9", "trainer.max_epochs=8"],
-        None,
-    ),
+    "early stopping": ([*EARLY, "trainer.max_epochs=8"], None),
     "max_steps in an epoch": (["trainer.max_epochs=-1", "trainer.max_steps=9"], 2),
     "max_steps at the end of an epoch": (["trainer.max_epochs=-1", "trainer.max_steps=12"], 2),
     "max_steps and max_epochs": (["trainer.max_epochs=5", "trainer.max_steps=9"], 2),
     "a callback in an epoch": (stop_at(9, "on_train_batch_end"), 2),
     "a callback in an epoch, without validation": (
-        [*stop_at(9, "on_train_batch_end"), "trainer.limit_val_batches=0"],
-        2,
+        [*stop_at(9, "on_train_batch_end"), "trainer.limit_val_batches=0"], 2,
     ),
     "a callback in a validation": ([*stop_at(8, "on_validation_end"), "trainer.val_check_interval=2"], 2),
     "a callback at the end of an epoch": (stop_at(7, "on_train_epoch_end"), 2),

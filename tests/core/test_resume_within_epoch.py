@@ -8,9 +8,9 @@ import torch
 from conftest import Command
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import BaseFinetuning, Callback
+from test_resume import SMALL, WholeRuns, assert_same_run, killed_at, whole_runs  # noqa: F401
 from torch import nn
 from torch.optim import Optimizer
-from test_resume import SMALL, WholeRuns, assert_same_run, killed_at, whole_runs  # noqa: F401
 
 
 class SmoothLabels(Callback):

@@ -68,8 +68,8 @@ def load_extensions(folder: Path) -> list[Extension]:
     if not file.exists():
         return []
     try:
-        entries = OmegaConf.to_container(OmegaConf.load(file))
-        return [Extension(str(entry["command"]), dict(entry["settings"])) for entry in entries]  # type: ignore[index, call-overload, arg-type]
+        entries = cast(list[dict[str, Any]], OmegaConf.to_container(OmegaConf.load(file)))
+        return [Extension(str(entry["command"]), dict(entry["settings"])) for entry in entries]
     except (OSError, YAMLError, OmegaConfBaseException, RecursionError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file}: cannot be read ({first_lines(error)}); use another folder") from error
 

@@ -14,6 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import Field
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pytorch_intro.common.distributed import all_reduce_max
 from pytorch_intro.common.errors import UserError
@@ -181,8 +182,8 @@ def freeze_parts(module: nn.Module, names: list[str]) -> None:
         norm.track_running_stats = name not in names
 
 
-def batch_norms(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    return [(name, part) for name, part in module.named_modules() if hasattr(part, "track_running_stats")]
+def batch_norms(module: nn.Module) -> list[tuple[str, _BatchNorm]]:
+    return [(name, part) for name, part in module.named_modules() if isinstance(part, _BatchNorm)]
 
 
 def hardlink_or_copy(file: Path, name: Path) -> None:

@@ -118,8 +118,8 @@ def explain_locked(file: Path) -> Iterator[None]:
         if not any("database is locked" in str(cause) for cause in exception_chain(error)):
             raise
         raise RunError(
-            f"{file}: locked by another program for {LOCK_TIMEOUT:.0f} s; close it, for example a database browser, then "
-            "rerun the command to continue the search"
+            f"{file}: locked by another program for {LOCK_TIMEOUT:.0f} s; close it, for example a database browser, "
+            "then rerun the command to continue the search"
         ) from error
 
 

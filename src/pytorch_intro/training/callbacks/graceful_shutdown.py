@@ -26,8 +26,8 @@ class GracefulShutdown(Callback):
     """Ends training after the current step, with a checkpoint, when a signal arrives.
 
     A second signal ends it immediately, except after SIGHUP: when a terminal is closed, both the system and the shell
-    may send one, and a sweep also ends its jobs. A validation is finished first. With several ranks, all stop after the same
-    step, whichever of them received the signal.
+    may send one, and a sweep also ends its jobs. A validation is finished first. With several ranks, all stop after
+    the same step, whichever of them received the signal.
 
     Raises:
         SystemExit: with 130 for Ctrl-C and 143 for the other signals.
