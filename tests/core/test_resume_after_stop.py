@@ -43,6 +43,7 @@ STOPS = {
     ),
     "a callback in a validation": ([*stop_at(8, "on_validation_end"), "trainer.val_check_interval=2"], 2),
     "a callback at the end of an epoch": (stop_at(7, "on_train_epoch_end"), 2),
+    "a callback at the start of an epoch": (stop_at(6, "on_train_epoch_start"), 2),
     "a callback before min_epochs": ([*stop_at(2, "on_train_batch_end"), "trainer.min_epochs=2"], 2),
 }  # fmt: skip
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.common.files import write_atomically
@@ -68,16 +68,16 @@ def load_extensions(folder: Path) -> list[Extension]:
     if not file.exists():
         return []
     try:
-        entries = cast(list[dict[str, Any]], OmegaConf.to_container(OmegaConf.load(file)))
+        entries = yaml.safe_load(file.read_text(encoding="utf-8"))
         return [Extension(str(entry["command"]), dict(entry["settings"])) for entry in entries]
-    except (OSError, YAMLError, OmegaConfBaseException, RecursionError, ValueError, TypeError, KeyError) as error:
+    except (OSError, yaml.YAMLError, RecursionError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file}: cannot be read ({first_lines(error)}); use another folder") from error
 
 
 def record_extension(folder: Path, settings: dict[str, Any]) -> None:
     """Append changed settings, by dotted key, to config_extended.yaml."""
     entries = [*load_extensions(folder), Extension(current_command(), settings)]
-    text = OmegaConf.to_yaml(OmegaConf.create([entry._asdict() for entry in entries]))
+    text = yaml.safe_dump([entry._asdict() for entry in entries], sort_keys=False, allow_unicode=True)
     write_atomically(folder / EXTENDED, f"# settings changed by resume=DIR since config.yaml was written\n{text}")
 
 
@@ -95,7 +95,7 @@ def load_config(file: Path) -> DictConfig:
         OmegaConf.to_container(config)
     except FileNotFoundError:
         raise UserError(f"{file}: file not found; use the folder of a run") from None
-    except (OSError, YAMLError, OmegaConfBaseException, RecursionError, ValueError) as error:
+    except (OSError, yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError) as error:
         raise UserError(f"{file}: cannot read the config ({first_lines(error)}); use another folder") from error
     if not isinstance(config, DictConfig) or "seed" not in config:
         raise UserError(f"{file}: not the config of a run; use another folder")

@@ -129,21 +129,22 @@ class RunFolder:
         if is_rank_zero() and (
             different := diff(flatten(load_config(self.config_file)), flatten(config), IGNORED_KEYS)
         ):
-            keys = [text.partition(":")[0] for text in different]
-            extend = ""
-            if all(is_under(key, CHANGEABLE) for key in keys):
-                settings = " ".join(f"{key}={OmegaConf.select(config, key)}" for key in keys)
-                extend = f"resume={display_path(self.path)} {settings} to extend it, "
             raise UserError(
                 f"{self.path}: contains a run with a different config ({'; '.join(different)}); "
-                f"use {extend}another name=NAME, or overwrite=true"
+                f"use {self.command_to_extend(config, different)}another name=NAME, or overwrite=true"
             )
         return self.result() if self.result_file.exists() else None
+
+    def command_to_extend(self, config: DictConfig, different: Sequence[str]) -> str:
+        """Return "resume=DIR trainer.max_epochs=12 to train it longer, " if no other setting of the run differs."""
+        if [text.partition(":")[0] for text in different] != ["trainer.max_epochs"]:
+            return ""
+        return f"resume={display_path(self.path)} trainer.max_epochs={config.trainer.max_epochs} to train it longer, "
 
     def check_extension(self) -> None:
         """Raise a UserError if the run is finished and has more epochs than the changed settings allow."""
         max_epochs = self.changes.get("trainer.max_epochs")
-        epochs = self.result()["epochs"] if self.result_file.exists() else 0
+        epochs = self.result()["epochs"] if is_rank_zero() and self.result_file.exists() else 0
         if isinstance(max_epochs, int) and -1 < max_epochs < epochs:
             raise UserError(f"trainer.max_epochs={max_epochs}: the run has {epochs} epochs; use a larger value")
 
