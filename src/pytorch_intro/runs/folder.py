@@ -126,20 +126,23 @@ class RunFolder:
                     "run; use another name=NAME, or overwrite=true to replace them"
                 )
             return None
-        if is_rank_zero() and (
-            different := diff(flatten(load_config(self.config_file)), flatten(config), IGNORED_KEYS)
-        ):
-            raise UserError(
-                f"{self.path}: contains a run with a different config ({'; '.join(different)}); "
-                f"use {self.command_to_extend(config, different)}another name=NAME, or overwrite=true"
-            )
+        if is_rank_zero():
+            self.check_same_config(flatten(load_config(self.config_file)), flatten(config))
         return self.result() if self.result_file.exists() else None
 
-    def command_to_extend(self, config: DictConfig, different: Sequence[str]) -> str:
-        """Return "resume=DIR trainer.max_epochs=12 to train it longer, " if no other setting of the run differs."""
-        if [text.partition(":")[0] for text in different] != ["trainer.max_epochs"]:
-            return ""
-        return f"resume={display_path(self.path)} trainer.max_epochs={config.trainer.max_epochs} to train it longer, "
+    def check_same_config(self, before: dict[str, Any], now: dict[str, Any]) -> None:
+        """Raise a UserError if two flat configs differ; to train longer, it names the command."""
+        different = diff(before, now, IGNORED_KEYS)
+        if not different:
+            return
+        epochs = [config.get("trainer.max_epochs") for config in (before, now)]
+        longer = ""
+        if len(different) == 1 and all(isinstance(number, int) for number in epochs) and -1 < epochs[0] < epochs[1]:
+            longer = f"resume={display_path(self.path)} trainer.max_epochs={epochs[1]} to train it longer, "
+        raise UserError(
+            f"{self.path}: contains a run with a different config ({'; '.join(different)}); "
+            f"use {longer}another name=NAME, or overwrite=true"
+        )
 
     def check_extension(self) -> None:
         """Raise a UserError if the run is finished and has more epochs than the changed settings allow."""
