@@ -1,5 +1,6 @@
 """Turn a function of a config into a command: argv → config → task → exit code."""
 
+import atexit
 import functools
 import gc
 import logging
@@ -48,6 +49,7 @@ def run(task: Task, config_name: str) -> None:
     sort_flags()
     quote_paths()
     gc.set_threshold(50_000, 5, 5)  # importing torch and Lightning creates 700,000 objects that all stay; saves 0.3 s
+    atexit.register(gc.freeze)  # nor search them for cycles at exit; saves 1 s
     with interrupts_to_exit_codes(), mute_tensorboard_thread():
         try:
             run_app(wrap_task(task), config_name)
