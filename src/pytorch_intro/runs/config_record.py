@@ -55,7 +55,7 @@ def recorded_command(folder: Path) -> str:
     with (folder / CONFIG).open(encoding="utf-8") as file:
         line = file.readline().strip()
     first = line[2:] if line.startswith("# ") else ""
-    return " && ".join([first, *(extension.command for extension in load_extensions(folder))])
+    return " && ".join(filter(None, [first, *(extension.command for extension in load_extensions(folder))]))
 
 
 def load_extensions(folder: Path) -> list[Extension]:
@@ -69,7 +69,7 @@ def load_extensions(folder: Path) -> list[Extension]:
         return []
     try:
         entries = yaml.safe_load(file.read_text(encoding="utf-8"))
-        return [Extension(str(entry["command"]), dict(entry["settings"])) for entry in entries]
+        return [Extension(str(entry["command"]), dict(entry["settings"])) for entry in entries or []]
     except (OSError, yaml.YAMLError, RecursionError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file}: cannot be read ({first_lines(error)}); use another folder") from error
 
@@ -91,7 +91,7 @@ def load_config(file: Path) -> DictConfig:
         config = OmegaConf.load(file)
         for extension in load_extensions(file.parent):
             for key, value in extension.settings.items():
-                OmegaConf.update(config, key, value, merge=False, force_add=True)
+                OmegaConf.update(config, str(key), value, merge=False, force_add=True)
         OmegaConf.to_container(config)
     except FileNotFoundError:
         raise UserError(f"{file}: file not found; use the folder of a run") from None

@@ -84,14 +84,15 @@ class BestLastCheckpoint(Checkpoint):
         checkpoint["frozen"] = frozen_parts(pl_module)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        if trainer.state.fn == TrainerFn.FITTING:
-            is_extended = len(load_extensions(self.run_folder)) > checkpoint["num_extensions"]
-            trainer.should_stop = checkpoint["should_stop"] and not is_extended
-            freeze_parts(pl_module, checkpoint["frozen"])
-            for callback in callbacks(trainer):
-                if isinstance(callback, EarlyStopping) and callback.state_key in checkpoint["callbacks"]:
-                    # Lightning would restore it, too; the config may have changed.
-                    checkpoint["callbacks"][callback.state_key]["patience"] = callback.patience
+        if trainer.state.fn != TrainerFn.FITTING or "frozen" not in checkpoint:  # of an older version
+            return
+        is_extended = len(load_extensions(self.run_folder)) > checkpoint["num_extensions"]
+        trainer.should_stop = checkpoint["should_stop"] and not is_extended
+        freeze_parts(pl_module, checkpoint["frozen"])
+        for callback in callbacks(trainer):
+            if isinstance(callback, EarlyStopping) and callback.state_key in checkpoint["callbacks"]:
+                # Lightning would restore it, too, but resume=DIR may have changed it.
+                checkpoint["callbacks"][callback.state_key]["patience"] = callback.patience
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_model_score": self.best_model_score}

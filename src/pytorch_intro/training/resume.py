@@ -17,7 +17,6 @@ log = logging.getLogger(__name__)
 
 PICKLE = b"\x80"  # first byte of a pickle; checkpoints are zip archives
 KEYS = {"state_dict", "loops", "callbacks", "optimizer_states", "global_step", "epoch", "log_files"}
-KEYS |= {"should_stop", "frozen", "num_extensions", "total_steps"}
 
 
 def checkpoint_to_resume(folder: Path) -> Path | None:

@@ -6,6 +6,7 @@ import signal
 import stat
 import sys
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -92,5 +93,6 @@ def discard_terminal_output() -> None:
     Such a terminal is no longer recognized by isatty; other character devices, such as /dev/null, lose nothing.
     """
     for descriptor in (1, 2):
-        if stat.S_ISCHR(os.fstat(descriptor).st_mode):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        with suppress(OSError):  # closed
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
