@@ -137,7 +137,19 @@ def check_value(key: str, value: object, hint: Any) -> None:
         adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         shown = value if isinstance(value, str) else json.dumps(value)
-        raise UserError(f"{key}={shown}: invalid value; {_expectation(error)}") from None
+        decode = ""
+        if isinstance(value, str) and _is_valid_json(adapter, value):
+            decode = ", and this is text; from the environment, use ${oc.decode:${oc.env:NAME}}"
+        raise UserError(f"{key}={shown}: invalid value; {_expectation(error)}{decode}") from None
+
+
+def _is_valid_json(adapter: TypeAdapter[Any], text: str) -> bool:
+    """Return whether a text reads as a value that is valid."""
+    try:
+        adapter.validate_json(text, strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 def _expectation(error: ValidationError) -> str:
