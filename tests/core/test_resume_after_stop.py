@@ -1,5 +1,6 @@
 """A run that decided to stop, and was killed before its result, ends as an uninterrupted one when it is resumed."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,6 @@ STOPS = {
     ),
     "a callback in a validation": ([*stop_at(8, "on_validation_end"), "trainer.val_check_interval=2"], 2),
     "a callback at the end of an epoch": (stop_at(7, "on_train_epoch_end"), 2),
-    "a callback at the start of an epoch": (stop_at(6, "on_train_epoch_start"), 2),
     "a callback before min_epochs": ([*stop_at(2, "on_train_batch_end"), "trainer.min_epochs=2"], 2),
 }  # fmt: skip
 
@@ -109,3 +109,17 @@ def test_a_run_that_max_time_stopped_does_not_train_again(command: Command, tmp_
         assert command(*arguments, "name=killed").code == 0
     assert_same_run(tmp_path / "outputs" / "whole", killed)
     assert epochs_trained(killed) == 2
+
+
+def test_a_callback_can_stop_at_the_start_of_an_epoch(command: Command, tmp_path: Path) -> None:
+    """The epoch has no batches; the run ends the same when it is resumed."""
+    run = tmp_path / "outputs" / "first"
+    arguments = [*SIX, *stop_at(6, "on_train_epoch_start"), "name=first"]
+    results = []
+    for _ in range(2):
+        assert command(*arguments).code == 0
+        result = json.loads((run / "result.json").read_text())
+        results.append((result["epochs"], result["best_epoch"], result["test/loss"]))
+        (run / "result.json").unlink()
+    assert results[0] == results[1]
+    assert results[0][0] == 2

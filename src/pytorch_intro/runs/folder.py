@@ -135,10 +135,10 @@ class RunFolder:
         different = diff(before, now, IGNORED_KEYS)
         if not different:
             return
-        epochs = [config.get("trainer.max_epochs") for config in (before, now)]
+        old, new = (config.get("trainer.max_epochs") for config in (before, now))
         longer = ""
-        if len(different) == 1 and all(isinstance(number, int) for number in epochs) and -1 < epochs[0] < epochs[1]:
-            longer = f"resume={display_path(self.path)} trainer.max_epochs={epochs[1]} to train it longer, "
+        if len(different) == 1 and isinstance(old, int) and isinstance(new, int) and -1 < old < new:
+            longer = f"resume={display_path(self.path)} trainer.max_epochs={new} to train it longer, "
         raise UserError(
             f"{self.path}: contains a run with a different config ({'; '.join(different)}); "
             f"use {longer}another name=NAME, or overwrite=true"
