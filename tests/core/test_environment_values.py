@@ -15,7 +15,7 @@ from pytorch_intro.config.validate import check_value
 def test_the_error_for_a_number_given_as_text_names_the_decoder(text: str, is_number: bool) -> None:
     with pytest.raises(UserError) as error:
         check_value("seed", text, int)
-    assert ("${oc.decode:${oc.env:NAME}}" in str(error.value)) == is_number
+    assert ('seed="${oc.decode:${oc.env:NAME}}"' in str(error.value)) == is_number
 
 
 def test_a_decoded_environment_variable_is_a_number(
@@ -24,5 +24,5 @@ def test_a_decoded_environment_variable_is_a_number(
     monkeypatch.setenv("SEED", "7")
     answer = command(*SMALL, "seed=${oc.env:SEED}", "name=text")
     assert (answer.code, "oc.decode" in answer.err) == (2, True)
-    assert command(*SMALL, "trainer.max_epochs=1", "seed=${oc.decode:${oc.env:SEED}}", "name=first").code == 0
+    assert command(*SMALL, "trainer.max_epochs=1", 'seed="${oc.decode:${oc.env:SEED}}"', "name=first").code == 0
     assert json.loads((tmp_path / "outputs" / "first" / "result.json").read_text())["seed"] == 7

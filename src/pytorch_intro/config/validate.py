@@ -139,7 +139,7 @@ def check_value(key: str, value: object, hint: Any) -> None:
         shown = value if isinstance(value, str) else json.dumps(value)
         decode = ""
         if isinstance(value, str) and _is_valid_json(adapter, value):
-            decode = ", and this is text; from the environment, use ${oc.decode:${oc.env:NAME}}"
+            decode = f", and this is text; from the environment, use '{key}=\"${{oc.decode:${{oc.env:NAME}}}}\"'"
         raise UserError(f"{key}={shown}: invalid value; {_expectation(error)}{decode}") from None
 
 
