@@ -95,6 +95,23 @@ def test_resume_within_an_epoch_is_bit_identical(
         assert history(killed) == history(whole)
 
 
+@pytest.mark.filterwarnings("ignore:SWA is currently only supported every epoch")
+def test_resume_within_an_epoch_keeps_stochastic_weight_averaging(
+    command: Command,
+    tmp_path: Path,
+    whole_runs: WholeRuns,  # noqa: F811
+) -> None:
+    """In the epoch that starts it, and in the next one."""
+    settings = {"swa_lrs": 0.01, "swa_epoch_start": 1, "annealing_epochs": 1}
+    few = [argument for argument in SMALL if "width" not in argument]
+    few += ["model=mlp", *callback(f"{LIGHTNING}.StochasticWeightAveraging", **settings)]
+    for batch in (9, 14):
+        with killed_at(batch):
+            command(*few, f"name=killed-{batch}")
+        assert command(*few, f"name=killed-{batch}").code == 0
+        assert_same_run(whole_runs(*few), tmp_path / "outputs" / f"killed-{batch}")
+
+
 def history(run: Path) -> dict[int, dict[str, float]]:
     """Return the metrics of each epoch, from which curves.png is plotted, without measured times."""
     callbacks = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
