@@ -1,9 +1,12 @@
 """Ctrl-C and the signals of job schedulers: finish the step, save a checkpoint, exit."""
 
 import logging
+import os
 import signal
+import stat
 import sys
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -23,12 +26,14 @@ EXIT_CODES = {signal.SIGINT: 130, **SIGNALS}
 class GracefulShutdown(Callback):
     """Ends training after the current step, with a checkpoint, when a signal arrives: exit code 130 or 143.
 
-    A second signal ends it immediately. A validation is finished first. With several ranks, all stop after the same
-    step, whichever of them received the signal.
+    A second signal ends it immediately, except after SIGHUP: when a terminal is closed, both the system and the shell
+    may send one, and a sweep also ends its jobs. A validation is finished first. With several ranks, all stop after
+    the same step, whichever of them received the signal.
     """
 
     def __init__(self) -> None:
         self.exit_code = 0
+        self.is_hung_up = False
         self.original_handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -42,9 +47,12 @@ class GracefulShutdown(Callback):
         self.original_handlers = {}
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.exit_code:
+        if self.exit_code and not self.is_hung_up:
             raise SystemExit(self.exit_code)
         self.exit_code = EXIT_CODES[signal.Signals(number)]
+        if signal.Signals(number).name == "SIGHUP":  # does not exist on Windows
+            self.is_hung_up = True
+            discard_terminal_output()
         print("\nfinishing this step; press Ctrl-C again to stop immediately", file=sys.stderr, flush=True)
 
     def on_train_batch_end(
@@ -74,3 +82,14 @@ class GracefulShutdown(Callback):
             saved = f"saved {trainer.checkpoint_callback.last}; run the same command to resume"
         log.warning(f"interrupted at step {trainer.global_step}, epoch {max(1, epoch)}: {saved}")
         raise SystemExit(self.exit_code)
+
+
+def discard_terminal_output() -> None:
+    """Discard what is printed to a terminal that was closed: printing there would raise an OSError.
+
+    Such a terminal is no longer recognized by isatty; other character devices, such as /dev/null, lose nothing.
+    """
+    for descriptor in (1, 2):
+        with suppress(OSError):  # closed
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
