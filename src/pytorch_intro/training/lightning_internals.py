@@ -16,11 +16,6 @@ def callbacks(trainer: Trainer) -> list[Callback]:
     return trainer.callbacks  # type: ignore[attr-defined]
 
 
-def set_callbacks(trainer: Trainer, new: list[Callback]) -> None:
-    """Replace the trainer's callbacks; see callbacks."""
-    trainer.callbacks = new  # type: ignore[attr-defined]
-
-
 def fix_resume(trainer: Trainer) -> None:
     """Let a resumed run continue as an uninterrupted one would; see pytorch/loops/fit_loop.py."""
     fix_resume_with_max_steps(trainer)
@@ -69,13 +64,12 @@ def call_epoch_start_hooks_on_resume(trainer: Trainer) -> None:
         if not is_resumed:
             return
         every, loggers = callbacks(trainer), trainer.loggers
-        set_callbacks(trainer, [callback for callback in every if type(callback).state_dict is Callback.state_dict])
-        trainer.loggers = []
+        stateless = [callback for callback in every if type(callback).state_dict is Callback.state_dict]
+        trainer.callbacks, trainer.loggers = stateless, []  # type: ignore[attr-defined]
         try:
             call._call_callback_hooks(trainer, "on_train_epoch_start")
         finally:
-            set_callbacks(trainer, every)
-            trainer.loggers = loggers
+            trainer.callbacks, trainer.loggers = every, loggers  # type: ignore[attr-defined]
 
     loop.on_advance_start = start_epoch  # type: ignore[method-assign]
 

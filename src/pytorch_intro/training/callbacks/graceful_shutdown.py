@@ -1,12 +1,9 @@
 """Ctrl-C and the signals of job schedulers: finish the step, save a checkpoint, exit."""
 
 import logging
-import os
 import signal
-import stat
 import sys
 import threading
-from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -50,9 +47,7 @@ class GracefulShutdown(Callback):
         if self.exit_code and not self.is_hung_up:
             raise SystemExit(self.exit_code)
         self.exit_code = EXIT_CODES[signal.Signals(number)]
-        if signal.Signals(number).name == "SIGHUP":  # does not exist on Windows
-            self.is_hung_up = True
-            discard_terminal_output()
+        self.is_hung_up |= signal.Signals(number).name == "SIGHUP"  # does not exist on Windows
         print("\nfinishing this step; press Ctrl-C again to stop immediately", file=sys.stderr, flush=True)
 
     def on_train_batch_end(
@@ -82,14 +77,3 @@ class GracefulShutdown(Callback):
             saved = f"saved {trainer.checkpoint_callback.last}; run the same command to resume"
         log.warning(f"interrupted at step {trainer.global_step}, epoch {max(1, epoch)}: {saved}")
         raise SystemExit(self.exit_code)
-
-
-def discard_terminal_output() -> None:
-    """Discard what is printed to a terminal that was closed: printing there would raise an OSError.
-
-    Such a terminal is no longer recognized by isatty; other character devices, such as /dev/null, lose nothing.
-    """
-    for descriptor in (1, 2):
-        with suppress(OSError):  # closed
-            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
