@@ -6,6 +6,8 @@ does not need them.
 
 import contextlib
 import csv
+import functools
+import gc
 import importlib
 import io
 import json
@@ -13,7 +15,6 @@ import logging
 import multiprocessing
 import os
 import resource
-import runpy
 import shutil
 import sys
 import tempfile
@@ -24,11 +25,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+import omegaconf.base
 import pytest
 import yaml
+from forked import TRAIN, forked_processes, run_script
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from omegaconf.grammar_parser import parse
 from PIL import Image
 
 import train
@@ -39,21 +43,37 @@ if TYPE_CHECKING:
 
     from pytorch_intro.data.datamodule import DataModule
 
+# Composing a config takes most of the time of many tests.
 yaml.SafeLoader = yaml.CSafeLoader  # the same by libyaml: five times as fast
+omegaconf.base.parse = functools.cache(parse)  # type: ignore[attr-defined]  # the same interpolations again and again
+gc.set_threshold(50_000, 5, 5)  # as in every command; for the imports of the tests
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the longest tests first, so that all workers finish at about the same time."""
+    """Start the tests with processes first: they are the longest, and those of one worker share one forkserver."""
     first = (
         "test_removal",
         "test_launchers",
         "test_distributed",
+        "test_sweep",
+        "test_search",
+        "test_resume",
+        "test_torture",
+        "test_faults",
+        "test_image_cache",
+        "test_help",
         "test_tour",
         "test_export",
         "test_bench",
         "test_tensorboard",
     )
-    items.sort(key=lambda item: item.path.stem not in first)
+    items.sort(key=lambda item: first.index(item.path.stem) if item.path.stem in first else len(first))
+
+
+def pytest_collection_finish() -> None:
+    """Exclude what has been imported by now from garbage collection: about a million objects."""
+    gc.collect()
+    gc.freeze()
 
 
 # For runs in other processes, where the fixture _blank_figures has no effect.
@@ -81,6 +101,17 @@ def _clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
+
+
+@pytest.fixture(autouse=True)
+def _no_workers_left() -> Iterator[None]:
+    """Shut down the workers of DataLoaders after each test; garbage collection would wait five seconds for each."""
+    yield
+    if any(process.daemon for process in multiprocessing.active_children()):
+        from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+        for loop in [each for each in gc.get_objects() if type(each) is _MultiProcessingDataLoaderIter]:
+            loop._shutdown_workers()
 
 
 @pytest.fixture(autouse=True)
@@ -178,6 +209,43 @@ def result(finished_run: Path) -> dict[str, Any]:
     return json.loads((finished_run / "result.json").read_text())
 
 
+WholeRuns = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> WholeRuns:
+    """Return a function that gives the folder of an uninterrupted run with these arguments; each is run once.
+
+    killed_run has its folder as it was before each of the first 20 steps.
+    """
+    from pytorch_intro.training.classifier import Classifier
+
+    outputs = tmp_path_factory.mktemp("whole")
+    training_step = Classifier.training_step
+
+    @functools.cache
+    def run(*arguments: str) -> Path:
+        folder = outputs / f"run-{run.cache_info().currsize}"
+
+        def step(self: Classifier, images: Any, batch_idx: int) -> Any:
+            batch = self.trainer.fit_loop.total_batch_idx
+            if batch < 20:
+                shutil.copytree(folder, killed_run(folder, batch))
+            return training_step(self, images, batch_idx)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Classifier, "training_step", step)
+            train_here(*arguments, f"name={folder.name}", f"outputs={outputs}")
+        return folder
+
+    return run
+
+
+def killed_run(whole: Path, batch: int) -> Path:
+    """Return the folder that `kill -9` in the training step of a batch, counted from 0, leaves of a whole run."""
+    return whole.with_name(f"{whole.name}-killed-{batch}")
+
+
 def compose(*overrides: str, run_dir: Path = PROJECT / "outputs" / "never") -> DictConfig:
     """Return the config that the task of `python src/train.py …` gets."""
     GlobalHydra.instance().clear()
@@ -213,6 +281,7 @@ class Process:
         launcher: Name and arguments of a module that starts the script.
         variables: Environment variables, added to those of this process.
         largest_file: Limit of the size of a file, in bytes.
+        processes: Number of further processes that it starts itself, such as ranks; they are forked too.
     """
 
     def __init__(
@@ -221,6 +290,7 @@ class Process:
         launcher: Sequence[str] = (),
         variables: dict[str, str] | None = None,
         largest_file: int | None = None,
+        processes: int = 0,
     ) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.out, self.err = (Path(self.folder.name, name) for name in ("out", "err"))
@@ -228,7 +298,7 @@ class Process:
             file.touch()  # the process may be killed before it opens them
         command = [*launcher, TRAIN, *arguments]
         self.process = FORKS.Process(
-            target=run_command, args=(command, self.out, self.err, variables or {}, largest_file)
+            target=run_command, args=(command, self.out, self.err, variables or {}, largest_file, processes)
         )
         self.process.start()
         self.pid = self.process.pid or 0
@@ -248,12 +318,13 @@ class Process:
             return self.out.read_text(), self.err.read_text()
 
 
-TRAIN = str(PROJECT / "src" / "train.py")
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["lightning", "hydra", "torch.utils.tensorboard"])
+FORKS.set_forkserver_preload(["lightning", "hydra", "torch.utils.tensorboard", "pydantic", "pytest"])
 
 
-def run_command(command: list[str], out: Path, err: Path, variables: dict[str, str], largest_file: int | None) -> None:
+def run_command(
+    command: list[str], out: Path, err: Path, variables: dict[str, str], largest_file: int | None, processes: int
+) -> None:
     """Run src/train.py or a module in this process, with its arguments, output files and environment variables."""
     os.setsid()
     for number, file in enumerate((out, err), 1):
@@ -261,11 +332,8 @@ def run_command(command: list[str], out: Path, err: Path, variables: dict[str, s
     os.environ.update(variables)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-    sys.argv = command
-    if command[0] == TRAIN:
-        runpy.run_path(TRAIN, run_name="__main__")
-    else:
-        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    with forked_processes(processes) if processes else contextlib.nullcontext():
+        run_script(command)
 
 
 def run_code(code: str) -> int | None:

@@ -14,8 +14,6 @@ from conftest import NO_PICTURES, Process, epochs_trained, train_here, wait_unti
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from pytorch_intro.config.paths import PROJECT
-
 
 class Losses(Callback):
     """Appends the loss of each step, averaged over the ranks, to a file."""
@@ -43,10 +41,16 @@ TWO = ["trainer=ddp", "trainer.accelerator=cpu"]
 NODES = [*STEPS, *TWO, "trainer.devices=1", "trainer.num_nodes=2"]
 
 
-def started(tmp_path: Path, *arguments: str, launcher: Sequence[str] = (), **variables: str) -> Process:
-    path = os.pathsep.join([str(PROJECT / "tests"), str(PROJECT / "tests" / "core")])  # of conftest and of this module
-    variables = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", **variables}
-    return Process(*arguments, f"outputs={tmp_path / 'outputs'}", launcher=launcher, variables=variables)
+def started(
+    tmp_path: Path,
+    *arguments: str,
+    launcher: Sequence[str] = (),
+    variables: dict[str, str] | None = None,
+    processes: int = 0,
+) -> Process:
+    variables = {"OMP_NUM_THREADS": "1", **(variables or {})}
+    outputs = f"outputs={tmp_path / 'outputs'}"
+    return Process(*arguments, outputs, launcher=launcher, variables=variables, processes=processes)
 
 
 def output(process: Process) -> str:
@@ -102,7 +106,9 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Process, str,
     path = tmp_path_factory.mktemp("sweep")
     folder = path / "outputs" / "sweeps" / "s"
     few = [argument for argument in STEPS if "max_epochs" not in argument]
-    process = started(path, "-m", *few, *TWO, "trainer.devices=2", "trainer.max_epochs=1,500,600", "name=s")
+    process = started(
+        path, "-m", *few, *TWO, "trainer.devices=2", "trainer.max_epochs=1,500,600", "name=s", processes=2
+    )
     wait_until(lambda: epochs_trained(folder / "trainer.max_epochs=500") >= 2, process)
     os.killpg(process.pid, signal.SIGINT)
     return folder, process, *process.communicate()
@@ -137,8 +143,9 @@ def test_torchrun_launches_two_nodes(tmp_path: Path, single_process_run: Path) -
     launcher = ["torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1"]
     launcher.append(f"--master-port={free_port()}")
     nodes = [
-        started(tmp_path, *NODES, "name=two", launcher=[*launcher, f"--node-rank={rank}"]) for rank in range(2)
-    ]  # fmt: skip
+        started(tmp_path, *NODES, "name=two", launcher=[*launcher, f"--node-rank={rank}"], processes=1)
+        for rank in range(2)
+    ]
     for node in nodes:
         output(node)
     assert_same_metrics(tmp_path / "outputs" / "two", single_process_run)
@@ -150,7 +157,7 @@ def test_slurm_launches_two_nodes(tmp_path: Path, single_process_run: Path) -> N
     job |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_LOCALID": "0", "SLURM_NODELIST": "localhost"}
     job |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     tasks = [
-        started(tmp_path, *NODES, "name=two", **job, SLURM_PROCID=str(rank), SLURM_NODEID=str(rank))
+        started(tmp_path, *NODES, "name=two", variables={**job, "SLURM_PROCID": str(rank), "SLURM_NODEID": str(rank)})
         for rank in range(2)
     ]
     for task in tasks:
@@ -168,7 +175,7 @@ def test_slurm_launches_two_nodes(tmp_path: Path, single_process_run: Path) -> N
 def test_an_unsupported_distributed_launch_is_a_one_line_error(
     tmp_path: Path, arguments: list[str], variables: dict[str, str], message: str
 ) -> None:
-    process = started(tmp_path, "data=sample", *arguments, **variables)
+    process = started(tmp_path, "data=sample", *arguments, variables=variables)
     _, err = process.communicate()
     assert process.returncode == 2
     assert message in err

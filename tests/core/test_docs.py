@@ -242,7 +242,7 @@ def reader(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_command_of_a_page_works(page: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_in_the_docs_works(page: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order of the page, with the files that it shows; commands in sentences and tables are validated."""
     blocks = read_blocks(page)
     printed = [block for block in blocks if block.file]
@@ -280,7 +280,7 @@ def extended_config_dir(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_program_of_a_page_runs(page: Path, reader: Reader) -> None:
+def test_every_program_in_the_docs_runs(page: Path, reader: Reader) -> None:
     """Files of src/ and conf/ are run by the commands below them, the program that uses ONNX by another test."""
     from pytorch_intro import load_run
 
@@ -302,11 +302,11 @@ def test_the_readme_is_short() -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name == "docs"], ids=lambda page: page.stem)
-def test_every_page_opens_with_an_example(page: Path) -> None:
+def test_every_page_of_the_docs_opens_with_an_example(page: Path) -> None:
     assert re.match(r"# [^\n]+\n\n```bash\n", page.read_text())
 
 
-def test_the_trees_are_those_of_the_project() -> None:
+def test_the_docs_list_every_package_config_group_and_script() -> None:
     """They list every package, config group and script, and nothing else."""
     packages, project = (
         block.text
@@ -339,7 +339,7 @@ def test_the_readme_has_the_measurements_of_the_results_page() -> None:
 
 
 @pytest.mark.parametrize("names", [VALIDATED_ONLY, NOT_RUN, RUN_ELSEWHERE], ids=["validated", "not run", "elsewhere"])
-def test_every_exception_is_needed(names: dict[str, str]) -> None:
+def test_every_exception_for_a_command_in_the_docs_is_still_needed(names: dict[str, str]) -> None:
     blocks = [block for page in PAGES for block in read_blocks(page)]
     commands = [words for block in blocks if block.language == "bash" for words in block.commands()]
     texts: Callable[[str], bool] = {

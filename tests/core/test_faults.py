@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Command, Process, compose
+from conftest import Command, Process, WholeRuns, compose
 from explained import assert_explained
-from test_resume import PICTURED, SMALL, WholeRuns, assert_same_run, whole_runs  # noqa: F401
+from test_resume import PICTURED, SMALL, assert_same_run
 from torch.utils.data import Dataset, get_worker_info
 
 from pytorch_intro.cli.explain import explain_fault
@@ -20,7 +20,7 @@ from pytorch_intro.training.callbacks.nan_guard import TerminateOnNaN
 def test_run_resumes_after_a_full_disk(
     command: Command,
     tmp_path: Path,
-    whole_runs: WholeRuns,  # noqa: F811
+    whole_runs: WholeRuns,
 ) -> None:
     """The checkpoint of the second epoch does not fit; the first one stays intact."""
     few = [argument for argument in SMALL if "every_n_minutes" not in argument]
@@ -57,7 +57,7 @@ def mount(*options: str) -> None:
 def test_run_resumes_after_a_full_file_system_is_enlarged(
     command: Command,
     tmp_path: Path,
-    whole_runs: WholeRuns,  # noqa: F811
+    whole_runs: WholeRuns,
 ) -> None:
     """On a real file system with space for one checkpoint, if mounting is allowed."""
     few = [argument for argument in SMALL if "every_n_minutes" not in argument]

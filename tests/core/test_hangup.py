@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import TRAIN
+from forked import TRAIN
 from test_resume import LONG
 
 

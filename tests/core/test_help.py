@@ -1,5 +1,6 @@
 """--help and --cfg are fast, because heavy imports are deferred; Hydra's flags work."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -8,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Command
+from conftest import FORKS, Command
+from forked import TRAIN, run_script
 
 from pytorch_intro.cli import argv
 from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
@@ -19,22 +21,27 @@ SCRIPTS = ["train", "eval", "predict", "export", "bench"]
 RUN_AND_LIST_IMPORTS = """
 import atexit, os, runpy, sys
 atexit.register(lambda: print(*sys.modules, file=sys.stderr))
-sys.argv = sys.argv[1:]
-sys.path[0] = os.path.dirname(sys.argv[0])
-runpy.run_path(sys.argv[0], run_name="__main__")
+src, *flags = sys.argv[1:]
+sys.path[0] = src
+for name in {scripts}:
+    sys.argv = [os.path.join(src, name + ".py"), *flags]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    print("end of", name)
 """
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"]], ids=["help", "cfg"])
-def test_help_and_cfg_import_nothing_heavy(script: str, flags: list[str], tmp_path: Path) -> None:
-    """In a real process, in another working directory, that lists its imports when it ends."""
+def test_help_and_cfg_import_nothing_heavy(flags: list[str], tmp_path: Path) -> None:
+    """All scripts, in a real process, in another working directory, that lists its imports when it ends."""
+    code = RUN_AND_LIST_IMPORTS.format(scripts=SCRIPTS)
     process = subprocess.run(
-        [sys.executable, "-c", RUN_AND_LIST_IMPORTS, str(PROJECT / "src" / f"{script}.py"), *flags],
+        [sys.executable, "-c", code, str(PROJECT / "src"), *flags],
         capture_output=True, text=True, cwd=tmp_path, check=True,
     )  # fmt: skip
     assert not set(HEAVY) & set(process.stderr.split())
-    assert process.stdout
+    printed = re.split(r"^end of \w+$", process.stdout, flags=re.MULTILINE)
+    assert len(printed) == len(SCRIPTS) + 1
+    assert all(text.strip() for text in printed[:-1])
     assert not list(tmp_path.iterdir())
 
 
@@ -110,7 +117,7 @@ def test_only_one_module_uses_the_private_api_of_hydra() -> None:
     ],
     ids=str,
 )
-def test_flags_of_hydra_work(command: Command, arguments: list[str], printed: str) -> None:
+def test_hydra_flags_such_as_cfg_and_info_work(command: Command, arguments: list[str], printed: str) -> None:
     answer = command(*arguments)
     assert answer.code == 0, answer.err
     assert printed in answer.out
@@ -159,30 +166,30 @@ ALLOWED = {
     "numpy", "pytorch_intro",
     "boto3", "botocore", "s3transfer", "jmespath", "certifi", "urllib3",  # by tensorboard, if Ray has installed them
 }  # fmt: skip
-LIST_AT_FIRST_STEP = """
-import os, runpy, sys
-import torch, lightning
-before = set(sys.modules)
-from lightning import LightningModule
-def stop(*_):
-    print(*(set(sys.modules) - before), file=sys.stderr)
-    sys.stderr.flush()
-    os._exit(0)
-LightningModule.on_train_batch_end = stop
-sys.argv = sys.argv[1:]
-sys.path[0] = os.path.dirname(sys.argv[0])
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+
+
+def list_imports_at_first_step(out: Path, *arguments: str) -> None:
+    """Train until the first step; write what has been imported since this process was forked."""
+    from lightning import LightningModule
+
+    before = set(sys.modules)
+
+    def stop(*_: Any) -> Any:
+        out.write_text(" ".join(set(sys.modules) - before))
+        os._exit(0)
+
+    LightningModule.on_train_batch_end = stop  # type: ignore[method-assign, assignment]
+    run_script([TRAIN, *arguments])
 
 
 def test_training_imports_little_more_than_torch_and_lightning(tmp_path: Path) -> None:
     """Until the first step: packages for the configuration and TensorBoard's writer, and no benchmarks."""
-    train = [str(PROJECT / "src" / "train.py"), "data=sample"]
-    process = subprocess.run(
-        [sys.executable, "-c", LIST_AT_FIRST_STEP, *train, f"outputs={tmp_path}"], capture_output=True, text=True
-    )
-    imported = set(process.stderr.split())
-    assert "pytorch_intro.training.classifier" in imported, process.stderr
+    out = tmp_path / "imports"
+    process = FORKS.Process(target=list_imports_at_first_step, args=(out, "data=sample", f"outputs={tmp_path}"))
+    process.start()
+    process.join(100)
+    imported = set(out.read_text().split())
+    assert "pytorch_intro.training.classifier" in imported
     packages = {module.split(".")[0] for module in imported}
     assert packages - set(sys.stdlib_module_names) <= ALLOWED
     assert not [name for name in imported if name.startswith(("pytorch_intro.benchmarks", "torchvision.models"))]

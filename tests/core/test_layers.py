@@ -35,7 +35,7 @@ def test_every_package_has_a_layer() -> None:
     assert {path.name for path in SOURCE.glob("*.py")} == {"__init__.py"}
 
 
-def test_core_configs_name_the_core_only() -> None:
+def test_core_configs_instantiate_core_classes_only() -> None:
     named = [(file, target) for file, target in targets() if target.startswith("pytorch_intro.")]
     assert len(named) > 20
     for file, target in named:

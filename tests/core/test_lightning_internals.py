@@ -94,7 +94,7 @@ def test_a_step_is_resumable_unless_gradients_or_a_validation_are_pending(option
     assert " ".join(module.events).startswith(events)
 
 
-def test_position_counts_complete_epochs_and_batches() -> None:
+def test_the_saved_position_counts_complete_epochs_and_batches() -> None:
     recorder = Recorder()
     _, trainer = fit(recorder, batches=3)
     assert recorder.positions == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
@@ -161,7 +161,7 @@ def test_a_run_that_has_nothing_left_to_train_has_the_right_epoch(tmp_path: Path
     assert (trainer.current_epoch, trainer.global_step) == (1, 3)
 
 
-def test_the_replaced_method_is_the_one_that_decides_about_restarts() -> None:
+def test_lightning_decides_about_restarts_by_the_method_that_is_replaced() -> None:
     assert "_iteration_based_training()" in inspect.getsource(fit_loop._FitLoop.restarting.fset)
 
 

@@ -33,7 +33,7 @@ def test_state_of_two_ranks_is_restored_on_any_number_of_ranks(world_size: int) 
     assert totals == [6.0, 1, 2]
 
 
-def test_reset_starts_a_new_epoch() -> None:
+def test_reset_metrics_start_a_new_epoch() -> None:
     metrics = EpochMetrics()
     right, wrong = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     metrics.update(torch.tensor(3.0), wrong, torch.tensor([0]))

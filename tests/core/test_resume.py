@@ -1,7 +1,6 @@
 """A resumed run is bit-identical to an uninterrupted one."""
 
 import csv
-import functools
 import json
 import os
 import pickle
@@ -9,8 +8,7 @@ import random
 import re
 import shutil
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import NO_PICTURES, Command, Process, wait_until
+from conftest import NO_PICTURES, Command, Process, WholeRuns, killed_run, wait_until
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import Dataset
 
-import train
 from pytorch_intro.runs.folder import RunFolder
 from pytorch_intro.runs.logs import truncate_logs
 from pytorch_intro.training.callbacks.graceful_shutdown import GracefulShutdown
@@ -32,8 +29,11 @@ SMALL = [
     "data=sample",
     "trainer=cpu",
     "trainer.precision=32-true",
-    "trainer.max_epochs=3",
+    "trainer.max_epochs=2",
     "trainer.limit_train_batches=6",
+    "trainer.limit_val_batches=2",
+    "trainer.limit_test_batches=2",
+    "data.batch_size=16",
     "trainer.log_every_n_steps=1",
     "model.width=4",
     "data/augment=[flip,crop,erasing]",
@@ -46,8 +46,6 @@ PICTURED = [argument for argument in SMALL if argument not in NO_PICTURES]
 
 AVERAGED = ["+callbacks.average._target_=lightning.pytorch.callbacks.EMAWeightAveraging"]
 AVERAGED += ["+callbacks.average.decay=0.8"]
-
-WholeRuns = Callable[..., Path]
 
 
 class Killed(BaseException):
@@ -96,46 +94,29 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(step, 0.0) for step, _ in some] if tag in timed else some for tag, some in points.items()}
 
 
-@pytest.fixture(scope="module")
-def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> WholeRuns:
-    """Return a function that gives the folder of an uninterrupted run with these arguments; each is run once."""
-    outputs = tmp_path_factory.mktemp("whole")
-
-    @functools.cache
-    def run(*arguments: str) -> Path:
-        name = f"run-{run.cache_info().currsize}"
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["src/train.py", *arguments, f"name={name}", f"outputs={outputs}"])
-            train.main()
-        return outputs / name
-
-    return run
-
-
 @pytest.mark.parametrize(
     ("arguments", "batches"),
     [
-        ([], [0, 5, 6, 17]),
+        ([], [0, 5, 6, 11]),
         (["trainer.val_check_interval=2"], [2, 7]),
         (["trainer.accumulate_grad_batches=4"], [3, 9]),
         (["trainer.max_epochs=-1", "trainer.max_steps=15"], [6, 13]),
-        (["trainer.check_val_every_n_epoch=2"], [7]),
+        (["trainer.check_val_every_n_epoch=2", "trainer.max_epochs=3"], [7]),
         (["callbacks.checkpoint.every_n_minutes=null"], [8]),
         (AVERAGED, [0, 8]),
         (["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "trainer.max_epochs=8"], [8]),
     ],
 )
-def test_resume_after_a_kill_is_bit_identical(
+def test_resume_after_kill_gives_identical_weights(
     command: Command, tmp_path: Path, whole_runs: WholeRuns, arguments: list[str], batches: list[int]
 ) -> None:
     """In any step, including the first and the last of an epoch."""
     whole = whole_runs(*SMALL, *arguments)
     for batch in batches:
-        with killed_at(batch):
-            command(*SMALL, *arguments, f"name=killed-{batch}")
+        run = shutil.copytree(killed_run(whole, batch), tmp_path / "outputs" / f"killed-{batch}")
         answer = command(*SMALL, *arguments, f"name=killed-{batch}")
         assert answer.code == 0, answer.err
-        assert_same_run(whole, tmp_path / "outputs" / f"killed-{batch}")
+        assert_same_run(whole, run)
 
 
 @pytest.mark.parametrize(
@@ -151,10 +132,9 @@ def test_the_log_says_where_in_an_epoch_training_resumes(command: Command, minut
 @pytest.mark.parametrize("batch", [0, 9])
 def test_resume_logs_every_image_once(command: Command, tmp_path: Path, whole_runs: WholeRuns, batch: int) -> None:
     """Plots do not change the weights."""
-    with killed_at(batch):
-        command(*PICTURED, "name=killed")
+    run = shutil.copytree(killed_run(whole_runs(*PICTURED), batch), tmp_path / "outputs" / "killed")
     assert command(*PICTURED, "name=killed").code == 0
-    assert_same_run(whole_runs(*PICTURED), tmp_path / "outputs" / "killed")
+    assert_same_run(whole_runs(*PICTURED), run)
     assert whole_runs(*PICTURED).joinpath("mistakes.png").exists()
     weights = [
         torch.load(whole_runs(*arguments) / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
@@ -176,7 +156,7 @@ def test_a_run_killed_during_its_test_is_tested_again(command: Command, tmp_path
             command(*SMALL, "name=killed")
     answer = command(*SMALL, "name=killed")
     assert answer.code == 0
-    assert "epoch 3/3" not in answer.out
+    assert "epoch 2/2" not in answer.out
     assert_same_run(whole, tmp_path / "outputs" / "killed")
 
 
@@ -209,19 +189,17 @@ def test_a_corrupt_checkpoint_falls_back_to_the_previous_one(
     whole = whole_runs(*SMALL)
     for corrupt in (["last.ckpt"], ["last.ckpt", "previous.ckpt"], ["best.ckpt"]):
         name = f"corrupt-{len(corrupt)}-{corrupt[0][:4]}"
-        with killed_at(9):
-            command(*SMALL, f"name={name}")
-        for file in (tmp_path / "outputs" / name / "checkpoints" / file for file in corrupt):
+        run = shutil.copytree(killed_run(whole, 9), tmp_path / "outputs" / name)
+        for file in (run / "checkpoints" / file for file in corrupt):
             content = bytearray(file.read_bytes())
             middle = len(content) // 2
             for index in range(middle, middle + 128):  # more than the 64 bytes of padding
                 content[index] ^= 1
-            file.unlink()  # it may be a hard link
             file.write_bytes(content)
         answer = command(*SMALL, f"name={name}")
         assert answer.code == 0, answer.err
         assert re.search(rf"corrupt checkpoint.*{corrupt[0]}", answer.out)
-        assert_same_run(whole, tmp_path / "outputs" / name)
+        assert_same_run(whole, run)
 
 
 def test_resume_needs_only_the_folder(command: Command, tmp_path: Path, whole_runs: WholeRuns) -> None:
@@ -230,10 +208,7 @@ def test_resume_needs_only_the_folder(command: Command, tmp_path: Path, whole_ru
     The result records the command that started the run, which repeats it.
     """
     whole = whole_runs(*SMALL)
-    with killed_at(9):
-        command(*SMALL, "name=killed")
-    moved = tmp_path / "lr=0.1, moved (again)"
-    (tmp_path / "outputs" / "killed").rename(moved)
+    moved = shutil.copytree(killed_run(whole, 9), tmp_path / "lr=0.1, moved (again)")
     rejected = command(f"resume={moved}", "seed=1")
     assert (rejected.code, "remove seed=1" in rejected.err) == (2, True), rejected.err
     assert command(f"resume={moved}").code == 0
@@ -243,11 +218,12 @@ def test_resume_needs_only_the_folder(command: Command, tmp_path: Path, whole_ru
     assert command(f"resume={tmp_path}").code == 2
 
 
-def test_overwrite_keeps_the_previous_run_until_the_first_checkpoint(command: Command, tmp_path: Path) -> None:
-    run = tmp_path / "outputs" / "first"
-    assert command(*SMALL, "name=first").code == 0
+def test_overwrite_keeps_the_previous_run_until_the_first_checkpoint(
+    command: Command, tmp_path: Path, whole_runs: WholeRuns
+) -> None:
+    run = shutil.copytree(whole_runs(*SMALL), tmp_path / "outputs" / "first")
     before = (run / "checkpoints" / "best.ckpt").read_bytes()
-    overwrite = [*SMALL, "name=first", "seed=1", "overwrite=true"]
+    overwrite = [*SMALL, "name=first", "seed=1", "trainer.max_epochs=1", "overwrite=true"]
     for _ in range(2):  # a second failure does not touch the first run either
         with killed_at(0):
             command(*overwrite)
@@ -270,11 +246,10 @@ class Trap:
 @pytest.mark.parametrize("name", ["last.ckpt", "previous.ckpt", "best.ckpt"])
 @pytest.mark.parametrize("as_archive", [True, False])
 def test_a_malicious_checkpoint_is_rejected_without_running_its_code(
-    command: Command, tmp_path: Path, name: str, as_archive: bool
+    command: Command, tmp_path: Path, whole_runs: WholeRuns, name: str, as_archive: bool
 ) -> None:
-    with killed_at(9):
-        command(*SMALL, "name=first")
-    checkpoints = tmp_path / "outputs" / "first" / "checkpoints"
+    run = shutil.copytree(killed_run(whole_runs(*SMALL), 9), tmp_path / "outputs" / "first")
+    checkpoints = run / "checkpoints"
     if name == "previous.ckpt":
         (checkpoints / "last.ckpt").unlink()
     (checkpoints / name).unlink()
@@ -349,11 +324,10 @@ def test_a_random_dataset_gives_the_same_images_after_resume(
     own = ["data=custom", "data.dataset._target_=test_resume.Noise", f"data.num_workers={workers}", *SMALL[1:]]
     own += ["data.batch_size=8", "data.mean=[0.5]", "data.std=[0.5]"]
     whole = whole_runs(*own)
-    with killed_at(9):
-        command(*own, "name=killed")
+    run = shutil.copytree(killed_run(whole, 9), tmp_path / "outputs" / "killed")
     answer = command(*own, "name=killed")
     assert answer.code == 0, answer.err
-    assert_same_run(whole, tmp_path / "outputs" / "killed")
+    assert_same_run(whole, run)
 
 
 class Noise(Dataset[tuple[torch.Tensor, int]]):
@@ -367,16 +341,15 @@ class Noise(Dataset[tuple[torch.Tensor, int]]):
         return noise / 2, index % 2
 
 
-def test_files_of_the_user_in_the_run_folder_are_kept(command: Command, tmp_path: Path) -> None:
+def test_files_of_the_user_in_the_run_folder_are_kept(command: Command, tmp_path: Path, whole_runs: WholeRuns) -> None:
     """After a resume and with overwrite=true; in tensorboard/ after a resume."""
-    notes = [tmp_path / "outputs" / "first" / name for name in ("notes.txt", "tensorboard/notes.txt")]
-    with killed_at(9):
-        command(*SMALL, "name=first")
+    run = shutil.copytree(killed_run(whole_runs(*SMALL), 9), tmp_path / "outputs" / "first")
+    notes = [run / name for name in ("notes.txt", "tensorboard/notes.txt")]
     for note in notes:
         note.write_text("mine")
     assert command(*SMALL, "name=first").code == 0
     assert all(note.read_text() == "mine" for note in notes)
-    assert command(*SMALL, "name=first", "seed=1", "overwrite=true").code == 0
+    assert command(*SMALL, "name=first", "trainer.max_epochs=1", "overwrite=true").code == 0
     assert notes[0].read_text() == "mine"
 
 
@@ -397,10 +370,11 @@ def test_a_checkpoint_truncates_only_logs_in_the_run_folder(tmp_path: Path) -> N
     assert texts == ["a\nb\n", None, None, "a\nb"]
 
 
-def test_a_checkpoint_without_sizes_of_logs_is_rejected(command: Command, tmp_path: Path) -> None:
-    with killed_at(9):
-        command(*SMALL, "name=first")
-    last = tmp_path / "outputs" / "first" / "checkpoints" / "last.ckpt"
+def test_a_checkpoint_without_sizes_of_logs_is_rejected(
+    command: Command, tmp_path: Path, whole_runs: WholeRuns
+) -> None:
+    run = shutil.copytree(killed_run(whole_runs(*SMALL), 9), tmp_path / "outputs" / "first")
+    last = run / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
     last.unlink()
     torch.save({**checkpoint, "log_files": ["x"]}, last)
@@ -408,10 +382,11 @@ def test_a_checkpoint_without_sizes_of_logs_is_rejected(command: Command, tmp_pa
     assert (answer.code, "last.ckpt: not a checkpoint of this project" in answer.err) == (2, True), answer.err
 
 
-def test_an_unusable_file_in_the_run_folder_is_a_one_line_error(command: Command, tmp_path: Path) -> None:
+def test_an_unusable_file_in_the_run_folder_is_a_one_line_error(
+    command: Command, tmp_path: Path, whole_runs: WholeRuns
+) -> None:
     """The error names the file, before training starts."""
-    run = tmp_path / "outputs" / "first"
-    assert command(*SMALL, "name=first").code == 0
+    run = shutil.copytree(whole_runs(*SMALL), tmp_path / "outputs" / "first")
     (run / "result.json").write_text('{"a":')
     answers = [(command(*SMALL, "name=first"), "result.json")]
     (run / "result.json").unlink()

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Command, epochs_trained
+from conftest import Command, WholeRuns, epochs_trained
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Timer
-from test_resume import SMALL, Killed, WholeRuns, assert_same_run, whole_runs  # noqa: F401
+from test_resume import SMALL, Killed, assert_same_run
 
 from pytorch_intro.runs.folder import RunFolder
 from pytorch_intro.training.callbacks.epoch_logger import EpochLogger
@@ -52,7 +52,7 @@ STOPS = {
 def test_a_stopped_run_that_lacks_its_result_does_not_train_again(
     command: Command,
     tmp_path: Path,
-    whole_runs: WholeRuns,  # noqa: F811
+    whole_runs: WholeRuns,
     name: str,
 ) -> None:
     arguments, epochs = STOPS[name]
@@ -73,7 +73,7 @@ def test_a_stopped_run_that_lacks_its_result_does_not_train_again(
 def test_a_run_killed_after_its_last_step_ends_its_epoch(
     command: Command,
     tmp_path: Path,
-    whole_runs: WholeRuns,  # noqa: F811
+    whole_runs: WholeRuns,
     name: str,
 ) -> None:
     """Before the checkpoint of the epoch, which the training has ended early."""

@@ -1,14 +1,15 @@
 """A run resumed within an epoch has what callbacks set, and what was measured, since the epoch started."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import Command
+from conftest import Command, WholeRuns, killed_run
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import BaseFinetuning, Callback
-from test_resume import SMALL, WholeRuns, assert_same_run, killed_at, whole_runs  # noqa: F401
+from test_resume import SMALL, assert_same_run
 from torch import nn
 from torch.optim import Optimizer
 
@@ -81,16 +82,14 @@ LIGHTNING = "lightning.pytorch.callbacks"
 def test_resume_within_an_epoch_is_bit_identical(
     command: Command,
     tmp_path: Path,
-    whole_runs: WholeRuns,  # noqa: F811
+    whole_runs: WholeRuns,
     arguments: list[str],
 ) -> None:
     whole = whole_runs(*SMALL, *arguments)
     for batch in (5, 9):
-        with killed_at(batch):
-            command(*SMALL, *arguments, f"name=killed-{batch}")
+        killed = shutil.copytree(killed_run(whole, batch), tmp_path / "outputs" / f"killed-{batch}")
         answer = command(*SMALL, *arguments, f"name=killed-{batch}")
         assert answer.code == 0, answer.err
-        killed = tmp_path / "outputs" / f"killed-{batch}"
         assert_same_run(whole, killed)
         assert history(killed) == history(whole)
 

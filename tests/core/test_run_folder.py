@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Command
+from conftest import Command, WholeRuns
 from explained import assert_explained
 from lightning import LightningModule, Trainer
-from test_resume import SMALL, WholeRuns, assert_same_run, whole_runs  # noqa: F401
+from test_resume import SMALL, assert_same_run
 
 from pytorch_intro.training.callbacks.epoch_logger import EpochLogger
 
@@ -66,7 +66,7 @@ def test_overwrite_of_a_file_that_cannot_be_moved_changes_nothing(command: Comma
 def test_a_run_whose_folder_disappears_ends_with_one_line(
     command: Command,
     tmp_path: Path,
-    whole_runs: WholeRuns,  # noqa: F811
+    whole_runs: WholeRuns,
 ) -> None:
     """It does not create the folder again. A moved run can be resumed in its new place."""
     run, moved = tmp_path / "outputs" / "first", tmp_path / "moved"

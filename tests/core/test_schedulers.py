@@ -26,11 +26,11 @@ def learning_rates(make: Schedule, total_steps: float, **settings: float) -> lis
     return rates
 
 
-def test_constant_keeps_the_learning_rate() -> None:
+def test_constant_schedule_keeps_the_learning_rate() -> None:
     assert learning_rates(constant, 5) == [0.4] * 5
 
 
-def test_one_cycle_matches_torch() -> None:
+def test_one_cycle_schedule_matches_that_of_torch() -> None:
     """OneCycleLR peaks one step earlier and ends at 4e-6 of its peak; hence the tolerance."""
     reference = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(reference, 0.4, 1000, pct_start=0.25, cycle_momentum=False)
@@ -52,7 +52,7 @@ def test_one_cycle_peaks_at_the_learning_rate_of_the_optimizer_and_ends_near_zer
     assert rates[-1] < 0.001 * 0.4
 
 
-def test_linear_is_a_triangle() -> None:
+def test_linear_schedule_warms_up_and_decays_linearly() -> None:
     rates = learning_rates(linear, 20, warmup_fraction=0.2)
     assert rates[:5] == pytest.approx([0.4 * k / 5 for k in range(1, 6)])
     assert rates[5:] == pytest.approx([0.4 * (1 - k / 16) for k in range(1, 16)])

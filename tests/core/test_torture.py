@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Command, Process, wait_until
-from test_resume import LONG, WholeRuns, assert_same_run, started, whole_runs  # noqa: F401
+from conftest import Command, Process, WholeRuns, wait_until
+from test_resume import LONG, assert_same_run, started
 
 from pytorch_intro.config.paths import PROJECT
 
@@ -59,7 +59,7 @@ def end_at(
 def test_a_run_killed_at_a_critical_moment_resumes_bit_exactly(
     command: Command,
     tmp_path: Path,
-    whole_runs: WholeRuns,  # noqa: F811
+    whole_runs: WholeRuns,
     moment: Callable[..., None],
 ) -> None:
     run = tmp_path / "outputs" / "killed"
@@ -70,7 +70,7 @@ def test_a_run_killed_at_a_critical_moment_resumes_bit_exactly(
 
 @pytest.mark.torture
 @pytest.mark.parametrize("turn", range(20))
-def test_sigkill_three_times_resumes_bit_exactly(tmp_path: Path, whole_runs: WholeRuns, turn: int) -> None:  # noqa: F811
+def test_sigkill_three_times_resumes_bit_exactly(tmp_path: Path, whole_runs: WholeRuns, turn: int) -> None:
     """With and without DataLoader workers."""
     generator = random.Random(turn)
     arguments = [*LONG, f"data.num_workers={2 * (turn % 4 == 3)}"]
@@ -83,7 +83,7 @@ def test_sigkill_three_times_resumes_bit_exactly(tmp_path: Path, whole_runs: Who
 
 @pytest.mark.torture
 @pytest.mark.parametrize("turn", range(10))
-def test_sigterm_at_a_random_time_resumes_bit_exactly(tmp_path: Path, whole_runs: WholeRuns, turn: int) -> None:  # noqa: F811
+def test_sigterm_at_a_random_time_resumes_bit_exactly(tmp_path: Path, whole_runs: WholeRuns, turn: int) -> None:
     """The exit code is 143, or 0 if the run was finished already."""
     generator = random.Random(100 + turn)
     run = tmp_path / "outputs" / "stopped"

@@ -25,18 +25,20 @@ INVALID: list[tuple[object, Any, str, str]] = [
 
 
 @pytest.mark.parametrize(("value", "hint"), VALID)
-def test_valid_value_passes(value: object, hint: Any) -> None:
+def test_config_values_that_match_their_type_hint_are_valid(value: object, hint: Any) -> None:
     check_value("key", value, hint)
 
 
 @pytest.mark.parametrize(("value", "hint", "shown", "expected"), INVALID)
-def test_invalid_value_is_reported_with_its_key(value: object, hint: Any, shown: str, expected: str) -> None:
+def test_a_config_value_of_the_wrong_type_is_an_error_that_names_its_key(
+    value: object, hint: Any, shown: str, expected: str
+) -> None:
     with pytest.raises(UserError, match=expected) as error:
         check_value("group.key", value, hint)
     assert str(error.value).startswith(f"group.key={shown}: ")
 
 
-def test_invalid_value_in_a_nested_list_of_nodes_is_found() -> None:
+def test_invalid_config_values_are_found_in_nested_lists_of_nodes() -> None:
     flip = {"_target_": "pytorch_intro.data.augment.basic.RandomHorizontalFlip"}
     relu = {"_target_": "torch.nn.ReLU", "inplace": "no"}
     config = OmegaConf.create({"steps": [flip, {"inner": relu}]})

@@ -79,7 +79,7 @@ def test_augmentation_does_not_modify_its_input(module: nn.Module, batch: Tensor
 
 
 @every_module
-def test_same_seed_gives_same_images(module: nn.Module, batch: Tensor) -> None:
+def test_augmentation_with_the_same_seed_gives_the_same_images(module: nn.Module, batch: Tensor) -> None:
     def augment(seed: int) -> Tensor:
         torch.manual_seed(seed)
         return module(batch)
@@ -145,7 +145,7 @@ def test_crops_equal_torchvision(batch: Tensor, padding_mode: Any) -> None:
     assert torch.equal(gather_crops(crop.pad(batch), tops, lefts, (20, 28)), torch.stack(reference))
 
 
-def test_shifts_are_uniform() -> None:
+def test_crop_offsets_are_uniform() -> None:
     """A single white pixel shows the shift, one of 5 x 5."""
     torch.manual_seed(0)
     images = torch.zeros(10_000, 1, 7, 9, dtype=torch.uint8)
@@ -322,7 +322,7 @@ def test_brightness_is_adjusted_before_contrast(batch: Tensor) -> None:
     assert torch.equal(module(batch), adjust_contrast(adjust_brightness(batch, brightness), contrast))
 
 
-def test_factors_are_uniform_and_never_negative() -> None:
+def test_brightness_and_contrast_factors_are_uniform_and_never_negative() -> None:
     torch.manual_seed(0)
     brightness, contrast = RandomBrightnessContrast(0.2, 1.5).sample(torch.empty(10_000, 1, 1, 1))
     for factors, low, high in ((brightness, 0.8, 1.2), (contrast, 0, 2.5)):
@@ -331,7 +331,7 @@ def test_factors_are_uniform_and_never_negative() -> None:
         assert math.isclose(factors.min(), low, abs_tol=0.01)
 
 
-def test_zero_strength_changes_nothing(batch: Tensor) -> None:
+def test_brightness_and_contrast_of_strength_zero_change_nothing(batch: Tensor) -> None:
     torch.testing.assert_close(RandomBrightnessContrast(0, 0)(batch), batch)
 
 

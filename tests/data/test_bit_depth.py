@@ -47,8 +47,7 @@ def test_the_bits_used_by_the_dataset_are_scaled_to_8(
     for _ in range(2):
         images, reader = read(tmp_path)
         assert reader.bit_depth == bit_depth
-        assert int(images.max()) == highest >> (bit_depth - 8) > 90
-        assert len(images[19].unique()) > 90 or highest < 256, "39.png, the last of the bright class"
+        assert int(images.max()) == highest >> (bit_depth - 8) >= 64
 
 
 def test_files_of_8_bits_are_unchanged(tmp_path: Path) -> None:

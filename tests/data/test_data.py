@@ -43,14 +43,14 @@ def test_dataset_is_indexed_like_a_list() -> None:
     assert len(list(iter(dataset))) == 1600
 
 
-def test_batch_equals_its_samples() -> None:
+def test_a_batch_equals_its_samples_loaded_one_by_one() -> None:
     dataset = FashionMNISTSample(str(SAMPLE_DIR), train=True)
     images, targets = dataset.__getitems__([5, 0, 7])
     assert torch.equal(images, torch.stack([dataset[i][0] for i in (5, 0, 7)]))
     assert targets.tolist() == [dataset[i][1] for i in (5, 0, 7)]
 
 
-def test_sample_is_balanced_and_small() -> None:
+def test_the_sample_dataset_is_balanced_and_small() -> None:
     """160 training and 40 test images per class, in less than 1 MB."""
     for train, count in ((True, 160), (False, 40)):
         targets = FashionMNISTSample(str(SAMPLE_DIR), train).targets

@@ -142,6 +142,6 @@ def test_tensors_are_resized_and_may_have_any_number_of_channels() -> None:
         (Image.new("F", (4, 3)), "floating point"),
     ],
 )
-def test_other_objects_are_refused(image: Any, expected: str) -> None:
+def test_objects_that_are_not_images_are_rejected(image: Any, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         Decoder((3, 4), 1)(image)

@@ -17,7 +17,7 @@ from pytorch_intro.runs.folder import RunFolder
 from pytorch_intro.training.checkpoint import AtomicCheckpointIO, hardlink_or_copy
 
 
-def test_twenty_unnamed_runs_of_one_moment_have_twenty_folders(tmp_path: Path) -> None:
+def test_unnamed_runs_started_in_the_same_second_have_their_own_folders(tmp_path: Path) -> None:
     with ThreadPoolExecutor(20) as pool:
         folders = list(pool.map(lambda _: new_run_dir(str(tmp_path), None), range(20)))
     assert len(set(folders)) == 20
@@ -25,12 +25,12 @@ def test_twenty_unnamed_runs_of_one_moment_have_twenty_folders(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["first", "7", "a.b-c_d", "lr=0.1,seed=3", "A" * 100])
-def test_names_that_are_folder_names_pass(name: str) -> None:
+def test_run_names_may_be_any_folder_name(name: str) -> None:
     assert checked_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "-a", ".a", "a b", "sweeps", "bench", "2026-11-23", "é"])
-def test_other_names_are_refused(name: str) -> None:
+def test_run_names_that_are_not_folder_names_are_rejected(name: str) -> None:
     with pytest.raises(UserError, match="name="):
         checked_name(name)
 
@@ -80,7 +80,9 @@ def test_a_run_folder_distinguishes_new_and_finished_runs_and_other_configs(tmp_
 
 
 @pytest.mark.parametrize("can_link", [True, False])
-def test_a_checkpoint_gets_a_second_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_link: bool) -> None:
+def test_a_checkpoint_is_hard_linked_or_copied_to_its_second_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_link: bool
+) -> None:
     """A hard link, or a copy on file systems without links; it replaces an existing file."""
 
     def refuse(*_: object) -> None:

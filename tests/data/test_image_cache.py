@@ -90,7 +90,7 @@ def test_changed_file_or_another_size_is_decoded_again(folder: Path, decoded: li
     assert decoded == [12 + 13 + 13]
 
 
-def test_new_cache_removes_stale_ones(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_cache_removes_stale_caches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the same folder and size, including partial ones, except one that another process is building."""
 
     def caches() -> set[str]:
@@ -178,7 +178,7 @@ def batches_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("batches_of_two")
-def test_interrupted_build_resumes(folder: Path, decoded: list[int]) -> None:
+def test_an_interrupted_cache_build_resumes(folder: Path, decoded: list[int]) -> None:
     interrupt(folder, 7)
     assert decoded == [7]
     images, _ = read(folder)
@@ -347,7 +347,7 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def test_build_resumes_after_kill(tmp_path: Path) -> None:
+def test_a_cache_build_resumes_after_kill_9(tmp_path: Path) -> None:
     """kill -9 after some of 64 images, which arrive in batches of 32."""
     folder, seen, told = (tmp_path / name for name in ("images", "seen", "told"))
     write_images(folder, *(f"{number % 2}/{number}.png" for number in range(64)))

@@ -111,7 +111,7 @@ def test_the_csv_column_split_defines_the_splits(tmp_path: Path) -> None:
     assert files.targets == [1, 0, 1, 0]
 
 
-def test_the_fingerprint_changes_with_the_files(tmp_path: Path) -> None:
+def test_the_fingerprint_of_a_folder_changes_with_its_files(tmp_path: Path) -> None:
     write_images(tmp_path, "a/1.png", "b/1.png")
 
     def fingerprint() -> str:
@@ -197,7 +197,7 @@ CSV_MISTAKES: dict[str, tuple[str | bytes, int | None, str, str]] = {
     "empty label": ("path,label\n1.png,a\n2.png,\n", 3, r"label of 2\.png is empty", r"\bfill it in\b.*\bremove\b"),
     "short line": ("path,label\n1.png\n", 2, r"label of 1\.png is empty", r"\bfill it in\b.*\bremove\b"),
     "no such file": ("path,label\n7.png,a\n", 2, r"images/7\.png is not a file", "fix the path.*remove the line"),
-    "empty path": ("path,label\n,a\n", 2, "path '' is outside", BELOW_ROOT),
+    "empty path": ("path,label\n,a\n", 2, "the path is empty", r"\bfill it in\b.*\bremove\b"),
     "a folder": ("path,label\n.,a\n", 2, r"images is not a file;", "fix the path.*remove the line"),
     "outside": ("path,label\n../outside.png,a\n", 2, r"path '\.\./outside\.png' is outside", BELOW_ROOT),
     "absolute": ("path,label\n/etc/passwd,a\n", 2, "path '/etc/passwd' is outside", BELOW_ROOT),

@@ -17,7 +17,7 @@ def test_split_has_its_share_of_every_class(fraction: float) -> None:
         assert abs((TARGETS[chosen] == number).sum() - count * chosen.sum() / 1000) < 1
 
 
-def test_last_class_is_not_always_chosen() -> None:
+def test_a_rare_last_class_is_not_always_chosen_for_validation() -> None:
     """With most seeds, a rare last class stays in the training split, like any other."""
     targets = torch.tensor([0] * 100 + [1] * 100 + [2] * 2)
     chosen = [int((targets[stratified_split(targets, 0.1, seed)] == 2).sum()) for seed in range(40)]

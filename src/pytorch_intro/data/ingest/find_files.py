@@ -50,15 +50,15 @@ def list_names(folder: str) -> list[str]:
         raise UserError(f"data.root={folder}: {error.strerror}; use a readable folder: data.root=DIR") from error
 
 
-def walk_files(folder: Path) -> Iterator[str]:
-    """Yield the paths below a folder, with / as separator, without hidden and system files and folders of runs."""
+def walk_files(folder: Path, skip_runs: bool = False) -> Iterator[str]:
+    """Yield the paths below a folder, with / as separator, without hidden and system files; without runs on request."""
     visited = set()
     for parent, folders, files in os.walk(folder, onerror=raise_unreadable_dir, followlinks=True):
         if (place := os.path.realpath(parent)) in visited:  # a link leads back
             folders.clear()
             continue
         visited.add(place)
-        if Path(parent) != folder and is_run({*folders, *files}):
+        if skip_runs and Path(parent) != folder and is_run({*folders, *files}):
             folders.clear()
             continue
         folders[:] = [name for name in folders if name[0] != "."]
@@ -72,7 +72,7 @@ def holds_only_runs(folder: Path) -> bool:
     """Return whether this is a folder of a run or a sweep, or holds nothing but such folders."""
     if is_run(set(os.listdir(folder))):  # noqa: PTH208
         return True
-    is_empty = next(walk_files(folder), None) is None
+    is_empty = next(walk_files(folder, skip_runs=True), None) is None
     return is_empty and any(is_run({*folders, *files}) for _, folders, files in os.walk(folder))
 
 

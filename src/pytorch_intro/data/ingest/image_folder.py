@@ -83,9 +83,9 @@ class ImageFolder(ImageFiles):
         for split in [""] if others else splits:
             if split:
                 warn_of_ignored_images(Path(root, split))
-            for name in list_folders(str(Path(root, split))) if split else others:
+            for name in list_folders(str(Path(root, split))) if split else folders:
                 folder = Path(root, split, name)
-                files = list(walk_files(folder))
+                files = list(walk_files(folder, skip_runs=True))
                 if not files:
                     raise UserError(f"{folder}: no images in this folder; remove it")
                 prefix = folder.relative_to(root).as_posix()

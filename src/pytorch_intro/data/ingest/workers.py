@@ -70,8 +70,8 @@ def worker_error(num_workers: int, problem: str) -> WorkerError:
 def init_worker(_: int) -> None:
     """Prepare a worker process; the worker_init_fn of a DataLoader.
 
-    Without it, the parent waits forever for a batch that cannot be sent: the thread that sends batches prints the error
-    and continues. And a worker whose parent was killed waits forever until its batches are received.
+    Without it, the parent waits forever for a batch that cannot be sent: the thread that sends batches prints
+    the error and continues. And a worker whose parent was killed waits forever until its batches are received.
     """
     Queue._on_queue_feeder_error = send_error  # type: ignore[attr-defined]
     Thread(target=exit_with_parent, daemon=True).start()
