@@ -26,7 +26,7 @@ def train(config: DictConfig, run: RunFolder) -> Result:
     from pytorch_intro.training.checkpoint import select_checkpoint
     from pytorch_intro.training.hardware import resolve_hardware
     from pytorch_intro.training.result import result_of, run_result_hooks
-    from pytorch_intro.training.resume import checkpoint_to_resume
+    from pytorch_intro.training.resume import check_extension, checkpoint_to_resume
     from pytorch_intro.training.setup import build_experiment
     from pytorch_intro.training.trainer import wait_for_all_ranks
 
@@ -37,6 +37,7 @@ def train(config: DictConfig, run: RunFolder) -> Result:
     hardware = resolve_hardware(config)
     config.trainer.threads = hardware["threads"]  # recorded, since the bits of the result depend on it
     datamodule, classifier, trainer = build_experiment(config, hardware)
+    check_extension(run.path, run.changes)
     run.begin(config)
     wait_for_all_ranks(trainer)
 

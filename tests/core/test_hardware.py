@@ -128,5 +128,7 @@ def test_denormal_numbers_are_flushed_to_zero_on_the_cpu() -> None:
     if not torch.set_flush_denormal(False):
         pytest.skip("this CPU cannot flush denormal numbers")
     config = compose("data=sample", "callbacks=none", "logger=none")
-    build_trainer(config.trainer, config.callbacks, config.logger, {"accelerator": "cpu", "precision": "32-true", "threads": 1})
+    build_trainer(
+        config.trainer, config.callbacks, config.logger, {"accelerator": "cpu", "precision": "32-true", "threads": 1}
+    )
     assert (torch.tensor([1e-39]) * torch.tensor([0.5])).item() == 0

@@ -73,7 +73,7 @@ def fit(
     off: Any = dict.fromkeys(["enable_checkpointing", "enable_progress_bar", "enable_model_summary"], False)
     options = {"logger": False, "num_sanity_val_steps": 0, "max_epochs": 2, **off, **options}
     trainer = Trainer(accelerator="cpu", callbacks=list(callbacks), **options)
-    lightning_internals.fix_resume_with_max_steps(trainer)
+    lightning_internals.fix_resume(trainer)
     loader = DataLoader(TensorDataset(torch.ones(batches, 1)))
     trainer.fit(module, loader, loader, ckpt_path=ckpt_path, weights_only=True)
     return module, trainer
@@ -84,6 +84,7 @@ def fit(
     [
         ({}, "step resumable step resumable step resumable step -"),
         ({"accumulate_grad_batches": 2}, "- step resumable - step -"),
+        ({"max_steps": 2}, "step resumable step -"),
         ({"val_check_interval": 2}, "step resumable step - validation step resumable step -"),
         ({"val_check_interval": 3, "check_val_every_n_epoch": None}, "step resumable step resumable step - validation"),
     ],
@@ -119,6 +120,45 @@ def test_resume_at_an_epoch_end_with_max_steps_does_not_end_the_epoch_twice(tmp_
     _, trainer = fit(resumed, ckpt_path=tmp_path / "first.ckpt", **options)
     assert (whole.epochs, resumed.epochs) == ([0, 1, 2], [1, 2])
     assert (trainer.current_epoch, trainer.global_step) == (3, 9)
+
+
+class EpochStarts(Callback):
+    """Records the epochs whose start it has seen; saves a checkpoint after the second batch of the second epoch."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.epochs: list[int] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.epochs.append(trainer.current_epoch)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == 5 and not self.file.exists():
+            trainer.save_checkpoint(self.file)
+
+
+class StatefulEpochStarts(EpochStarts):
+    def state_dict(self) -> dict[str, Any]:
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.epochs = state_dict["epochs"]
+
+
+def test_resume_within_an_epoch_calls_the_start_hooks_of_callbacks_without_a_state(tmp_path: Path) -> None:
+    fit(EpochStarts(tmp_path / "a.ckpt"), StatefulEpochStarts(tmp_path / "a.ckpt"), batches=3, max_epochs=3)
+    resumed = EpochStarts(tmp_path / "a.ckpt"), StatefulEpochStarts(tmp_path / "a.ckpt")
+    fit(*resumed, batches=3, max_epochs=3, ckpt_path=tmp_path / "a.ckpt")
+    assert [callback.epochs for callback in resumed] == [[1, 2], [0, 1, 2]]
+
+
+def test_a_run_that_has_nothing_left_to_train_has_the_right_epoch(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"batches": 3, "max_steps": 3, "max_epochs": -1}
+    fit(SaveAtEpochEnd(tmp_path / "first.ckpt"), **options)
+    _, trainer = fit(ckpt_path=tmp_path / "first.ckpt", **options)
+    assert (trainer.current_epoch, trainer.global_step) == (1, 3)
 
 
 def test_lightning_decides_about_restarts_by_the_method_that_is_replaced() -> None:

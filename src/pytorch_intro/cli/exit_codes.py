@@ -1,4 +1,4 @@
-"""Exit codes: 0 success, 1 failure, 2 user mistake, 130 Ctrl-C, 143 SIGTERM and SIGUSR1."""
+"""Exit codes: 0 success, 1 failure, 2 user mistake, 130 Ctrl-C, 143 other signals."""
 
 import signal
 import sys
@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pytorch_intro.cli.explain import explain_failure
+from pytorch_intro.common.distributed import is_first_on_node
 from pytorch_intro.common.errors import INTERRUPTED, SIGNALS, StopRun, exit_with_error
 from pytorch_intro.common.locks import FolderLockedError
 from pytorch_intro.runs.folder import RunFolder
@@ -30,6 +31,8 @@ def errors_to_exit_codes(config: DictConfig) -> Iterator[None]:
             print_exc()
             sys.exit(1)
         line, exit_code = explained
+        if exit_code == 2 and not is_first_on_node():  # all ranks find the same mistake
+            sys.exit(exit_code)
         if exit_code == 2 and not isinstance(error, FolderLockedError):  # then another process uses the folder
             RunFolder(HydraConfig.get().runtime.output_dir).remove_if_empty()
         exit_with_error(line, exit_code)
@@ -37,7 +40,7 @@ def errors_to_exit_codes(config: DictConfig) -> Iterator[None]:
 
 @contextmanager
 def interrupts_to_exit_codes() -> Iterator[None]:
-    """Turn Ctrl-C, SIGTERM and SIGUSR1 into exit codes, also where Lightning has replaced them by others."""
+    """Turn Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP into exit codes, also where Lightning has replaced them by others."""
     install_signal_handlers()
     threading.excepthook = print_thread_error
     try:
@@ -54,7 +57,7 @@ def interrupts_to_exit_codes() -> Iterator[None]:
 
 
 def install_signal_handlers() -> None:
-    """Exit at once on SIGTERM and SIGUSR1; during training, GracefulShutdown first finishes the step."""
+    """Exit at once on SIGTERM, SIGUSR1 and SIGHUP; during training, GracefulShutdown first finishes the step."""
     if threading.current_thread() is threading.main_thread():
         INTERRUPTED.clear()
         signal.signal(signal.SIGINT, on_interrupt)

@@ -1,8 +1,9 @@
-"""Explain errors in one line with a remedy: mistakes in the arguments, a full disk, memory, a killed worker."""
+"""Explain errors in one line with a remedy: mistakes in the arguments, a full disk, memory, a lost process."""
 
 import errno
 import re
 import sys
+from pathlib import Path
 
 import hydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -23,6 +24,7 @@ DISK = {
 }
 OUT_OF_MEMORY = r"out of memory|can't allocate memory|not enough memory"
 OUT_OF_FILES = r"Too many open files|received 0 items of ancdata"  # the latter from a socket that passes a file on
+LOST_RANK = r"(gloo|NCCL).*(closed|reset|peer|pipe|remote process|aborted|[Tt]imed out|[Tt]imeout)"
 KILLED_WORKER = r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)"
 
 
@@ -122,6 +124,9 @@ def explain_fault(error: Exception, config: DictConfig) -> str | None:
     for cause in exception_chain(error):
         if isinstance(cause, RunError):  # Lightning's cleanup may fail after it
             return str(cause)
+        if isinstance(cause, FileNotFoundError) and has_checkpoints and not Path(config.run_dir).is_dir():
+            moved = "the run folder was moved or removed during the run"
+            return f"{config.run_dir}: {moved}; if you moved it, resume it with resume=DIR"
         if isinstance(cause, OSError) and cause.errno in DISK:
             explained = DISK[cause.errno].replace(";", f" ({cause.filename});" if cause.filename else ";")
             copy = ", or copy the run to another folder and use run=DIR" if "run" in config else ""
@@ -136,6 +141,8 @@ def explain_fault(error: Exception, config: DictConfig) -> str | None:
         smaller = f"{prefix}batch_size={size // 2}{name}" if size > 1 else "a smaller data.image_size or model"
         details = message.split(";")[0].split(". ")[0] or "MemoryError"
         return f"{prefix}batch_size={size}: out of memory ({details}); try {smaller}"
+    if isinstance(error, RuntimeError) and re.search(LOST_RANK, message):
+        return f"{config.run_dir}: another rank of the training ended; see its own error, then {hint}"
     if worker := re.search(KILLED_WORKER, message):
         setting = f"{prefix}num_workers={settings.num_workers}: " if settings.num_workers else ""
         missing, remedy = "memory", "free some memory"

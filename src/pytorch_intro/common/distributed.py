@@ -13,9 +13,20 @@ def is_rank_zero() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 
+def is_first_on_node() -> bool:
+    """Return whether this process has local rank 0: all ranks of a node print to the same terminal."""
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "SLURM_LOCALID"))
+
+
 def is_distributed_launch() -> bool:
-    """Return whether torchrun, SLURM or (on several machines) the user launched several ranks."""
-    return any(int(os.environ.get(name) or 1) > 1 for name in ("WORLD_SIZE", "SLURM_NTASKS"))
+    """Return whether torchrun, srun or (on several machines) the user launched several ranks.
+
+    A SLURM allocation sets SLURM_NTASKS, too, where the command runs once, without srun: Lightning recognizes such a
+    shell by the job's name (lightning/fabric/plugins/environments/slurm.py). A task of srun has a SLURM_PROCID.
+    """
+    is_task = "SLURM_PROCID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
+    sizes = ("WORLD_SIZE", "SLURM_NTASKS") if is_task else ("WORLD_SIZE",)
+    return any(int(os.environ.get(name) or 1) > 1 for name in sizes)
 
 
 def all_reduce_max(number: int) -> int:

@@ -15,6 +15,8 @@ MAX_LINE = 1000  # characters; a user's value can have any length
 SIGNALS = {signal.SIGTERM: 143}  # signals that end a run, and their exit codes
 if sys.platform != "win32":
     SIGNALS[signal.SIGUSR1] = 143  # sent by SLURM before it ends a job
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
+        SIGNALS[signal.SIGHUP] = 143  # the terminal was closed
 INTERRUPTED = threading.Event()  # set by Ctrl-C
 TRACEBACK = "HYDRA_FULL_ERROR"  # environment variable of Hydra: 1 prints tracebacks
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from pytorch_intro.common.errors import UserError
+
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file atomically, in UTF-8."""
@@ -32,7 +34,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 def archive(paths: Sequence[Path], folder: Path, has_results: bool) -> None:
     """Move files and folders, in this order, into an archive folder, whose content they replace.
 
-    Without results they are removed instead if the archive exists: it keeps what has some.
+    Without results they are removed instead if the archive exists: it keeps what has some. If one of them cannot be
+    moved, all stay where they are.
     """
     if folder.exists() and not has_results:
         for path in paths:
@@ -40,8 +43,19 @@ def archive(paths: Sequence[Path], folder: Path, has_results: bool) -> None:
         return
     remove(folder)
     folder.mkdir()
-    for path in paths:
-        path.rename(folder / path.name)
+    moved: list[Path] = []
+    try:
+        for path in paths:
+            path.rename(folder / path.name)
+            moved.append(path)
+    except OSError as error:
+        for path in moved:
+            (folder / path.name).rename(path)
+        folder.rmdir()
+        raise UserError(
+            f"{error.filename}: cannot be moved to {folder.name}/ ({error.strerror}); close what uses it or change its "
+            "permissions, or use another name=NAME"
+        ) from error
 
 
 def remove(path: Path) -> None:

@@ -4,6 +4,7 @@ import inspect
 import json
 import typing
 from collections.abc import Iterable
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, cast
 
@@ -131,7 +132,12 @@ def check_value(key: str, value: object, hint: Any) -> None:
         adapter.validate_json(encoded, strict=True)
     except ValidationError as error:
         shown = value if isinstance(value, str) else json.dumps(value)
-        raise UserError(f"{key}={shown}: invalid value; {_expectation(error)}") from None
+        problem = f"{key}={shown}: invalid value; {_expectation(error)}"
+        if isinstance(value, str):
+            with suppress(ValidationError):
+                adapter.validate_json(value, strict=True)
+                problem += f", and this is text; from the environment, use '{key}=\"${{oc.decode:${{oc.env:NAME}}}}\"'"
+        raise UserError(problem) from None
 
 
 def _expectation(error: ValidationError) -> str:

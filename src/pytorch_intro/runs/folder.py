@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,17 @@ from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.common.files import archive, remove, write_atomically
 from pytorch_intro.common.locks import LOCK, LOCK_OWNER, lock_folder
-from pytorch_intro.config.flatten import diff, flatten
+from pytorch_intro.config.flatten import diff, flatten, is_under
 from pytorch_intro.config.paths import display_path
 from pytorch_intro.runs.config_record import (
+    CHANGEABLE,
     CONFIG,
+    EXTENDED,
     IGNORED_KEYS,
     Verify,
+    change_settings,
     load_config,
+    record_extension,
     to_yaml_with_command,
     trusted_config,
 )
@@ -34,11 +38,12 @@ BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 REPLACED = ".replaced"
 REPORT = (CURVES, CONFUSION, MISTAKES) = ("curves.png", "confusion_matrix.png", "mistakes.png")
 CONFUSION_EXTERNAL = "confusion_matrix_external.png"
-# Written by training, evaluation, prediction and export; overwrite=true replaces them.
-RUN_FILES = (
-    CONFIG, "result.json", "checkpoints", "tensorboard", "csv", "README.md", "eval.json", *REPORT,
-    CONFUSION_EXTERNAL, "predictions.csv", "predictions.png", "export", "error.txt", "pruned.txt",
+# Written by training, evaluation, prediction and export.
+OUTPUT_FILES = (
+    CONFIG, EXTENDED, "result.json", "checkpoints", "tensorboard", "csv", "README.md", "eval.json", *REPORT,
+    CONFUSION_EXTERNAL, "predictions.csv", "predictions.png", "export",
 )  # fmt: skip
+RUN_FILES = (*OUTPUT_FILES, "error.txt", "pruned.txt")  # overwrite=true replaces them
 
 
 class RunFolder:
@@ -54,6 +59,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.replaced = self.path / REPLACED
         self.is_mine = False  # whether this process started the run in the folder
+        self.changes: dict[str, Any] = {}  # settings that this process changes, by dotted key
 
     @classmethod
     def of(cls, config: DictConfig) -> "RunFolder":
@@ -80,28 +86,57 @@ class RunFolder:
                 raise
 
     def recorded_config(self, config: DictConfig, verify: Verify | None = None) -> DictConfig:
-        """Return the config, or with resume=DIR the one that the run in this folder was started with."""
+        """Return the config, or with resume=DIR that of the run in this folder, with the settings that extend it."""
         if config.resume is None:
             return config
         accepted = ("resume=", "outputs=", "allow=")
         others = [s for s in HydraConfig.get().overrides.task if not s.lstrip("+").startswith(accepted)]
-        if others:
-            raise UserError(f"resume={config.resume}: uses the config of that run; remove {' '.join(others)}")
+        keys = {text: text.partition("=")[0].lstrip("+") for text in others}
+        if fixed := [text for text, key in keys.items() if "." not in key or not is_under(key, CHANGEABLE)]:
+            raise UserError(
+                f"resume={config.resume}: uses the config of that run; remove {' '.join(fixed)}. Only single settings "
+                f"of {', '.join(CHANGEABLE)} can change, as in trainer.max_epochs=12"
+            )
         current = {key: config[key] for key in ("resume", "outputs", "allow", "sweep") if key in config}
-        return trusted_config(self.path, {"overwrite": False, **current}, config.allow, verify=verify)
+        recorded = trusted_config(self.path, {"overwrite": False, **current}, config.allow, verify=verify)
+        before = flatten(recorded)
+        given = {key: value for key, value in flatten(config).items() if is_under(key, list(keys.values()))}
+        change_settings(recorded, given)
+        self.changes = given if diff(before, flatten(recorded), ()) else {}
+        return recorded
 
     def recorded_result(self, config: DictConfig) -> Result | None:
-        """Return the result if the run is finished, or raise a UserError if its config is a different one."""
-        if not self.config_file.exists() or config.overwrite:
+        """Return the result if the run is finished; None if it is new, unfinished or extended.
+
+        The number of threads that the run was started with replaces trainer.threads=auto: the bits depend on it.
+        """
+        if config.overwrite or self.changes:
             return None
-        if is_rank_zero() and (
-            different := diff(flatten(load_config(self.config_file)), flatten(config), IGNORED_KEYS)
-        ):
+        if self.config_file.exists() and config.trainer.threads == "auto":
+            config.trainer.threads = load_config(self.config_file).trainer.get("threads", "auto")
+        if is_rank_zero():
+            self.check_is_same_run(config)
+        return self.result() if self.result_file.exists() else None
+
+    def check_is_same_run(self, config: DictConfig) -> None:
+        """Raise a UserError if the folder holds a run with another config, or files of a run without its config."""
+        if not self.config_file.exists():
+            if files := self.files(OUTPUT_FILES):
+                raise UserError(
+                    f"{self.path}: contains {', '.join(path.name for path in files)} but no {CONFIG}, so it is not a "
+                    "run; use another name=NAME, or overwrite=true to replace them"
+                )
+            return
+        before, now = flatten(load_config(self.config_file)), flatten(config)
+        if different := diff(before, now, IGNORED_KEYS):
+            old, new = before.get("trainer.max_epochs"), now.get("trainer.max_epochs")
+            longer = ""
+            if len(different) == 1 and isinstance(old, int) and isinstance(new, int) and -1 < old < new:
+                longer = f"resume={display_path(self.path)} trainer.max_epochs={new} to train it longer, "
             raise UserError(
                 f"{self.path}: contains a run with a different config ({'; '.join(different)}); "
-                "use another name=NAME, or overwrite=true"
+                f"use {longer}another name=NAME, or overwrite=true"
             )
-        return self.result() if self.result_file.exists() else None
 
     def result(self) -> Result:
         """Read result.json, or raise a UserError."""
@@ -117,7 +152,7 @@ class RunFolder:
         return result
 
     def begin(self, config: DictConfig) -> None:
-        """Write config.yaml, unless the run in the folder is resumed.
+        """Write config.yaml, unless the run in the folder is resumed; record the settings that extend it.
 
         With overwrite=true the previous run is archived, except for its log and files of the user, and removed after
         the first checkpoint of the new run.
@@ -127,30 +162,43 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         if self.checkpoints.exists() and not self.checkpoints.is_dir():
             raise UserError(f"{self.checkpoints}: not a folder; remove it, or use another name=NAME")
-        if config.overwrite and self.config_file.exists():
-            earlier = [path for path in self.path.iterdir() if path.name in RUN_FILES]
+        if config.overwrite and (earlier := self.files(RUN_FILES)):
             earlier.sort(key=lambda path: path == self.config_file)  # last: without it the folder holds no run
             archive(earlier, self.replaced, has_results=self.checkpoints.exists())
             log.info("the previous run is kept in %s until the first checkpoint", display_path(self.replaced))
         if not self.config_file.exists():
             write_atomically(self.config_file, to_yaml_with_command(config))
             self.is_mine = True
+        if self.changes:
+            self.result_file.unlink(missing_ok=True)  # first: the run is not finished any more
+            record_extension(self.path, self.changes)
+            log.info("extended: %s", ", ".join(f"{key}={value}" for key, value in self.changes.items()))
 
     def rollback_if_unsaved(self) -> None:
-        """Remove config.yaml and restore the archived run, if this process started the run and saved no checkpoint."""
-        if not self.is_mine or self.checkpoints.exists():
+        """Remove the run and restore the archived one, if this process started the run and saved no checkpoint.
+
+        Files that the run did not write stay, and so does its log.
+        """
+        if not self.is_mine or self.checkpoints.exists() or not self.config_file.exists():
             return
         self.config_file.unlink()
+        for path in self.files(OUTPUT_FILES):
+            with suppress(PermissionError):  # Windows does not remove an open log
+                remove(path)
         if self.replaced.exists():
             for path in self.replaced.iterdir():
                 remove(self.path / path.name)
                 path.rename(self.path / path.name)
             self.replaced.rmdir()
 
+    def files(self, names: Sequence[str]) -> list[Path]:
+        """Return the files and folders with these names that the run folder contains."""
+        return [path for name in names if (path := self.path / name).exists() or path.is_symlink()]
+
     def remove_if_empty(self) -> None:
         """Remove the folder if it holds nothing but a log, after a mistake in the settings."""
-        files = list(self.path.iterdir())
-        if {path.name for path in files} <= {"train.log", LOCK, LOCK_OWNER}:
+        files = list(self.path.iterdir()) if self.path.exists() else []
+        if files and {path.name for path in files} <= {"train.log", LOCK, LOCK_OWNER}:
             with suppress(PermissionError):  # Windows does not remove an open log
                 for path in files:
                     path.unlink()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from omegaconf import DictConfig
+from pydantic import PositiveInt
 
 from pytorch_intro.analysis.ranking import best_run
 from pytorch_intro.common.errors import StopRun, UserError, first_lines
@@ -52,7 +53,8 @@ class Outcome(NamedTuple):
 
 def check_settings(sweep: DictConfig) -> None:
     """Validate the config node `sweep`; raise a UserError for an unknown key or a wrong value."""
-    check_config(sweep, "sweep", {"sweep.objective": Objective, "sweep.fail_fast": bool})
+    hints = {"sweep.objective": Objective, "sweep.fail_fast": bool, "sweep.max_jobs": PositiveInt}
+    check_config(sweep, "sweep", hints)
 
 
 class SweepFolder:

@@ -2,11 +2,12 @@
 
 import hashlib
 import itertools
+import math
 import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 
 from pytorch_intro.common.errors import UserError
 
@@ -29,7 +30,7 @@ class Plan(NamedTuple):
     jobs: list[Job]
 
 
-def plan_grid(overrides: Sequence[Override], swept_before: Collection[str] = ()) -> Plan:
+def plan_grid(overrides: Sequence[Override], swept_before: Collection[str] = (), max_jobs: float = math.inf) -> Plan:
     """Plan one job for each combination of values.
 
     A job is named after the keys that are swept now or were swept before. So one more value, alone or with the others,
@@ -38,10 +39,13 @@ def plan_grid(overrides: Sequence[Override], swept_before: Collection[str] = ())
     Args:
         overrides: Overrides of the command line.
         swept_before: Keys that an earlier command swept in the same folder.
+        max_jobs: Largest number of jobs.
 
     Raises:
-        UserError: If a key has no values, or an interval instead of values.
+        UserError: If a key has no values, or an interval instead of values, or if there are too many jobs.
     """
+    if (total := math.prod(map(num_values, overrides))) > max_jobs:
+        raise UserError(f"sweep.max_jobs={max_jobs}: the sweep has {total:,} jobs; give fewer values, or raise it")
     values = {override.get_key_element(): override_values(override) for override in overrides}
     keys = [key for key in values if not is_shared(key)]
     multiple = {override.get_key_element() for override in overrides if override.is_sweep_override()}
@@ -56,6 +60,16 @@ def plan_grid(overrides: Sequence[Override], swept_before: Collection[str] = ())
 def is_shared(key: str) -> bool:
     """Return whether a key belongs to the sweep as a whole rather than to its jobs."""
     return key in SHARED_KEYS or key.startswith("sweep.")
+
+
+def num_values(override: Override) -> int:
+    """Return the number of values of an override, without listing them: a range may have billions."""
+    value = override.value()
+    if isinstance(value, RangeSweep):
+        start, stop = value.start or 0, value.stop
+        assert stop is not None
+        return max(0, math.ceil((stop - start) / value.step))
+    return len(value.list) if isinstance(value, ChoiceSweep) else 1
 
 
 def override_values(override: Override) -> list[str]:

@@ -20,7 +20,7 @@ from pytorch_intro.cli.argv import quoted
 from pytorch_intro.common.errors import UserError, check_installed, exit_with_error, first_lines
 from pytorch_intro.common.files import remove
 from pytorch_intro.config.flatten import flatten, is_under
-from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.config.paths import PROJECT, checked_root
 from pytorch_intro.runs.config_record import IGNORED_KEYS
 from pytorch_intro.runs.folder import RunFolder
 from pytorch_intro.sweeps.folder import ERROR, Record, SweepFolder, check_settings
@@ -66,6 +66,10 @@ class Runner:
         check_plugin(config.hydra.sweeper._target_)
         check_plugin(config.hydra.launcher._target_)
         check_settings(config.sweep)
+        if config.resume is not None:
+            raise UserError(
+                f"resume={config.resume}: continues one run; leave out -m, or to continue a sweep rerun its command"
+            )
         # The task without entrypoint.wrap_task: run_job needs its errors, not exit codes.
         job = functools.partial(run_job, inspect.unwrap(task))
         self.launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=job, config=config)
@@ -80,7 +84,7 @@ class Runner:
     def run_grid(self, arguments: Sequence[str]) -> None:
         """Run all combinations of the values in these overrides that are not finished yet."""
         previous = self.record()
-        plan = plan_grid(self.parse(arguments), previous.swept if previous else ())
+        plan = plan_grid(self.parse(arguments), previous.swept if previous else (), self.settings.max_jobs)
         unfinished = self.begin(plan, self.compose(plan.base))
         self.end(self.launch(unfinished, plan.base))
 
@@ -157,6 +161,8 @@ class Runner:
             if result is None:
                 resolve_hardware(config)
                 check_monitors(config)
+                if runs_jobs_in_turn(self.launcher) and config.data.root is not None:  # else maybe on other machines
+                    checked_root(config.data.root)
         except UserError as error:
             raise UserError(f"{error} (in the job {' '.join(job.overrides)}; no job was started)") from error
         finally:

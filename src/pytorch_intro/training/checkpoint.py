@@ -1,5 +1,6 @@
 """Checkpoints, written atomically: the last and the best of a run, and which one is tested."""
 
+import errno
 import math
 import shutil
 import time
@@ -8,14 +9,17 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, Timer
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, Timer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import PositiveFloat
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pytorch_intro.common.distributed import all_reduce_max
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.files import atomic_write, remove
+from pytorch_intro.runs.config_record import load_extensions
 from pytorch_intro.runs.folder import BEST, LAST, PREVIOUS, REPLACED
 from pytorch_intro.runs.logs import log_sizes
 from pytorch_intro.training.lightning_internals import callbacks, is_resumable_step
@@ -40,7 +44,8 @@ class BestLastCheckpoint(Checkpoint):
     In most epochs the best is the last: then one file is written, and both names are hard links to it. Lightning's
     ModelCheckpoint would write it twice, and keeps no last without a best.
 
-    A checkpoint records the size of the log files, so that a run resumed from it logs everything exactly once.
+    A checkpoint records the size of the log files, so that a run resumed from it logs everything exactly once, and
+    whether a callback has stopped the training or frozen parameters, so that both stay so.
     """
 
     def __init__(
@@ -63,6 +68,22 @@ class BestLastCheckpoint(Checkpoint):
         for logger in loggers:
             logger.save()  # flushes its files
         checkpoint["log_files"] = log_sizes(self.run_folder, [logger.log_dir for logger in loggers])
+        checkpoint["should_stop"] = trainer.should_stop
+        checkpoint["num_extensions"] = len(load_extensions(self.run_folder))
+        parts = freezable_parts(pl_module)
+        checkpoint["frozen"] = [name for name, (part, flag) in parts.items() if not getattr(part, flag)]
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if trainer.state.fn != TrainerFn.FITTING or "frozen" not in checkpoint:  # of an older version
+            return
+        is_extended = len(load_extensions(self.run_folder)) > checkpoint["num_extensions"]
+        trainer.should_stop = checkpoint["should_stop"] and not is_extended
+        for name, (part, flag) in freezable_parts(pl_module).items():
+            setattr(part, flag, name not in checkpoint["frozen"])
+        for callback in callbacks(trainer):
+            if isinstance(callback, EarlyStopping) and callback.state_key in checkpoint["callbacks"]:
+                # Lightning would restore it, too, but resume=DIR may have changed it.
+                checkpoint["callbacks"][callback.state_key]["patience"] = callback.patience
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_model_score": self.best_model_score}
@@ -123,9 +144,21 @@ class BestLastCheckpoint(Checkpoint):
         self.saved_at = time.monotonic()
 
     def save(self, trainer: Trainer, path: Path) -> None:
+        if not self.run_folder.is_dir():  # do not create it again, without its config
+            raise FileNotFoundError(errno.ENOENT, "the run folder is gone", str(self.run_folder))
         trainer.save_checkpoint(path, weights_only=False)
         if trainer.is_global_zero:
             remove(self.run_folder / REPLACED)  # the run that overwrite=true replaces
+
+
+def freezable_parts(module: nn.Module) -> dict[str, tuple[nn.Parameter | nn.Module, str]]:
+    """Return what callbacks such as Lightning's BaseFinetuning freeze, by name: the owner of a flag, and the flag.
+
+    A state dict has the parameters and the statistics of batch norms, but not these flags.
+    """
+    parameters = {name: (parameter, "requires_grad") for name, parameter in module.named_parameters()}
+    norms = {name: part for name, part in module.named_modules() if isinstance(part, _BatchNorm)}
+    return {**parameters, **{name: (norm, "track_running_stats") for name, norm in norms.items()}}
 
 
 def hardlink_or_copy(file: Path, name: Path) -> None:

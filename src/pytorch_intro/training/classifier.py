@@ -1,5 +1,6 @@
 """The LightningModule: a network, its loss, its optimizer, and loss and accuracy of each epoch."""
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
@@ -9,10 +10,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from pytorch_intro.data.dataset import Batch
 from pytorch_intro.training.metrics import EpochMetrics
+
+log = logging.getLogger(__name__)
 
 
 class Classifier(LightningModule):
@@ -57,6 +60,8 @@ class Classifier(LightningModule):
         self.val_metrics = EpochMetrics()
         self.test_metrics = EpochMetrics()
         self.no_tta_metrics = EpochMetrics()
+        self.resumed_metrics: dict[str, float] = {}  # of the checkpoint that training resumes from
+        self.resumed_total_steps: float | None = None  # likewise
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (N, num_classes) of images (N, C, H, W) float; in eval mode, the mean over all views."""
@@ -109,18 +114,42 @@ class Classifier(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.network.parameters())
-        schedule = self.scheduler(optimizer, max(1, self.trainer.estimated_stepping_batches))
+        self.total_steps = max(1, self.trainer.estimated_stepping_batches)
+        schedule = self.scheduler(optimizer, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the metrics that were measured with these weights, and the sums of an unfinished epoch."""
         checkpoint["metrics"] = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
         checkpoint["train_metrics"] = self.train_metrics.gather_state()
+        checkpoint["total_steps"] = self.total_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue with the sums of an interrupted epoch."""
+        """Continue with the sums of an interrupted epoch, and with the metrics known so far."""
         if self.trainer.training:
             self.train_metrics.restore(checkpoint["train_metrics"], self.trainer.global_rank, self.trainer.world_size)
+            self.resumed_metrics = checkpoint["metrics"]
+            self.resumed_total_steps = checkpoint.get("total_steps")  # older versions did not save it
+
+    def on_fit_start(self) -> None:
+        """Restore trainer.callback_metrics, which Lightning resets: a validation may precede the interruption."""
+        restored = {name: torch.tensor(value) for name, value in self.resumed_metrics.items()}
+        self.trainer.callback_metrics.update(restored)
+
+    def on_train_start(self) -> None:
+        """If the run was extended, continue at the learning rate of the schedule for its new number of steps."""
+        schedule = self.lr_schedulers()
+        if self.resumed_total_steps in (None, self.total_steps) or not isinstance(schedule, LambdaLR):
+            return
+        groups = schedule.optimizer.param_groups
+        before = groups[0]["lr"]
+        for group, rate, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+            group["lr"] = rate * factor(schedule.last_epoch)
+        if groups[0]["lr"] != before:
+            log.info(
+                f"schedule: {self.total_steps:,} steps instead of {self.resumed_total_steps:,}, so that the learning "
+                f"rate continues at {groups[0]['lr']:.3g} instead of {before:.3g}"
+            )
 
 
 def tta_views(images: Tensor, flip: bool | None, shift: int) -> list[Tensor]:

@@ -5,7 +5,10 @@ in reports/csv_logger.py.
 Source: https://github.com/Lightning-AI/pytorch-lightning/tree/2.6.6/src/lightning
 """
 
+from typing import Any
+
 from lightning import Callback, Trainer
+from lightning.pytorch.trainer import call
 
 
 def callbacks(trainer: Trainer) -> list[Callback]:
@@ -13,22 +16,73 @@ def callbacks(trainer: Trainer) -> list[Callback]:
     return trainer.callbacks  # type: ignore[attr-defined]
 
 
+def fix_resume(trainer: Trainer) -> None:
+    """Let a resumed run continue as an uninterrupted one would; see pytorch/loops/fit_loop.py."""
+    fix_resume_with_max_steps(trainer)
+    fix_resume_after_stop(trainer)
+    call_epoch_start_hooks_on_resume(trainer)
+
+
 def fix_resume_with_max_steps(trainer: Trainer) -> None:
     """Let a run with max_steps resume from the end of an epoch.
 
     With max_steps, FitLoop treats every restart as one within an epoch, and ends the finished epoch a second time: its
-    hooks run and its counters advance twice. See FitLoop.restarting in pytorch/loops/fit_loop.py.
+    hooks run and its counters advance twice. See FitLoop.restarting.
     """
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+
+
+def fix_resume_after_stop(trainer: Trainer) -> None:
+    """Let trainer.current_epoch be right in a run that has nothing left to train, only to test.
+
+    A checkpoint saved in on_train_epoch_end does not count its epoch as completed yet. FitLoop.on_run_start corrects
+    that, but is skipped there; FitLoop.done does so only for max_epochs.
+    """
+    loop = trainer.fit_loop
+    load_state_dict = loop.load_state_dict
+
+    def load_and_complete(state_dict: dict[str, Any]) -> None:
+        load_state_dict(state_dict)
+        loop.epoch_progress.current.completed = loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+
+    loop.load_state_dict = load_and_complete  # type: ignore[method-assign, assignment]
+
+
+def call_epoch_start_hooks_on_resume(trainer: Trainer) -> None:
+    """Call the hook on_train_epoch_start in a run that is resumed within an epoch, where FitLoop leaves it out.
+
+    A callback may set there what no checkpoint holds, as GradientAccumulationScheduler does with
+    trainer.accumulate_grad_batches. Left out are callbacks with a state_dict, which restore their state themselves:
+    calling their hook twice would reset it. Nothing is logged a second time.
+    """
+    loop = trainer.fit_loop
+    on_advance_start = loop.on_advance_start
+
+    def start_epoch() -> None:
+        is_resumed = loop.restarted_mid_epoch
+        on_advance_start()
+        if not is_resumed:
+            return
+        every, loggers = callbacks(trainer), trainer.loggers
+        stateless = [callback for callback in every if type(callback).state_dict is Callback.state_dict]
+        trainer.callbacks, trainer.loggers = stateless, []  # type: ignore[attr-defined]
+        try:
+            call._call_callback_hooks(trainer, "on_train_epoch_start")
+        finally:
+            trainer.callbacks, trainer.loggers = every, loggers  # type: ignore[attr-defined]
+
+    loop.on_advance_start = start_epoch  # type: ignore[method-assign]
 
 
 def is_resumable_step(trainer: Trainer) -> bool:
     """Return whether a checkpoint saved in on_train_batch_end would be complete.
 
     It is not while gradients are being accumulated (they are not in a checkpoint), before a validation that follows
-    this batch, or at the last batch of an epoch, whose end saves a checkpoint itself. Lightning's loop decides both
-    right after this hook, by these two methods; see _TrainingEpochLoop in pytorch/loops/training_epoch_loop.py.
+    this batch, or at the last batch of an epoch or of the training: the end of the epoch saves a checkpoint itself.
+    Lightning's loop decides all three right after this hook, by these methods; see _TrainingEpochLoop in
+    pytorch/loops/training_epoch_loop.py.
     """
     loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
     assert fetcher is not None
-    return not (trainer.is_last_batch or loop._should_accumulate() or loop._should_check_val_fx(fetcher))
+    is_last = loop._is_training_done or (trainer.should_stop and trainer.fit_loop._can_stop_early)
+    return not (trainer.is_last_batch or is_last or loop._should_accumulate() or loop._should_check_val_fx(fetcher))

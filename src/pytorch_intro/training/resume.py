@@ -37,6 +37,17 @@ def checkpoint_to_resume(folder: Path) -> Path | None:
     return resumed
 
 
+def check_extension(folder: Path, changes: dict[str, Any]) -> None:
+    """Raise a UserError if changed settings allow fewer epochs than the run has begun."""
+    max_epochs = changes.get("trainer.max_epochs")
+    checkpoint = read_checkpoint(folder / "checkpoints" / LAST) if max_epochs is not None else None
+    if checkpoint is None or max_epochs == -1:
+        return
+    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["ready"]
+    if max_epochs < epochs:
+        raise UserError(f"trainer.max_epochs={max_epochs}: the run has {epochs} epochs; use a larger value")
+
+
 def has_best(checkpoint: dict[str, Any]) -> bool:
     """Return whether best.ckpt existed when a checkpoint was saved."""
     return any(state.get("best_model_score") is not None for state in checkpoint["callbacks"].values())

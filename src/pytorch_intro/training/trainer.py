@@ -21,7 +21,7 @@ from pytorch_intro.config.instantiate import instantiate
 from pytorch_intro.training.callbacks.graceful_shutdown import GracefulShutdown
 from pytorch_intro.training.callbacks.nan_guard import TerminateOnNaN
 from pytorch_intro.training.checkpoint import AtomicCheckpointIO
-from pytorch_intro.training.lightning_internals import fix_resume_with_max_steps
+from pytorch_intro.training.lightning_internals import fix_resume
 
 
 def build_trainer(
@@ -64,7 +64,7 @@ def build_trainer(
         "precision": hardware["precision"],
     }
     built: Trainer = instantiate(without_threads(trainer), "trainer", **values)
-    fix_resume_with_max_steps(built)
+    fix_resume(built)
     if built.num_devices > 1:  # Lightning's launcher would set another number
         os.environ["OMP_NUM_THREADS"] = str(hardware["threads"])
     return built
@@ -114,6 +114,7 @@ def silence_lightning() -> None:
         "Total length of `list` across ranks is zero.*",  # a run without validation or test images is intended
         ".*your dataloader is not resumable.*",  # the batch sampler is; see sampler.py
         r".*sync_dist=True.* when logging on epoch level.*",  # epoch_seconds is that of rank 0; others are reduced
+        ".*callbacks used to create the checkpoint need to be provided.*",  # only resume=DIR removes some
         ".*LeafSpec.*is deprecated.*",  # Lightning 2.6.6 with torch 2.14
     ):
         warnings.filterwarnings("ignore", message)

@@ -11,7 +11,7 @@ from optuna.trial import Trial, TrialState
 
 from pytorch_intro.common.files import write_atomically
 from pytorch_intro.sweeps.folder import PRUNED, STUDY, PrunedError
-from pytorch_intro.sweeps.optuna.search import FOLDER, make_pruner, open_storage
+from pytorch_intro.sweeps.optuna.search import FOLDER, explain_locked, make_pruner, open_storage
 
 MONITOR = "val/accuracy"
 
@@ -24,17 +24,20 @@ class Pruning(Callback):
 
     def __init__(self, run_dir: str, pruner: str) -> None:
         self.run_dir = Path(run_dir)
+        self.study_file = self.run_dir.parent / STUDY
         self.pruner = pruner
         self.trial: Trial | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            self.trial = running_trial(self.run_dir, self.pruner)
+            with explain_locked(self.study_file):
+                self.trial = running_trial(self.run_dir, self.pruner)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
-        reason = trainer.strategy.broadcast(self.reason_to_prune(trainer))  # all ranks stop together
+        with explain_locked(self.study_file):
+            reason = trainer.strategy.broadcast(self.reason_to_prune(trainer))  # all ranks stop together
         if reason:
             raise PrunedError(reason)
 

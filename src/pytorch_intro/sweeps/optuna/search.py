@@ -1,6 +1,7 @@
 """Search with Optuna: run trials until the study, study.db in the sweep's folder, has n_trials."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from pytorch_intro.analysis.ranking import MAXIMIZED
-from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.common.errors import RunError, UserError, exception_chain, first_lines
 from pytorch_intro.config.validate import check_value
 from pytorch_intro.sweeps.folder import STUDY
 from pytorch_intro.sweeps.optuna.search_space import Space, any_value, search_space, to_overrides
@@ -27,6 +28,7 @@ from pytorch_intro.sweeps.runner import Runner
 
 FOLDER = "folder"  # user attribute of a trial: name of its folder
 PRUNING = "pytorch_intro.sweeps.optuna.pruning.Pruning"
+LOCK_TIMEOUT = 60.0  # seconds to wait while another program has locked the study
 
 
 def search(
@@ -42,6 +44,14 @@ def search(
         n_jobs: Number of trials in parallel.
         pruner: "median", "asha" or None.
     """
+    with explain_locked(runner.folder.path / STUDY):
+        run_search(runner, arguments, n_trials, n_jobs, seed, pruner)
+
+
+def run_search(
+    runner: Runner, arguments: Sequence[str], n_trials: int, n_jobs: int, seed: int | None, pruner: str | None
+) -> None:
+    """Run the trials; see search."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     check_value("hydra.sweeper.n_trials", n_trials, PositiveInt)
     check_value("hydra.sweeper.n_jobs", n_jobs, PositiveInt)
@@ -79,9 +89,10 @@ def open_study(runner: Runner, seed: int | None, pruner: BasePruner) -> Study:
     file = runner.folder.path / STUDY
     direction: Literal["maximize", "minimize"] = "maximize" if runner.settings.objective in MAXIMIZED else "minimize"
     try:
-        study = create_study(
-            storage=open_storage(file), study_name="sweep", direction=direction, pruner=pruner, load_if_exists=True
-        )
+        with explain_locked(file):
+            study = create_study(
+                storage=open_storage(file), study_name="sweep", direction=direction, pruner=pruner, load_if_exists=True
+            )
     except (SQLAlchemyError, StorageInternalError) as error:
         line = f"{file}: cannot be read ({first_lines(error)}); move it away, or use overwrite=true"
         raise UserError(line) from error
@@ -94,7 +105,22 @@ def open_study(runner: Runner, seed: int | None, pruner: BasePruner) -> Study:
 
 def open_storage(file: Path) -> RDBStorage:
     """Return the studies of an SQLite file, which is opened only during each access."""
-    return RDBStorage(f"sqlite:///{file.absolute()}", engine_kwargs={"poolclass": NullPool})
+    options = {"poolclass": NullPool, "connect_args": {"timeout": LOCK_TIMEOUT}}
+    return RDBStorage(f"sqlite:///{file.absolute()}", engine_kwargs=options)
+
+
+@contextmanager
+def explain_locked(file: Path) -> Iterator[None]:
+    """Raise a RunError if the file of a study stays locked by another program."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        if not any("database is locked" in str(cause) for cause in exception_chain(error)):
+            raise
+        raise RunError(
+            f"{file}: locked by another program for {LOCK_TIMEOUT:.0f} s; close it, for example a database browser, "
+            "then rerun the command to continue the search"
+        ) from error
 
 
 def make_pruner(name: str | None) -> BasePruner:

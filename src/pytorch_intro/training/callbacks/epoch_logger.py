@@ -64,7 +64,8 @@ class EpochLogger(Callback):
         self.clock = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        times = {"epoch_seconds": self.seconds, "images_per_second": self.images / self.seconds}
+        speed = self.images / self.seconds if self.seconds else 0.0  # a callback may stop before the first batch
+        times = {"epoch_seconds": self.seconds, "images_per_second": speed}
         pl_module.log_dict(times, rank_zero_only=True, logger=False)
         is_current = {"train": self.complete, "val": self.validated}  # otherwise the metrics are of an earlier epoch
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}

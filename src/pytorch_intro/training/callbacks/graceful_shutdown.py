@@ -23,12 +23,14 @@ EXIT_CODES = {signal.SIGINT: 130, **SIGNALS}
 class GracefulShutdown(Callback):
     """Ends training after the current step, with a checkpoint, when a signal arrives: exit code 130 or 143.
 
-    A second signal ends it immediately. A validation is finished first. With several ranks, all stop after the same
-    step, whichever of them received the signal.
+    A second signal ends it immediately, except after SIGHUP: when a terminal is closed, both the system and the shell
+    may send one, and a sweep also ends its jobs. A validation is finished first. With several ranks, all stop after
+    the same step, whichever of them received the signal.
     """
 
     def __init__(self) -> None:
         self.exit_code = 0
+        self.is_hung_up = False
         self.original_handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -42,9 +44,10 @@ class GracefulShutdown(Callback):
         self.original_handlers = {}
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.exit_code:
+        if self.exit_code and not self.is_hung_up:
             raise SystemExit(self.exit_code)
         self.exit_code = EXIT_CODES[signal.Signals(number)]
+        self.is_hung_up |= signal.Signals(number).name == "SIGHUP"  # does not exist on Windows
         print("\nfinishing this step; press Ctrl-C again to stop immediately", file=sys.stderr, flush=True)
 
     def on_train_batch_end(
