@@ -50,6 +50,7 @@ class ForkedPopen:
             os.setsid()
         if stderr == subprocess.PIPE:
             os.dup2(self.writer, 2)
+            sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115 (a pipe, unlike the file before)
         os.close(self.writer)
         os.environ.clear()
         os.environ.update(environment)
