@@ -111,3 +111,14 @@ def test_fewer_epochs_than_an_unfinished_run_has_begun_are_refused(
     assert not (run / "config_extended.yaml").exists()
     assert command(f"resume={run}").code == 0
     assert_same_run(whole_runs(*SMALL), run)
+
+
+@pytest.mark.parametrize("text", ["", "text", "- command: x", "- {command: x, settings: 1}", "{"])
+def test_damaged_extensions_are_a_one_line_error(
+    command: Command, finished_run: Path, tmp_path: Path, text: str
+) -> None:
+    run = shutil.copytree(finished_run, tmp_path / "damaged")
+    (run / "config_extended.yaml").write_text(text)
+    answer = command(f"resume={run}")
+    assert answer.code == 2
+    assert_explained(answer.err, [], ["config_extended.yaml"], "cannot be read", "use another folder")

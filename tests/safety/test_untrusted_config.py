@@ -117,3 +117,13 @@ def test_hostile_config_is_refused_and_calls_nothing(
     assert ("not the config of a run" if isinstance(change.get("model"), str) else ": refused") in answer.err
     assert str(run / "config.yaml") in answer.err
     assert not trap.exists()
+
+
+def test_settings_that_extend_a_run_are_verified_too(command: Command, run_copy: Path, tmp_path: Path) -> None:
+    trap = tmp_path / "sprung"
+    settings = {"callbacks.more": {"_target_": "os.mkdir", "path": str(trap)}}
+    extension = OmegaConf.to_yaml([{"command": "python src/train.py", "settings": settings}])
+    (run_copy / "config_extended.yaml").write_text(extension)
+    answer = command(f"resume={run_copy}")
+    assert (answer.code, "callbacks.more._target_=os.mkdir: refused" in answer.err) == (2, True), answer.err
+    assert not trap.exists()
