@@ -18,6 +18,7 @@ def test_an_extended_run_is_bit_identical_to_a_longer_one(
     whole_runs: WholeRuns,
 ) -> None:
     """With a constant learning rate; also if the extension is interrupted."""
+    whole = whole_runs(*SMALL, "scheduler=constant")
     run = tmp_path / "outputs" / "first"
     assert command(*ONE_EPOCH, "scheduler=constant", "name=first").code == 0
     config = (run / "config.yaml").read_bytes()
@@ -25,7 +26,7 @@ def test_an_extended_run_is_bit_identical_to_a_longer_one(
         command(f"resume={run}", "trainer.max_epochs=2")
     assert not (run / "result.json").exists()
     assert command(f"resume={run}").code == 0
-    assert_same_run(whole_runs(*SMALL, "scheduler=constant"), run)
+    assert_same_run(whole, run)
     assert (run / "config.yaml").read_bytes() == config
     assert "trainer.max_epochs: 2" in (run / "config_extended.yaml").read_text()
     first, extension = json.loads((run / "result.json").read_text())["command"].split(" && ")
@@ -110,3 +111,14 @@ def test_fewer_epochs_than_an_unfinished_run_has_begun_are_refused(
     assert not (run / "config_extended.yaml").exists()
     assert command(f"resume={run}").code == 0
     assert_same_run(whole_runs(*SMALL), run)
+
+
+@pytest.mark.parametrize("text", ["", "text", "- command: x", "- {command: x, settings: 1}", "{"])
+def test_damaged_extensions_are_a_one_line_error(
+    command: Command, finished_run: Path, tmp_path: Path, text: str
+) -> None:
+    run = shutil.copytree(finished_run, tmp_path / "damaged")
+    (run / "config_extended.yaml").write_text(text)
+    answer = command(f"resume={run}")
+    assert answer.code == 2
+    assert_explained(answer.err, [], ["config_extended.yaml"], "cannot be read", "use another folder")

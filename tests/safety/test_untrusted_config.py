@@ -102,7 +102,7 @@ def test_user_can_allow_a_package_module_or_object() -> None:
 def test_hostile_config_is_refused_and_calls_nothing(
     command: Command, run_copy: Path, tmp_path: Path, change: dict[str, object]
 ) -> None:
-    """At any depth, by interpolation, or with its own `allow`."""
+    """At any depth, by interpolation, or with its own `allow`. A model that is text is not even a config."""
     run = run_copy
     (run / "result.json").unlink()
     config = OmegaConf.load(run / "config.yaml")
@@ -114,6 +114,16 @@ def test_hostile_config_is_refused_and_calls_nothing(
     answer = command(f"resume={run}")
     assert answer.code == 2, answer.err
     assert answer.err.count("\n") == 1
-    assert ": refused" in answer.err
+    assert ("not the config of a run" if isinstance(change.get("model"), str) else ": refused") in answer.err
     assert str(run / "config.yaml") in answer.err
+    assert not trap.exists()
+
+
+def test_settings_that_extend_a_run_are_verified_too(command: Command, run_copy: Path, tmp_path: Path) -> None:
+    trap = tmp_path / "sprung"
+    settings = {"callbacks.more": {"_target_": "os.mkdir", "path": str(trap)}}
+    extension = OmegaConf.to_yaml([{"command": "python src/train.py", "settings": settings}])
+    (run_copy / "config_extended.yaml").write_text(extension)
+    answer = command(f"resume={run_copy}")
+    assert (answer.code, "callbacks.more._target_=os.mkdir: refused" in answer.err) == (2, True), answer.err
     assert not trap.exists()
