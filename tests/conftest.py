@@ -110,7 +110,7 @@ def _no_workers_left() -> Iterator[None]:
     if any(process.daemon for process in multiprocessing.active_children()):
         from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-        for loop in [each for each in gc.get_objects() if type(each) is _MultiProcessingDataLoaderIter]:
+        for loop in [each for each in gc.get_objects() if issubclass(type(each), _MultiProcessingDataLoaderIter)]:
             loop._shutdown_workers()
 
 

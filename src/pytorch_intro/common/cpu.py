@@ -31,7 +31,7 @@ class CpuMonitor:
         self.start = read_cpu_times()
 
     def cores_used_by_others(self) -> float:
-        """Return the number of cores; the last one if `restart` was a moment ago, 0 if the system does not tell."""
+        """Return the number of cores; the last one if `restart` was a moment ago, 0 if the system has no /proc/stat."""
         now = read_cpu_times()
         if now and self.start and (seconds := now.clock - self.start.clock) >= MIN_SECONDS:
             others = (now.cores - self.start.cores) - (now.own - self.start.own)

@@ -112,7 +112,7 @@ class RunFolder:
         """
         if config.overwrite or self.changes:
             return None
-        if self.config_file.exists() and config.trainer.threads == "auto":
+        if self.config_file.exists() and config.trainer.get("threads") == "auto":
             config.trainer.threads = load_config(self.config_file).trainer.get("threads", "auto")
         if is_rank_zero():
             self.check_is_same_run(config)

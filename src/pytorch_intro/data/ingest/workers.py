@@ -41,7 +41,7 @@ class WorkerIterator(_MultiProcessingDataLoaderIter):
             if not getattr(self, "_worker_pids_set", False):  # this object is not complete enough for its __del__
                 self._shutdown = True
                 for worker in getattr(self, "_workers", []):
-                    worker.terminate()
+                    worker.kill()  # it may not handle signals yet
             raise cannot_start(loader.num_workers, error) from error
 
     def _next_index(self) -> Any:
