@@ -21,7 +21,7 @@ tour: $(VENV)/installed  ## the tour of PyTorch
 	@$(RUN) src/tour.py
 
 test: $(VENV)/installed-test lint  ## lint and pytest
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal
+	@$(RUN) -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/installed-test  ## ruff, mypy and the layers of the imports
 	@$(RUN) -m ruff check .

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pytorch_intro.data.datamodule import DataModule
 
 # Composing a config takes most of the time of many tests.
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: tests compare bits, and trainer.threads=auto depends on the load
 yaml.SafeLoader = yaml.CSafeLoader  # the same by libyaml: five times as fast
 omegaconf.base.parse = functools.cache(parse)  # type: ignore[attr-defined]  # the same interpolations again and again
 gc.set_threshold(50_000, 5, 5)  # as in every command; for the imports of the tests
