@@ -1,5 +1,6 @@
 """A run uses only a folder of its own, and says so in one line if the folder is not what it should be."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,16 @@ def test_overwrite_of_a_file_that_cannot_be_moved_changes_nothing(command: Comma
     assert content(run) == before
 
 
+def assert_move_is_explained(command: Command, run: Path, hook: str, move: Callable[..., None]) -> None:
+    """Train, and move the run folder in a hook: the command ends with one line and does not create it again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EpochLogger, hook, move)
+        answer = command(*SMALL, "name=first")
+    assert answer.code == 1
+    assert_explained(answer.err, SMALL, [str(run)], "moved or removed", "resume=DIR")
+    assert not run.exists()
+
+
 def test_a_run_whose_folder_disappears_ends_with_one_line(
     command: Command,
     tmp_path: Path,
@@ -77,12 +88,7 @@ def test_a_run_whose_folder_disappears_ends_with_one_line(
         if trainer.current_epoch == 1:
             run.rename(moved)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EpochLogger, "on_train_epoch_end", move)
-        answer = command(*SMALL, "name=first")
-    assert answer.code == 1
-    assert_explained(answer.err, SMALL, [str(run)], "moved or removed", "resume=DIR")
-    assert not run.exists()
+    assert_move_is_explained(command, run, "on_train_epoch_end", move)
     assert command(f"resume={moved}").code == 0
     assert_same_run(whole_runs(*SMALL), moved)
 
@@ -95,9 +101,4 @@ def test_a_run_whose_folder_disappears_before_its_first_checkpoint_ends_with_one
     def move(self: EpochLogger, *_: Any) -> None:
         run.rename(tmp_path / "moved")
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EpochLogger, "on_train_start", move)
-        answer = command(*SMALL, "name=first")
-    assert answer.code == 1
-    assert_explained(answer.err, SMALL, [str(run)], "moved or removed", "resume=DIR")
-    assert not run.exists()
+    assert_move_is_explained(command, run, "on_train_start", move)

@@ -19,7 +19,7 @@ from pytorch_intro.common.cpu import JOB_MONITOR, CpuMonitor, CpuTimes, read_cpu
 from pytorch_intro.runs.config_record import load_config
 from pytorch_intro.training import hardware
 from pytorch_intro.training.callbacks.slow_steps import SlowStepWarning
-from pytorch_intro.training.hardware import choose_threads
+from pytorch_intro.training.hardware import choose_threads, count_devices
 
 RUN = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "callbacks=none"]
 
@@ -49,10 +49,24 @@ def test_auto_leaves_the_cores_to_other_programs_that_they_use(
     assert ("other programs use" in caplog.text) == (threads < 8)
 
 
-@pytest.mark.parametrize(("devices", "threads"), [(2, 4), ([0, 1, 2], 2), (16, 1), ("auto", 8)])
-def test_processes_of_a_training_share_the_cores(eight_cores: pytest.MonkeyPatch, devices: Any, threads: int) -> None:
+@pytest.mark.parametrize(
+    ("accelerator", "devices", "threads"),
+    [
+        ("cpu", 2, 4),
+        ("cpu", [0, 1, 2], 2),
+        ("cpu", 16, 1),
+        ("cpu", "auto", 8),
+        ("cuda", "auto", 2),
+        ("cuda", -1, 2),
+        ("cuda", [3], 8),
+    ],
+)
+def test_processes_of_a_training_share_the_cores(
+    eight_cores: pytest.MonkeyPatch, accelerator: str, devices: Any, threads: int
+) -> None:
     eight_cores.setattr(JOB_MONITOR, "cores_used_by_others", lambda: 0.0)
-    assert choose_threads("auto", devices) == threads
+    eight_cores.setattr(torch.cuda, "device_count", lambda: 4)
+    assert choose_threads("auto", count_devices(accelerator, devices)) == threads
 
 
 def test_a_container_may_use_as_many_cores_as_its_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,16 +107,24 @@ def test_a_system_without_proc_stat_has_all_cores_free(monkeypatch: pytest.Monke
 
 @pytest.mark.skipif(not cpu.PROC_STAT.exists(), reason="needs /proc/stat")
 def test_a_busy_process_is_measured() -> None:
-    """A real process that computes as long as this one watches it."""
+    """A real process: at least the time that it has computed counts, except for the steps of the kernel's clock."""
+
+    def computed(pid: int) -> float:
+        columns = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # see proc_pid_stat(5)
+        return (int(columns[11]) + int(columns[12])) / os.sysconf("SC_CLK_TCK")
+
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
         try:
             monitor = CpuMonitor()
             monitor.restart()
-            while not (others := monitor.cores_used_by_others()):
+            before = computed(other.pid)
+            while computed(other.pid) < before + 0.4:
                 pass
+            cores = monitor.cores_used_by_others()
         finally:
             other.kill()
-    assert others > 0
+    assert monitor.start
+    assert cores * (time.monotonic() - monitor.start.clock) > 0.2
 
 
 def test_the_number_is_recorded_and_used_again(command: Command, tmp_path: Path) -> None:

@@ -112,22 +112,23 @@ class RunFolder:
         """
         if config.overwrite or self.changes:
             return None
-        if self.config_file.exists() and config.trainer.get("threads") == "auto":
-            config.trainer.threads = load_config(self.config_file).trainer.get("threads", "auto")
+        recorded = load_config(self.config_file) if self.config_file.exists() else None
+        if recorded is not None and config.trainer.get("threads") == "auto":
+            config.trainer.threads = recorded.trainer.get("threads", "auto")
         if is_rank_zero():
-            self.check_is_same_run(config)
+            self.check_is_same_run(config, recorded)
         return self.result() if self.result_file.exists() else None
 
-    def check_is_same_run(self, config: DictConfig) -> None:
+    def check_is_same_run(self, config: DictConfig, recorded: DictConfig | None) -> None:
         """Raise a UserError if the folder holds a run with another config, or files of a run without its config."""
-        if not self.config_file.exists():
+        if recorded is None:
             if files := self.files(OUTPUT_FILES):
                 raise UserError(
                     f"{self.path}: contains {', '.join(path.name for path in files)} but no {CONFIG}, so it is not a "
                     "run; use another name=NAME, or overwrite=true to replace them"
                 )
             return
-        before, now = flatten(load_config(self.config_file)), flatten(config)
+        before, now = flatten(recorded), flatten(config)
         if different := diff(before, now, IGNORED_KEYS):
             old, new = before.get("trainer.max_epochs"), now.get("trainer.max_epochs")
             longer = ""

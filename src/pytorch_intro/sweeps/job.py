@@ -40,6 +40,7 @@ def run_job(task: Callable[[DictConfig], Result], config: DictConfig) -> float |
         SystemExit: after Ctrl-C or a signal.
     """
     from pytorch_intro.sweeps.summary import write_summary
+    from pytorch_intro.training.hardware import count_devices
 
     run = RunFolder(HydraConfig.get().runtime.output_dir)
     sweep = SweepFolder(run.path.parent)
@@ -48,7 +49,8 @@ def run_job(task: Callable[[DictConfig], Result], config: DictConfig) -> float |
         try:
             for old in (ERROR, PRUNED):
                 remove(run.path / old)
-            result = run_in_processes(run) if uses_several_devices(config.trainer) else task(config)
+            is_distributed = count_devices(config.trainer.accelerator, config.trainer.devices) > 1
+            result = run_in_processes(run) if is_distributed else task(config)
             return result[config.sweep.objective]
         except PrunedError as error:
             print(f"pruned: {error}", flush=True)
@@ -59,16 +61,6 @@ def run_job(task: Callable[[DictConfig], Result], config: DictConfig) -> float |
             with suppress(OSError):  # such as a full disk, which the sweep reports at its end
                 write_summary(sweep)
     raise JobError(reason)  # outside the except block: the error and its frames may not be picklable
-
-
-def uses_several_devices(trainer: DictConfig) -> bool:
-    """Return whether a run trains on several devices, each by a process."""
-    import torch
-
-    devices = trainer.devices
-    if devices in ("auto", -1):
-        devices = torch.cuda.device_count() if trainer.accelerator in ("auto", "gpu", "cuda") else 1
-    return devices > 1 if isinstance(devices, int) else len(devices) > 1
 
 
 def record_error(error: Exception, config: DictConfig, run: RunFolder) -> str:

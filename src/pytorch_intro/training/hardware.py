@@ -32,7 +32,7 @@ def resolve_hardware(config: DictConfig, more_settings: dict[str, Any] | None = 
     hardware = {
         "accelerator": accelerator,
         "precision": choose_precision(trainer.precision, accelerator),
-        "threads": choose_threads(trainer.threads, trainer.devices),
+        "threads": choose_threads(trainer.threads, count_devices(accelerator, trainer.devices)),
     }
     check_config(OmegaConf.merge(config, {"trainer": hardware}), settings=SETTINGS | (more_settings or {}))
     return hardware
@@ -69,7 +69,14 @@ def check_devices(accelerator: str, devices: int | Literal["auto"] | Sequence[in
         )
 
 
-def choose_threads(threads: int | Literal["auto"], devices: int | Literal["auto"] | Sequence[int]) -> int:
+def count_devices(accelerator: str, devices: int | Literal["auto"] | Sequence[int]) -> int:
+    """Return the number of devices that a run uses on each machine, and so of its processes there."""
+    if devices in ("auto", -1):
+        return max(1, torch.cuda.device_count()) if accelerator in ("auto", "gpu", "cuda") else 1
+    return devices if isinstance(devices, int) else len(devices)
+
+
+def choose_threads(threads: int | Literal["auto"], processes: int) -> int:
     """Return the number of CPU threads: for auto, as many as other programs leave cores free, but at least one.
 
     With more threads than free cores, a step takes several times longer: inside a convolution, all threads wait for the
@@ -79,7 +86,6 @@ def choose_threads(threads: int | Literal["auto"], devices: int | Literal["auto"
         log.info("threads: %d (requested)", threads)
         return threads
     cores = min(MAX_THREADS, usable_cores())
-    processes = devices if isinstance(devices, int) else 1 if devices == "auto" else len(devices)
     if processes > 1:
         chosen, reason = max(1, cores // processes), f"{cores} cores for {processes} processes"
     else:
