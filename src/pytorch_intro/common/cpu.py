@@ -5,37 +5,27 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 PROC_STAT = Path("/proc/stat")  # Linux only
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "200000 100000": two cores
 MIN_SECONDS = 0.1  # of a measurement: the kernel counts in steps of 10 ms
 
 
-class CpuTimes(NamedTuple):
-    """CPU times until `clock`, in seconds: of the usable cores, and of this process with its finished children."""
-
-    clock: float
-    cores: float
-    own: float
-
-
 class CpuMonitor:
     """Measures how many of the usable cores other programs keep busy, on average since `restart`."""
 
     def __init__(self) -> None:
-        self.start: CpuTimes | None = None
+        self.start: tuple[float, float] | None = None
         self.result = 0.0
 
     def restart(self) -> None:
-        self.start = read_cpu_times()
+        self.start = read_clocks()
 
     def cores_used_by_others(self) -> float:
         """Return the number of cores; the last one if `restart` was a moment ago, 0 if the system has no /proc/stat."""
-        now = read_cpu_times()
-        if now and self.start and (seconds := now.clock - self.start.clock) >= MIN_SECONDS:
-            others = (now.cores - self.start.cores) - (now.own - self.start.own)
-            self.result = max(0.0, others / seconds)
+        now = read_clocks()
+        if now and self.start and (seconds := now[0] - self.start[0]) >= MIN_SECONDS:
+            self.result = max(0.0, (now[1] - self.start[1]) / seconds)
         return self.result
 
 
@@ -58,8 +48,11 @@ def affinity() -> set[int]:
     return set(range(os.cpu_count() or 1))
 
 
-def read_cpu_times() -> CpuTimes | None:
-    """Read the CPU times from /proc/stat, see proc_stat(5); None on other systems."""
+def read_clocks() -> tuple[float, float] | None:
+    """Return the time, and how long other processes have used the usable cores, in seconds; None without /proc/stat.
+
+    Children of this process count as others until they end. See proc_stat(5).
+    """
     try:
         lines = PROC_STAT.read_text().splitlines()
     except OSError:
@@ -72,4 +65,4 @@ def read_cpu_times() -> CpuTimes | None:
             busy += user + nice + system + irq + softirq + steal
     own = os.times()
     own_seconds = own.user + own.system + own.children_user + own.children_system
-    return CpuTimes(time.monotonic(), busy / os.sysconf("SC_CLK_TCK"), own_seconds)
+    return time.monotonic(), busy / os.sysconf("SC_CLK_TCK") - own_seconds
