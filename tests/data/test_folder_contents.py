@@ -8,8 +8,8 @@ from conftest import Command, write_images
 from explained import assert_explained
 
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.config.paths import checked_root
 from pytorch_intro.data.ingest.csv_labels import read_labels
+from pytorch_intro.data.ingest.data_root import checked_root
 from pytorch_intro.data.ingest.image_folder import ImageFolder
 from pytorch_intro.data.ingest.reader import DatasetReader
 from pytorch_intro.data.ingest.relabel import warn_of_similar

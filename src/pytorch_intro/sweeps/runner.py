@@ -20,7 +20,8 @@ from pytorch_intro.cli.argv import quoted
 from pytorch_intro.common.errors import UserError, check_installed, exit_with_error, first_lines
 from pytorch_intro.common.files import remove
 from pytorch_intro.config.flatten import flatten, is_under
-from pytorch_intro.config.paths import PROJECT, checked_root
+from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.data.ingest.data_root import checked_root
 from pytorch_intro.runs.config_record import IGNORED_KEYS
 from pytorch_intro.runs.folder import RunFolder
 from pytorch_intro.sweeps.folder import ERROR, Record, SweepFolder, check_settings

@@ -12,8 +12,9 @@ from torch import Tensor
 from torchvision import datasets
 
 from pytorch_intro.common.errors import UserError, exit_with_error
-from pytorch_intro.config.paths import PROJECT, checked_root
+from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.data.dataset import InMemoryImageDataset
+from pytorch_intro.data.ingest.data_root import checked_root
 from pytorch_intro.data.ingest.open_dataset import open_dataset
 
 log = logging.getLogger(__name__)

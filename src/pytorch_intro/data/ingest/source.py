@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.config.paths import checked_root
 from pytorch_intro.data.dataset import BatchedDataset, ImageSubset
+from pytorch_intro.data.ingest.data_root import checked_root
 from pytorch_intro.data.ingest.image_folder import ImageFiles
 from pytorch_intro.data.ingest.introspect import strip_addresses
 from pytorch_intro.data.ingest.open_dataset import is_torchvision, open_dataset
