@@ -12,9 +12,9 @@ from conftest import Command, write_images
 from pytorch_intro.analysis import plots
 from pytorch_intro.analysis.fonts import default_font, fit_families, fit_font, font_of
 from pytorch_intro.analysis.markdown import markdown_table
+from pytorch_intro.analysis.names import to_display_names
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.common.tables import text_table
-from pytorch_intro.common.text import to_display_names, to_displayable
+from pytorch_intro.common.text import text_table, to_displayable
 from pytorch_intro.config.validate import check_value
 from pytorch_intro.runs.folder import REPORT
 

@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torchmetrics import Metric
 
+from pytorch_intro.analysis.names import to_display_names
 from pytorch_intro.common.distributed import all_gather_object
-from pytorch_intro.common.text import to_display_names
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.dataset import Batch
 from pytorch_intro.training.lightning_internals import callbacks

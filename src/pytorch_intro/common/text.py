@@ -1,8 +1,8 @@
-"""Make any text displayable: names of classes and files can contain anything."""
+"""Text that any terminal and file can show: names of classes and files can contain anything."""
 
-import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 REPLACEMENT = "\ufffd"
 NOT_DISPLAYABLE = re.compile(r"[\0-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and bytes that are not UTF-8
@@ -17,10 +17,9 @@ def to_displayable(text: str, max_length: int | None = None) -> str:
     return f"{line[: kept - kept // 2]}…{line[len(line) - kept // 2 :]}"
 
 
-def to_display_names(names: Iterable[str]) -> list[str]:
-    """Return the names displayable and unique: a number is appended to those that occurred before."""
-    unique: dict[str, None] = {}
-    for name in map(to_displayable, names):
-        numbered = (f"{name} ({number})" for number in itertools.count(2))
-        unique[next(text for text in itertools.chain([name], numbered) if text not in unique)] = None
-    return list(unique)
+def text_table(rows: Iterable[Sequence[str]]) -> str:
+    """Return the rows as indented text with aligned columns; a cell may have several lines."""
+    cells = ([[to_displayable(line) for line in cell.split("\n")] for cell in row] for row in rows)
+    lines = [line for row in cells for line in zip_longest(*row, fillvalue="")]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  " + "  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

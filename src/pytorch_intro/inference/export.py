@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pytorch_intro.analysis.names import to_display_names
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.common.text import to_display_names
 from pytorch_intro.inference.finished_run import FinishedRun
 from pytorch_intro.inference.load import Predictor
 

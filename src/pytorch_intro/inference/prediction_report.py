@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from pytorch_intro.analysis.names import to_display_names
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.files import atomic_write
-from pytorch_intro.common.tables import text_table
-from pytorch_intro.common.text import to_display_names, to_displayable
+from pytorch_intro.common.text import text_table, to_displayable
 from pytorch_intro.config.paths import display_path
 from pytorch_intro.data.ingest.decoder import Decoder
 from pytorch_intro.data.ingest.relabel import warn_of_similar

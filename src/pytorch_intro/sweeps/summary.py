@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pytorch_intro.analysis.markdown import markdown_table
 from pytorch_intro.analysis.ranking import sort_key
 from pytorch_intro.common.files import write_atomically
-from pytorch_intro.common.tables import text_table
+from pytorch_intro.common.text import text_table
 from pytorch_intro.config.paths import display_path
 from pytorch_intro.sweeps.folder import Outcome, Record, SweepFolder
 

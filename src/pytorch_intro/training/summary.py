@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from pytorch_intro.common.distributed import is_rank_zero
-from pytorch_intro.common.tables import text_table
+from pytorch_intro.common.text import text_table
 from pytorch_intro.config.paths import PROJECT, display_path
 from pytorch_intro.runs.folder import REPORT, Result, RunFolder
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from pytorch_intro.analysis.class_metrics import NUM_THRESHOLDS
-from pytorch_intro.common.text import to_display_names
+from pytorch_intro.analysis.names import to_display_names
 from pytorch_intro.reports.tensorboard.graph import network_graph
 from pytorch_intro.runs.config_record import recorded_command
 from pytorch_intro.runs.folder import RunFolder
