@@ -17,13 +17,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import NO_PICTURES, Command, Process, WholeRuns, killed_run, wait_until
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.demos.boring_classes import BoringModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import Dataset
 
 from pytorch_intro.runs.folder import RunFolder
 from pytorch_intro.runs.logs import truncate_logs
-from pytorch_intro.training.callbacks.graceful_shutdown import GracefulShutdown
+from pytorch_intro.training.callbacks.graceful_shutdown import EXIT_CODES, GracefulShutdown
 from pytorch_intro.training.classifier import Classifier
+from pytorch_intro.training.trainer import silence_lightning
 
 SMALL = [
     "data=sample",
@@ -278,6 +282,26 @@ def test_a_second_signal_exits_immediately() -> None:
     with pytest.raises(SystemExit) as stop:
         shutdown.on_signal(signal.SIGINT, None)
     assert stop.value.code == 130
+
+
+def test_signals_have_their_former_handlers_again_after_training(tmp_path: Path) -> None:
+    """The test and the report follow, which have no step to finish."""
+    before = {number: signal.getsignal(number) for number in EXIT_CODES}
+    during: dict[int, Any] = {}
+
+    class Watch(Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            during.update({number: signal.getsignal(number) for number in EXIT_CODES})
+
+    silence_lightning()
+    shutdown = GracefulShutdown()
+    trainer = Trainer(
+        accelerator="cpu", fast_dev_run=True, logger=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=tmp_path, callbacks=[shutdown, Watch()],
+    )  # fmt: skip
+    trainer.fit(BoringModel())
+    assert set(during.values()) == {shutdown.on_signal}
+    assert {number: signal.getsignal(number) for number in EXIT_CODES} == before
 
 
 LONG = [argument for argument in SMALL if "max_epochs" not in argument] + ["trainer.max_epochs=10"]

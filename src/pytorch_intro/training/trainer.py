@@ -13,7 +13,7 @@ from lightning import Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar, StochasticWeightAveraging, Timer
 from lightning.pytorch.profilers import PassThroughProfiler
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, open_dict
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.memory import disable_malloc_trim
@@ -63,7 +63,10 @@ def build_trainer(
         "accelerator": hardware["accelerator"],
         "precision": hardware["precision"],
     }
-    built: Trainer = instantiate(without_threads(trainer), "trainer", **values)
+    node = copy.deepcopy(trainer)  # with its parent, for interpolations
+    with open_dict(node):
+        node.pop("threads", None)  # not a setting of Lightning's Trainer
+    built: Trainer = instantiate(node, "trainer", **values)
     fix_resume(built)
     if built.num_devices > 1:  # Lightning's launcher would set another number
         os.environ["OMP_NUM_THREADS"] = str(hardware["threads"])
@@ -77,14 +80,6 @@ def check_averaging(callbacks: Sequence[Callback]) -> None:
             "callbacks: StochasticWeightAveraging is not supported, its weights would be neither validated nor tested; "
             "use lightning.pytorch.callbacks.EMAWeightAveraging"
         )
-
-
-def without_threads(trainer: DictConfig) -> DictConfig:
-    """Return the node with the settings of Lightning's Trainer only."""
-    node = copy.deepcopy(trainer)  # with its parent, for interpolations
-    OmegaConf.set_struct(node, False)
-    node.pop("threads", None)
-    return node
 
 
 def wait_for_all_ranks(trainer: Trainer) -> None:

@@ -31,17 +31,12 @@ class GracefulShutdown(Callback):
     def __init__(self) -> None:
         self.exit_code = 0
         self.is_hung_up = False
-        self.original_handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Replace Lightning's handlers, which Lightning removes itself after training."""
+        """Replace the handlers of all these signals; Lightning restores them after training."""
         if threading.current_thread() is threading.main_thread():
-            self.original_handlers = {number: signal.signal(number, self.on_signal) for number in EXIT_CODES}
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        for number, handler in self.original_handlers.items():
-            signal.signal(number, handler)
-        self.original_handlers = {}
+            for number in EXIT_CODES:
+                signal.signal(number, self.on_signal)
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.exit_code and not self.is_hung_up:
