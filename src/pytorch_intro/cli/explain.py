@@ -3,16 +3,15 @@
 import errno
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-import hydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pytorch_intro.cli.hydra_internals import VERSION_BASE
+from pytorch_intro.cli.hydra_internals import known_keys
 from pytorch_intro.common.errors import INTERRUPTED, RunError, UserError, exception_chain, first_lines
-from pytorch_intro.config.flatten import flatten
 from pytorch_intro.config.paths import CONFIG_DIR
 
 DISK = {
@@ -44,7 +43,7 @@ def explain_composition(error: Exception, config_name: str) -> str | None:
         if (CONFIG_DIR / group).is_dir():
             return f"{merged[1]}: is a config group; use {group}={merged[2]}"
     if unknown := re.match(r"Could not override '([^']+)'", message):
-        return explain_unknown_key(unknown[1], config_name)
+        return explain_unknown_key(unknown[1], known_keys(error))
     if isinstance(error, ValueError) and "Config group override" in message:
         groups = [text for text in sys.argv[1:] if "[" not in text and (CONFIG_DIR / text.partition("=")[0]).is_dir()]
         wrong = [text for text in groups if not (CONFIG_DIR / f"{text.replace('=', '/', 1)}.yaml").exists()]
@@ -69,30 +68,16 @@ def explain_syntax(argument: str, config_name: str) -> str:
     return f"{argument}: invalid value; close brackets and quotes, and quote other text, as in \"{key}='TEXT'\""
 
 
-def explain_unknown_key(key: str, config_name: str) -> str:
+def explain_unknown_key(key: str, known: Iterable[str]) -> str:
     """Return the line for a key that the config does not have; the choice of a group may add it."""
     from pytorch_intro.config.validate import unknown_key
 
-    if key in (known := known_keys(config_name)):
-        return f"{key}: is a config group; set it to one of its choices, see --help"
     names = key.split(".")
     for depth in range(1, len(names)):
         for file in sorted(CONFIG_DIR.joinpath(*names[:depth]).glob("[!_]*.yaml")):
             if OmegaConf.select(OmegaConf.load(file), ".".join(names[depth:])) is not None:
                 return f"{key}: unknown setting; it needs {'/'.join(names[:depth])}={file.stem}"
     return unknown_key(key, known)
-
-
-def known_keys(config_name: str) -> list[str]:
-    """Return the dotted keys of the config, composed with only the group choices of the command line."""
-    groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
-    choices = [argument for argument in sys.argv[1:] if argument.partition("=")[0] in groups]
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base=VERSION_BASE):
-        try:
-            config = hydra.compose(config_name, choices)
-        except Exception:  # a choice is wrong or swept; the defaults have most keys
-            config = hydra.compose(config_name)
-    return [*flatten(config), *map(str, config)]
 
 
 def explain_failure(error: Exception, config: DictConfig) -> tuple[str, int] | None:

@@ -13,6 +13,7 @@ from hydra.version import setbase
 from omegaconf import OmegaConf
 
 from pytorch_intro.common.errors import UserError, exit_with_error
+from pytorch_intro.config.flatten import flatten
 from pytorch_intro.config.paths import CONFIG_DIR
 
 VERSION_BASE = "1.3"
@@ -66,3 +67,12 @@ def build_app(args: Namespace, job_name: str) -> Hydra:
         folder = f"file://{Path(args.config_dir).resolve()}"
         search_path.prepend("command-line", folder, anchor=SearchPathQuery(provider="schema"))
     return Hydra.create_main_hydra2(job_name, search_path)
+
+
+def known_keys(error: Exception) -> list[str]:
+    """Return the dotted keys of the config that lacks an overridden key, or the groups if a group is unknown."""
+    node = getattr(error.__cause__, "parent_node", None)  # where OmegaConf looked for the key
+    if node is None:
+        return [path.relative_to(CONFIG_DIR).as_posix() for path in CONFIG_DIR.rglob("*") if path.is_dir()]
+    config = node._get_root()
+    return [*flatten(config), *map(str, config)]
