@@ -1,24 +1,34 @@
-"""Turn a function of a config into a command: argv → config → task → exit code."""
+"""Turn a function of a config into a command: argv → config → task → exit code.
+
+Exit codes: 0 success, 1 failure, 2 user mistake, 130 Ctrl-C, 143 other signals.
+"""
 
 import atexit
 import functools
 import gc
 import logging
+import signal
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from traceback import print_exc
+from types import FrameType
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pytorch_intro.cli.argv import print_help, quote_texts, sort_flags
-from pytorch_intro.cli.exit_codes import errors_to_exit_codes, interrupts_to_exit_codes
-from pytorch_intro.cli.explain import explain_composition
+from pytorch_intro.cli.explain import explain_composition, explain_failure
 from pytorch_intro.cli.hydra_internals import run_app
 from pytorch_intro.common.cpu import JOB_MONITOR
-from pytorch_intro.common.distributed import is_rank_zero
-from pytorch_intro.common.errors import RunError, exit_with_error
+from pytorch_intro.common.distributed import is_first_on_node, is_rank_zero
+from pytorch_intro.common.errors import INTERRUPTED, SIGNALS, RunError, StopRun, exit_with_error
+from pytorch_intro.common.locks import FolderLockedError
 from pytorch_intro.common.streams import protect_streams
 from pytorch_intro.config.resolvers import register_resolvers
+from pytorch_intro.runs.folder import RunFolder
 
 Task = Callable[[DictConfig], object]
 
@@ -75,3 +85,61 @@ def wrap_task(task: Task) -> Task:
             return task(config)
 
     return job
+
+
+@contextmanager
+def errors_to_exit_codes(config: DictConfig) -> Iterator[None]:
+    """Exit with one line for an error that can be explained, with its traceback for any other."""
+    try:
+        yield
+    except StopRun:
+        sys.exit(0)
+    except Exception as error:
+        explained = explain_failure(error, config)
+        if explained is None:
+            print_exc()
+            sys.exit(1)
+        line, exit_code = explained
+        if exit_code == 2 and not is_first_on_node():  # all ranks find the same mistake
+            sys.exit(exit_code)
+        if exit_code == 2 and not isinstance(error, FolderLockedError):  # then another process uses the folder
+            RunFolder(HydraConfig.get().runtime.output_dir).remove_if_empty()
+        exit_with_error(line, exit_code)
+
+
+@contextmanager
+def interrupts_to_exit_codes() -> Iterator[None]:
+    """Turn Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP into exit codes, also where Lightning has replaced them by others."""
+    install_signal_handlers()
+    threading.excepthook = print_thread_error
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except SystemExit as stop:
+        # Lightning exits with 1 on Ctrl-C, and on SIGTERM with a subclass of SystemExit, whose code is 0.
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            sys.exit(130)
+        if type(stop).__name__ == "SIGTERMException":  # by its name: importing Lightning takes seconds
+            sys.exit(143)
+        raise
+
+
+def install_signal_handlers() -> None:
+    """Exit at once on SIGTERM, SIGUSR1 and SIGHUP; during training, GracefulShutdown first finishes the step."""
+    if threading.current_thread() is threading.main_thread():
+        INTERRUPTED.clear()
+        signal.signal(signal.SIGINT, on_interrupt)
+        for number in SIGNALS:
+            signal.signal(number, lambda number, _: sys.exit(SIGNALS[signal.Signals(number)]))
+
+
+def on_interrupt(number: int, frame: FrameType | None) -> None:
+    INTERRUPTED.set()
+    raise KeyboardInterrupt
+
+
+def print_thread_error(failure: threading.ExceptHookArgs) -> None:
+    """Print the traceback of a thread, except of TensorBoard's writer: the main thread gets the same error."""
+    if type(failure.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(failure)

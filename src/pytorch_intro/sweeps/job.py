@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pytorch_intro.cli.argv import quoted
-from pytorch_intro.cli.exit_codes import interrupts_to_exit_codes
+from pytorch_intro.cli.entrypoint import interrupts_to_exit_codes
 from pytorch_intro.cli.explain import explain_failure
 from pytorch_intro.common.errors import first_lines
 from pytorch_intro.common.files import remove

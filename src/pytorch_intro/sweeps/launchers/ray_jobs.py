@@ -18,7 +18,7 @@ from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray
 from omegaconf import DictConfig, OmegaConf, open_dict
 from ray.exceptions import RayError
 
-from pytorch_intro.cli.exit_codes import install_signal_handlers
+from pytorch_intro.cli.entrypoint import install_signal_handlers
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.sweeps.hydra_internals import failed_job
 from pytorch_intro.sweeps.job import JobLostError
