@@ -109,7 +109,7 @@ def errors_to_exit_codes(config: DictConfig) -> Iterator[None]:
 
 @contextmanager
 def interrupts_to_exit_codes() -> Iterator[None]:
-    """Turn Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP into exit codes, also where Lightning has replaced them by others."""
+    """Turn Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP into exit codes."""
     install_signal_handlers()
     threading.excepthook = print_thread_error
     try:
@@ -117,11 +117,8 @@ def interrupts_to_exit_codes() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(130)
     except SystemExit as stop:
-        # Lightning exits with 1 on Ctrl-C, and on SIGTERM with a subclass of SystemExit, whose code is 0.
-        if isinstance(stop.__context__, KeyboardInterrupt):
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning exits with 1 on Ctrl-C
             sys.exit(130)
-        if type(stop).__name__ == "SIGTERMException":  # by its name: importing Lightning takes seconds
-            sys.exit(143)
         raise
 
 
