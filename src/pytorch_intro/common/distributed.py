@@ -45,11 +45,7 @@ def all_reduce_max(number: int) -> int:
 
 
 def all_gather_object(value: T) -> list[T]:
-    """Return the values of all ranks, in the order of the ranks; every rank has to call this.
-
-    Args:
-        value: Object to pickle; tensors in it on the CPU.
-    """
+    """Return the values of all ranks, in the order of the ranks; every rank calls this, with tensors on the CPU."""
     from torch import distributed
 
     if not (distributed.is_available() and distributed.is_initialized()):

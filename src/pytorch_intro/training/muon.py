@@ -14,15 +14,12 @@ class Muon(Optimizer):
 
     Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) flattens the filters of a layer to a matrix, one row
     per filter, and replaces the singular values of its Nesterov momentum by about 1, so that all directions are learned
-    at the same speed. torch.optim.Muon accepts 2D parameters only. Tuned values are in
-    conf/optimizer/muon.yaml.
+    at the same speed. torch.optim.Muon accepts 2D parameters only.
 
     Args:
         params: Parameters of the network; 4D ones are convolution filters.
-        lr: Learning rate of the filters; other parameters use `adamw_lr_ratio * lr`.
-        momentum: Momentum of the filters.
+        lr: Learning rate of the filters, like momentum and the decoupled weight_decay.
         adamw_lr_ratio: Learning rate of the other parameters, as a multiple of `lr`.
-        weight_decay: Decoupled weight decay of the filters.
     """
 
     def __init__(
