@@ -111,6 +111,7 @@ def test_only_one_module_uses_the_private_api_of_hydra() -> None:
     [
         (["--cfg", "job", "--package", "model"], "# @package model\n_target_: "),
         (["--cfg", "job", "--resolve"], str(PROJECT / "outputs")),
+        (["model=mlp", "--cfg", "job", "model.hidden_features=[7]"], "\n  - 7\n"),
         (["--info", "defaults"], "Defaults List"),
         (["--info"], "Config search path"),
         (["--hydra-help"], "Hydra (1."),

@@ -1,4 +1,4 @@
-"""Read and adapt sys.argv before Hydra does: --help, the position of -m, names and paths with special characters."""
+"""Read and adapt sys.argv before Hydra does: --help, names and paths with special characters."""
 
 import os
 import re
@@ -55,11 +55,6 @@ def first_comment(file: Path) -> str:
     """Return the first comment line of a config file, which describes it."""
     lines = (line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith("# @package"))
     return next((line[2:] for line in lines if line.startswith("# ")), "")
-
-
-def sort_flags() -> None:
-    """Move -m to the front: Hydra's parser does not take it between settings."""
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
 
 
 def quote_texts() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pytorch_intro.cli.argv import print_help, quote_texts, sort_flags
+from pytorch_intro.cli.argv import print_help, quote_texts
 from pytorch_intro.cli.explain import explain_composition, explain_failure
 from pytorch_intro.cli.hydra_internals import run_app
 from pytorch_intro.common.cpu import JOB_MONITOR
@@ -62,7 +62,6 @@ def run(task: Task, config_name: str) -> None:
     atexit.register(gc.freeze)  # nor search them for cycles at exit; saves 1 s
     with interrupts_to_exit_codes():
         try:
-            sort_flags()
             quote_texts()
             run_app(wrap_task(task), config_name)
         except RunError as error:

@@ -27,7 +27,7 @@ def run_app(task: TaskFunction, config_name: str) -> None:
     """
     parser = get_args_parser()
     parser.error = lambda message: exit_with_error(f"{message}; see --help")  # type: ignore[method-assign]
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()  # -m may stand between settings
     if args.experimental_rerun:
         raise UserError("--experimental-rerun: not supported; use resume=DIR")
     if (args.resolve or args.package) and not args.cfg:
