@@ -63,7 +63,7 @@ class PretrainedNetwork(nn.Module):
         super().__init__()
         self.name = name
         arguments = given(kwargs)
-        choice = self.check(name, weights, arguments)
+        choice = self.check(name, weights, arguments, load_weights)
         try:
             network = self.build(choice, image_shape, num_classes, arguments)
         except (TypeError, ValueError, RuntimeError, AssertionError, KeyError, AttributeError, IndexError) as error:
@@ -164,17 +164,20 @@ class PretrainedNetwork(nn.Module):
         return settings | {"source": source} if settings else {}
 
     @classmethod
-    def check(cls, name: str, weights: str | None, arguments: Mapping[str, Any]) -> Choice:
-        """Return the network and its weights; raise a UserError if a setting is wrong."""
+    def check(cls, name: str, weights: str | None, arguments: Mapping[str, Any], load_weights: bool = True) -> Choice:
+        """Return the network and its weights; raise a UserError if a setting is wrong.
+
+        A file or a run is looked at only if its weights are to be loaded.
+        """
         base, tag, tags = cls.find(name)
         path = None
         if weights not in (None, "default"):
             file = Path(weights).expanduser()
             if weights in tags:
                 tag = weights
-            elif file.exists():
+            elif not load_weights or file.exists():
                 path = str(file)
-                if file.is_dir() and not (file / "result.json").exists():
+                if load_weights and file.is_dir() and not (file / "result.json").exists():
                     read_run(weights)
             else:
                 is_path = file.suffix in FILE_SUFFIXES or len(file.parts) > 1

@@ -104,15 +104,18 @@ def checkpoint_of(config: DictConfig) -> tuple[dict[str, Any], str] | None:
 
 def describe_input(settings: Mapping[str, Any]) -> str:
     """Return settings of the images as text, as in "224 pixels, mean 0.5 0.5 0.5, bicubic, crop 0.875"."""
+    forms = {
+        "image_size": "{} pixels",
+        "mean": "mean {}",
+        "std": "std {}",
+        "interpolation": "{}",
+        "crop_pct": "crop {}",
+    }
     parts = []
-    for name, value in settings.items():
-        numbers = value if isinstance(value, list) else [value]
-        text = " ".join(f"{number:.3g}" if isinstance(number, float) else str(number) for number in numbers)
-        parts.append(
-            {"image_size": f"{text} pixels", "interpolation": text, "crop_pct": f"crop {text}"}.get(
-                name, f"{name} {text}"
-            )
-        )
+    for name in [name for name in forms if name in settings]:
+        values = settings[name] if isinstance(settings[name], list) else [settings[name]]
+        text = " ".join(f"{value:.3g}" if isinstance(value, float) else str(value) for value in values)
+        parts.append(forms[name].format(text))
     return ", ".join(parts)
 
 

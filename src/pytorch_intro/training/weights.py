@@ -207,9 +207,6 @@ def match(
     notes = ""
     first = next((name for name, tensor in expected.items() if tensor.ndim == 4), None)
     if not tensors.keys() & expected.keys():
-        names = [name for name in expected if not name.endswith(COUNTERS)]
-        if any(name.endswith(COUNTERS) for name in tensors):
-            names = list(expected)
 
         def are_alike(name: str, tensor: Tensor) -> bool:
             wanted, shape = list(expected[name].shape), list(tensor.shape)
@@ -218,9 +215,11 @@ def match(
                 dim in ignored or a == b for dim, (a, b) in enumerate(zip(wanted, shape, strict=True))
             )
 
-        if len(names) == len(tensors) and all(map(are_alike, names, tensors.values())):
-            tensors = dict(zip(names, tensors.values(), strict=True))
-            notes = ", by their order (the names differ, number and shapes are the same)"
+        for names in (list(expected), [name for name in expected if not name.endswith(COUNTERS)]):
+            if len(names) == len(tensors) and all(map(are_alike, names, tensors.values())):
+                tensors = dict(zip(names, tensors.values(), strict=True))
+                notes = ", by their order (the names differ, number and shapes are the same)"
+                break
     if first in tensors:
         weight, channels = tensors[first], expected[first].shape[1]
         if weight.ndim == 4 and weight.shape[1] != channels and weight.shape[2:] == expected[first].shape[2:]:
