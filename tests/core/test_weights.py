@@ -152,7 +152,7 @@ def test_only_null_settings_of_the_data_come_from_the_weights(finished_run: Path
     config = compose("data=sample", f"model.weights={finished_run}", "data.image_size=20", "data.std=null")
     datamodule = build_datamodule(config)
     assert datamodule.image_shape == (1, 20, 20)
-    assert list(datamodule.std) == FinishedRun(finished_run).inputs["std"]
+    assert datamodule.hparams["std"] == FinishedRun(finished_run).inputs["std"]
 
 
 def test_weights_are_accepted_for_a_class_of_ones_own_and_left_to_it_if_it_takes_them(
