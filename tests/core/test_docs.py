@@ -35,6 +35,7 @@ RUNS_OFFLINE = ("data=sample", "data=folder", "data=csv", "data.dataset._target_
 VALIDATED_ONLY = {  # arguments of trainings that cannot run here, and why
     r"data=.*": "downloads a dataset",
     r"trainer\.accelerator=mps": "needs a Mac",
+    r"model=(timm|torchvision)": "downloads weights; tests/pretrained has files",
     r"trainer=ddp": "starts more processes; test_distributed does",
     r"hydra/(sweeper|launcher)=.*": "needs more packages and processes; test_search and test_launchers have them",
     r".*\bHOST\b.*": "needs another machine",

@@ -13,21 +13,18 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytorch_intro.cli import hydra_internals
-from pytorch_intro.config.instantiate import instantiate
 from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 from pytorch_intro.models.cnn import CosineStem
 from pytorch_intro.models.mlp import MLP
 from pytorch_intro.training.metrics import EpochMetrics
+from pytorch_intro.training.weights import build_network
 
-MODELS = sorted(path.stem for path in (CONFIG_DIR / "model").glob("*.yaml"))
+MODELS = sorted(path.stem for path in (CONFIG_DIR / "model").glob("*.yaml") if "pretrained" not in path.read_text())
 
 
 def network(model: str, image_shape: tuple[int, int, int] = (1, 28, 28), num_classes: int = 10) -> nn.Module:
     torch.manual_seed(0)
-    module: nn.Module = instantiate(
-        compose(f"model={model}").model, "model", image_shape=image_shape, num_classes=num_classes
-    )
-    return module
+    return build_network(compose(f"model={model}").model, image_shape, num_classes)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -13,6 +13,7 @@ from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
 from pytorch_intro.data.normalize import Normalize
 from pytorch_intro.inference.finished_run import FinishedRun
+from pytorch_intro.training.weights import checkpoint_input_settings
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 def original_test_data(run: FinishedRun) -> DataModule:
     """Return the run's data with its original split and normalization; raise a UserError if it has changed."""
     inputs = run.inputs
-    datamodule = build_datamodule(run, mean=inputs["mean"], std=inputs["std"])
+    datamodule = build_datamodule(run, mean=inputs["mean"], std=inputs["std"], **inputs_from_weights(run))
     datamodule.setup("fit")
     datamodule.setup("test")
     now = datamodule.hparams
@@ -67,6 +68,15 @@ def build_datamodule(run: FinishedRun, **inputs: Any) -> DataModule:
     check_config(run.config.data, "data", {})
     datamodule: DataModule = instantiate(run.config.data, "data", **inputs)
     return datamodule
+
+
+def inputs_from_weights(run: FinishedRun) -> dict[str, Any]:
+    """Return the settings of the images, except mean and std, that came from the weights the run started from."""
+    if run.config.model.get("weights") is None:
+        return {}
+    settings = checkpoint_input_settings(run.checkpoint, str(run.path))
+    names = [name for name in ("image_size", "interpolation", "crop_pct") if name in run.config.data]
+    return {name: settings[name] for name in names if name in settings and run.config.data[name] is None}
 
 
 def images_to_compare(run: FinishedRun, count: int, is_external: bool) -> tuple[Tensor, str]:

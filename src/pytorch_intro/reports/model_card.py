@@ -54,7 +54,8 @@ def model_card(run: RunFolder, trainer: Trainer, result: Result) -> str:
     datamodule = datamodule_of(trainer)
     channels, height, width = datamodule.image_shape
     color = {1: "gray", 3: "RGB"}.get(channels, f"{channels}-channel")
-    network = load_config(run.config_file).model["_target_"].rpartition(".")[2]
+    model = load_config(run.config_file).model
+    network = model.get("name") or model["_target_"].rpartition(".")[2]
     table = markdown_table(["", ""], card_rows(trainer, result).items())
     figures = [name for name in REPORT if (run.path / name).exists()]
     images = "".join(f"![{Path(name).stem.replace('_', ' ')}]({name})\n\n" for name in figures)

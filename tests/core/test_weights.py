@@ -1,0 +1,179 @@
+"""Training starts from the weights of a file or of a finished run, completely or not at all."""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Command, compose, run_here
+from omegaconf import OmegaConf
+from torch import nn
+
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.inference.finished_run import FinishedRun
+from pytorch_intro.training.setup import build_datamodule
+from pytorch_intro.training.weights import adapt_channels, build_network, read_weights
+
+SHAPE = (1, 28, 28)
+
+
+def network(weights: object, *overrides: str, num_classes: int = 10, image_shape: tuple[int, int, int] = SHAPE) -> Any:
+    config = compose(f"model.weights={weights}", *overrides).model
+    return build_network(config, image_shape, num_classes)
+
+
+def is_equal(first: nn.Module, second: nn.Module, without: str = "nothing") -> bool:
+    pairs = zip(first.state_dict().items(), second.state_dict().values(), strict=True)
+    return all(torch.equal(value, other) for (name, value), other in pairs if without not in name)
+
+
+@pytest.fixture(scope="module")
+def donor() -> nn.Module:
+    torch.manual_seed(1)
+    return build_network(compose().model, SHAPE, 10)
+
+
+WRAPPED = {
+    "state dict": lambda tensors: tensors,
+    "of another program": lambda tensors: {"epoch": 3, "model": tensors},
+    "of torch.compile and DataParallel": lambda tensors: {f"module._orig_mod.{key}": t for key, t in tensors.items()},
+    "of a LightningModule": lambda tensors: {"state_dict": {f"network.{key}": t for key, t in tensors.items()}},
+}
+
+
+@pytest.mark.parametrize("kind", [*WRAPPED, "safetensors"])
+def test_a_file_is_loaded_with_or_without_common_wrappers(kind: str, donor: nn.Module, tmp_path: Path) -> None:
+    file = tmp_path / ("weights.safetensors" if kind == "safetensors" else "weights.pt")
+    if kind == "safetensors":
+        pytest.importorskip("safetensors.torch").save_file(donor.state_dict(), file)
+    else:
+        torch.save(WRAPPED[kind](donor.state_dict()), file)
+    assert is_equal(network(file), donor)
+    assert not is_equal(network("null"), donor)
+
+
+def test_tensors_with_other_names_are_loaded_by_their_order(
+    donor: nn.Module, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    torch.save({f"t{number}": tensor for number, tensor in enumerate(donor.state_dict().values())}, tmp_path / "w.pt")
+    assert is_equal(network(tmp_path / "w.pt"), donor)
+    assert "by their order" in caplog.text
+
+
+def test_weights_of_another_network_are_refused_with_what_differs(donor: nn.Module, tmp_path: Path) -> None:
+    torch.save(donor.state_dict(), tmp_path / "w.pt")
+    with pytest.raises(UserError, match=r"does not fit ResNet, nothing was loaded \(\d+ missing: stem.*; use"):
+        network(tmp_path / "w.pt", "model=resnet")
+    with pytest.raises(UserError, match=r"of another shape: layers.*model of|does not fit CNN"):
+        network(tmp_path / "w.pt", "model.width=8")
+
+
+def test_a_head_for_other_classes_needs_permission(donor: nn.Module, tmp_path: Path) -> None:
+    torch.save(donor.state_dict(), tmp_path / "w.pt")
+    with pytest.raises(
+        UserError, match=r"the head is for other classes .*\(10, 128\) instead of \(7, 128\).*new_head="
+    ):
+        network(tmp_path / "w.pt", num_classes=7)
+    assert is_equal(new := network(tmp_path / "w.pt", "model.new_head=true", num_classes=7), donor, without="layers.15")
+    assert new.layers[-1].weight.shape == (7, 128)
+    assert not is_equal(network(tmp_path / "w.pt", "model.new_head=true"), donor)  # new for the same classes, too
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_the_first_convolution_answers_equal_channels_alike_for_any_number_of_them(channels: int) -> None:
+    weight, gray = torch.rand(5, 3, 3, 3), torch.rand(2, 1, 8, 8)
+    before = nn.functional.conv2d(gray.expand(-1, 3, -1, -1), weight)
+    after = nn.functional.conv2d(gray.expand(-1, channels, -1, -1), adapt_channels(weight, channels))
+    scale = 1 if channels in (1, 3) else (after / before).mean()
+    assert torch.allclose(after, scale * before, rtol=0.6 if channels in (2, 4) else 1e-4)
+
+
+def test_a_resnet_for_color_images_starts_from_one_for_gray_images(tmp_path: Path) -> None:
+    gray = network("null", "model=resnet")
+    torch.save(gray.state_dict(), tmp_path / "w.pt")
+    color = network(tmp_path / "w.pt", "model=resnet", image_shape=(3, 28, 28)).eval()
+    images = torch.rand(2, 1, 28, 28)
+    assert torch.allclose(color(images.expand(-1, 3, -1, -1)), gray.eval()(images), atol=1e-5)
+
+
+class Code:
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("executed"),)
+
+
+def test_unusable_files_are_refused_in_one_line_and_no_code_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_run: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"layers": Code()}, "code.pt")
+    torch.save({"epoch": 3}, "empty.pt")
+    Path("text.pt").write_text("no weights")
+    Path("text.safetensors").write_text("no weights")
+    unfinished = Path(shutil.copytree(finished_run, "unfinished"))
+    (unfinished / "result.json").unlink()
+    problems = {
+        "code.pt": "could run code, and was not loaded; save its state dict alone",
+        "empty.pt": "holds no state dict; save one with",
+        "text.pt": "; (use|save)",
+        "text.safetensors": "cannot be read .*; copy it again",
+        "unfinished": "not a finished run .*; use another folder",
+        "missing.pt": "no such file or folder; check the path",
+    }
+    for weights, problem in problems.items():
+        with pytest.raises(UserError, match=f"model.weights={weights}: .*{problem}"):
+            read_weights(weights)
+    assert not Path("executed").exists()
+
+
+def test_a_run_starts_from_a_finished_run_and_does_not_need_it_afterwards(
+    command: Command, finished_run: Path, tmp_path: Path
+) -> None:
+    first = Path(shutil.copytree(finished_run, tmp_path / "first"))
+    arguments = ["data=sample", "trainer=cpu", f"model.weights={first}", "name=second", "optimizer.lr=0"]
+    answer = command(*arguments, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "data.mean=null")
+    assert answer.code == 0, answer.err
+    second = tmp_path / "outputs" / "second"
+    log = (second / "train.log").read_text()
+    assert f"input: 28 pixels, mean 0.286 (from the run {first})" in log
+    assert f"weights: 23 of 23 tensors from {first}" in log
+    shutil.rmtree(first)
+    run_here("eval", f"run={second}")
+    extended = command(f"resume={second}", "trainer.max_epochs=2")
+    assert extended.code == 0, extended.err
+    log = (second / "train.log").read_text()
+    assert f"input: 28 pixels, mean 0.286 (from {second / 'checkpoints' / 'last.ckpt'})" in log
+    assert log.count("weights: 23 of 23") == 1
+
+
+def test_only_null_settings_of_the_data_come_from_the_weights(finished_run: Path) -> None:
+    config = compose("data=sample", f"model.weights={finished_run}", "data.image_size=20", "data.std=null")
+    datamodule = build_datamodule(config)
+    assert datamodule.image_shape == (1, 20, 20)
+    assert datamodule.hparams["std"] == FinishedRun(finished_run).inputs["std"]
+
+
+def test_weights_are_accepted_for_a_class_of_ones_own_and_left_to_it_if_it_takes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+from torch import nn
+class Plain(nn.Sequential):
+    def __init__(self, image_shape, num_classes):
+        super().__init__(nn.Flatten(), nn.Linear(784, num_classes))
+class Takes(Plain):
+    def __init__(self, image_shape, num_classes, weights=None):
+        super().__init__(image_shape, num_classes)
+        self.given = weights
+"""
+    (tmp_path / "own_networks.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plain = build_network(OmegaConf.create({"_target_": "own_networks.Plain"}), SHAPE, 10)
+    torch.save(plain.state_dict(), tmp_path / "w.pt")
+    node = {"_target_": "own_networks.Plain", "weights": str(tmp_path / "w.pt")}
+    assert is_equal(build_network(OmegaConf.create(node), SHAPE, 10), plain)
+    node |= {"_target_": "own_networks.Takes"}
+    assert build_network(OmegaConf.create(node), SHAPE, 10).given == str(tmp_path / "w.pt")
+    assert build_network(OmegaConf.create(node), SHAPE, 10, load_weights=False).given is None
