@@ -28,7 +28,7 @@ FILES = {"images.npy", "labels.npy", "broken.json", "decoder.json"}
 
 
 def reader(**options: Any) -> DatasetReader:
-    values: dict[str, Any] = {"image_size": None, "resize": "crop", "cache_dir": None, "in_memory": None}
+    values: dict[str, Any] = {"decode_size": None, "resize": "crop", "cache_dir": None, "in_memory": None}
     return DatasetReader(**values | {"skip_broken": False, "num_workers": 0} | options)
 
 
@@ -84,7 +84,7 @@ def test_changed_file_or_another_size_is_decoded_again(folder: Path, decoded: li
     changed, _ = read(folder)
     assert decoded == [12 + 13]
     assert int(changed[0][0][0, 0, 0]) == 37
-    assert read(folder, image_size=[6, 8])[0].image_shape == (1, 6, 8)
+    assert read(folder, decode_size=[6, 8])[0].image_shape == (1, 6, 8)
     assert decoded == [12 + 13 + 13]
     assert read(folder)[0].image_shape == (1, 12, 12)
     assert decoded == [12 + 13 + 13]
@@ -96,7 +96,7 @@ def test_a_new_cache_removes_stale_caches(folder: Path, monkeypatch: pytest.Monk
     def caches() -> set[str]:
         return {path.name for path in (folder / ".cache").iterdir() if path.is_dir()}
 
-    read(folder, image_size=8)
+    read(folder, decode_size=8)
     other_size = caches()
     monkeypatch.setattr(cache, "STALE_AFTER_SECONDS", -1)
     read(folder)
