@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 import torch
 from lightning import LightningDataModule
 from pydantic import Field, NonNegativeInt, PositiveInt
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from pytorch_intro.common.cpu import usable_cores
@@ -288,16 +288,23 @@ class DataModule(LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """On the device: images (N, C, H, W) uint8 to normalized float32; augmented and mixed in training."""
         images, targets = batch
-        if self.trainer is None:
-            return self.normalize(self.center_crop(images)), targets
-        if self.trainer.training:
+        if images.ndim == 2:  # features of a frozen network, which its head receives as they are
+            return batch
+        training = self.trainer is not None and self.trainer.training
+        images = self.preprocess(images, augment=training)
+        if training and self.mix:
+            images, targets = self.mix(images, targets)
+        return images, targets
+
+    def preprocess(self, images: Tensor, augment: bool) -> Tensor:
+        """Augment images, (N, C, H, W) uint8, or crop their centers; then normalize, to float32 or trainer.precision."""
+        if augment:
             images = self.augment(images)
-        if not self.trainer.training or images.shape[1:] != self.image_shape:
+        if not augment or images.shape[1:] != self.image_shape:
             images = self.center_crop(images)
         images = self.normalize(images)
-        if self.trainer.training and self.mix:
-            images, targets = self.mix(images, targets)
-        return self.trainer.precision_plugin.convert_input(images), targets  # for 64-true, bf16-true and the like
+        # for 64-true, bf16-true and the like
+        return self.trainer.precision_plugin.convert_input(images) if self.trainer else images
 
 
 def stored_size(

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.datasets import DatasetFolder, VisionDataset
 
 from pytorch_intro.common.errors import UserError
+from pytorch_intro.common.memory import host_memory_limit
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.data.dataset import BatchedDataset, InMemoryImageDataset
 from pytorch_intro.data.ingest.cache import ImageCache
@@ -42,12 +43,6 @@ log = logging.getLogger(__name__)
 CACHE_VERSION = 2  # bump when the decoder output changes
 
 Cache = Literal["decoded", "none"]
-
-CGROUP_LIMITS = (  # version 2, version 1
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
-
 
 @dataclass
 class DatasetReader:
@@ -228,13 +223,3 @@ class DatasetReader:
 
 def skip_image(image: Any) -> None:
     """Decode nothing: only the label is needed."""
-
-
-def host_memory_limit() -> int:
-    """Return the bytes of memory this process may use: the machine's, or its container's limit."""
-    has_sysconf = hasattr(os, "sysconf")  # not on Windows: assume 8 GB there
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if has_sysconf else 2**33]
-    for file in CGROUP_LIMITS:
-        with suppress(OSError, ValueError):  # missing, or "max"
-            limits.append(int(file.read_text()))
-    return min(limits)
