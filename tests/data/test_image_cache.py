@@ -21,7 +21,8 @@ from pytorch_intro.data.ingest import cache, cache_writer
 from pytorch_intro.data.ingest.cache import MemmapImageDataset
 from pytorch_intro.data.ingest.decoder import Decoder
 from pytorch_intro.data.ingest.image_folder import ImageFolder
-from pytorch_intro.data.ingest.reader import DatasetReader, host_memory_limit
+from pytorch_intro.common.memory import host_memory_limit
+from pytorch_intro.data.ingest.reader import DatasetReader
 from pytorch_intro.data.ingest.uncached import UncachedDataset
 
 FILES = {"images.npy", "labels.npy", "broken.json", "decoder.json"}
@@ -499,10 +500,10 @@ def test_only_the_labels_of_uncached_images_are_read_at_the_start(decoded: list[
 
 def test_the_memory_limit_of_a_container_is_used_if_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The value "max" means no limit."""
-    monkeypatch.setattr("pytorch_intro.data.ingest.reader.CGROUP_LIMITS", ())
+    monkeypatch.setattr("pytorch_intro.common.memory.CGROUP_LIMITS", ())
     machine = host_memory_limit()
     files = [tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes", tmp_path / "absent"]
-    monkeypatch.setattr("pytorch_intro.data.ingest.reader.CGROUP_LIMITS", files)
+    monkeypatch.setattr("pytorch_intro.common.memory.CGROUP_LIMITS", files)
     files[0].write_text("max\n")
     files[1].write_text(f"{2**62}\n")
     assert host_memory_limit() == machine > 2**28
