@@ -19,7 +19,7 @@ from pytorch_intro.models.cnn import CosineStem
 from pytorch_intro.models.mlp import MLP
 from pytorch_intro.training.metrics import EpochMetrics
 
-MODELS = sorted(path.stem for path in (CONFIG_DIR / "model").glob("*.yaml"))
+MODELS = sorted(path.stem for path in (CONFIG_DIR / "model").glob("*.yaml") if "pretrained" not in path.read_text())
 
 
 def network(model: str, image_shape: tuple[int, int, int] = (1, 28, 28), num_classes: int = 10) -> nn.Module:

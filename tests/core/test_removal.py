@@ -23,6 +23,9 @@ CAPABILITIES = {
         "conf/predict.yaml", "conf/export.yaml", "conf/finished_run.yaml", "tests/inference",
     ],
     "safety": [f"{PACKAGE}/safety", "tests/safety"],
+    "pretrained": [
+        f"{PACKAGE}/pretrained", "conf/model/timm.yaml", "conf/model/torchvision.yaml", "tests/pretrained",
+    ],
     "benchmarks": [f"{PACKAGE}/benchmarks", "src/bench.py", "conf/bench.yaml", "conf/bench", "tests/benchmarks"],
     "tour": [f"{PACKAGE}/tour", "src/tour.py", "tests/tour"],
 }  # fmt: skip

@@ -26,6 +26,9 @@ from pytorch_intro.common.errors import UserError
 
 AtLeastMinus1 = Annotated[int, Field(ge=-1)]
 
+# Settings of every model, besides the arguments of its class; training/weights.py checks their types.
+MODEL_SETTINGS: dict[str, Any] = {"model.weights": Any, "model.new_head": Any}
+
 # Settings that are not arguments of a target, and ranges that the signature of Lightning's Trainer does not state.
 SETTINGS: dict[str, Any] = {
     "name": str | int | None,
@@ -45,7 +48,7 @@ SETTINGS: dict[str, Any] = {
     "trainer.accumulate_grad_batches": PositiveInt,
     "trainer.gradient_clip_val": NonNegativeFloat | None,
     "trainer.log_every_n_steps": NonNegativeInt | None,
-}
+} | MODEL_SETTINGS
 
 # Pydantic's words for types in JSON, and for the pattern of max_time, in plain words.
 REWORDED = {"a valid array": "a list", "an object": "a mapping", " after validation": ""}

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, cast
 
 import torch
@@ -22,7 +22,7 @@ from pytorch_intro.data.ingest.introspect import describe_images
 from pytorch_intro.data.ingest.reader import Cache, DatasetReader
 from pytorch_intro.data.ingest.source import DatasetSplits
 from pytorch_intro.data.ingest.workers import WorkerDataLoader, init_worker, share
-from pytorch_intro.data.normalize import Normalize, resolve_mean_std
+from pytorch_intro.data.normalize import Normalize, adapt_channels, resolve_mean_std
 from pytorch_intro.data.resize import CenterCrop
 from pytorch_intro.data.sampler import ResumableBatchSampler
 from pytorch_intro.data.seeding import seed_all_rngs
@@ -118,6 +118,7 @@ class DataModule(LightningDataModule):
         self.split_spec = SplitSpec(val_fraction, test_fraction, num_folds, fold, split_seed)
         self.mean = mean
         self.std = std
+        self.of_weights: Collection[str] = ()  # mean and std, if those of weights: for another number of channels
         self.augment = Augmentation(augment or {})
         self.mixup_alpha = mixup_alpha
         self.cutmix_alpha = cutmix_alpha
@@ -157,6 +158,8 @@ class DataModule(LightningDataModule):
             images = self.train_set.dataset
             self.classes = images.classes
             self.set_shapes(images.image_shape)
+            for name in {"mean", "std"}.intersection(self.of_weights):
+                setattr(self, name, adapt_channels(getattr(self, name), self.image_shape[0]))
             self.mean, self.std = resolve_mean_std(self.train_set, self.mean, self.std)
             self.normalize = Normalize(self.mean, self.std)
             self.mix = build_mixup_cutmix(len(self.classes), self.mixup_alpha, self.cutmix_alpha)

@@ -54,6 +54,13 @@ def resolve_mean_std(
     return mean, std
 
 
+def adapt_channels(values: Sequence[float], channels: int) -> list[float]:
+    """Return a mean or std per channel for another number of channels: repeated, or the average for one channel."""
+    if channels == 1:
+        return [sum(values) / len(values)]
+    return [values[channel % len(values)] for channel in range(channels)]
+
+
 def channel_statistics(subset: ImageSubset) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation of each channel over all pixels, scaled to [0, 1].
 

@@ -161,15 +161,16 @@ class FinishedRun:
             UserError: If the weights do not fit the network that the current code builds from the config.
         """
         from pytorch_intro.config.instantiate import instantiate
-        from pytorch_intro.config.validate import check_config
+        from pytorch_intro.config.validate import MODEL_SETTINGS, check_config
+        from pytorch_intro.training.weights import build_network
 
         for part in ("model", "classifier"):
-            check_config(self.config[part], part, {})
+            check_config(self.config[part], part, MODEL_SETTINGS)
         checkpoint, inputs, config = self.checkpoint, self.inputs, self.config
-        shape = {"image_shape": tuple(inputs["image_shape"]), "num_classes": len(inputs["classes"])}
+        num_classes = len(inputs["classes"])
         arguments = {
-            "network": instantiate(config.model, "model", **shape),
-            "num_classes": shape["num_classes"],
+            "network": build_network(config.model, tuple(inputs["image_shape"]), num_classes, load_weights=False),
+            "num_classes": num_classes,
             "optimizer": None,
             "scheduler": None,
             "tta_flip": checkpoint["hyper_parameters"]["tta_flip"],

@@ -20,21 +20,26 @@ KEYS = {"state_dict", "loops", "callbacks", "optimizer_states", "global_step", "
 
 def checkpoint_to_resume(folder: Path) -> Path | None:
     """Find the checkpoint that a run resumes from, and truncate its logs to the time of the checkpoint."""
-    resumed, log_files = None, {}
-    for path in (folder / "checkpoints" / name for name in (LAST, PREVIOUS)):
-        checkpoint = read_checkpoint(path)
-        if checkpoint and (not has_best(checkpoint) or read_checkpoint(path.with_name(BEST))):
-            epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
-            where = "within" if epochs["ready"] > epochs["processed"] else "end of"
-            position = f"{where} epoch {checkpoint['epoch'] + 1}, step {checkpoint['global_step']}"
-            log.info("resuming from %s (%s)", path, position)
-            resumed, log_files = path, checkpoint["log_files"]
-            break
+    resumed, checkpoint = find_checkpoint(folder)
+    if checkpoint:
+        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+        where = "within" if epochs["ready"] > epochs["processed"] else "end of"
+        position = f"{where} epoch {checkpoint['epoch'] + 1}, step {checkpoint['global_step']}"
+        log.info("resuming from %s (%s)", resumed, position)
     if is_rank_zero():
-        truncate_logs(folder, log_files)
+        truncate_logs(folder, checkpoint["log_files"] if checkpoint else {})
         for leftover in [*(folder / "checkpoints").glob(".*.tmp"), *(folder / "checkpoints").glob("*.linked")]:
             leftover.unlink()
     return resumed
+
+
+def find_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
+    """Return the newest intact checkpoint of a run and its content; None if there is none."""
+    for path in (folder / "checkpoints" / name for name in (LAST, PREVIOUS)):
+        checkpoint = read_checkpoint(path)
+        if checkpoint and (not has_best(checkpoint) or read_checkpoint(path.with_name(BEST))):
+            return path, checkpoint
+    return None, None
 
 
 def check_extension(folder: Path, changes: dict[str, Any]) -> None:

@@ -1,6 +1,9 @@
 """Build the objects of a training from a config, and check them against each other before any work is done."""
 
+import logging
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +14,11 @@ from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.config.instantiate import instantiate, invalid_value_error
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.training.classifier import Classifier
+from pytorch_intro.training.resume import find_checkpoint
 from pytorch_intro.training.trainer import build_trainer
+from pytorch_intro.training.weights import build_network, checkpoint_input_settings, input_settings
+
+log = logging.getLogger(__name__)
 
 # What Classifier and EpochLogger log for callbacks.
 TRAIN_METRICS = ("train/loss", "train/accuracy", "epoch_seconds", "images_per_second")
@@ -70,16 +77,52 @@ def check_optimization(config: DictConfig, trainer: Trainer) -> None:
 
 
 def build_datamodule(config: DictConfig) -> DataModule:
-    """Build the data module, with the training and validation images loaded."""
-    datamodule: DataModule = instantiate(config.data, "data")
+    """Build the data module, with the training and validation images loaded.
+
+    Settings of the images that are null in the config come from the weights that training starts from, if those have
+    any; a run that is resumed takes them from its checkpoint.
+    """
+    resumed = checkpoint_of(config)
+    settings = checkpoint_input_settings(*resumed) if resumed else input_settings(config.model)
+    source = settings.pop("source", None)
+    settings = {name: value for name, value in settings.items() if config.data.get(name, 0) is None}
+    datamodule: DataModule = instantiate(config.data, "data", **settings)
+    if settings:
+        log.info("input: %s (from %s)", describe_input(settings), source)
+        datamodule.of_weights = settings
     datamodule.setup("fit")
     return datamodule
+
+
+def checkpoint_of(config: DictConfig) -> tuple[dict[str, Any], str] | None:
+    """Return the checkpoint that a run with weights is resumed from, so that they are not needed again, and its name.
+
+    None for a new run, and for one without weights.
+    """
+    if config.model.get("weights") is None or config.get("overwrite") or not config.get("run_dir"):
+        return None
+    path, checkpoint = find_checkpoint(Path(config.run_dir))
+    return (checkpoint, str(path)) if checkpoint else None
+
+
+def describe_input(settings: Mapping[str, Any]) -> str:
+    """Return settings of the images as text, as in "224 pixels, mean 0.5 0.5 0.5, bicubic, crop 0.875"."""
+    parts = []
+    for name, value in settings.items():
+        numbers = value if isinstance(value, list) else [value]
+        text = " ".join(f"{number:.3g}" if isinstance(number, float) else str(number) for number in numbers)
+        parts.append(
+            {"image_size": f"{text} pixels", "interpolation": text, "crop_pct": f"crop {text}"}.get(
+                name, f"{name} {text}"
+            )
+        )
+    return ", ".join(parts)
 
 
 def build_classifier(config: DictConfig, datamodule: DataModule) -> Classifier:
     """Build the LightningModule, around a network for the image shape and number of classes of the data."""
     num_classes = len(datamodule.classes)
-    network = instantiate(config.model, "model", image_shape=datamodule.image_shape, num_classes=num_classes)
+    network = build_network(config.model, datamodule.image_shape, num_classes, load_weights=not checkpoint_of(config))
     dry_run(network, datamodule.image_shape, num_classes)
     values = {
         "network": network,

@@ -1,0 +1,266 @@
+"""Weights to start from, instead of random ones: a file, or the folder of a finished run."""
+
+import inspect
+import logging
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from pytorch_intro.common.errors import UserError, check_installed, first_lines
+from pytorch_intro.config.instantiate import instantiate
+from pytorch_intro.config.validate import check_value
+from pytorch_intro.runs.folder import BEST
+from pytorch_intro.training.resume import read_checkpoint
+
+log = logging.getLogger(__name__)
+
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which other programs save a state dict
+PREFIXES = ("module.", "_orig_mod.", "network.", "model.")  # of DataParallel, torch.compile and LightningModules
+SHOWN = 3  # names in an error
+COUNTERS = "num_batches_tracked"  # of batch norm, which old files lack
+
+
+def build_network(
+    node: DictConfig, image_shape: tuple[int, int, int], num_classes: int, load_weights: bool = True
+) -> nn.Module:
+    """Build the network of a model node, with its weights.
+
+    A model with a parameter `weights` loads them itself; for all others, the setting is a file or the folder of a run.
+
+    Args:
+        load_weights: Whether to read the weights; False if those of a checkpoint replace them anyway.
+    """
+    parameters = model_parameters(node)
+    values: dict[str, Any] = {"image_shape": image_shape, "num_classes": num_classes}
+    if parameters is None or "weights" in parameters:
+        if parameters is not None and "load_weights" in parameters:
+            values["load_weights"] = load_weights
+        elif not load_weights and isinstance(node.get("weights"), str):
+            values["weights"] = None
+        network: nn.Module = instantiate(node, "model", **values)
+        return network
+    arguments = OmegaConf.masked_copy(node, [str(key) for key in node if key not in ("weights", "new_head")])
+    network = instantiate(arguments, "model", **values)
+    weights = node.get("weights")
+    if load_weights and weights is not None:
+        load_state(network, read_weights(weights), last_linear(network), weights, bool(node.get("new_head")))
+    return network
+
+
+def model_parameters(node: DictConfig) -> set[str] | None:
+    """Return the names of the parameters of a model; None if it takes any."""
+    signature = inspect.signature(hydra.utils.get_object(node["_target_"]))
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+    return None if takes_any else set(signature.parameters)
+
+
+def input_settings(node: DictConfig) -> dict[str, Any]:
+    """Return what the weights of a model node expect of images, and their name as `source`; {} if that is unknown.
+
+    The other keys are arguments of the DataModule: image_size, mean, std, interpolation, crop_pct.
+    """
+    target = hydra.utils.get_object(node["_target_"])
+    if hasattr(target, "input_settings"):
+        values = OmegaConf.to_container(node, resolve=True)
+        assert isinstance(values, dict)
+        return target.input_settings(**{str(key): value for key, value in values.items() if key != "_target_"})
+    weights = node.get("weights")
+    check_value("model.weights", weights, str | None)
+    check_value("model.new_head", node.get("new_head"), bool | None)
+    if isinstance(weights, str) and Path(weights).expanduser().is_dir():
+        return run_input_settings(weights)
+    return {}
+
+
+def run_input_settings(folder: str) -> dict[str, Any]:
+    """Return the settings of the input images of a finished run, and its name as `source`."""
+    return checkpoint_input_settings(read_run(folder), f"the run {folder}")
+
+
+def checkpoint_input_settings(checkpoint: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return the settings of the input images that a checkpoint describes, and `source`."""
+    inputs = checkpoint.get("datamodule_hyper_parameters", {})
+    size = list(inputs.get("image_shape", ()))[1:]
+    given = inputs | inputs.get("arguments", {})  # crop_pct as given, which may be null
+    settings = {name: given[name] for name in ("mean", "std", "interpolation", "crop_pct") if given.get(name)}
+    if size:
+        settings["image_size"] = size[0] if size[0] == size[1] else size
+    return settings | {"source": source} if settings else {}
+
+
+def read_weights(weights: str) -> dict[str, Tensor]:
+    """Read the tensors of a network, by name, from a file or from the folder of a finished run.
+
+    No code in the file is executed. The names lose the prefixes of common wrappers.
+    """
+    path = Path(weights).expanduser()
+    if path.is_dir():
+        content: Any = read_run(weights)
+    elif not path.exists():
+        raise UserError(f"model.weights={weights}: no such file or folder; check the path")
+    elif path.suffix == ".safetensors":
+        content = read_safetensors(path, weights)
+    else:
+        content = read_pickle(path, weights)
+    for key in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    items = content.items() if isinstance(content, Mapping) else ()
+    tensors = {str(name): value for name, value in items if isinstance(value, Tensor)}
+    if not tensors:
+        raise UserError(
+            f"model.weights={weights}: holds no state dict; save one with torch.save(model.state_dict(), …)"
+        )
+    return strip_prefixes(tensors)
+
+
+def read_run(weights: str) -> dict[str, Any]:
+    """Return the best checkpoint of a finished run."""
+    folder = Path(weights).expanduser()
+    if not (folder / "result.json").exists():
+        raise UserError(f"model.weights={weights}: not a finished run (no result.json); use another folder, or a file")
+    checkpoint = read_checkpoint(folder / "checkpoints" / BEST)
+    if checkpoint is None:
+        raise UserError(f"model.weights={weights}: {BEST} is missing or corrupt; use another run")
+    return checkpoint
+
+
+def read_pickle(path: Path, weights: str) -> Any:
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"model.weights={weights}: holds more than tensors and plain values, which could run code, and was not "
+            "loaded; save its state dict alone: torch.save(model.state_dict(), FILE)"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"model.weights={weights}: cannot be read ({first_lines(error) or type(error).__name__}); use a .pt, .pth "
+            "or .safetensors file"
+        ) from error
+
+
+def read_safetensors(path: Path, weights: str) -> Any:
+    check_installed(f"model.weights={weights}", ["safetensors"], "photos")
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"model.weights={weights}: cannot be read ({first_lines(error)}); copy it again") from error
+
+
+def strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove the prefixes that all names share."""
+    while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in tensors)), None):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def last_linear(network: nn.Module) -> list[str]:
+    """Return the name of the last linear layer, the head, in a list; an empty list if there is none."""
+    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1:]
+
+
+def load_state(
+    network: nn.Module, tensors: dict[str, Tensor], heads: Sequence[str], weights: str, new_head: bool
+) -> None:
+    """Load tensors into a network, all of them or none, and log which; raise a UserError if they do not fit.
+
+    If no name matches, but number, order and shapes do, they are loaded in this order. The first convolution is
+    adapted to another number of channels.
+
+    Args:
+        heads: Names of the modules that map features to classes.
+        weights: Value of model.weights, for messages.
+        new_head: Whether the heads keep their initial values.
+    """
+    expected = network.state_dict()
+    in_heads = {name for name in expected if name.rpartition(".")[0] in heads}
+    tensors, notes = match(tensors, expected, in_heads)
+    if differences := mismatch(tensors, expected, in_heads):
+        raise UserError(
+            f"model.weights={weights}: does not fit {type(network).__name__}, nothing was loaded ({differences}); use "
+            "the weights of this network, or the network of these weights"
+        )
+    loaded = {name: tensor for name, tensor in tensors.items() if not (new_head and name in in_heads)}
+    if differences := mismatch(loaded, expected, in_heads if new_head else ()):
+        raise UserError(
+            f"model.weights={weights}: the head is for other classes ({differences}); set model.new_head=true to "
+            "train a new one"
+        )
+    network.load_state_dict(expected | loaded)
+    kept = f"; the head is new ({', '.join(heads)})" if new_head else ""
+    log.info("weights: %d of %d tensors from %s%s%s", len(loaded), len(expected), weights, notes, kept)
+
+
+def match(
+    tensors: dict[str, Tensor], expected: Mapping[str, Tensor], in_heads: set[str]
+) -> tuple[dict[str, Tensor], str]:
+    """Return tensors under the expected names, with the first convolution's channels as expected, and what was done."""
+    notes = ""
+    first = next((name for name, tensor in expected.items() if tensor.ndim == 4), None)
+    if not tensors.keys() & expected.keys():
+        names = [name for name in expected if not name.endswith(COUNTERS)]
+        if any(name.endswith(COUNTERS) for name in tensors):
+            names = list(expected)
+
+        def are_alike(name: str, tensor: Tensor) -> bool:
+            wanted, shape = list(expected[name].shape), list(tensor.shape)
+            ignored = {0} if name in in_heads else {1} if name == first else set()
+            return len(wanted) == len(shape) and all(
+                dim in ignored or a == b for dim, (a, b) in enumerate(zip(wanted, shape, strict=True))
+            )
+
+        if len(names) == len(tensors) and all(map(are_alike, names, tensors.values())):
+            tensors = dict(zip(names, tensors.values(), strict=True))
+            notes = ", by their order (the names differ, number and shapes are the same)"
+    if first in tensors:
+        weight, channels = tensors[first], expected[first].shape[1]
+        if weight.ndim == 4 and weight.shape[1] != channels and weight.shape[2:] == expected[first].shape[2:]:
+            tensors = tensors | {first: adapt_channels(weight, channels)}
+            notes += f", {first} adapted from {weight.shape[1]} to {channels} channels"
+    return tensors, notes
+
+
+def adapt_channels(weight: Tensor, channels: int) -> Tensor:
+    """Return convolution filters (out, in, H, W) for another number of input channels, as timm does.
+
+    For one channel they are summed; for others repeated, and scaled to the same sum for equal channels.
+    """
+    count = weight.shape[1]
+    if channels == 1:
+        return weight.float().sum(dim=1, keepdim=True)
+    return weight[:, torch.arange(channels) % count] * (count / channels)
+
+
+def mismatch(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], ignored: set[str] | tuple[()]) -> str:
+    """Describe in what tensors differ from the expected ones, except for `ignored` names; empty if in nothing."""
+
+    def describe(name: str) -> str:
+        return f"{name} {tuple((tensors if name in tensors else expected)[name].shape)}"
+
+    missing = [name for name in expected if name not in tensors and not name.endswith(COUNTERS)]
+    shared = [name for name in expected if name in tensors]
+    kinds = {
+        "missing": [describe(name) for name in missing if name not in ignored],
+        "unexpected": [describe(name) for name in tensors if name not in expected and name not in ignored],
+        "of another shape": [
+            f"{describe(name)} instead of {tuple(expected[name].shape)}"
+            for name in shared
+            if tensors[name].shape != expected[name].shape and name not in ignored
+        ],
+    }
+    parts = []
+    for kind, names in kinds.items():
+        if names:
+            more = ", …" if len(names) > SHOWN else ""
+            parts.append(f"{len(names)} {kind}: {', '.join(names[:SHOWN])}{more}")
+    return "; ".join(parts)
