@@ -100,5 +100,3 @@ class FeatureCache:
         )
         for batch in loader:
             yield batch[0]
-
-

@@ -157,14 +157,15 @@ class Finetuning(Callback):
             remove(self.folder(trainer))
 
     def folder(self, trainer: Trainer) -> Path:
-        return Path(trainer.default_root_dir) / "features"
+        return Path(trainer.default_root_dir) / "checkpoints" / "features"  # replaced with them by overwrite=true
 
     def train_on_features(self, trainer: Trainer, classifier: LightningModule) -> None:
         """Fit the head, and let the epoch of the trainer pass over the features instead of the images."""
+        data = self.datamodule
         train, val = self.fit_head(trainer, classifier)
-        classes = self.datamodule.classes
-        self.datamodule.train_set = as_subset(train, classes)
-        self.datamodule.val_set = as_subset(val, classes) if val else None
+        data.train_dataloader = partial(data.loader, as_subset(train, data.classes), training=True)  # type: ignore[method-assign]
+        if val is not None:
+            data.val_dataloader = partial(data.loader, as_subset(val, data.classes))  # type: ignore[method-assign]
 
     def fit_head(self, trainer: Trainer, classifier: LightningModule) -> tuple[Features, Features | None]:
         """Compute the features and set the weights of the head; return the features of training and validation."""
@@ -241,7 +242,9 @@ class Finetuning(Callback):
 
 
 def as_subset(features: Features, classes: list[str]) -> ImageSubset:
-    return ImageSubset(FeatureDataset(features, classes), torch.arange(len(features.targets), device=features.targets.device))
+    return ImageSubset(
+        FeatureDataset(features, classes), torch.arange(len(features.targets), device=features.targets.device)
+    )
 
 
 def few(subset: ImageSubset | None, count: int) -> Any:

@@ -44,6 +44,7 @@ CACHE_VERSION = 2  # bump when the decoder output changes
 
 Cache = Literal["decoded", "none"]
 
+
 @dataclass
 class DatasetReader:
     """Reads datasets of single images into a BatchedDataset of one shape.
