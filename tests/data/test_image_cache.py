@@ -17,11 +17,11 @@ from conftest import FORKS, write_images
 from filelock import FileLock
 
 from pytorch_intro.common.errors import UserError
+from pytorch_intro.common.memory import host_memory_limit
 from pytorch_intro.data.ingest import cache, cache_writer
 from pytorch_intro.data.ingest.cache import MemmapImageDataset
 from pytorch_intro.data.ingest.decoder import Decoder
 from pytorch_intro.data.ingest.image_folder import ImageFolder
-from pytorch_intro.common.memory import host_memory_limit
 from pytorch_intro.data.ingest.reader import DatasetReader
 from pytorch_intro.data.ingest.uncached import UncachedDataset
 

@@ -300,7 +300,7 @@ class DataModule(LightningDataModule):
         return images, targets
 
     def preprocess(self, images: Tensor, augment: bool) -> Tensor:
-        """Augment images, (N, C, H, W) uint8, or crop their centers; then normalize, to float32 or trainer.precision."""
+        """Augment images (N, C, H, W) uint8, or crop their centers; then normalize, to float32 or trainer.precision."""
         if augment:
             images = self.augment(images)
         if not augment or images.shape[1:] != self.image_shape:

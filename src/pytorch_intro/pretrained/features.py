@@ -18,7 +18,7 @@ ROWS_PER_FILE = 2048
 
 
 class FeatureDataset(InMemoryImageDataset):
-    """Features (N, D) float32 in the place of images; DataModule and Classifier pass them on to the head as they are."""
+    """Features (N, D) float32 instead of images; DataModule and Classifier pass them on to the head as they are."""
 
     storage: Storage = "in memory"
 
@@ -91,8 +91,8 @@ class FeatureCache:
         size = max(1, self.datamodule.batch_size // self.trainer.world_size)
         num_workers = self.datamodule.choose_num_workers(training=False)
         loader = WorkerDataLoader(
-            ImageSubset(images, subset.indices),  # type: ignore[arg-type]  # its __getitems__ returns batches
-            batch_sampler=torch.arange(len(subset)).split(size),  # type: ignore[arg-type]
+            ImageSubset(images, subset.indices),  # its __getitems__ returns batches
+            batch_sampler=torch.arange(len(subset)).split(size),
             num_workers=num_workers,
             collate_fn=identity_collate,
             worker_init_fn=init_worker,

@@ -133,6 +133,7 @@ class Finetuning(Callback):
         self.is_resumed, self.is_trained = True, state_dict["is_trained"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
         if self.mode == "head" and not self.is_trained:
             self.train_on_features(trainer, pl_module)
         elif self.mode == "gradual" and not self.is_resumed:
@@ -159,7 +160,7 @@ class Finetuning(Callback):
     def folder(self, trainer: Trainer) -> Path:
         return Path(trainer.default_root_dir) / "checkpoints" / "features"  # replaced with them by overwrite=true
 
-    def train_on_features(self, trainer: Trainer, classifier: LightningModule) -> None:
+    def train_on_features(self, trainer: Trainer, classifier: Classifier) -> None:
         """Fit the head, and let the epoch of the trainer pass over the features instead of the images."""
         data = self.datamodule
         train, val = self.fit_head(trainer, classifier)
@@ -167,7 +168,7 @@ class Finetuning(Callback):
         if val is not None:
             data.val_dataloader = partial(data.loader, as_subset(val, data.classes))  # type: ignore[method-assign]
 
-    def fit_head(self, trainer: Trainer, classifier: LightningModule) -> tuple[Features, Features | None]:
+    def fit_head(self, trainer: Trainer, classifier: Classifier) -> tuple[Features, Features | None]:
         """Compute the features and set the weights of the head; return the features of training and validation."""
         started = time.perf_counter()
         datamodule, views = self.datamodule, self.number_of_views()
@@ -217,7 +218,7 @@ class Finetuning(Callback):
         views = tta_views(images, classifier.tta_flip, classifier.tta_shift)
         return torch.stack([self.network.features(view).float() for view in views]).mean(dim=0)
 
-    def log_duration(self, trainer: Trainer, classifier: LightningModule) -> None:
+    def log_duration(self, trainer: Trainer, classifier: Classifier) -> None:
         """Measure a step on a few images, and log how long the training will take."""
         datamodule, device = self.datamodule, trainer.strategy.root_device
         size = min(len(datamodule.train_set), datamodule.batch_size, 16)

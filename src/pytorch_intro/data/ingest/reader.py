@@ -1,9 +1,7 @@
 """Reads any dataset into images of one shape: from its arrays, from a cache, or on demand."""
 
 import logging
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
