@@ -17,18 +17,19 @@ from conftest import FORKS, write_images
 from filelock import FileLock
 
 from pytorch_intro.common.errors import UserError
+from pytorch_intro.common.memory import host_memory_limit
 from pytorch_intro.data.ingest import cache, cache_writer
 from pytorch_intro.data.ingest.cache import MemmapImageDataset
 from pytorch_intro.data.ingest.decoder import Decoder
 from pytorch_intro.data.ingest.image_folder import ImageFolder
-from pytorch_intro.data.ingest.reader import DatasetReader, host_memory_limit
+from pytorch_intro.data.ingest.reader import DatasetReader
 from pytorch_intro.data.ingest.uncached import UncachedDataset
 
 FILES = {"images.npy", "labels.npy", "broken.json", "decoder.json"}
 
 
 def reader(**options: Any) -> DatasetReader:
-    values: dict[str, Any] = {"image_size": None, "resize": "crop", "cache_dir": None, "in_memory": None}
+    values: dict[str, Any] = {"decode_size": None, "resize": "crop", "cache_dir": None, "in_memory": None}
     return DatasetReader(**values | {"skip_broken": False, "num_workers": 0} | options)
 
 
@@ -84,7 +85,7 @@ def test_changed_file_or_another_size_is_decoded_again(folder: Path, decoded: li
     changed, _ = read(folder)
     assert decoded == [12 + 13]
     assert int(changed[0][0][0, 0, 0]) == 37
-    assert read(folder, image_size=[6, 8])[0].image_shape == (1, 6, 8)
+    assert read(folder, decode_size=[6, 8])[0].image_shape == (1, 6, 8)
     assert decoded == [12 + 13 + 13]
     assert read(folder)[0].image_shape == (1, 12, 12)
     assert decoded == [12 + 13 + 13]
@@ -96,7 +97,7 @@ def test_a_new_cache_removes_stale_caches(folder: Path, monkeypatch: pytest.Monk
     def caches() -> set[str]:
         return {path.name for path in (folder / ".cache").iterdir() if path.is_dir()}
 
-    read(folder, image_size=8)
+    read(folder, decode_size=8)
     other_size = caches()
     monkeypatch.setattr(cache, "STALE_AFTER_SECONDS", -1)
     read(folder)
@@ -499,10 +500,10 @@ def test_only_the_labels_of_uncached_images_are_read_at_the_start(decoded: list[
 
 def test_the_memory_limit_of_a_container_is_used_if_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The value "max" means no limit."""
-    monkeypatch.setattr("pytorch_intro.data.ingest.reader.CGROUP_LIMITS", ())
+    monkeypatch.setattr("pytorch_intro.common.memory.CGROUP_LIMITS", ())
     machine = host_memory_limit()
     files = [tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes", tmp_path / "absent"]
-    monkeypatch.setattr("pytorch_intro.data.ingest.reader.CGROUP_LIMITS", files)
+    monkeypatch.setattr("pytorch_intro.common.memory.CGROUP_LIMITS", files)
     files[0].write_text("max\n")
     files[1].write_text(f"{2**62}\n")
     assert host_memory_limit() == machine > 2**28

@@ -58,7 +58,7 @@ def plain_epochs(classifier: Classifier, datamodule: DataModule, device: str, ep
     for _ in range(epochs):
         start = time.perf_counter()
         for rows in torch.randperm(len(images)).to(device).split(datamodule.batch_size):
-            loss = cross_entropy(network(datamodule.normalize(images[rows])), targets[rows])
+            loss = cross_entropy(network(datamodule.normalize(datamodule.center_crop(images[rows]))), targets[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -1,11 +1,18 @@
 """Memory: free space on a device, and how the host's allocator keeps it."""
 
 import ctypes
+import os
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+CGROUP_LIMITS = (  # version 2, version 1
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 def disable_malloc_trim() -> None:
@@ -30,3 +37,13 @@ def free_device_memory(device: "torch.device") -> int:
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
     return 0
+
+
+def host_memory_limit() -> int:
+    """Return the bytes of memory this process may use: the machine's, or its container's limit."""
+    has_sysconf = hasattr(os, "sysconf")  # not on Windows: assume 8 GB there
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if has_sysconf else 2**33]
+    for file in CGROUP_LIMITS:
+        with suppress(OSError, ValueError):  # missing, or "max"
+            limits.append(int(file.read_text()))
+    return min(limits)

@@ -8,19 +8,22 @@ from typing import Annotated, Any, cast
 import torch
 from lightning import LightningDataModule
 from pydantic import Field, NonNegativeInt, PositiveInt
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from pytorch_intro.common.cpu import usable_cores
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.memory import free_device_memory
+from pytorch_intro.data.augment.crops import RandomResizedCrop
 from pytorch_intro.data.augment.pipeline import Augmentation, build_mixup_cutmix
 from pytorch_intro.data.dataset import Batch, ImageSubset, identity_collate
-from pytorch_intro.data.ingest.decoder import Resize
+from pytorch_intro.data.ingest.decoder import Interpolation, Resize
 from pytorch_intro.data.ingest.introspect import describe_images
-from pytorch_intro.data.ingest.reader import DatasetReader
+from pytorch_intro.data.ingest.reader import Cache, DatasetReader
 from pytorch_intro.data.ingest.source import DatasetSplits
 from pytorch_intro.data.ingest.workers import WorkerDataLoader, init_worker, share
 from pytorch_intro.data.normalize import Normalize, adapt_channels, resolve_mean_std
+from pytorch_intro.data.resize import CenterCrop
 from pytorch_intro.data.sampler import ResumableBatchSampler
 from pytorch_intro.data.seeding import seed_all_rngs
 from pytorch_intro.data.splits import SplitSpec, check_classes
@@ -28,7 +31,14 @@ from pytorch_intro.data.splits import SplitSpec, check_classes
 log = logging.getLogger(__name__)
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Side = Annotated[int, Field(gt=0, le=4096)]  # pixels
+MAX_SIDE = 4096
+MAX_WORKERS = 8  # chosen by themselves; more rarely help
+
+IMAGE_ARGUMENTS = ("image_size", "decode_size", "crop_pct", "interpolation")
+
+Side = Annotated[int, Field(gt=0, le=MAX_SIDE)]  # pixels
+ImageSize = Side | Annotated[list[Side], Field(min_length=2, max_length=2)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Workers = Annotated[int, Field(ge=0, le=512)]
 Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -41,7 +51,7 @@ class DataModule(LightningDataModule):
     probabilities (N, num_classes). conf/data/_base.yaml describes the arguments, and source.py the dataset.
 
     Attributes:
-        image_shape: (C, H, W), known after setup.
+        image_shape: (C, H, W) of the network's input, known after setup. The dataset's images may be larger.
         classes: Class names, known after setup.
     """
 
@@ -51,8 +61,12 @@ class DataModule(LightningDataModule):
         root: str | None,
         download: bool = True,
         labels: str | None = None,
-        image_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None,
+        image_size: ImageSize | None = None,
+        decode_size: Side | None = None,
+        crop_pct: Share | None = None,
         resize: Resize = "crop",
+        interpolation: Interpolation | None = None,
+        cache: Cache = "decoded",
         cache_dir: str | None = None,
         in_memory: bool | None = None,
         skip_broken: bool = False,
@@ -69,7 +83,7 @@ class DataModule(LightningDataModule):
         cutmix_alpha: Alpha = 0.0,
         batch_size: PositiveInt = 256,
         shuffle: bool = True,
-        num_workers: Workers = 0,
+        num_workers: Workers | None = None,
         on_device: bool | None = None,
         seed: Seed = 0,
     ) -> None:
@@ -79,8 +93,28 @@ class DataModule(LightningDataModule):
                 f"data.num_workers={num_workers}: images on the device need no workers; use data.num_workers=0, or "
                 "leave out data.on_device=true"
             )
-        reader = DatasetReader(image_size, resize, cache_dir, in_memory, skip_broken, num_workers, target_transform)
+        if cache == "none" and (on_device or in_memory):
+            name = "on_device" if on_device else "in_memory"
+            raise UserError(
+                f"data.{name}=true: data.cache=none decodes the images in every epoch; leave out data.{name}, or use "
+                "data.cache=decoded"
+            )
+        reader = DatasetReader(
+            stored_size(image_size, decode_size, crop_pct),
+            resize,
+            cache_dir,
+            in_memory,
+            skip_broken,
+            num_workers or 0,
+            target_transform,
+            interpolation=interpolation or "bilinear",
+            cache=cache,
+        )
         self.source = DatasetSplits(dataset, {"root": root, "download": download, "labels": labels}, reader)
+        self.image_size = image_size
+        self.decode_size = decode_size
+        self.crop_pct = crop_pct
+        self.interpolation = interpolation
         self.split_spec = SplitSpec(val_fraction, test_fraction, num_folds, fold, split_seed)
         self.mean = mean
         self.std = std
@@ -98,7 +132,9 @@ class DataModule(LightningDataModule):
         self.test_set: ImageSubset | None = None
         self.image_shape: tuple[int, int, int]
         self.classes: list[str]
+        self.center_crop: CenterCrop
         self.normalize: Normalize
+        self.original_crop: RandomResizedCrop | None = None  # taken from the original images
         self.mix: nn.Module | None = None
         self.position = {"epoch": 0, "completed_batches": 0}  # where training starts
 
@@ -120,16 +156,21 @@ class DataModule(LightningDataModule):
             own = self.source.split("train"), self.source.split("val"), self.source.has_split("test")
             self.train_set, self.val_set, self.test_set = self.split_spec.apply(*own)
             images = self.train_set.dataset
-            self.image_shape, self.classes = images.image_shape, images.classes
+            self.classes = images.classes
+            self.set_shapes(images.image_shape)
             for name in {"mean", "std"}.intersection(self.of_weights):
                 setattr(self, name, adapt_channels(getattr(self, name), self.image_shape[0]))
             self.mean, self.std = resolve_mean_std(self.train_set, self.mean, self.std)
             self.normalize = Normalize(self.mean, self.std)
             self.mix = build_mixup_cutmix(len(self.classes), self.mixup_alpha, self.cutmix_alpha)
-            self.augment.validate_shape(self.image_shape)
             # Every checkpoint contains these hyperparameters: what a user of the weights must know about the images.
             preprocessing = {
+                "image_shape": list(self.image_shape),
+                "crop_pct": self.center_crop.crop_pct,
                 "resize": self.source.reader.resize,
+                "interpolation": self.source.reader.interpolation,
+                # As given, maybe by the network's weights: eval_data.py builds the same images from them.
+                "arguments": {name: getattr(self, name) for name in IMAGE_ARGUMENTS},
                 "bit_depth": self.source.reader.bit_depth or 16,
                 "mean": list(self.mean),
                 "std": list(self.std),
@@ -140,12 +181,33 @@ class DataModule(LightningDataModule):
             check_classes(self.classes, own_test, "test")
             self.test_set = own_test
 
+    def set_shapes(self, stored_shape: tuple[int, int, int]) -> None:
+        """Set the shape of the network's input, the center crop to it, and the augmentation between them.
+
+        Args:
+            stored_shape: (C, H, W) of the dataset's images.
+        """
+        channels, *stored = stored_shape
+        if self.image_size is None:
+            height, width = (max(1, round(side * (self.crop_pct or 1))) for side in stored)
+        else:
+            height, width = self.image_size if isinstance(self.image_size, list) else [self.image_size] * 2
+        self.image_shape = (channels, height, width)
+        self.center_crop = CenterCrop((height, width), self.crop_pct or min(height, width) / min(stored))
+        self.augment.set_size((height, width))
+        if self.source.reader.cache == "none" and channels in (1, 3) and (crop := self.augment.take_crop()):
+            self.original_crop = crop
+            log.info("data: random resized crops from the original images, before the other augmentation")
+        self.augment.validate_shape(self.image_shape if self.original_crop else stored_shape, (height, width))
+
     def log_summary(self) -> None:
         channels, height, width = self.image_shape
+        stored = self.train_set.dataset.image_shape[1:]
+        kept = "" if stored == (height, width) else f" from {stored[0]} x {stored[1]}"
         val = f"{len(self.val_set):,}" if self.val_set else "none"
         test = f"{len(self.test_set):,}" if self.test_set else "its own" if self.source.has_split("test") else "none"
         log.info(
-            f"data: {self.source.name}, {channels} x {height} x {width}, {len(self.classes)} classes; "
+            f"data: {self.source.name}, {channels} x {height} x {width}{kept}, {len(self.classes)} classes; "
             f"training {len(self.train_set):,}, validation {val}, test {test}; {self.train_set.dataset.storage}"
         )
 
@@ -179,18 +241,30 @@ class DataModule(LightningDataModule):
         batches = ResumableBatchSampler(len(subset), self.batch_size, shuffle, self.seed, world, rank, training, device)
         if training:  # Lightning sets the epoch too, but after workers have started to fetch
             batches.epoch, batches.start = self.position["epoch"], self.position["completed_batches"]
-        if self.num_workers:
-            share(batches.current_epoch, self.num_workers)
-        seeded = ImageSubset(subset.dataset.seeded(self.seed, batches.current_epoch), subset.indices)
+        num_workers = self.choose_num_workers(training)
+        if num_workers:
+            share(batches.current_epoch, num_workers)
+        crop = self.original_crop if training else None
+        seeded = ImageSubset(subset.dataset.seeded(self.seed, batches.current_epoch, crop), subset.indices)
         return WorkerDataLoader(
             cast(Dataset[Batch], seeded),  # its __getitems__ returns batches
             batch_sampler=cast(Any, batches),
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
             collate_fn=identity_collate,
             worker_init_fn=init_worker,
             generator=torch.Generator().manual_seed(self.seed),  # workers must not advance the global RNG
         )
+
+    def choose_num_workers(self, training: bool) -> int:
+        """Return the number of worker processes: as requested, or enough to decode images on all cores."""
+        if self.num_workers is not None or self.source.reader.cache == "decoded":
+            return self.num_workers or 0
+        processes = self.trainer.num_devices if self.trainer else 1
+        chosen = min(MAX_WORKERS, max(1, usable_cores() // processes))
+        if training:
+            log.info("data: %d worker process(es), since data.cache=none decodes images in every epoch", chosen)
+        return chosen
 
     def device_for_cache(self, subset: ImageSubset) -> torch.device | None:
         """Return the training device if the images are to be cached there; None leaves them on the host."""
@@ -217,11 +291,48 @@ class DataModule(LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """On the device: images (N, C, H, W) uint8 to normalized float32; augmented and mixed in training."""
         images, targets = batch
-        if self.trainer is None:
-            return self.normalize(images), targets
-        if self.trainer.training:
-            images = self.augment(images)
-        images = self.normalize(images)
-        if self.trainer.training and self.mix:
+        if images.ndim == 2:  # features of a frozen network, which its head receives as they are
+            return batch
+        training = self.trainer is not None and self.trainer.training
+        images = self.preprocess(images, augment=training)
+        if training and self.mix:
             images, targets = self.mix(images, targets)
-        return self.trainer.precision_plugin.convert_input(images), targets  # for 64-true, bf16-true and the like
+        return images, targets
+
+    def preprocess(self, images: Tensor, augment: bool) -> Tensor:
+        """Augment images (N, C, H, W) uint8, or crop their centers; then normalize, to float32 or trainer.precision."""
+        if augment:
+            images = self.augment(images)
+        if not augment or images.shape[1:] != self.image_shape:
+            images = self.center_crop(images)
+        images = self.normalize(images)
+        # for 64-true, bf16-true and the like
+        return self.trainer.precision_plugin.convert_input(images) if self.trainer else images
+
+
+def stored_size(
+    image_size: int | list[int] | None, decode_size: int | None, crop_pct: float | None
+) -> int | list[int] | None:
+    """Return the side or [H, W] of the images as they are stored; None to infer it from the images.
+
+    Args:
+        image_size: Side or [H, W] of the network's input, whose aspect ratio the stored images have.
+        decode_size: Shorter side of the stored images.
+        crop_pct: Share of the stored image that the network receives, if decode_size is None.
+    """
+    if image_size is None:
+        return decode_size
+    sides = image_size if isinstance(image_size, list) else [image_size]
+    if decode_size is not None and decode_size < min(sides):
+        raise UserError(
+            f"data.decode_size={decode_size}: smaller than data.image_size={image_size}; use a data.decode_size of "
+            f"{min(sides)} or more, or leave it out"
+        )
+    share = (crop_pct or 1) if decode_size is None else min(sides) / decode_size
+    stored = [round(side / share) for side in sides]
+    if max(stored) > MAX_SIDE:
+        raise UserError(
+            f"data.crop_pct={crop_pct}: images of {max(stored)} pixels would be stored for "
+            f"data.image_size={image_size}; use a larger data.crop_pct, or data.decode_size"
+        )
+    return stored if isinstance(image_size, list) else stored[0]

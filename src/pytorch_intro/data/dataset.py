@@ -41,8 +41,11 @@ class BatchedDataset(Dataset[Sample]):
         """Return a batch: images (N, C, H, W) uint8 and labels (N,) int64."""
         raise NotImplementedError
 
-    def seeded(self, seed: int, epoch: Tensor) -> "BatchedDataset":
-        """Return the dataset with its random numbers fixed by seed and epoch; itself if it uses none."""
+    def seeded(self, seed: int, epoch: Tensor, crop: Any = None) -> "BatchedDataset":
+        """Return the dataset with its random numbers fixed by seed and epoch; itself if it uses none.
+
+        Datasets that decode on the fly also take a RandomResizedCrop, for the original images.
+        """
         return self
 
 

@@ -12,8 +12,9 @@ from pytorch_intro.config.validate import check_config
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
 from pytorch_intro.data.normalize import Normalize
+from pytorch_intro.data.resize import CenterCrop
 from pytorch_intro.inference.finished_run import FinishedRun
-from pytorch_intro.training.weights import checkpoint_input_settings
+from pytorch_intro.inference.load import decoded_size
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +22,20 @@ log = logging.getLogger(__name__)
 def original_test_data(run: FinishedRun) -> DataModule:
     """Return the run's data with its original split and normalization; raise a UserError if it has changed."""
     inputs = run.inputs
-    datamodule = build_datamodule(run, mean=inputs["mean"], std=inputs["std"], **inputs_from_weights(run))
+    chosen = inputs.get("arguments", {})  # in training, maybe by the network's weights
+    missing = {name: value for name, value in chosen.items() if run.config.data.get(name) is None}
+    datamodule = build_datamodule(run, mean=inputs["mean"], std=inputs["std"], **missing)
     datamodule.setup("fit")
     datamodule.setup("test")
     now = datamodule.hparams
-    for name, what in (("image_shape", "image shape"), ("classes", "classes"), ("trained_on", "training images")):
-        if now[name] != inputs[name]:
+    compared = {
+        "image_shape": "image shape",
+        "decoded_size": "decoded size",
+        "classes": "classes",
+        "trained_on": "training images",
+    }
+    for name, what in compared.items():
+        if now[name] != inputs.get(name, now[name]):  # runs of older versions have no decoded_size
             raise UserError(
                 f"data: the {what} changed since {run.path} was trained ({inputs[name]} → {now[name]}), so the test "
                 "images may have changed too; use the original data (data.root=DIR), or choose other data (data=CHOICE)"
@@ -39,10 +48,16 @@ def original_test_data(run: FinishedRun) -> DataModule:
 def external_test_data(run: FinishedRun) -> DataModule:
     """Return other images: the test split, or all if there is none; raise a UserError if they have other classes."""
     inputs = run.inputs
-    channels, *size = inputs["image_shape"]
-    datamodule = build_datamodule(run, **{name: inputs[name] for name in ("mean", "std", "resize")}, image_size=size)
+    channels, height, width = inputs["image_shape"]
+    datamodule = build_datamodule(
+        run,
+        **{name: inputs[name] for name in ("mean", "std", "resize")},
+        **{"image_size": None, "decode_size": None, "crop_pct": None},
+        interpolation=inputs.get("interpolation", "bilinear"),
+    )
     source = datamodule.source
     source.reader.channels, source.reader.bit_depth = channels, inputs.get("bit_depth", 16)
+    source.reader.decode_size = decoded_size(inputs)
     has_test_split = source.has_split("test")
     part = source.split("test" if has_test_split else "train")
     if part is None:
@@ -58,7 +73,8 @@ def external_test_data(run: FinishedRun) -> DataModule:
     which = "test split" if has_test_split else "all of them, since it has no test split"
     log.info("data: %s, %s images (%s)", source.name, f"{len(part):,}", which)
     datamodule.train_set = datamodule.test_set = part  # setup then loads nothing
-    datamodule.image_shape, datamodule.classes = images.image_shape, images.classes
+    datamodule.image_shape, datamodule.classes = (channels, height, width), images.classes
+    datamodule.center_crop = CenterCrop((height, width), inputs.get("crop_pct", 1.0))
     datamodule.normalize = Normalize(inputs["mean"], inputs["std"])
     return datamodule
 
@@ -68,15 +84,6 @@ def build_datamodule(run: FinishedRun, **inputs: Any) -> DataModule:
     check_config(run.config.data, "data", {})
     datamodule: DataModule = instantiate(run.config.data, "data", **inputs)
     return datamodule
-
-
-def inputs_from_weights(run: FinishedRun) -> dict[str, Any]:
-    """Return the settings of the images, except mean and std, that came from the weights the run started from."""
-    if run.config.model.get("weights") is None:
-        return {}
-    settings = checkpoint_input_settings(run.checkpoint, str(run.path))
-    names = [name for name in ("image_size", "interpolation", "crop_pct") if name in run.config.data]
-    return {name: settings[name] for name in names if name in settings and run.config.data[name] is None}
 
 
 def images_to_compare(run: FinishedRun, count: int, is_external: bool) -> tuple[Tensor, str]:
@@ -95,6 +102,7 @@ def images_to_compare(run: FinishedRun, count: int, is_external: bool) -> tuple[
         if is_external:
             raise
         log.warning("comparing on random images, since the test images are not available: %s", error)
-        shape, generator = (count, *run.inputs["image_shape"]), torch.Generator().manual_seed(0)
+        shape = (count, run.inputs["image_shape"][0], *decoded_size(run.inputs))
+        generator = torch.Generator().manual_seed(0)
         return torch.randint(256, shape, dtype=torch.uint8, generator=generator), "random images"
     return part.__getitems__(evenly_spaced_indices(len(part), count))[0], "test images"

@@ -19,7 +19,7 @@ from torch import Tensor
 from pytorch_intro.analysis.names import to_display_names
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.inference.finished_run import FinishedRun
-from pytorch_intro.inference.load import Predictor
+from pytorch_intro.inference.load import Predictor, decoded_size
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 ONNX, PT2, LABELS = "model.onnx", "model.pt2", "labels.json"
@@ -148,10 +148,13 @@ def save_labels(run: FinishedRun, folder: Path) -> None:
         "input": {
             "name": "images",
             "dtype": "uint8",
-            "shape": ["N", *inputs["image_shape"]],
+            "shape": ["N", channels, *decoded_size(inputs)],
             "channels": {1: "gray", 3: "RGB"}.get(channels, f"{channels} channels"),
             "range": [0, 255],
             "resize": inputs["resize"],
+            "interpolation": inputs.get("interpolation", "bilinear"),
+            "center_crop": inputs["image_shape"][1:],  # inside the models, from crop_pct of height and width
+            "crop_pct": inputs.get("crop_pct", 1.0),
             "bit_depth": inputs.get("bit_depth", 16),
             "border": inputs["border"],
         },

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pytorch_intro.data.ingest.decoder import Decoder
 from pytorch_intro.data.normalize import Normalize
+from pytorch_intro.data.resize import CenterCrop
 from pytorch_intro.inference.finished_run import FinishedRun
 from pytorch_intro.training.classifier import Classifier
 
@@ -21,17 +22,26 @@ class Transforms:
         inputs: Description of the input images in a checkpoint; see DataModule.setup.
 
     Attributes:
-        decoder: Converts an image to uint8 (C, H, W).
+        decoder: Converts an image to uint8 (C, H, W), in the size in which the training images were stored.
+        center_crop: Crops a batch uint8 (N, C, H, W) to the size of the network's input, if that is smaller.
         normalize: Converts a batch uint8 (N, C, H, W) to normalized float32 (N, C, H, W).
     """
 
     def __init__(self, inputs: dict[str, Any]) -> None:
         channels, height, width = inputs["image_shape"]
-        self.decoder = Decoder((height, width), channels, inputs["resize"], inputs.get("bit_depth", 16))
+        stored_height, stored_width = decoded_size(inputs)
+        self.decoder = Decoder(
+            (stored_height, stored_width),
+            channels,
+            inputs["resize"],
+            inputs.get("bit_depth", 16),
+            inputs.get("interpolation", "bilinear"),
+        )
+        self.center_crop = CenterCrop((height, width), inputs.get("crop_pct", 1.0))
         self.normalize = Normalize(inputs["mean"], inputs["std"])
 
     def __call__(self, image: Any) -> Tensor:
-        """Return the decoded, resized and normalized image, float32 (C, H, W), on the CPU.
+        """Return the decoded, resized, cropped and normalized image, float32 (C, H, W), on the CPU.
 
         Args:
             image: PIL image, array (H, W) or (H, W, C), or tensor (C, H, W).
@@ -41,7 +51,13 @@ class Transforms:
         """
         if isinstance(image, Image.Image):
             image = image.copy()  # decoding may modify an image that is not loaded yet
-        return self.normalize(torch.from_numpy(self.decoder(image))[None])[0]
+        return self.normalize(self.center_crop(torch.from_numpy(self.decoder(image))[None]))[0]
+
+
+def decoded_size(inputs: dict[str, Any]) -> list[int]:
+    """Return [H, W] of the stored images; runs of older versions stored what the network receives."""
+    size: list[int] = inputs.get("decoded_size", inputs["image_shape"][1:])
+    return size
 
 
 class LoadedRun(NamedTuple):
@@ -99,10 +115,11 @@ class Predictor(nn.Module):
     def __init__(self, run: LoadedRun) -> None:
         super().__init__()
         self.decoder = run.transforms.decoder
+        self.center_crop = run.transforms.center_crop
         self.normalize = run.transforms.normalize
         self.network = run.network
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images, uint8 (N, C, H, W), to probabilities, float32 (N, num_classes)."""
-        return self.network(self.normalize(images)).float().softmax(dim=1)
+        return self.network(self.normalize(self.center_crop(images))).float().softmax(dim=1)

@@ -89,8 +89,9 @@ class PretrainedNetwork(nn.Module):
         return self.body(images)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images (N, C, H, W) float to logits (N, num_classes)."""
-        return self.body(images) if self.head is None else self.head(self.body(images))
+        """Map images (N, C, H, W) float, or their features (N, D), to logits (N, num_classes)."""
+        features = images if images.ndim == 2 else self.body(images)
+        return features if self.head is None else self.head(features)
 
     def check_linear_head(self) -> None:
         """Raise a UserError if the network does not end with one linear layer."""

@@ -60,6 +60,7 @@ class Classifier(LightningModule):
         self.val_metrics = EpochMetrics()
         self.test_metrics = EpochMetrics()
         self.no_tta_metrics = EpochMetrics()
+        self.parameter_groups: Callable[[], Iterable[Any]] = self.network.parameters  # fine-tuning sets others
         self.resumed_metrics: dict[str, float] = {}  # of the checkpoint that training resumes from
         self.resumed_total_steps: float | None = None  # likewise
 
@@ -113,7 +114,9 @@ class Classifier(LightningModule):
         metrics.reset()
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.network.parameters())
+        optimizer = self.optimizer(self.parameter_groups())
+        for group in optimizer.param_groups:
+            group["lr"] *= group.get("lr_scale", 1.0)
         self.total_steps = max(1, self.trainer.estimated_stepping_batches)
         schedule = self.scheduler(optimizer, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -155,8 +158,10 @@ class Classifier(LightningModule):
 def tta_views(images: Tensor, flip: bool | None, shift: int) -> list[Tensor]:
     """Return each shift of images (N, C, H, W) by up to `shift` pixels, the first by none, and maybe its flip.
 
-    The border is replicated.
+    The border is replicated. Features, (N, D), have one view.
     """
+    if images.ndim == 2:
+        return [images]
     height, width = images.shape[-2:]
     padded = pad(images, [shift] * 4, mode="replicate")
     offsets = sorted(range(2 * shift + 1), key=lambda offset: abs(offset - shift))  # the center first: no shift

@@ -37,7 +37,10 @@ def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[Data
     check_optimization(config, trainer)
     datamodule = build_datamodule(config)
     check_monitors(config, has_validation=datamodule.val_set is not None)
-    return datamodule, build_classifier(config, datamodule), trainer
+    classifier = build_classifier(config, datamodule)
+    if config.get("finetune"):  # changes what is trained, and how; see pretrained/finetuning.py
+        instantiate(config.finetune, "finetune")(datamodule, classifier, trainer)
+    return datamodule, classifier, trainer
 
 
 def check_monitors(config: DictConfig, has_validation: bool = True) -> None:

@@ -87,7 +87,8 @@ def checkpoint_input_settings(checkpoint: Mapping[str, Any], source: str) -> dic
     """Return the settings of the input images that a checkpoint describes, and `source`."""
     inputs = checkpoint.get("datamodule_hyper_parameters", {})
     size = list(inputs.get("image_shape", ()))[1:]
-    settings = {name: inputs[name] for name in ("mean", "std", "interpolation", "crop_pct") if name in inputs}
+    given = inputs | inputs.get("arguments", {})  # crop_pct as given, which may be null
+    settings = {name: given[name] for name in ("mean", "std", "interpolation", "crop_pct") if given.get(name)}
     if size:
         settings["image_size"] = size[0] if size[0] == size[1] else size
     return settings | {"source": source} if settings else {}

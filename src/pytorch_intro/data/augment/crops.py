@@ -1,4 +1,4 @@
-"""Random boxes, one per image, and the crop that enlarges them; see basic.py for shapes and dtypes.
+"""Random boxes, one per image, and the crop that resizes them; see basic.py for shapes and dtypes.
 
 Boxes are sampled as torchvision does for one image: ten attempts, then a fallback.
 """
@@ -7,9 +7,11 @@ import math
 from typing import Annotated, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
-from torch.nn.functional import grid_sample
+from torch.nn.functional import grid_sample, interpolate
+
+from pytorch_intro.data.resize import interpolation_weights, resample
 
 Area = Annotated[float, Field(gt=0, le=1)]
 Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -27,23 +29,31 @@ class Boxes(NamedTuple):
 
 
 class RandomResizedCrop(nn.Module):
-    """Crop a random box of each image and enlarge it to the image's size.
+    """Crop a random box of each image and resize it.
 
-    Like v2.RandomResizedCrop((H, W)) with bilinear interpolation, which samples one box per call (Szegedy et al. 2014,
-    arXiv:1409.4842). Boxes are only ever enlarged, so antialiasing has no effect.
+    Like v2.RandomResizedCrop(size) with bilinear interpolation, which samples one box per call (Szegedy et al. 2014,
+    arXiv:1409.4842).
 
     Args:
         scale: Limits of a box's area, as a share of the image's.
         ratio: Limits of its width over its height.
+        size: Side or (H, W) of the result. None: size of the network's input, which DataModule sets; without a
+            DataModule, that of the images.
     """
 
-    def __init__(self, scale: tuple[Area, Area] = (0.08, 1.0), ratio: tuple[Ratio, Ratio] = (3 / 4, 4 / 3)) -> None:
+    def __init__(
+        self,
+        scale: tuple[Area, Area] = (0.08, 1.0),
+        ratio: tuple[Ratio, Ratio] = (3 / 4, 4 / 3),
+        size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
+    ) -> None:
         super().__init__()
         self.scale = scale
         self.ratio = ratio
+        self.size = (size, size) if isinstance(size, int) else size and (size[0], size[1])
 
     def forward(self, images: Tensor) -> Tensor:
-        return resized_crop(images, self.sample(images))
+        return resized_crop(images, self.sample(images), self.size)
 
     def sample(self, images: Tensor) -> Boxes:
         """Sample ten boxes and take the first that fits; else the largest centered box within the ratio limits."""
@@ -83,8 +93,30 @@ def first_valid(candidates: Tensor, is_valid: Tensor, default: int) -> Tensor:
     return torch.where(is_valid.any(dim=1), chosen, default)
 
 
-def resized_crop(images: Tensor, boxes: Boxes) -> Tensor:
-    """Apply v2.functional.resized_crop, back to the images' size, with one box per image."""
+def resized_crop(images: Tensor, boxes: Boxes, size: tuple[int, int] | None = None) -> Tensor:
+    """Apply v2.functional.resized_crop with one box per image; antialiased.
+
+    Args:
+        size: (H, W) of the result; None: that of the images.
+    """
+    height, width = images.shape[-2:]
+    if size is None or tuple(size) == (height, width):  # boxes are only enlarged, so antialiasing has no effect
+        return enlarged_crop(images, boxes)
+    if images.device.type == "cpu" and images.dtype == torch.uint8:
+        # interpolate has a kernel for uint8 that takes one image at a time a tenth of the time of matrix products.
+        corners = torch.stack(boxes, dim=1).tolist()
+        resized = images.new_empty(*images.shape[:2], *size)
+        for image, result, (top, left, rows_, columns_) in zip(images, resized, corners, strict=True):
+            box = image[None, :, top : top + rows_, left : left + columns_]
+            result.copy_(interpolate(box, size, mode="bilinear", antialias=True)[0])
+        return resized
+    rows = interpolation_weights(boxes.top, boxes.height, height, size[0])
+    columns = interpolation_weights(boxes.left, boxes.width, width, size[1])
+    return resample(images, rows, columns).round().clamp(0, 255).to(images.dtype)
+
+
+def enlarged_crop(images: Tensor, boxes: Boxes) -> Tensor:
+    """Enlarge boxes to the images' size."""
     height, width = images.shape[-2:]
     rows = sampling_grid(boxes.top, boxes.height, height)[:, :, None].expand(-1, -1, width)
     columns = sampling_grid(boxes.left, boxes.width, width)[:, None, :].expand(-1, height, -1)

@@ -8,6 +8,7 @@ from torchvision.transforms import v2
 
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.data.augment.basic import RandomHorizontalFlip
+from pytorch_intro.data.augment.crops import RandomResizedCrop
 
 
 class Augmentation(nn.Sequential):
@@ -22,8 +23,25 @@ class Augmentation(nn.Sequential):
         """Whether mirror images count as the same class."""
         return any(isinstance(module, RandomHorizontalFlip) and module.p > 0 for module in self)
 
-    def validate_shape(self, image_shape: tuple[int, int, int]) -> None:
-        """Raise a UserError if a module rejects images of this shape (C, H, W), or all change their shape or dtype."""
+    def set_size(self, size: tuple[int, int]) -> None:
+        """Set the network's input size (H, W) in the random resized crops that have none."""
+        for module in self.modules():
+            if isinstance(module, RandomResizedCrop) and module.size is None:
+                module.size = size
+
+    def take_crop(self) -> RandomResizedCrop | None:
+        """Remove and return the first random resized crop, if any."""
+        for number, module in enumerate(self):
+            if isinstance(module, RandomResizedCrop):
+                del self[number], self.names[number]
+                return module
+        return None
+
+    def validate_shape(self, image_shape: tuple[int, int, int], size: tuple[int, int] | None = None) -> None:
+        """Raise a UserError if a module rejects images of this shape (C, H, W), or their dtype or channels change.
+
+        Height and width may change, to `size` (H, W) or more, from where images are center-cropped; None: image_shape.
+        """
         black = torch.zeros(2, *image_shape, dtype=torch.uint8)
         augmented = black
         with torch.random.fork_rng(devices=[]):
@@ -33,10 +51,12 @@ class Augmentation(nn.Sequential):
                 except Exception as error:  # any kind: it may be the user's module
                     problem = f"data.augment.{name}: {first_lines(error)}"
                     raise UserError(f"{problem}; change its settings, or remove it from data/augment") from error
-        if augmented.shape != black.shape or augmented.dtype != black.dtype:
+        height, width = size or image_shape[1:]
+        is_large = augmented.ndim == 4 and augmented.shape[2] >= height and augmented.shape[3] >= width
+        if augmented.shape[:2] != black.shape[:2] or augmented.dtype != black.dtype or not is_large:
             raise UserError(
                 f"data.augment: changes images from {tuple(black.shape)} {black.dtype} to {tuple(augmented.shape)} "
-                f"{augmented.dtype}; return the same shape and dtype"
+                f"{augmented.dtype}; return the same shape and dtype, or another size of at least {height} x {width}"
             )
 
 

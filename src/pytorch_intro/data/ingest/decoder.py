@@ -8,9 +8,11 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 Resize = Literal["crop", "pad", "stretch"]
+Interpolation = Literal["bilinear", "bicubic", "lanczos"]
 
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 BIT_DEPTHS = (8, 10, 12, 14, 16)  # of cameras and scanners, whose values are stored in 16-bit files
+METADATA = ("exif", "xmp", "XML:com.adobe.xmp")  # that may have the orientation
 GRAY = ("1", "L", "LA", "La", *SIXTEEN_BITS)
 
 
@@ -19,19 +21,21 @@ class Decoder:
     """Converts images to one size and number of channels; the same for training, evaluation and prediction.
 
     PIL images are rotated by their EXIF orientation, composited on white where transparent, and reduced from 16 bits
-    to 8. Resizing happens once, with PIL's antialiased bilinear filter.
+    to 8. Resizing happens once, with PIL's antialiased filters.
 
     Args:
         size: (H, W) in pixels.
         channels: 1 or 3 for PIL images; tensors may have any number, if all have the same.
         resize: Handling of other aspect ratios: center crop, black padding, or stretching.
         bit_depth: Number of bits that 16-bit grayscale images use, of which the upper 8 are kept.
+        interpolation: Filter of the resizing.
     """
 
     size: tuple[int, int]
     channels: int
     resize: Resize = "crop"
     bit_depth: int = 16
+    interpolation: Interpolation = "bilinear"
 
     def __call__(self, image: Any) -> np.ndarray:
         """Convert a PIL image, an array (H, W) or (H, W, C), or a tensor (C, H, W) or (H, W), to (C, H, W) uint8.
@@ -50,6 +54,27 @@ class Decoder:
         if self.channels not in (1, 3):
             raise ValueError(f"it is gray or RGB, expected {self.channels} channels")
         return pil_to_chw(self.resize_image(self.load_oriented(image)))
+
+    def decode_box(self, image: Image.Image, box: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
+        """Decode a box of a PIL image, resized, to (C, *size) uint8.
+
+        A JPEG file is decoded at a half, a quarter or an eighth if the box still has as many pixels as the result.
+
+        Args:
+            box: Left, top, right, bottom in pixels of the image, rotated by its EXIF orientation.
+            size: (H, W) of the result.
+        """
+        _, height, width = get_shape(image)
+        factor = max(1, min((box[3] - box[1]) // size[0], (box[2] - box[0]) // size[1]))
+        image.draft("RGB" if self.channels == 3 else "L", (image.width // factor, image.height // factor))
+        if image.info.keys() & METADATA:  # else it would only copy the image
+            image = ImageOps.exif_transpose(image)
+        if image.size != (width, height):
+            scales = (image.width / width, image.height / height) * 2
+            left, top, right, bottom = (round(side * scale) for side, scale in zip(box, scales, strict=True))
+            box = (left, top, max(right, left + 1), max(bottom, top + 1))
+        crop = self.convert_image(image.crop(box))
+        return pil_to_chw(crop.resize(size[::-1], self.filter))
 
     def load_oriented(self, image: Image.Image) -> Image.Image:
         """Load the image, rotated by its EXIF orientation, as RGB or gray, at self.size or larger."""
@@ -74,9 +99,13 @@ class Decoder:
         if image.size == width_height:
             return image
         if self.resize == "stretch":
-            return image.resize(width_height, Image.Resampling.BILINEAR)
+            return image.resize(width_height, self.filter)
         fit = ImageOps.fit if self.resize == "crop" else ImageOps.pad
-        return fit(image, width_height, Image.Resampling.BILINEAR)
+        return fit(image, width_height, self.filter)
+
+    @property
+    def filter(self) -> Image.Resampling:
+        return Image.Resampling[self.interpolation.upper()]
 
 
 def to_array(image: Any) -> np.ndarray:

@@ -12,10 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 from torchvision.datasets import VisionDataset
+from torchvision.datasets.vision import StandardTransform
 
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.data.dataset import BatchedDataset, ImageSubset, InMemoryImageDataset
-from pytorch_intro.data.ingest.decoder import Decoder, Resize, border_brightness, get_bit_depth, get_shape, to_array
+from pytorch_intro.data.ingest.decoder import (
+    Decoder,
+    Interpolation,
+    Resize,
+    border_brightness,
+    get_bit_depth,
+    get_shape,
+    to_array,
+)
 from pytorch_intro.data.ingest.find_files import walk_files
 from pytorch_intro.data.ingest.image_folder import ImageFiles
 from pytorch_intro.data.ingest.parallel import ALL_CORES, DecodeResult, MapDataset, parallel_map, to_label, unpack
@@ -132,6 +141,15 @@ def list_samples(dataset: Any) -> list[Any]:
     return samples if isinstance(samples, list) else []
 
 
+def listed_labels(dataset: Any) -> list[int] | None:
+    """Return the labels that some datasets of torchvision list; None if there are none, or they are transformed."""
+    is_plain = isinstance(get_attribute(dataset, "transforms"), StandardTransform | None)
+    labels = [sample[1] for sample in list_samples(dataset)]
+    if not labels or not is_plain or dataset.target_transform or not all(isinstance(label, int) for label in labels):
+        return None
+    return labels
+
+
 def sample_name(dataset: Any, row: int) -> str:
     """Return the path of an image, or its index in the dataset."""
     if isinstance(dataset, ImageFiles):
@@ -140,10 +158,12 @@ def sample_name(dataset: Any, row: int) -> str:
     return str(samples[row][0]) if samples else f"data: {type(dataset).__name__}[{row}]"
 
 
-def infer_decoder(dataset: Any, image_size: int | list[int] | None, resize: Resize) -> Decoder:
+def infer_decoder(
+    dataset: Any, decode_size: int | list[int] | None, resize: Resize, interpolation: Interpolation = "bilinear"
+) -> Decoder:
     """Return a decoder for the images: gray if all are gray, in their common size if they have one.
 
-    Without an image_size, images of different sizes, or larger than 64 pixels, become 64 x 64. The bit depth is the
+    Without a decode_size, images of different sizes, or larger than 64 pixels, become 64 x 64. The bit depth is the
     largest that a 16-bit image uses.
 
     Raises:
@@ -157,16 +177,17 @@ def infer_decoder(dataset: Any, image_size: int | list[int] | None, resize: Resi
         shape, bits = result.value
         channels, bit_depth = max(channels, shape[0]), max(bit_depth, bits)
         sizes.add(shape[1:])
-        if channels > 1 and not bit_depth and (image_size or len(sizes) > 1):
+        if channels > 1 and not bit_depth and (decode_size or len(sizes) > 1):
             break
     if not sizes:
         raise UserError(f"{sample_name(dataset, 0)}: cannot be read, like all others tried ({error}); fix the images")
-    if image_size:
-        size = image_size if isinstance(image_size, list) else [image_size] * 2
-        return Decoder((size[0], size[1]), channels, resize, bit_depth or 16)
+    if decode_size:
+        size = decode_size if isinstance(decode_size, list) else [decode_size] * 2
+        return Decoder((size[0], size[1]), channels, resize, bit_depth or 16, interpolation)
     smallest = min(sizes)
     is_common = len(sizes) == 1 and max(smallest) <= DEFAULT_SIDE
-    return Decoder(smallest if is_common else (DEFAULT_SIDE, DEFAULT_SIDE), channels, resize, bit_depth or 16)
+    common = smallest if is_common else (DEFAULT_SIDE, DEFAULT_SIDE)
+    return Decoder(common, channels, resize, bit_depth or 16, interpolation)
 
 
 def iter_formats(dataset: Any) -> Iterator[DecodeResult]:
@@ -184,7 +205,7 @@ def get_format(image: Any) -> tuple[tuple[int, int, int], int]:
 
 
 def describe_images(train_set: ImageSubset) -> dict[str, Any]:
-    """Return the classes and the shape of the training images, and what identifies them, as plain values.
+    """Return the classes and the size of the training images, and what identifies them, as plain values.
 
     border is the median brightness of some images' borders, in [0, 1]; trained_on is a digest of the split.
     """
@@ -192,7 +213,7 @@ def describe_images(train_set: ImageSubset) -> dict[str, Any]:
     rows = train_set.indices.numpy().tobytes() + train_set.targets.numpy().tobytes()
     return {
         "classes": list(train_set.dataset.classes),
-        "image_shape": list(train_set.dataset.image_shape),
+        "decoded_size": list(train_set.dataset.image_shape[1:]),
         "border": statistics.median(map(border_brightness, images.numpy())),
         "trained_on": hashlib.sha256(rows).hexdigest()[:16],
     }

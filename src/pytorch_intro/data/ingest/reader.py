@@ -1,13 +1,11 @@
 """Reads any dataset into images of one shape: from its arrays, from a cache, or on demand."""
 
 import logging
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torchvision
@@ -15,10 +13,11 @@ from torch import Tensor
 from torchvision.datasets import DatasetFolder, VisionDataset
 
 from pytorch_intro.common.errors import UserError
+from pytorch_intro.common.memory import host_memory_limit
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.data.dataset import BatchedDataset, InMemoryImageDataset
 from pytorch_intro.data.ingest.cache import ImageCache
-from pytorch_intro.data.ingest.decoder import BIT_DEPTHS, Decoder, Resize
+from pytorch_intro.data.ingest.decoder import BIT_DEPTHS, Decoder, Interpolation, Resize
 from pytorch_intro.data.ingest.find_files import hash_files, is_searched
 from pytorch_intro.data.ingest.image_folder import ImageFiles
 from pytorch_intro.data.ingest.introspect import (
@@ -28,6 +27,7 @@ from pytorch_intro.data.ingest.introspect import (
     infer_decoder,
     is_nondeterministic,
     iter_files,
+    listed_labels,
     sample_name,
     strip_addresses,
     try_in_memory,
@@ -40,10 +40,7 @@ log = logging.getLogger(__name__)
 
 CACHE_VERSION = 2  # bump when the decoder output changes
 
-CGROUP_LIMITS = (  # version 2, version 1
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
+Cache = Literal["decoded", "none"]
 
 
 @dataclass
@@ -53,11 +50,12 @@ class DatasetReader:
     The arguments are DataModule's.
 
     Args:
+        decode_size: Side or [H, W] of the images; None: inferred, see infer_decoder.
         channels: Number of channels; None: that of the first dataset. All others get the shape of the first.
         bit_depth: Bit depth of 16-bit grayscale images; None: that of the first dataset, or 16.
     """
 
-    image_size: int | list[int] | None
+    decode_size: int | list[int] | None
     resize: Resize
     cache_dir: str | None
     in_memory: bool | None
@@ -66,6 +64,8 @@ class DatasetReader:
     target_transform: Mapping[str, str | int] | None = None
     channels: int | None = None
     bit_depth: int | None = None
+    interpolation: Interpolation = "bilinear"
+    cache: Cache = "decoded"
 
     def read(self, dataset: Any, cache_key: str = "") -> tuple[BatchedDataset, Tensor]:
         """Return the images, and the indices (N,) of those that are not broken.
@@ -81,7 +81,11 @@ class DatasetReader:
         if not dataset_length(dataset):
             raise UserError(f"data: {name} has no images; check its arguments and files")
         if (images := try_in_memory(dataset)) and self.matches_requested_shape(images):
+            if self.cache == "none":
+                raise UserError(f"data.cache=none: {name} holds decoded images in memory; use data.cache=decoded")
             rows = torch.arange(len(images))
+        elif self.cache == "none":
+            images, rows = self.read_uncached(dataset)
         elif isinstance(dataset, ImageFiles) or self.has_fixed_files(dataset):
             images, rows = self.read_files(dataset, cache_key)
         else:
@@ -89,7 +93,7 @@ class DatasetReader:
         if not len(rows):
             raise UserError(f"data: no image of {name} can be read; see the errors above, and fix the images")
         is_first = self.channels is None
-        self.channels, *self.image_size = images.image_shape
+        self.channels, *self.decode_size = images.image_shape
         if self.target_transform:
             relabel(images, self.target_transform)
         if is_first:
@@ -104,9 +108,9 @@ class DatasetReader:
 
     def matches_requested_shape(self, images: BatchedDataset) -> bool:
         """Return whether these images have the requested size and channels."""
-        size = self.image_size if isinstance(self.image_size, list) else [self.image_size] * 2
+        size = self.decode_size if isinstance(self.decode_size, list) else [self.decode_size] * 2
         has_channels = not self.channels or images.image_shape[0] == self.channels
-        return has_channels and (not self.image_size or list(images.image_shape[1:]) == size)
+        return has_channels and (not self.decode_size or list(images.image_shape[1:]) == size)
 
     def read_files(self, dataset: Any, cache_key: str) -> tuple[BatchedDataset, Tensor]:
         """Read image files through a cache of decoded images."""
@@ -115,7 +119,9 @@ class DatasetReader:
         else:
             subject = strip_addresses(f"{cache_key} {dataset!r}")
             content = f"{torchvision.__version__} {hash_files(Path(dataset.root).resolve(), iter_files(dataset))}"
-        subject = f"{CACHE_VERSION} {subject} {self.channels} {self.image_size} {self.resize} {self.bit_depth}"
+        subject = f"{CACHE_VERSION} {subject} {self.channels} {self.decode_size} {self.resize} {self.bit_depth}"
+        if self.interpolation != "bilinear":
+            subject += f" {self.interpolation}"
         cache = ImageCache(self.cache_folder(dataset), subject, content)
         cache.build(dataset, lambda: self.decoder(dataset), ALL_CORES, partial(self.raise_for_broken, dataset))
         labels, broken = cache.labels()
@@ -139,15 +145,31 @@ class DatasetReader:
 
     def read_samples(self, dataset: Any) -> tuple[BatchedDataset, Tensor]:
         """Read a dataset without known files: once into memory, or on the fly if it is random or too large."""
-        decoder, name = self.decoder(dataset), type(dataset).__name__
-        reason = self.reason_not_cacheable(dataset, decoder)
+        decoder = self.decoder(dataset)
         self.bit_depth = decoder.bit_depth
+        return self.read_labels(dataset, decoder, self.reason_not_cacheable(dataset, decoder))
+
+    def read_uncached(self, dataset: Any) -> tuple[BatchedDataset, Tensor]:
+        """Read the labels only; images are decoded on the fly, except to find the broken ones that are skipped."""
+        decoder = self.decoder(dataset)
+        self.bit_depth = decoder.bit_depth
+        labels = dataset.targets if isinstance(dataset, ImageFiles) else listed_labels(dataset)
+        if labels is None or self.skip_broken:
+            return self.read_labels(dataset, decoder, "data.cache=none")
+        targets = torch.tensor(labels)
+        return UncachedDataset(dataset, decoder, targets, class_names(dataset, targets)), torch.arange(len(targets))
+
+    def read_labels(self, dataset: Any, decoder: Decoder, reason: str) -> tuple[BatchedDataset, Tensor]:
+        """Read all labels; without a reason to load the images on the fly, read them into memory too."""
+        name = type(dataset).__name__
         shape = (0 if reason else len(dataset), decoder.channels, *decoder.size)
         images = torch.empty(shape, dtype=torch.uint8)
         targets = torch.zeros(len(dataset), dtype=torch.int64)
         broken = {}
-        function = skip_image if reason else decoder
-        chunks = parallel_map(dataset, function, range(len(dataset)), self.num_workers, f"reading {name}")
+        finds_broken = self.skip_broken and self.cache == "none"
+        function = decoder if finds_broken or not reason else skip_image
+        workers = ALL_CORES if self.cache == "none" else self.num_workers
+        chunks = parallel_map(dataset, function, range(len(dataset)), workers, f"reading {name}")
         for row, result in enumerate(result for chunk in chunks for result in chunk):
             targets[row] = result.label
             if result.error:
@@ -164,9 +186,10 @@ class DatasetReader:
 
     def decoder(self, dataset: Any) -> Decoder:
         """Return the decoder to the requested shape, or to one inferred from the images."""
-        if self.channels and isinstance(self.image_size, list):
-            return Decoder((self.image_size[0], self.image_size[1]), self.channels, self.resize, self.bit_depth or 16)
-        decoder = infer_decoder(dataset, self.image_size, self.resize)
+        if self.channels and isinstance(self.decode_size, list):
+            height, width = self.decode_size
+            return Decoder((height, width), self.channels, self.resize, self.bit_depth or 16, self.interpolation)
+        decoder = infer_decoder(dataset, self.decode_size, self.resize, self.interpolation)
         if not isinstance(dataset, ImageFiles) and len(dataset) > len(rows := evenly_spaced_indices(len(dataset))):
             size = f"{decoder.size[0]} x {decoder.size[1]}"
             log.info(f"data: {decoder.channels} x {size} pixels, inferred from {len(rows)} of {len(dataset):,} images")
@@ -199,13 +222,3 @@ class DatasetReader:
 
 def skip_image(image: Any) -> None:
     """Decode nothing: only the label is needed."""
-
-
-def host_memory_limit() -> int:
-    """Return the bytes of memory this process may use: the machine's, or its container's limit."""
-    has_sysconf = hasattr(os, "sysconf")  # not on Windows: assume 8 GB there
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if has_sysconf else 2**33]
-    for file in CGROUP_LIMITS:
-        with suppress(OSError, ValueError):  # missing, or "max"
-            limits.append(int(file.read_text()))
-    return min(limits)

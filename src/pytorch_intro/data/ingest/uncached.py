@@ -1,14 +1,18 @@
 """A dataset whose images are loaded on the fly, every epoch."""
 
 from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from pytorch_intro.common.errors import UserError
+from pytorch_intro.data.augment.crops import RandomResizedCrop
 from pytorch_intro.data.dataset import Batch, BatchedDataset, Indices, Sample
-from pytorch_intro.data.ingest.decoder import Decoder
+from pytorch_intro.data.ingest.decoder import Decoder, chw_to_pil, get_shape, to_array
 from pytorch_intro.data.ingest.introspect import sample_name
 from pytorch_intro.data.ingest.parallel import MapDataset
 from pytorch_intro.data.seeding import seed_all_rngs
@@ -24,6 +28,29 @@ class SampleError(UserError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message.rpartition("SampleError: ")[2].strip())
+
+
+@dataclass(frozen=True)
+class CropDecoder:
+    """Decodes a random box of each image, sampled in the original image, instead of the whole one.
+
+    Args:
+        decoder: Decoder of the dataset.
+        crop: Distribution of the boxes, and the size of the result.
+    """
+
+    decoder: Decoder
+    crop: RandomResizedCrop
+
+    def __call__(self, image: Any) -> np.ndarray:
+        """Convert an image, of any kind that Decoder takes, to (C, H, W) uint8."""
+        if not isinstance(image, Image.Image):
+            image = chw_to_pil(to_array(image))
+        _, height, width = get_shape(image)
+        boxes = self.crop.sample(torch.empty(1).expand(1, 1, height, width))
+        top, left, rows, columns = (int(values) for values in boxes)
+        assert self.crop.size
+        return self.decoder.decode_box(image, (left, top, left + columns, top + rows), self.crop.size)
 
 
 class UncachedDataset(BatchedDataset):
@@ -48,14 +75,21 @@ class UncachedDataset(BatchedDataset):
 
     def __init__(self, samples: Any, decoder: Decoder, targets: Tensor, classes: list[str]) -> None:
         self.samples = MapDataset(samples, decoder)
+        self.decoder = decoder
         self.targets = targets
         self.classes = classes
         self.image_shape = (decoder.channels, *decoder.size)
 
-    def seeded(self, seed: int, epoch: Tensor) -> "UncachedDataset":
-        """Return a copy that reseeds all RNGs from (seed, epoch, index) before each sample."""
+    def seeded(self, seed: int, epoch: Tensor, crop: RandomResizedCrop | None = None) -> "UncachedDataset":
+        """Return a copy that reseeds all RNGs from (seed, epoch, index) before each sample.
+
+        With a random crop, the copy takes it from the original images.
+        """
         seeded = copy(self)
         seeded.seed, seeded.epoch = seed, epoch
+        if crop and crop.size:
+            seeded.samples = MapDataset(self.samples.samples, CropDecoder(self.decoder, crop))
+            seeded.image_shape = (self.decoder.channels, *crop.size)
         return seeded
 
     def __getitem__(self, index: int) -> Sample:

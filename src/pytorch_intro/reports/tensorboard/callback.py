@@ -65,8 +65,9 @@ class TensorBoardPages(Callback):
                 events.add_graph(writer, network, data.image_shape)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
-        if trainer.current_epoch == 0 and self.first_batch is None:
-            images, targets = batch
+        images, targets = batch
+        is_images = images.ndim == 4  # not the features of a frozen network
+        if trainer.current_epoch == 0 and self.first_batch is None and is_images:
             self.first_batch = images[:NUM_SAMPLES].clone(), targets[:NUM_SAMPLES].clone()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,0 +1,267 @@
+"""Fine-tuning: the head of a pretrained network alone, or the head first and then all layers."""
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from pydantic import Field, PositiveInt
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pytorch_intro.common.errors import UserError
+from pytorch_intro.common.files import remove
+from pytorch_intro.common.memory import free_device_memory, host_memory_limit
+from pytorch_intro.data.datamodule import DataModule
+from pytorch_intro.data.dataset import ImageSubset
+from pytorch_intro.pretrained.features import FeatureCache, FeatureDataset
+from pytorch_intro.pretrained.linear_head import Features, Head, fit_heads
+from pytorch_intro.pretrained.network import PretrainedNetwork
+from pytorch_intro.training.classifier import Classifier, tta_views
+from pytorch_intro.training.lightning_internals import callbacks
+
+log = logging.getLogger(__name__)
+
+Mode = Literal["auto", "head", "gradual", "full"]
+DEFAULT_VIEWS = 4
+MIN_EPOCHS, MAX_EPOCHS = 5, 50
+
+
+class Finetuning(Callback):
+    """Fine-tunes a PretrainedNetwork; build_experiment calls it with the objects of the run.
+
+    head: The body is frozen. Its features of all images are computed once, and the head is fitted to them: logistic
+    regression, with the regularization that is best on the validation data. One epoch then measures and saves it.
+
+    gradual: The head is fitted in the same way, then all layers are trained, the first ones with the lowest learning
+    rates: fine-tuning from a random head would change good features first (Kumar et al. 2022, arXiv:2202.10054).
+
+    full: All layers are trained from the start.
+
+    auto: head on a CPU, else gradual.
+
+    Args:
+        views: Number of views whose features the head is fitted to: the center crop and random augmentations of it.
+            None: 4 if there are augmentations, else 1.
+        l2_grid: Strengths of the head's L2 regularization to choose from.
+        balanced: Whether all classes count alike when the head is fitted, instead of all images.
+        layer_decay: Factor of the learning rate per layer, from the head (1) to the input.
+        freeze_batchnorm: Whether batch norms keep the statistics of the pretrained weights.
+        images_seen: Number of images to train on if max_epochs is None: 5 to 50 epochs.
+        max_epochs: The value of trainer.max_epochs.
+    """
+
+    def __init__(
+        self,
+        mode: Mode,
+        views: PositiveInt | None = None,
+        l2_grid: Sequence[Annotated[float, Field(gt=0)]] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001),
+        balanced: bool = False,
+        layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0,
+        freeze_batchnorm: bool = False,
+        images_seen: PositiveInt = 20_000,
+        max_epochs: int | None = None,
+    ) -> None:
+        if not l2_grid:
+            raise UserError("finetune.l2_grid=[]: has no values; use finetune.l2_grid=[0.01]")
+        self.mode = mode
+        self.views = views
+        self.l2_grid = l2_grid
+        self.balanced = balanced
+        self.layer_decay = layer_decay
+        self.freeze_batchnorm = freeze_batchnorm
+        self.images_seen = images_seen
+        self.max_epochs = max_epochs
+        self.is_resumed = self.is_trained = False
+
+    def __call__(self, datamodule: DataModule, classifier: Classifier, trainer: Trainer) -> None:
+        """Prepare a run for fine-tuning, before trainer.fit."""
+        network = classifier.network
+        if not isinstance(network, PretrainedNetwork):
+            raise UserError(
+                f"finetune: {type(network).__name__} has no pretrained weights; use model=timm or model=torchvision, "
+                "or finetune=none"
+            )
+        device = trainer.strategy.root_device.type
+        if self.mode == "auto":
+            self.mode = "head" if device == "cpu" else "gradual"
+            reason = "training all layers takes long" if device == "cpu" else "it is fast enough for all layers"
+            log.info(f"finetune: {self.mode}, since the device is {device} and {reason}")
+        if self.mode in ("head", "gradual"):
+            network.check_linear_head()
+        self.datamodule, self.network = datamodule, network
+        if self.mode == "head":
+            self.prepare_head(classifier, trainer)
+        else:
+            self.prepare_layers(classifier, trainer)
+        callbacks(trainer).insert(0, self)
+
+    def prepare_head(self, classifier: Classifier, trainer: Trainer) -> None:
+        if self.datamodule.mix:
+            raise UserError(
+                "data.mixup_alpha, data.cutmix_alpha: finetune=head fits features of single images; set both to 0, or "
+                "use finetune=gradual"
+            )
+        self.network.body.requires_grad_(False)
+        # The head is fitted before the first step. The steps of the one epoch only measure loss and accuracy.
+        classifier.optimizer = partial(torch.optim.SGD, lr=0.0)
+        trainer.fit_loop.max_epochs = 1
+
+    def prepare_layers(self, classifier: Classifier, trainer: Trainer) -> None:
+        if self.max_epochs is None and trainer.max_steps == -1:
+            epochs = math.ceil(self.images_seen / len(self.datamodule.train_set))
+            epochs = min(max(epochs, MIN_EPOCHS), MAX_EPOCHS)
+            trainer.fit_loop.max_epochs = epochs
+            log.info(f"finetune: {epochs} epochs of {len(self.datamodule.train_set):,} images")
+        if self.layer_decay < 1:
+            classifier.parameter_groups = lambda: self.network.parameter_groups(self.layer_decay)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mode": self.mode, "is_trained": self.is_trained}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict["mode"] != self.mode:
+            mode = state_dict["mode"]
+            raise UserError(f"finetune: the run began with {mode}; resume it with the argument finetune.mode={mode}")
+        self.is_resumed, self.is_trained = True, state_dict["is_trained"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        if self.mode == "head" and not self.is_trained:
+            self.train_on_features(trainer, pl_module)
+        elif self.mode == "gradual" and not self.is_resumed:
+            self.fit_head(trainer, pl_module)
+        if self.mode != "head" and not self.is_resumed:
+            self.log_duration(trainer, pl_module)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Keep frozen parts in evaluation mode: Lightning sets all of the module to training mode."""
+        if self.mode == "head":
+            self.network.body.eval()
+        elif self.freeze_batchnorm:
+            for module in self.network.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.is_trained = True
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            remove(self.folder(trainer))
+
+    def folder(self, trainer: Trainer) -> Path:
+        return Path(trainer.default_root_dir) / "checkpoints" / "features"  # replaced with them by overwrite=true
+
+    def train_on_features(self, trainer: Trainer, classifier: Classifier) -> None:
+        """Fit the head, and let the epoch of the trainer pass over the features instead of the images."""
+        data = self.datamodule
+        train, val = self.fit_head(trainer, classifier)
+        data.train_dataloader = partial(data.loader, as_subset(train, data.classes), training=True)  # type: ignore[method-assign]
+        if val is not None:
+            data.val_dataloader = partial(data.loader, as_subset(val, data.classes))  # type: ignore[method-assign]
+
+    def fit_head(self, trainer: Trainer, classifier: Classifier) -> tuple[Features, Features | None]:
+        """Compute the features and set the weights of the head; return the features of training and validation."""
+        started = time.perf_counter()
+        datamodule, views = self.datamodule, self.number_of_views()
+        train_set, val_set = datamodule.train_set, datamodule.val_set
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            train_set, val_set = (few(subset, datamodule.batch_size) for subset in (train_set, val_set))
+        self.check_memory(len(train_set), views, trainer.strategy.root_device)
+        cache = FeatureCache(self.folder(trainer), trainer, datamodule, self.network.features)
+        self.network.eval()
+        train = cache.compute(train_set, "train", views)
+        cache.extract = partial(self.mean_features, classifier)
+        val = cache.compute(val_set, "val") if val_set else None
+        self.network.train()
+        count = f"{len(train_set):,} images in {views} view(s)"
+        log.info(f"finetune: features of {count}, {time.perf_counter() - started:.1f} s")
+        with torch.random.fork_rng(devices=[]):
+            heads = fit_heads(train, val, len(datamodule.classes), self.l2_grid, self.balanced)
+        log_heads(heads)
+        assert self.network.head is not None
+        self.network.head.weight.data.copy_(heads[0].weight)
+        self.network.head.bias.data.copy_(heads[0].bias)
+        return train, val
+
+    def number_of_views(self) -> int:
+        has_augmentation = len(self.datamodule.augment) > 0 or self.datamodule.original_crop is not None
+        views = self.views or (DEFAULT_VIEWS if has_augmentation else 1)
+        if views > 1 and not has_augmentation:
+            raise UserError(
+                f"finetune.views={views}: all views would be the same, since data.augment is empty; use "
+                "finetune.views=1, or data/augment=photos_light"
+            )
+        return views
+
+    def check_memory(self, images: int, views: int, device: torch.device) -> None:
+        """Raise a UserError if the features would take more than half of the memory."""
+        assert self.network.head is not None
+        needed = 3 * 4 * images * views * self.network.head.in_features  # float32: features, centered ones, a product
+        limit = host_memory_limit() if device.type == "cpu" else free_device_memory(device)
+        if limit and needed > limit / 2:
+            raise UserError(
+                f"finetune.views={views}: the features of {images:,} images need {needed / 1e9:.1f} GB, more than half "
+                f"of {limit / 1e9:.1f} GB; use fewer views, or finetune=gradual finetune.views=1"
+            )
+
+    def mean_features(self, classifier: Classifier, images: Tensor) -> Tensor:
+        """Return the mean over the views of test-time augmentation, (N, D): the head is linear, so is the mean."""
+        views = tta_views(images, classifier.tta_flip, classifier.tta_shift)
+        return torch.stack([self.network.features(view).float() for view in views]).mean(dim=0)
+
+    def log_duration(self, trainer: Trainer, classifier: Classifier) -> None:
+        """Measure a step on a few images, and log how long the training will take."""
+        datamodule, device = self.datamodule, trainer.strategy.root_device
+        size = min(len(datamodule.train_set), datamodule.batch_size, 16)
+        images, targets = datamodule.train_set.__getitems__(torch.arange(size))
+        modes = {module: module.training for module in self.network.modules()}
+        self.network.eval()  # leaves the statistics of batch norms as they are
+        with torch.random.fork_rng(devices=[]):
+            images = datamodule.preprocess(images.to(device), augment=False)
+            for _ in range(2):  # the first one is slower
+                started = time.perf_counter()
+                with trainer.precision_plugin.forward_context():
+                    loss = cross_entropy(self.network(images), targets.to(device))
+                loss.backward()
+                loss.item()
+        seconds = (time.perf_counter() - started) / size
+        classifier.zero_grad()
+        for module, mode in modes.items():
+            module.training = mode
+        total = trainer.estimated_stepping_batches * datamodule.batch_size * seconds / trainer.world_size
+        expected = f", at most {total / 60:.1f} minutes" if math.isfinite(total) else ""
+        log.info(f"finetune: training all layers, about {trainer.world_size / seconds:,.0f} images/s{expected}")
+
+
+def as_subset(features: Features, classes: list[str]) -> ImageSubset:
+    return ImageSubset(
+        FeatureDataset(features, classes), torch.arange(len(features.targets), device=features.targets.device)
+    )
+
+
+def few(subset: ImageSubset | None, count: int) -> Any:
+    """Return up to `count` images, evenly spaced so that they have several classes."""
+    if subset is None:
+        return None
+    return subset.take(torch.linspace(0, len(subset) - 1, min(count, len(subset))).long())
+
+
+def log_heads(heads: Sequence[Head]) -> None:
+    best = heads[0]
+    strengths = [head.l2 for head in heads]
+    figures = "without validation data"
+    if not math.isnan(best.accuracy):
+        figures = f"val/accuracy {best.accuracy:.4f}, val/loss {best.loss:.4f}"
+    log.info(
+        f"finetune: head fitted, {figures}, with L2 regularization {best.l2:g}, of {len(heads)} from "
+        f"{min(strengths):g} to {max(strengths):g}"
+    )

@@ -1,0 +1,91 @@
+"""The linear head of a network, fitted to features: multinomial logistic regression."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+MAX_ITERATIONS = 200  # of L-BFGS, for each strength of the regularization
+DEFAULT_L2 = 0.01  # without validation data
+
+
+class Features(NamedTuple):
+    """Features of images, (N, D) float32, and their labels, (N,) int64."""
+
+    values: Tensor
+    targets: Tensor
+
+
+class Head(NamedTuple):
+    """A linear head, with the L2 regularization that it was fitted with and its figures on the validation data.
+
+    Attributes:
+        weight: (num_classes, D) float32.
+        bias: (num_classes,) float32.
+        accuracy, loss: NaN without validation data.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    l2: float
+    accuracy: float
+    loss: float
+
+
+def fit_heads(
+    train: Features, val: Features | None, num_classes: int, l2_grid: Sequence[float], balanced: bool
+) -> list[Head]:
+    """Fit a head for each strength of the regularization, the best one first.
+
+    Minimizes the mean cross-entropy plus l2 / 2 times the squared weights, with L-BFGS, from the strongest
+    regularization to the weakest, each starting from the one before. The features are centered, and scaled by one
+    number, so that the strengths mean the same for all networks. The best head has the highest validation accuracy,
+    and of those the lowest validation loss; without validation data, it is the one of DEFAULT_L2 or next to it.
+
+    Args:
+        l2_grid: Strengths of the regularization.
+        balanced: Whether all classes count alike, instead of all images.
+    """
+    center = train.values.mean(dim=0)
+    scale = 1 / (train.values - center).square().mean().sqrt().clamp(min=1e-6)
+    values = (train.values - center) * scale
+    class_weights = None
+    if balanced:
+        counts = train.targets.bincount(minlength=num_classes)
+        class_weights = len(train.targets) / (num_classes * counts.clamp(min=1).to(values.dtype))
+    weight = torch.zeros(num_classes, values.shape[1], device=values.device, requires_grad=True)
+    bias = torch.zeros(num_classes, device=values.device, requires_grad=True)
+    heads = []
+    for l2 in sorted(l2_grid, reverse=True):
+        minimize(values, train.targets, weight, bias, l2, class_weights)
+        own_weight = weight.detach() * scale
+        own_bias = bias.detach() - own_weight @ center
+        accuracy = loss = math.nan
+        if val is not None:
+            logits = val.values @ own_weight.T + own_bias
+            accuracy = (logits.argmax(dim=1) == val.targets).double().mean().item()
+            loss = cross_entropy(logits, val.targets).item()
+        heads.append(Head(own_weight, own_bias, l2, accuracy, loss))
+    if val is None:
+        return sorted(heads, key=lambda head: abs(math.log(head.l2 / DEFAULT_L2)))
+    return sorted(heads, key=lambda head: (-head.accuracy, head.loss))
+
+
+def minimize(
+    values: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, l2: float, class_weights: Tensor | None
+) -> None:
+    """Change weight and bias in place to those of the lowest regularized loss."""
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        with torch.enable_grad():
+            fit = cross_entropy(values @ weight.T + bias, targets, weight=class_weights)
+            loss = fit + l2 / 2 * weight.square().sum()
+            loss.backward()
+        return loss.item()
+
+    optimizer.step(closure)
