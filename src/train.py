@@ -37,7 +37,7 @@ def train(config: DictConfig, run: RunFolder) -> Result:
     hardware = resolve_hardware(config)
     config.trainer.threads = hardware["threads"]  # recorded, since the bits of the result depend on it
     datamodule, classifier, trainer = build_experiment(config, hardware)
-    check_extension(run.path, run.changes)
+    check_extension(run.path, run.changes(config))
     run.begin(config)
     wait_for_all_ranks(trainer)
 

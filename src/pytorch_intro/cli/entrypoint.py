@@ -18,6 +18,7 @@ from pytorch_intro.common.cpu import JOB_MONITOR
 from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.errors import RunError, exit_with_error
 from pytorch_intro.common.streams import protect_streams
+from pytorch_intro.config.environment import resolve_environment
 from pytorch_intro.config.resolvers import register_resolvers
 
 Task = Callable[[DictConfig], object]
@@ -72,6 +73,7 @@ def wrap_task(task: Task) -> Task:
         if not is_rank_zero():
             logging.getLogger().setLevel(logging.WARNING)
         with interrupts_to_exit_codes(), errors_to_exit_codes(config):
+            resolve_environment(config)
             return task(config)
 
     return job

@@ -16,6 +16,7 @@ from pytorch_intro.cli.explain import explain_failure
 from pytorch_intro.common.errors import first_lines
 from pytorch_intro.common.files import remove
 from pytorch_intro.common.locks import FolderLockedError
+from pytorch_intro.config.environment import resolve_environment
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.runs.folder import Result, RunFolder
 from pytorch_intro.sweeps.folder import ERROR, PRUNED, PrunedError, SweepFolder, first_line
@@ -49,6 +50,7 @@ def run_job(task: Callable[[DictConfig], Result], config: DictConfig) -> float |
         try:
             for old in (ERROR, PRUNED):
                 remove(run.path / old)
+            resolve_environment(config)
             is_distributed = count_devices(config.trainer.accelerator, config.trainer.devices) > 1
             result = run_in_processes(run) if is_distributed else task(config)
             return result[config.sweep.objective]
