@@ -1,5 +1,11 @@
 """Export a finished run as ONNX and as torch.export's .pt2: python src/export.py --help"""
 
+import os
+import signal
+
+if __name__ == "__main__":  # Ctrl-C during the imports below
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
 from omegaconf import DictConfig
 
 from pytorch_intro.cli.entrypoint import entrypoint

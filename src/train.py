@@ -1,6 +1,11 @@
 """Train a network, select its best weights by validation, test them once: python src/train.py --help"""
 
+import os
+import signal
 import time
+
+if __name__ == "__main__":  # Ctrl-C during the imports below
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 from omegaconf import DictConfig
 

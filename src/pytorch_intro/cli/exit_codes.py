@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from traceback import print_exc
 from types import FrameType
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pytorch_intro.cli.explain import explain_failure
 from pytorch_intro.common.distributed import is_first_on_node
 from pytorch_intro.common.errors import INTERRUPTED, SIGNALS, StopRun, exit_with_error
 from pytorch_intro.common.locks import FolderLockedError
+from pytorch_intro.config.resolvers import output_dir
 from pytorch_intro.runs.folder import RunFolder
 
 
@@ -34,7 +34,7 @@ def errors_to_exit_codes(config: DictConfig) -> Iterator[None]:
         if exit_code == 2 and not is_first_on_node():  # all ranks find the same mistake
             sys.exit(exit_code)
         if exit_code == 2 and not isinstance(error, FolderLockedError):  # then another process uses the folder
-            RunFolder(HydraConfig.get().runtime.output_dir).remove_if_empty()
+            RunFolder(output_dir()).remove_if_empty()
         exit_with_error(line, exit_code)
 
 

@@ -17,6 +17,7 @@ from pytorch_intro.common.files import archive, remove, write_atomically
 from pytorch_intro.common.locks import LOCK, LOCK_OWNER, lock_folder
 from pytorch_intro.config.flatten import diff, flatten, is_under
 from pytorch_intro.config.paths import display_path
+from pytorch_intro.config.resolvers import output_dir
 from pytorch_intro.runs.config_record import (
     CHANGEABLE,
     CONFIG,
@@ -64,7 +65,7 @@ class RunFolder:
     @classmethod
     def of(cls, config: DictConfig) -> "RunFolder":
         """Return the folder of the run of a config, or raise a UserError if run_dir was overridden."""
-        folder = HydraConfig.get().runtime.output_dir
+        folder = output_dir()
         if config.run_dir != folder:
             raise UserError(f"run_dir={config.run_dir}: cannot be set directly; use outputs=DIR and name=NAME")
         return cls(folder)

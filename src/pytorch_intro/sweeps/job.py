@@ -18,6 +18,7 @@ from pytorch_intro.common.files import remove
 from pytorch_intro.common.locks import FolderLockedError
 from pytorch_intro.config.environment import resolve_environment
 from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.config.resolvers import output_dir
 from pytorch_intro.runs.folder import Result, RunFolder
 from pytorch_intro.sweeps.folder import ERROR, PRUNED, PrunedError, SweepFolder, first_line
 
@@ -43,7 +44,7 @@ def run_job(task: Callable[[DictConfig], Result], config: DictConfig) -> float |
     from pytorch_intro.sweeps.summary import write_summary
     from pytorch_intro.training.hardware import count_devices
 
-    run = RunFolder(HydraConfig.get().runtime.output_dir)
+    run = RunFolder(output_dir())
     sweep = SweepFolder(run.path.parent)
     print(f"\n{run.path.name}", flush=True)
     with interrupts_to_exit_codes():
