@@ -1,8 +1,13 @@
 """Compare this project with plain PyTorch, in one run: python src/bench.py --help"""
 
 import json
+import os
+import signal
 from datetime import datetime
 from pathlib import Path
+
+if __name__ == "__main__":  # Ctrl-C during the imports below
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 from omegaconf import DictConfig, OmegaConf
 

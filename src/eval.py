@@ -1,5 +1,11 @@
 """Evaluate a finished run on its test images, or on others of the same classes: python src/eval.py --help"""
 
+import os
+import signal
+
+if __name__ == "__main__":  # Ctrl-C during the imports below
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
 from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.cli.entrypoint import entrypoint

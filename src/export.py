@@ -1,5 +1,11 @@
 """Export a finished run as ONNX and as torch.export's .pt2: python src/export.py --help"""
 
+import os
+import signal
+
+if __name__ == "__main__":  # Ctrl-C during the imports below
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
 from omegaconf import DictConfig
 
 from pytorch_intro.cli.entrypoint import entrypoint
@@ -25,11 +31,11 @@ def main(config: DictConfig) -> None:
     from pytorch_intro.inference.load import Predictor, load_from
 
     check_installed("exporting", PACKAGES, "export")
-    check_value("num_images", config.num_images, PositiveInt)
+    num_images = check_value("num_images", config.num_images, PositiveInt)
     run = FinishedRun(config.run_dir, config.allow, ["model", "classifier", "data"])
     overrides = apply_overrides(run.config, config, ["data"])
     predictor = Predictor(load_from(run))
-    images, kind = images_to_compare(run, config.num_images, is_external="data" in overrides)
+    images, kind = images_to_compare(run, num_images, is_external="data" in overrides)
 
     with atomic_directory(run.path / "export") as folder:
         export_model(predictor, folder)

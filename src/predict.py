@@ -1,7 +1,12 @@
 """Classify your own images: python src/predict.py --help"""
 
+import os
+import signal
 import sys
 from io import TextIOWrapper
+
+if __name__ == "__main__":  # Ctrl-C during the imports below
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 from omegaconf import DictConfig
 

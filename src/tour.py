@@ -1,6 +1,13 @@
 # %%
 """PyTorch in 16 chapters: python src/tour.py --help. In an editor that supports cells, run them one by one."""
 
+import os
+import signal
+import sys
+
+if sys.argv[0].endswith("tour.py"):  # Ctrl-C; a notebook has its own way
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
 from pytorch_intro.tour.guide import Tour
 
 tour = Tour(__name__)

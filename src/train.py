@@ -1,6 +1,11 @@
 """Train a network, select its best weights by validation, test them once: python src/train.py --help"""
 
+import os
+import signal
 import time
+
+if __name__ == "__main__":  # Ctrl-C during the imports below
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 from omegaconf import DictConfig
 
@@ -37,7 +42,7 @@ def train(config: DictConfig, run: RunFolder) -> Result:
     hardware = resolve_hardware(config)
     config.trainer.threads = hardware["threads"]  # recorded, since the bits of the result depend on it
     datamodule, classifier, trainer = build_experiment(config, hardware)
-    check_extension(run.path, run.changes)
+    check_extension(run.path, run.changes(config))
     run.begin(config)
     wait_for_all_ranks(trainer)
 

@@ -1,7 +1,11 @@
-"""A command ends right after its last line."""
+"""A command ends right after its last line, and Ctrl-C ends it quietly from its first line on."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from pytorch_intro.config.paths import PROJECT
 
@@ -21,3 +25,14 @@ def test_the_garbage_collector_does_not_search_all_objects_at_exit() -> None:
         [sys.executable, "-c", CHECK_AT_EXIT], cwd=PROJECT, capture_output=True, text=True, check=True
     )
     assert process.stdout.splitlines()[-1] == "frozen: True"
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (PROJECT / "src").glob("*.py")))
+def test_ctrl_c_during_the_first_import_exits_quietly(script: str, tmp_path: Path) -> None:
+    """Before the handler of the command line is installed; the first package from elsewhere is OmegaConf."""
+    (tmp_path / "omegaconf.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nsignal.pause()\n")
+    process = subprocess.run(
+        [sys.executable, f"src/{script}"],
+        cwd=PROJECT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert (process.returncode, process.stdout, process.stderr) == (130, "", "")

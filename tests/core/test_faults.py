@@ -150,8 +150,14 @@ def test_out_of_memory_suggests_smaller_batches() -> None:
     assert explain_fault(RuntimeError("something else"), config) is None
 
 
-def test_ctrl_c_during_an_import_exits_quietly(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever error the import makes of the interrupt: NumPy raises an ImportError, torch a RecursionError."""
+@pytest.mark.parametrize("function", ["training.hardware.resolve_hardware", "config.resolvers.checked_name"])
+def test_ctrl_c_during_an_import_exits_quietly(
+    command: Command, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    """In the task, and while its config is composed.
+
+    Whatever error the import makes of the interrupt: NumPy raises an ImportError, torch a RecursionError.
+    """
 
     def interrupted(*_: object) -> None:
         try:
@@ -161,8 +167,8 @@ def test_ctrl_c_during_an_import_exits_quietly(command: Command, monkeypatch: py
             raise ImportError("initialization failed") from None
 
     with monkeypatch.context() as patch:
-        patch.setattr("pytorch_intro.training.hardware.resolve_hardware", interrupted)
-        answer = command(*SMALL)
+        patch.setattr(f"pytorch_intro.{function}", interrupted)
+        answer = command(*SMALL, "name=first")
     assert (answer.code, answer.err) == (130, "")
     assert command(*SMALL, "trainer.fast_dev_run=true").code == 0
 

@@ -16,7 +16,6 @@ from traceback import print_exc
 from types import FrameType
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pytorch_intro.cli.argv import print_help, quote_texts
@@ -27,7 +26,8 @@ from pytorch_intro.common.distributed import is_first_on_node, is_rank_zero
 from pytorch_intro.common.errors import INTERRUPTED, SIGNALS, RunError, StopRun, exit_with_error
 from pytorch_intro.common.locks import FolderLockedError
 from pytorch_intro.common.streams import protect_streams
-from pytorch_intro.config.resolvers import register_resolvers
+from pytorch_intro.config.environment import resolve_environment
+from pytorch_intro.config.resolvers import output_dir, register_resolvers
 from pytorch_intro.runs.folder import RunFolder
 
 Task = Callable[[DictConfig], object]
@@ -60,6 +60,7 @@ def run(task: Task, config_name: str) -> None:
     """Compose the config from sys.argv and run the task; exit with code 2 and one line if it cannot be composed."""
     gc.set_threshold(50_000, 5, 5)  # importing torch and Lightning creates 700,000 objects that all stay; saves 0.3 s
     atexit.register(gc.freeze)  # nor search them for cycles at exit; saves 1 s
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes too late
     with interrupts_to_exit_codes():
         try:
             quote_texts()
@@ -67,6 +68,8 @@ def run(task: Task, config_name: str) -> None:
         except RunError as error:
             exit_with_error(str(error), 1)
         except Exception as error:  # of Hydra, a sweeper or a launcher; the task's own have become exit codes
+            if INTERRUPTED.is_set():  # whatever error the interrupt became
+                sys.exit(130)
             if line := explain_composition(error, config_name):
                 exit_with_error(line)
             raise
@@ -81,6 +84,7 @@ def wrap_task(task: Task) -> Task:
         if not is_rank_zero():
             logging.getLogger().setLevel(logging.WARNING)
         with interrupts_to_exit_codes(), errors_to_exit_codes(config):
+            resolve_environment(config)
             return task(config)
 
     return job
@@ -102,7 +106,7 @@ def errors_to_exit_codes(config: DictConfig) -> Iterator[None]:
         if exit_code == 2 and not is_first_on_node():  # all ranks find the same mistake
             sys.exit(exit_code)
         if exit_code == 2 and not isinstance(error, FolderLockedError):  # then another process uses the folder
-            RunFolder(HydraConfig.get().runtime.output_dir).remove_if_empty()
+            RunFolder(output_dir()).remove_if_empty()
         exit_with_error(line, exit_code)
 
 

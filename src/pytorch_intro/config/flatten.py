@@ -5,6 +5,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from pytorch_intro.config.environment import decode
+
 
 def flatten(node: Any, key: str = "") -> dict[str, Any]:
     """Return {"data.batch_size": 256, …}: plain values by dotted key; interpolations are not resolved."""
@@ -17,8 +19,12 @@ def flatten(node: Any, key: str = "") -> dict[str, Any]:
 
 
 def diff(before: dict[str, Any], now: dict[str, Any], ignored: Sequence[str]) -> list[str]:
-    """Return "key: before → now" for each value of two flat configs that differs, except for `ignored` keys."""
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key) and not is_under(key, ignored)]
+    """Return "key: before → now" for each value of two flat configs that differs, except for `ignored` keys.
+
+    A text of now may equal a number of before: values from the environment are converted when they are validated.
+    """
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and not is_under(key, ignored)]
+    changed = [key for key in keys if key not in now or before.get(key, ...) != decode(now[key])]
     return [f"{key}: {before.get(key, 'absent')} → {now.get(key, 'absent')}" for key in changed]
 
 

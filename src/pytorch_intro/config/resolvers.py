@@ -1,4 +1,4 @@
-"""OmegaConf resolvers of the configs: ${project:PATH}, ${new_run_dir:…} and ${new_sweep_dir:…}."""
+"""OmegaConf resolvers of the configs: ${project:PATH}, ${output_dir:}, ${new_run_dir:…} and ${new_sweep_dir:…}."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -6,20 +6,39 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from pytorch_intro.common.distributed import is_distributed_launch
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.config.paths import PROJECT, display_path
 
 _RESERVED = re.compile(r"sweeps|bench|latest|\d{4}-\d\d-\d\d", re.IGNORECASE)  # some file systems ignore case
 
 
 def register_resolvers(more: Mapping[str, Callable[..., Any]] | None = None) -> None:
     """Register the resolvers, and further ones by name; each is called once per config, as some create a folder."""
-    OmegaConf.register_new_resolver("project", lambda path: str(PROJECT / path), replace=True)
+    OmegaConf.register_new_resolver("project", lambda path: literal_path(PROJECT / path), replace=True)
+    OmegaConf.register_new_resolver("output_dir", output_dir, replace=True)
     for name, resolver in {"new_run_dir": new_run_dir, "new_sweep_dir": new_sweep_dir, **(more or {})}.items():
         OmegaConf.register_new_resolver(name, resolver, use_cache=True, replace=True)
+
+
+def output_dir() -> str:
+    """Return the folder of the run, which Hydra creates."""
+    runtime: Any = OmegaConf.to_container(HydraConfig.get().runtime, resolve=False)
+    return literal_path(runtime["output_dir"])
+
+
+def literal_path(path: str | Path) -> str:
+    """Return a path in which OmegaConf finds no interpolation: a relative one, if a folder above is named such as ${x}.
+
+    An escaped path would not help: each time OmegaConf or Hydra copies a resolved value, it parses the value again.
+    """
+    text = display_path(path) if "${" in str(path) else str(path)
+    if "${" in text:
+        raise UserError(f"{path}: ${{ in a path starts an interpolation; run the command in {PROJECT}, or rename it")
+    return text
 
 
 def new_run_dir(outputs: str, name: str | int | None, resume: str | None = None) -> str:

@@ -23,8 +23,10 @@ from pydantic import (
 )
 
 from pytorch_intro.common.errors import UserError
+from pytorch_intro.config.environment import decode
 
 AtLeastMinus1 = Annotated[int, Field(ge=-1)]
+Duration = Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d:\d\d$")] | dict[str, float]
 
 # Settings of every model, besides the arguments of its class; training/weights.py checks their types.
 MODEL_SETTINGS: dict[str, Any] = {"model.weights": Any, "model.new_head": Any}
@@ -33,7 +35,7 @@ MODEL_SETTINGS: dict[str, Any] = {"model.weights": Any, "model.new_head": Any}
 SETTINGS: dict[str, Any] = {
     "name": str | int | None,
     "seed": Annotated[int, Field(ge=0, lt=2**32)],
-    "compile": bool | str,
+    "compile": bool | Literal["reduce-overhead", "max-autotune"],
     "overwrite": bool,
     "resume": str | None,
     "allow": list[str],
@@ -43,8 +45,9 @@ SETTINGS: dict[str, Any] = {
     "trainer.num_nodes": PositiveInt,
     "trainer.max_epochs": AtLeastMinus1 | None,
     "trainer.max_steps": AtLeastMinus1,
-    "trainer.max_time": Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d:\d\d$")] | dict[str, float] | None,
+    "trainer.max_time": Duration | None,
     "trainer.check_val_every_n_epoch": PositiveInt | None,
+    "trainer.val_check_interval": PositiveInt | Annotated[float, Field(ge=0, le=1)] | Duration | None,
     "trainer.accumulate_grad_batches": PositiveInt,
     "trainer.gradient_clip_val": NonNegativeFloat | None,
     "trainer.log_every_n_steps": NonNegativeInt | None,
@@ -57,6 +60,8 @@ REWORDED |= {r"match pattern '^\d+:\d\d:\d\d:\d\d$'": "be DD:HH:MM:SS"}
 
 def check_config(config: DictConfig | ListConfig, key: str = "", settings: dict[str, Any] = SETTINGS) -> None:
     """Validate every value of a config, before any work is done; raise a UserError for a wrong key, type or range.
+
+    Text, as from the environment, is converted to the wanted type in place.
 
     Args:
         config: Config or a node of it; values of a `_target_` are validated by its signature. The node `sweep` is
@@ -72,7 +77,7 @@ def check_config(config: DictConfig | ListConfig, key: str = "", settings: dict[
         if path == "sweep":
             continue
         if path in settings:
-            check_value(path, value, settings[path])
+            check_item(config, name, settings[path], path)
         elif isinstance(value, DictConfig) or (isinstance(value, ListConfig) and (is_call or _has_target(value))):
             if not is_call or _has_target(value):  # otherwise check_call has compared it as a whole
                 check_config(value, path, settings)
@@ -109,38 +114,55 @@ def check_call(node: DictConfig, key: str, settings: Iterable[str] = ()) -> None
         hints = {}
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
     hints |= {"_partial_": bool, "_recursive_": bool}
-    for name, value in node.items():
+    for name in node:
+        if f"{key}.{name!s}" in settings:
+            continue
         is_argument = str(name) not in ("_target_", "_convert_", "_args_", "_partial_", "_recursive_")
-        is_argument = is_argument and f"{key}.{name!s}" not in settings
         if is_argument and name not in signature.parameters and not takes_any:
             raise UserError(unknown_key(f"{key}.{name!s}", [f"{key}.{known}" for known in signature.parameters]))
         if name in hints:
-            check_value(f"{key}.{name!s}", value, hints[str(name)])
+            check_item(node, name, hints[str(name)], f"{key}.{name!s}")
 
 
-def check_value(key: str, value: object, hint: Any) -> None:
-    """Validate a value or node by a type hint, in pydantic's strict mode: "5" and true are not integers."""
+def check_item(node: DictConfig | ListConfig, name: Any, hint: Any, key: str) -> None:
+    """Validate a value of a node and convert it in place; see check_value. A reference stays as it is."""
+    value = node[name]
+    checked = check_value(key, value, hint)
+    if checked is not value and not OmegaConf.is_interpolation(node, name):
+        node[name] = checked
+
+
+def check_value(key: str, value: Any, hint: Any) -> Any:
+    """Validate a value or node by a type hint, in pydantic's strict mode: true is not an integer.
+
+    Return the value; a text whose value on the command line would be valid, such as "5" for an integer, is converted.
+    """
+    original = value
     if isinstance(value, (DictConfig, ListConfig)):
         if _has_target(value):
-            return
+            return original
         value = OmegaConf.to_container(value, resolve=True)
     try:
         adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
     except PydanticSchemaGenerationError:
-        return
+        return original
     except PydanticUserError:  # a type with a config of its own, such as a dataclass
         adapter = TypeAdapter(hint)
     try:
-        encoded = json.dumps(value, ensure_ascii=False).encode(errors="replace")  # paths need not be valid UTF-8
-        adapter.validate_json(encoded, strict=True)
+        _validate(adapter, value)
+        return original
     except ValidationError as error:
+        with suppress(ValidationError):
+            decoded = decode(value)
+            _validate(adapter, decoded)
+            return decoded
         shown = value if isinstance(value, str) else json.dumps(value)
-        problem = f"{key}={shown}: invalid value; {_expectation(error)}"
-        if isinstance(value, str):
-            with suppress(ValidationError):
-                adapter.validate_json(value, strict=True)
-                problem += f", and this is text; from the environment, use '{key}=\"${{oc.decode:${{oc.env:NAME}}}}\"'"
-        raise UserError(problem) from None
+        raise UserError(f"{key}={shown}: invalid value; {_expectation(error)}") from None
+
+
+def _validate(adapter: TypeAdapter[Any], value: Any) -> None:
+    encoded = json.dumps(value, ensure_ascii=False).encode(errors="replace")  # paths need not be valid UTF-8
+    adapter.validate_json(encoded, strict=True)
 
 
 def _expectation(error: ValidationError) -> str:

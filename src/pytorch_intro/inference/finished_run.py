@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.analysis.ranking import best_run
 from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.config.resolvers import literal_path
 from pytorch_intro.runs.config_record import CONFIG, trusted_config
 from pytorch_intro.runs.folder import BEST, Result, RunFolder
 from pytorch_intro.safety.untrusted_config import verify_config
@@ -127,7 +128,8 @@ class FinishedRun:
         check_value("allow", allow, Sequence[str])
         folder = RunFolder(path)
         self.path = folder.path
-        self.config = trusted_config(self.path, {"outputs": str(self.path.parent)}, allow, parts, verify_config)
+        outputs = literal_path(self.path.parent)
+        self.config = trusted_config(self.path, {"outputs": outputs}, allow, parts, verify_config)
         require_finished(self.path)
         self.result: Result = folder.result()
 

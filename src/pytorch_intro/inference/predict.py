@@ -26,7 +26,7 @@ DARK, LIGHT = 0.2, 0.8  # border brightness from 0 to 1; training images in betw
 
 
 def check_settings(config: DictConfig) -> None:
-    """Validate the settings of src/predict.py; raise a UserError for an invalid value."""
+    """Validate the settings of src/predict.py and convert text in place; raise a UserError for an invalid value."""
     hints = {
         "images": str | None,
         "top_k": PositiveInt,
@@ -37,7 +37,7 @@ def check_settings(config: DictConfig) -> None:
         "allow": list[str],
     }
     for key, hint in hints.items():
-        check_value(key, OmegaConf.select(config, key), hint)
+        OmegaConf.update(config, key, check_value(key, OmegaConf.select(config, key), hint))
 
 
 @dataclass

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.common.files import write_atomically
+from pytorch_intro.config.resolvers import literal_path
 
 CONFIG, EXTENDED = "config.yaml", "config_extended.yaml"
 PARTS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "classifier")
@@ -112,7 +113,7 @@ def trusted_config(
         verify: Check of the config before anything it names is imported: safety.untrusted_config.verify_config.
     """
     file = folder / CONFIG
-    config = cast(DictConfig, OmegaConf.merge(load_config(file), now, {"run_dir": str(folder)}))
+    config = cast(DictConfig, OmegaConf.merge(load_config(file), now, {"run_dir": literal_path(folder)}))
     if parts is not None:
         for name in [name for name in config if isinstance(config.get(name), DictConfig) and name not in parts]:
             del config[name]

@@ -17,6 +17,7 @@ from pytorch_intro.common.files import archive, remove, write_atomically
 from pytorch_intro.common.locks import LOCK, LOCK_OWNER, lock_folder
 from pytorch_intro.config.flatten import diff, flatten, is_under
 from pytorch_intro.config.paths import display_path
+from pytorch_intro.config.resolvers import output_dir
 from pytorch_intro.runs.config_record import (
     CHANGEABLE,
     CONFIG,
@@ -59,12 +60,12 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.replaced = self.path / REPLACED
         self.is_mine = False  # whether this process started the run in the folder
-        self.changes: dict[str, Any] = {}  # settings that this process changes, by dotted key
+        self.changed_keys: list[str] = []  # dotted keys of the settings that this process changes
 
     @classmethod
     def of(cls, config: DictConfig) -> "RunFolder":
         """Return the folder of the run of a config, or raise a UserError if run_dir was overridden."""
-        folder = HydraConfig.get().runtime.output_dir
+        folder = output_dir()
         if config.run_dir != folder:
             raise UserError(f"run_dir={config.run_dir}: cannot be set directly; use outputs=DIR and name=NAME")
         return cls(folder)
@@ -102,15 +103,20 @@ class RunFolder:
         before = flatten(recorded)
         given = {key: value for key, value in flatten(config).items() if is_under(key, list(keys.values()))}
         change_settings(recorded, given)
-        self.changes = given if diff(before, flatten(recorded), ()) else {}
+        self.changed_keys = list(given) if diff(before, flatten(recorded), ()) else []
         return recorded
+
+    def changes(self, config: DictConfig) -> dict[str, Any]:
+        """Return the settings that this process changes, by dotted key."""
+        values = flatten(config)
+        return {key: values[key] for key in self.changed_keys}
 
     def recorded_result(self, config: DictConfig) -> Result | None:
         """Return the result if the run is finished; None if it is new, unfinished or extended.
 
         The number of threads that the run was started with replaces trainer.threads=auto: the bits depend on it.
         """
-        if config.overwrite or self.changes:
+        if config.overwrite or self.changed_keys:
             return None
         recorded = load_config(self.config_file) if self.config_file.exists() else None
         if recorded is not None and config.trainer.get("threads") == "auto":
@@ -170,10 +176,10 @@ class RunFolder:
         if not self.config_file.exists():
             write_atomically(self.config_file, to_yaml_with_command(config))
             self.is_mine = True
-        if self.changes:
+        if changes := self.changes(config):
             self.result_file.unlink(missing_ok=True)  # first: the run is not finished any more
-            record_extension(self.path, self.changes)
-            log.info("extended: %s", ", ".join(f"{key}={value}" for key, value in self.changes.items()))
+            record_extension(self.path, changes)
+            log.info("extended: %s", ", ".join(f"{key}={value}" for key, value in changes.items()))
 
     def rollback_if_unsaved(self) -> None:
         """Remove the run and restore the archived one, if this process started the run and saved no checkpoint.

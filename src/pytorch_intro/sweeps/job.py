@@ -16,7 +16,9 @@ from pytorch_intro.cli.explain import explain_failure
 from pytorch_intro.common.errors import first_lines
 from pytorch_intro.common.files import remove
 from pytorch_intro.common.locks import FolderLockedError
+from pytorch_intro.config.environment import resolve_environment
 from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.config.resolvers import output_dir
 from pytorch_intro.runs.folder import Result, RunFolder
 from pytorch_intro.sweeps.folder import ERROR, PRUNED, PrunedError, SweepFolder, first_line
 
@@ -42,13 +44,14 @@ def run_job(task: Callable[[DictConfig], Result], config: DictConfig) -> float |
     from pytorch_intro.sweeps.summary import write_summary
     from pytorch_intro.training.hardware import count_devices
 
-    run = RunFolder(HydraConfig.get().runtime.output_dir)
+    run = RunFolder(output_dir())
     sweep = SweepFolder(run.path.parent)
     print(f"\n{run.path.name}", flush=True)
     with interrupts_to_exit_codes():
         try:
             for old in (ERROR, PRUNED):
                 remove(run.path / old)
+            resolve_environment(config)
             is_distributed = count_devices(config.trainer.accelerator, config.trainer.devices) > 1
             result = run_in_processes(run) if is_distributed else task(config)
             return result[config.sweep.objective]

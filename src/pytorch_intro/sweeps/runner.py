@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_intro.cli.argv import quoted
 from pytorch_intro.common.errors import UserError, check_installed, exit_with_error, first_lines
 from pytorch_intro.common.files import remove
+from pytorch_intro.config.environment import resolve_environment
 from pytorch_intro.config.flatten import flatten, is_under
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.data.ingest.data_root import checked_root
@@ -100,6 +101,7 @@ class Runner:
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.pop("hydra")
+        resolve_environment(config)
         return config
 
     def record(self) -> Record | None:

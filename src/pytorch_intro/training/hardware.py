@@ -4,15 +4,15 @@ import logging
 import os
 import platform
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from pytorch_intro.common.cpu import JOB_MONITOR, usable_cores
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.config.validate import SETTINGS, check_config, check_value
+from pytorch_intro.config.validate import SETTINGS, check_config, check_item
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +21,14 @@ MAX_THREADS = torch.get_num_threads()  # one per core, or OMP_NUM_THREADS
 DEVICES = PositiveInt | Literal["auto", -1] | Annotated[list[NonNegativeInt], Field(min_length=1)]
 
 
-def resolve_hardware(config: DictConfig) -> dict[str, Any]:
+def resolve_hardware(config: DictConfig, more_settings: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the values of trainer.accelerator, precision and threads, and check the whole config with them."""
+    from lightning import Trainer  # takes seconds: not for predictions
+
     trainer = config.trainer
-    check_value("trainer.accelerator", trainer.accelerator, str)
-    check_value("trainer.devices", trainer.devices, DEVICES)
-    check_value("trainer.threads", trainer.threads, SETTINGS["trainer.threads"])
+    check_item(trainer, "accelerator", str, "trainer.accelerator")
+    check_item(trainer, "devices", DEVICES, "trainer.devices")
+    check_item(trainer, "threads", SETTINGS["trainer.threads"], "trainer.threads")
     accelerator = choose_accelerator(trainer.accelerator)
     check_devices(accelerator, trainer.devices)
     hardware = {
@@ -34,7 +36,8 @@ def resolve_hardware(config: DictConfig) -> dict[str, Any]:
         "precision": choose_precision(trainer.precision, accelerator),
         "threads": choose_threads(trainer.threads, count_devices(accelerator, trainer.devices)),
     }
-    check_config(OmegaConf.merge(config, {"trainer": hardware}))
+    precision = Literal["auto"] | get_type_hints(Trainer.__init__)["precision"]
+    check_config(config, settings=SETTINGS | {"trainer.precision": precision} | (more_settings or {}))
     return hardware
 
 

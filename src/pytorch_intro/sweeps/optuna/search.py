@@ -53,9 +53,9 @@ def run_search(
 ) -> None:
     """Run the trials; see search."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    check_value("hydra.sweeper.n_trials", n_trials, PositiveInt)
-    check_value("hydra.sweeper.n_jobs", n_jobs, PositiveInt)
-    check_value("hydra.sweeper.seed", seed, NonNegativeInt | None)
+    n_trials = check_value("hydra.sweeper.n_trials", n_trials, PositiveInt)
+    n_jobs = check_value("hydra.sweeper.n_jobs", n_jobs, PositiveInt)
+    seed = check_value("hydra.sweeper.seed", seed, NonNegativeInt | None)
     check_value("hydra.sweeper.pruner", pruner, Literal["median", "asha"] | None)
     overrides = runner.parse(arguments)
     space = search_space(overrides)
