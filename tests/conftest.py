@@ -28,6 +28,7 @@ import hydra
 import omegaconf.base
 import pytest
 import yaml
+from compose_cache import cache_composition
 from forked import TRAIN, forked_processes, run_script
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: tests compare bits, and trainer.threads=auto depends on the load
 yaml.SafeLoader = yaml.CSafeLoader  # the same by libyaml: five times as fast
 omegaconf.base.parse = functools.cache(parse)  # type: ignore[attr-defined]  # the same interpolations again and again
+cache_composition()
 gc.set_threshold(50_000, 5, 5)  # as in every command; for the imports of the tests
 
 
