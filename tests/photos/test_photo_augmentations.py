@@ -191,7 +191,7 @@ def test_affine_equals_torchvision(interpolation: Interpolation, fill: Any) -> N
 
 def test_identical_affine_changes_nothing(batch: Tensor) -> None:
     for interpolation in ("nearest", "bilinear"):
-        assert torch.equal(RandomAffine(0, interpolation=interpolation)(batch), batch)  # type: ignore[arg-type]
+        assert torch.equal(RandomAffine(0, interpolation=interpolation)(batch), batch)
 
 
 def test_affine_parameters_are_uniform_within_their_limits() -> None:
