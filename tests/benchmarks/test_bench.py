@@ -22,6 +22,8 @@ from pytorch_intro.benchmarks import quickstart
 from pytorch_intro.benchmarks.data import torchvision_dataset
 from pytorch_intro.benchmarks.harness import Process, run_process
 
+ALL = ["loop", "startup", "data", "checkpoints", "reporting", "photo_augmentations", "accuracy"]  # of bench=all
+
 
 @pytest.fixture
 def processes_here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
@@ -100,6 +102,20 @@ def test_the_torchvision_dataset_has_the_same_images() -> None:
         image, label = dataset[i]
         torch.testing.assert_close(image, expected[row], rtol=1e-5, atol=1e-5)
         assert label == targets[row]
+
+
+def test_bench_photo_augmentations_measures_both_projects_for_each_augmentation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pytorch_intro.photos")
+    small = ["bench.rounds=1", "bench.batch_size=2", "bench.image_size=24", "trainer=cpu", f"outputs={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["src/bench.py", "bench=photo_augmentations", *small])
+    bench.main()
+    figures = json.loads(next((tmp_path / "bench").glob("*.json")).read_text())
+    for name in ("vflip", "color_jitter", "affine", "blur", "trivialaugment", "photos_light", "photos"):
+        assert list(figures[name]["medians"]) == ["torchvision", "this project"]
+        assert all(median > 0 for median in figures[name]["medians"].values())
+    assert "photos, 24 x 24, batches of 2" in capsys.readouterr().out
 
 
 def run_forked(command: list[str]) -> Process:
@@ -220,7 +236,7 @@ def test_the_quickstart_has_the_parameters_of_the_tutorial_and_learns() -> None:
 def test_bench_all_saves_all_figures_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = "'data=sample','bench.rounds=1','bench.epochs=1','bench.batch_sizes=[512]','trainer=cpu'"
     small = f"bench.benchmarks.loop=[{few}]"
-    others = [f"~bench.benchmarks.{name}" for name in ("startup", "data", "checkpoints", "reporting", "accuracy")]
+    others = [f"~bench.benchmarks.{name}" for name in ALL[1:]]
     monkeypatch.setattr(sys, "argv", ["src/bench.py", "bench=all", small, *others, f"outputs={tmp_path}"])
     bench.main()
     (file,) = (tmp_path / "bench").glob("*.json")

@@ -24,7 +24,15 @@ CAPABILITIES = {
     ],
     "safety": [f"{PACKAGE}/safety", "tests/safety"],
     "pretrained": [
-        f"{PACKAGE}/pretrained", "conf/model/timm.yaml", "conf/model/torchvision.yaml", "tests/pretrained",
+        f"{PACKAGE}/pretrained", "conf/model/timm.yaml", "conf/model/torchvision.yaml", "conf/finetune",
+        "conf/experiment/finetune.yaml", "tests/pretrained",
+    ],
+    "photos": [
+        f"{PACKAGE}/photos", "conf/data/augment/affine.yaml", "conf/data/augment/blur.yaml",
+        "conf/data/augment/color_jitter.yaml", "conf/data/augment/grayscale.yaml", "conf/data/augment/photos.yaml",
+        "conf/data/augment/photos_light.yaml", "conf/data/augment/randaugment.yaml", "conf/data/augment/rotation.yaml",
+        "conf/data/augment/trivialaugment.yaml", "conf/data/augment/vflip.yaml", "conf/bench/photo_augmentations.yaml",
+        f"{PACKAGE}/benchmarks/photo_augmentations.py", "tests/photos",
     ],
     "benchmarks": [f"{PACKAGE}/benchmarks", "src/bench.py", "conf/bench.yaml", "conf/bench", "tests/benchmarks"],
     "tour": [f"{PACKAGE}/tour", "src/tour.py", "tests/tour"],

@@ -1,0 +1,1 @@
+"""Augmentations for photographs; see data/augment/basic.py for shapes and dtypes."""
