@@ -37,7 +37,9 @@ def decode(value: Any) -> Any:
     if not isinstance(value, str) or "${" in value:
         return value
     try:
-        decoded: Any = OmegaConf.create({"text": value, "decoded": "${oc.decode:${text}}"})
-        return OmegaConf.to_container(decoded, resolve=True)["decoded"]
+        decoded: Any = OmegaConf.to_container(
+            OmegaConf.create({"text": value, "decoded": "${oc.decode:${text}}"}), resolve=True
+        )
+        return decoded["decoded"]
     except OmegaConfBaseException:  # not in Hydra's grammar
         return value
