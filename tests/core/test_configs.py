@@ -2,7 +2,6 @@
 
 import ast
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import hydra
 import pytest
 import torch
 from conftest import compose, sample_datamodule
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.flatten import flatten
@@ -110,13 +109,22 @@ def test_augmentations_can_be_replaced_in_every_dataset_and_recipe(group: str, c
     assert list(config.data.augment) == ["flip"]
 
 
+def augmentation_keys(name: str) -> list[str]:
+    """Return the keys of a file of conf/data/augment, those of its defaults first: crop_4 is a crop."""
+    file = OmegaConf.load(CONFIG_DIR / "data" / "augment" / f"{name}.yaml")
+    assert isinstance(file, DictConfig)
+    bases = [base for base in file.get("defaults", []) if base != "_self_"]
+    inherited = [key for base in bases for key in augmentation_keys(base)]
+    return [*inherited, *(str(key) for key in file if key != "defaults")]
+
+
 @pytest.mark.parametrize("names", [*([name] for name in AUGMENTATIONS), AUGMENTATIONS, []], ids=str)
 def test_augmentations_are_applied_in_the_order_of_the_list(names: list[str], images: torch.Tensor) -> None:
     """Each alone, all and none; shape and dtype of the images stay the same."""
     config = compose("data=sample", f"data/augment=[{','.join(names)}]")
     check_config(config.data)
     datamodule = instantiate(config.data, "data")
-    keys = list(dict.fromkeys(re.sub(r"_\d+$", "", name) for name in names))  # crop_4 is a crop
+    keys = list(dict.fromkeys(key for name in names for key in augmentation_keys(name)))
     assert list(config.data.augment) == keys
     assert len(datamodule.augment) == len(keys)
     augmented = datamodule.augment(images)
