@@ -21,7 +21,7 @@ MAX_THREADS = torch.get_num_threads()  # one per core, or OMP_NUM_THREADS
 DEVICES = PositiveInt | Literal["auto", -1] | Annotated[list[NonNegativeInt], Field(min_length=1)]
 
 
-def resolve_hardware(config: DictConfig) -> dict[str, Any]:
+def resolve_hardware(config: DictConfig, more_settings: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the values of trainer.accelerator, precision and threads, and check the whole config with them."""
     trainer = config.trainer
     check_value("trainer.accelerator", trainer.accelerator, str)
@@ -34,7 +34,7 @@ def resolve_hardware(config: DictConfig) -> dict[str, Any]:
         "precision": choose_precision(trainer.precision, accelerator),
         "threads": choose_threads(trainer.threads, count_devices(accelerator, trainer.devices)),
     }
-    check_config(OmegaConf.merge(config, {"trainer": hardware}))
+    check_config(OmegaConf.merge(config, {"trainer": hardware}), settings=SETTINGS | (more_settings or {}))
     return hardware
 
 
