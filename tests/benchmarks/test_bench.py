@@ -211,7 +211,14 @@ def test_bench_reporting_times_every_plot_and_logger(
     bench.main()
     figures = json.loads(next((tmp_path / "bench").glob("*.json")).read_text())
     (clocked,) = figures["clocked"]
-    assert list(clocked) == ["HParams", "Report", "ModelCard", "TensorBoardPages", "TensorBoardLogger"]
+    assert list(clocked) == [
+        "HParams",
+        "Report",
+        "ModelCard",
+        "TensorBoardPages",
+        "SlowStepWarning",
+        "TensorBoardLogger",
+    ]
     assert all(seconds > 0 for seconds in clocked.values())
     (seconds,) = figures["seconds"]["plots and logs"]
     assert figures["share"] == pytest.approx(sum(clocked.values()) / seconds)

@@ -17,7 +17,10 @@ from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_co
 from pytorch_intro.training.lightning_internals import callbacks
 
 PACKAGE = "pytorch_intro.reports."  # not imported: it can be removed
-NONE = [*(f"callbacks.{name}=null" for name in ("report", "model_card", "tensorboard", "hparams")), "logger=none"]
+NONE = [
+    *(f"callbacks.{name}=null" for name in ("report", "model_card", "tensorboard", "hparams", "slow_steps")),
+    "logger=none",
+]
 
 
 def measure_reporting(context: BenchmarkContext, rounds: PositiveInt, arguments: Sequence[str] = ()) -> Figures:
