@@ -41,7 +41,7 @@ def external_test_data(run: FinishedRun) -> DataModule:
     channels, *size = inputs["image_shape"]
     datamodule = build_datamodule(run, **{name: inputs[name] for name in ("mean", "std", "resize")}, image_size=size)
     source = datamodule.source
-    source.reader.channels, source.reader.bit_depth = channels, inputs.get("bit_depth", 16)
+    source.reader.channels, source.reader.bit_depth = channels, inputs["bit_depth"]
     has_test_split = source.has_split("test")
     part = source.split("test" if has_test_split else "train")
     if part is None:

@@ -152,7 +152,7 @@ def save_labels(run: FinishedRun, folder: Path) -> None:
             "channels": {1: "gray", 3: "RGB"}.get(channels, f"{channels} channels"),
             "range": [0, 255],
             "resize": inputs["resize"],
-            "bit_depth": inputs.get("bit_depth", 16),
+            "bit_depth": inputs["bit_depth"],
             "border": inputs["border"],
         },
         "output": {"name": "probabilities", "dtype": "float32", "shape": ["N", len(inputs["classes"])]},
