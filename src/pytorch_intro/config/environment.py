@@ -37,7 +37,8 @@ def decode(value: Any) -> Any:
     if not isinstance(value, str) or "${" in value:
         return value
     try:
-        decoded: Any = OmegaConf.create({"text": value, "decoded": "${oc.decode:${text}}"})
-        return OmegaConf.to_container(decoded, resolve=True)["decoded"]
+        config = OmegaConf.create({"text": value, "decoded": "${oc.decode:${text}}"})
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        return plain["decoded"]
     except OmegaConfBaseException:  # not in Hydra's grammar
         return value

@@ -13,7 +13,7 @@ def flatten(node: Any, key: str = "") -> dict[str, Any]:
     return dict(iter_values(OmegaConf.to_container(node) if isinstance(node, DictConfig) else node, key))
 
 
-def iter_values(node: Any, key: str = "", types: type | tuple[type, ...] = dict) -> Iterator[tuple[str, Any]]:
+def iter_values(node: Any, key: str = "", types: Any = dict) -> Iterator[tuple[str, Any]]:
     """Yield the dotted key and value of each leaf of nested mappings, or with types=(dict, list) also of lists."""
     if not node or not isinstance(node, types):
         yield key, node
