@@ -72,6 +72,7 @@ LIGHTNING = "lightning.pytorch.callbacks"
         callback("test_resume_within_epoch.CountEpochs"),
         callback("test_resume_within_epoch.UnfreezeInSecondEpoch"),
         ["trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=4"],
+        ["+trainer.reload_dataloaders_every_n_epochs=1"],
         [
             *("callbacks=early_stopping", "+callbacks.early_stopping.check_on_train_epoch_end=true"),
             *("trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=4"),

@@ -75,6 +75,15 @@ def test_predictions_csv_has_the_documented_columns(script: Command, run_copy: P
     assert first == "path,label,probability,label_2,probability_2"
 
 
+def test_settings_may_come_from_the_environment(
+    script: Command, run_copy: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("K", "2")
+    answer = script("predict", f"run={run_copy}", f"images={pictures}", "top_k=${oc.env:K}")
+    assert answer.code == 0, answer.err
+    assert "label_2" in (run_copy / "predictions.csv").read_text()
+
+
 @pytest.mark.parametrize("way", ["file", "folder", "glob", "stdin", "file with special characters"])
 def test_images_can_be_a_file_a_folder_a_glob_or_paths_on_stdin(
     script: Command, run_copy: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, way: str

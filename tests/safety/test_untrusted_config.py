@@ -7,13 +7,13 @@ from conftest import Command, compose
 from omegaconf import OmegaConf
 
 from pytorch_intro.common.errors import UserError
+from pytorch_intro.config.flatten import iter_values
 from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 from pytorch_intro.safety.untrusted_config import (
     ALLOWED_BASES,
     UNSAFE_DATASETS,
     find_object,
     is_allowed_target,
-    iter_values,
     verify_config,
 )
 
@@ -66,7 +66,9 @@ def test_every_unsafe_dataset_exists(name: str) -> None:
 
 def test_every_target_of_the_configs_is_allowed() -> None:
     files = [file for file in CONFIG_DIR.rglob("*.yaml") if not {"bench", "hydra"} & set(file.parts)]
-    values = [pair for file in files for pair in iter_values(OmegaConf.to_container(OmegaConf.load(file)), "")]
+    values = [
+        pair for file in files for pair in iter_values(OmegaConf.to_container(OmegaConf.load(file)), types=(dict, list))
+    ]
     named = {value for key, value in values if key.endswith("_target_")}
     refused = {target for target in named if target != "???" and not is_allowed_target(target)}
     assert len(named) > 20

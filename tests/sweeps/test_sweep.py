@@ -90,6 +90,20 @@ def test_finished_jobs_are_not_repeated_and_more_values_add_jobs(command: Comman
     assert sorted(row["seed"] for row in read_summary(sweep)) == ["0", "1", "2"]
 
 
+def test_settings_of_a_sweep_may_come_from_the_environment(
+    command: Command, sweep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEED", "7")
+    arguments = ["-m", *FEW, "optimizer.lr=0.01,0.02", "seed=${oc.env:SEED}"]
+    answer = command(*arguments)
+    assert answer.code == 0, answer.err
+    assert "\nseed: 7\n" in (sweep / "optimizer.lr=0.01" / "config.yaml").read_text()
+    assert command(*arguments).out.count("already finished") == 2
+    monkeypatch.setenv("SEED", "8")
+    refused = command(*arguments)
+    assert (refused.code, "(seed: 7 → 8)" in refused.err) == (2, True), refused.err
+
+
 def test_a_failed_job_does_not_stop_the_others_and_is_retried(command: Command, sweep: Path, tmp_path: Path) -> None:
     """One job fails once; the other fails every time, since its learning rate makes the loss infinite."""
     fixed = tmp_path / "fixed"

@@ -37,9 +37,8 @@ def decode(value: Any) -> Any:
     if not isinstance(value, str) or "${" in value:
         return value
     try:
-        decoded: Any = OmegaConf.to_container(
-            OmegaConf.create({"text": value, "decoded": "${oc.decode:${text}}"}), resolve=True
-        )
-        return decoded["decoded"]
+        config = OmegaConf.create({"text": value, "decoded": "${oc.decode:${text}}"})
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        return plain["decoded"]
     except OmegaConfBaseException:  # not in Hydra's grammar
         return value

@@ -1,6 +1,6 @@
 """Configs as flat dicts, to compare them and to find keys."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,12 +10,16 @@ from pytorch_intro.config.environment import decode
 
 def flatten(node: Any, key: str = "") -> dict[str, Any]:
     """Return {"data.batch_size": 256, …}: plain values by dotted key; interpolations are not resolved."""
-    if isinstance(node, DictConfig):
-        node = OmegaConf.to_container(node, resolve=False)
-    if not isinstance(node, dict) or not node:
-        return {key: node}
-    parts = [flatten(value, f"{key}.{name}".lstrip(".")) for name, value in node.items()]
-    return {key: value for part in parts for key, value in part.items()}
+    return dict(iter_values(OmegaConf.to_container(node) if isinstance(node, DictConfig) else node, key))
+
+
+def iter_values(node: Any, key: str = "", types: Any = dict) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and value of each leaf of nested mappings, or with types=(dict, list) also of lists."""
+    if not node or not isinstance(node, types):
+        yield key, node
+        return
+    for name, value in node.items() if isinstance(node, dict) else enumerate(node):
+        yield from iter_values(value, f"{key}.{name}".lstrip("."), types)
 
 
 def diff(before: dict[str, Any], now: dict[str, Any], ignored: Sequence[str]) -> list[str]:

@@ -240,7 +240,9 @@ class DataModule(LightningDataModule):
             subset = subset.to(device)
         batches = ResumableBatchSampler(len(subset), self.batch_size, shuffle, self.seed, world, rank, training, device)
         if training:  # Lightning sets the epoch too, but after workers have started to fetch
-            batches.epoch, batches.start = self.position["epoch"], self.position["completed_batches"]
+            resumed = self.position["epoch"]
+            batches.epoch = max(resumed, self.trainer.current_epoch if self.trainer else 0)  # 0 until it is restored
+            batches.start = self.position["completed_batches"] if batches.epoch == resumed else 0
         num_workers = self.choose_num_workers(training)
         if num_workers:
             share(batches.current_epoch, num_workers)

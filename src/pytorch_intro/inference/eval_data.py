@@ -56,7 +56,7 @@ def external_test_data(run: FinishedRun) -> DataModule:
         interpolation=inputs.get("interpolation", "bilinear"),
     )
     source = datamodule.source
-    source.reader.channels, source.reader.bit_depth = channels, inputs.get("bit_depth", 16)
+    source.reader.channels, source.reader.bit_depth = channels, inputs["bit_depth"]
     source.reader.decode_size = decoded_size(inputs)
     has_test_split = source.has_split("test")
     part = source.split("test" if has_test_split else "train")

@@ -152,10 +152,10 @@ def save_labels(run: FinishedRun, folder: Path) -> None:
             "channels": {1: "gray", 3: "RGB"}.get(channels, f"{channels} channels"),
             "range": [0, 255],
             "resize": inputs["resize"],
-            "interpolation": inputs.get("interpolation", "bilinear"),
+            "interpolation": inputs["interpolation"],
             "center_crop": inputs["image_shape"][1:],  # inside the models, from crop_pct of height and width
-            "crop_pct": inputs.get("crop_pct", 1.0),
-            "bit_depth": inputs.get("bit_depth", 16),
+            "crop_pct": inputs["crop_pct"],
+            "bit_depth": inputs["bit_depth"],
             "border": inputs["border"],
         },
         "output": {"name": "probabilities", "dtype": "float32", "shape": ["N", len(inputs["classes"])]},

@@ -89,7 +89,7 @@ class PredictionReport:
                 print(to_displayable(f"failed to read {prediction.path}: {prediction.error}"), file=sys.stderr)
         for prediction in read[: MAX_SHOWN - len(self.shown)]:
             self.shown.append(prediction)
-            self.thumbnails.append(thumbnail(prediction.path, self.run.inputs.get("bit_depth", 16)))
+            self.thumbnails.append(thumbnail(prediction.path, self.run.inputs["bit_depth"]))
         self.num_inverted += sum(prediction.inverted for prediction in read)
         rows = []
         for prediction in read:

@@ -4,13 +4,14 @@ import importlib.util
 import inspect
 import pkgutil
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.common.errors import UserError
+from pytorch_intro.config.flatten import iter_values
 from pytorch_intro.config.paths import PROJECT
 
 # Packages whose subclasses of ALLOWED_BASES are allowed. Not torch.utils.data: some of its datasets unpickle files.
@@ -48,12 +49,12 @@ def verify_config(config: DictConfig, folder: Path, allow: Sequence[str], source
     Raises:
         UserError: for the first value that is refused.
     """
-    for key, value in iter_values(OmegaConf.to_container(config, resolve=False), ""):
+    for key, value in iter_values(OmegaConf.to_container(config, resolve=False), types=(dict, list)):
         if isinstance(value, str) and "${" in REFERENCE.sub("", value):
             raise UserError(f"{source}: {key}={value}: refused, the interpolation could run code; use its value")
         if key.rpartition(".")[2] == "_target_":
             verify_target(key, value, allow, source)
-    for key, value in iter_values(OmegaConf.to_container(config, resolve=True), ""):
+    for key, value in iter_values(OmegaConf.to_container(config, resolve=True), types=(dict, list)):
         if key.rpartition(".")[2] in OUTPUT_KEYS and not Path(str(value)).resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{source}: {key}={value}: refused, outside the run folder; use a folder in {folder}")
 
@@ -71,15 +72,6 @@ def verify_target(key: str, target: Any, allow: Sequence[str], source: str) -> N
         f"{source}: {key}={target}: refused, not part of torch, torchvision, lightning, torchmetrics or this "
         f"project; if you trust it, add 'allow=[{target}]'"
     )
-
-
-def iter_values(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Yield the dotted key and value of each leaf of nested mappings and lists."""
-    if not isinstance(node, (dict, list)):
-        yield key, node
-        return
-    for name, value in node.items() if isinstance(node, dict) else enumerate(node):
-        yield from iter_values(value, f"{key}.{name}".lstrip("."))
 
 
 def is_within(target: str, names: Sequence[str]) -> bool:

@@ -74,7 +74,7 @@ class BestLastCheckpoint(Checkpoint):
         checkpoint["frozen"] = [name for name, (part, flag) in parts.items() if not getattr(part, flag)]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        if trainer.state.fn != TrainerFn.FITTING or "frozen" not in checkpoint:  # of an older version
+        if trainer.state.fn != TrainerFn.FITTING:
             return
         is_extended = len(load_extensions(self.run_folder)) > checkpoint["num_extensions"]
         trainer.should_stop = checkpoint["should_stop"] and not is_extended

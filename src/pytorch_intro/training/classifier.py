@@ -132,7 +132,7 @@ class Classifier(LightningModule):
         if self.trainer.training:
             self.train_metrics.restore(checkpoint["train_metrics"], self.trainer.global_rank, self.trainer.world_size)
             self.resumed_metrics = checkpoint["metrics"]
-            self.resumed_total_steps = checkpoint.get("total_steps")  # older versions did not save it
+            self.resumed_total_steps = checkpoint["total_steps"]
 
     def on_fit_start(self) -> None:
         """Restore trainer.callback_metrics, which Lightning resets: a validation may precede the interruption."""

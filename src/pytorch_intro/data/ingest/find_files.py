@@ -70,8 +70,11 @@ def walk_files(folder: Path, skip_runs: bool = False) -> Iterator[str]:
 
 def holds_only_runs(folder: Path) -> bool:
     """Return whether this is a folder of a run or a sweep, or holds nothing but such folders."""
-    if is_run(set(os.listdir(folder))):  # noqa: PTH208
+    _, folders, files = next(os.walk(folder, onerror=raise_unreadable_dir))
+    if is_run({*folders, *files}):
         return True
+    if any(not is_ignored(name) and is_regular(folder / name) for name in files):  # as in most folders
+        return False
     is_empty = next(walk_files(folder, skip_runs=True), None) is None
     return is_empty and any(is_run({*folders, *files}) for _, folders, files in os.walk(folder))
 
