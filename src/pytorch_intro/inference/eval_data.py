@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 
 from pytorch_intro.common.errors import UserError
@@ -72,7 +73,7 @@ def build_datamodule(run: FinishedRun, **inputs: Any) -> DataModule:
 
 def inputs_from_weights(run: FinishedRun) -> dict[str, Any]:
     """Return the settings of the images, except mean and std, that came from the weights the run started from."""
-    if run.config.model.get("weights") is None:
+    if OmegaConf.select(run.config, "model.weights") is None:
         return {}
     settings = checkpoint_input_settings(run.checkpoint, str(run.path))
     names = [name for name in ("image_size", "interpolation", "crop_pct") if name in run.config.data]
