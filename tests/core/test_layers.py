@@ -15,6 +15,7 @@ OPTIONAL = ("safety", "analysis", "pretrained", "reports", "inference", "sweeps"
 # Which optional packages the files of a conf/ group may name; every other file may only name the core.
 MAY_NAME = {
     "model": ("pretrained",),
+    "finetune": ("pretrained",),
     "reports": ("analysis", "reports"),
     "logger": ("reports",),
     "bench": ("benchmarks",),

@@ -24,7 +24,8 @@ CAPABILITIES = {
     ],
     "safety": [f"{PACKAGE}/safety", "tests/safety"],
     "pretrained": [
-        f"{PACKAGE}/pretrained", "conf/model/timm.yaml", "conf/model/torchvision.yaml", "tests/pretrained",
+        f"{PACKAGE}/pretrained", "conf/model/timm.yaml", "conf/model/torchvision.yaml", "conf/finetune",
+        "conf/experiment/finetune.yaml", "tests/pretrained",
     ],
     "benchmarks": [f"{PACKAGE}/benchmarks", "src/bench.py", "conf/bench.yaml", "conf/bench", "tests/benchmarks"],
     "tour": [f"{PACKAGE}/tour", "src/tour.py", "tests/tour"],
