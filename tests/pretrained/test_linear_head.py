@@ -129,8 +129,8 @@ def test_features_of_very_different_scale_are_fitted_in_float32() -> None:
 def test_the_scale_and_the_offset_of_all_features_do_not_matter() -> None:
     train, val = make(noise=3.0), make(noise=3.0, seed=1)
     plain = fit_heads(train, val, CLASSES, GRID, balanced=False)
-    moved = [Features(50 * part.values + 7, part.targets) for part in (train, val)]
-    for one, other in zip(plain, fit_heads(*moved, CLASSES, GRID, balanced=False), strict=True):
+    moved, moved_val = (Features(50 * part.values + 7, part.targets) for part in (train, val))
+    for one, other in zip(plain, fit_heads(moved, moved_val, CLASSES, GRID, balanced=False), strict=True):
         assert (one.l2, one.accuracy) == (other.l2, other.accuracy)
         assert one.loss == pytest.approx(other.loss, rel=1e-2)
         assert torch.allclose(one.weight, 50 * other.weight, atol=1e-2)

@@ -126,8 +126,8 @@ class Finetuning(Callback):
             log.info(f"finetune: {epochs} epochs of {len(self.datamodule.train_set):,} images")
         if self.layer_decay < 1:
             classifier.parameter_groups = lambda: self.network.parameter_groups(self.layer_decay)
-            try:
-                classifier.optimizer(classifier.parameter_groups())
+            try:  # a factory checks its arguments only when it is called
+                classifier.optimizer(classifier.parameter_groups())  # type: ignore[arg-type]
             except (AttributeError, TypeError, ValueError) as error:
                 raise UserError(
                     f"finetune.layer_decay={self.layer_decay}: the optimizer does not take a learning rate per layer; "
