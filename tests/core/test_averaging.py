@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Command
+from conftest import Command, compose, sample_datamodule
 from lightning import Trainer
+from torch.nn.functional import cross_entropy
 
 from pytorch_intro.training.callbacks.epoch_logger import EpochLogger
+from pytorch_intro.training.weights import build_network
 
 FEW = ["data=sample", "trainer=cpu", "model=mlp", "trainer.max_epochs=2", "trainer.limit_train_batches=3"]
+FEW += ["trainer.precision=32-true", "data/augment=[]"]
 CALLBACKS = "lightning.pytorch.callbacks"
 
 
@@ -24,13 +27,13 @@ def test_stochastic_weight_averaging_is_refused_before_training(command: Command
     assert not (tmp_path / "outputs" / "averaged").exists()
 
 
-EMA = f"+callbacks.ema={{_target_: {CALLBACKS}.EMAWeightAveraging, decay: 0.9}}"  # the remedy in the error above
+EMA = ["callbacks=ema", "callbacks.ema.decay=0.9"]  # conf/callbacks/ema.yaml has the remedy in the error above
 TESTING = pytest.mark.filterwarnings("ignore:.*WeightAveraging callback, but (loading|saving) a checkpoint outside")
 
 
 @TESTING
 def test_an_exponential_average_is_validated_saved_and_tested(command: Command, tmp_path: Path) -> None:
-    answer = command(*FEW, EMA, "name=averaged")
+    answer = command(*FEW, *EMA, "name=averaged")
     assert answer.code == 0, answer.err
     run = tmp_path / "outputs" / "averaged"
     checkpoint = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
@@ -39,6 +42,25 @@ def test_an_exponential_average_is_validated_saved_and_tested(command: Command, 
     result = json.loads((run / "result.json").read_text())
     assert result["val/accuracy"] == checkpoint["metrics"]["val/accuracy"]
     assert result["epochs"] == 2
+    for state, is_the_result in ((averaged, True), (trained, False)):
+        measured = metrics_of(state)
+        for name, value in measured.items():
+            assert (result[name] == pytest.approx(value, rel=1e-4)) == is_the_result, name
+
+
+def metrics_of(state: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Return the validation and test loss of a network with these weights."""
+    datamodule = sample_datamodule("data/augment=[]")
+    network = build_network(compose("model=mlp").model, datamodule.image_shape, len(datamodule.classes)).eval()
+    network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in state.items()}, strict=False)
+    losses = {}
+    for stage, subset in (("val", datamodule.val_set), ("test", datamodule.test_set)):
+        assert subset
+        images, targets = subset.__getitems__(torch.arange(len(subset)))
+        with torch.no_grad():
+            logits = network(datamodule.preprocess(images, augment=False))
+        losses[f"{stage}/loss"] = cross_entropy(logits, targets).item()
+    return losses
 
 
 @TESTING
@@ -49,11 +71,11 @@ def test_an_exponential_average_resumes_exactly(
         if trainer.current_epoch == 1:
             raise KeyboardInterrupt
 
-    assert command(*FEW, EMA, "name=whole").code == 0
+    assert command(*FEW, *EMA, "name=whole").code == 0
     with monkeypatch.context() as patch:
         patch.setattr(EpochLogger, "on_train_epoch_start", interrupt)
-        assert command(*FEW, EMA, "name=resumed").code == 130
-    assert command(*FEW, EMA, "name=resumed").code == 0
+        assert command(*FEW, *EMA, "name=resumed").code == 130
+    assert command(*FEW, *EMA, "name=resumed").code == 0
     whole, resumed = (
         torch.load(tmp_path / "outputs" / name / "checkpoints" / "last.ckpt", weights_only=True)
         for name in ("whole", "resumed")

@@ -23,7 +23,8 @@ from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.training.setup import build_classifier, build_experiment
 from pytorch_intro.training.trainer import build_trainer
 
-GROUPS = ["data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment"]
+GROUPS = ["data", "model", "optimizer", "scheduler", "finetune", "trainer", "callbacks", "logger", "experiment"]
+GROUPS = [group for group in GROUPS if (CONFIG_DIR / group).exists()]  # finetune may have been deleted
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONFIG_DIR / group).glob("[!_]*.yaml"))]
 AUGMENTATIONS = sorted(path.stem for path in (CONFIG_DIR / "data" / "augment").glob("*.yaml"))
 REQUIRED = {  # settings without a default
@@ -58,7 +59,7 @@ def test_config_composes_without_the_groups_of_sweeps(removed: list[str], tmp_pa
     assert (config.hydra.sweeper._target_ == sweeper) == (not has_sweep)
 
 
-@pytest.mark.parametrize("choice", ["default", "early_stopping"])
+@pytest.mark.parametrize("choice", ["default", "early_stopping", "ema"])
 def test_the_config_composes_without_the_reports(choice: str, tmp_path: Path) -> None:
     """The callbacks that training needs stay."""
     conf = Path(shutil.copytree(CONFIG_DIR, tmp_path / "conf"))
@@ -92,6 +93,8 @@ def test_every_choice_is_valid_and_can_be_instantiated(group: str, choice: str, 
     if group in ("trainer", "callbacks", "logger", "experiment"):
         trainer = build_trainer(config.trainer, config.callbacks, config.logger, ON_CPU)
         assert len(trainer.loggers) == len(config.logger)
+    if group in ("finetune", "experiment") and config.get("finetune"):
+        assert instantiate(config.finetune, "finetune").mode == config.finetune.mode
     if group in ("data", "experiment"):
         datamodule = instantiate(config.data, "data")
         assert isinstance(datamodule, DataModule)

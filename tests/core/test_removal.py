@@ -25,7 +25,8 @@ CAPABILITIES = {
     "safety": [f"{PACKAGE}/safety", "tests/safety"],
     "pretrained": [
         f"{PACKAGE}/pretrained", "conf/model/timm.yaml", "conf/model/torchvision.yaml", "conf/finetune",
-        "conf/experiment/finetune.yaml", "tests/pretrained",
+        "conf/experiment/finetune.yaml", "conf/bench/finetune.yaml", f"{PACKAGE}/benchmarks/finetuning.py",
+        "tests/pretrained",
     ],
     "photos": [
         f"{PACKAGE}/photos", "conf/data/augment/affine.yaml", "conf/data/augment/blur.yaml",

@@ -72,7 +72,7 @@ def check_all_classes_trained(whole: ImageSubset, train: ImageSubset) -> None:
     trained = torch.bincount(train.targets, minlength=len(present))
     for number in ((present > 0) & (trained == 0)).nonzero().flatten().tolist():
         raise UserError(
-            f"data: class {whole.dataset.classes[number]} has {present[number]} images, but none of them is left for "
+            f"data: class {whole.dataset.classes[number]} has {present[number]} image(s), but none is left for "
             "training; add images, remove the class, or change data.split_seed"
         )
 

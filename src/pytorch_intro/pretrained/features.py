@@ -7,6 +7,7 @@ import torch
 from lightning import Trainer
 from torch import Tensor
 
+from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.files import atomic_write
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.dataset import ImageSubset, InMemoryImageDataset, Storage, identity_collate
@@ -56,12 +57,12 @@ class FeatureCache:
         Returns:
             Values (views N, D) float32 and targets (views N,), on the training device.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         parts = [(view, rows) for view in range(views) for rows in torch.arange(len(subset)).split(ROWS_PER_FILE)]
         files = [self.folder / f"{name}-view-{view}-from-{int(rows[0])}.pt" for view, rows in parts]
         for number, ((view, rows), file) in enumerate(zip(parts, files, strict=True)):
             if number % self.trainer.world_size == self.trainer.global_rank and not file.exists():
                 values = self.compute_view(subset.take(rows), view, int(rows[0]))
+                self.folder.mkdir(parents=True, exist_ok=True)  # now: a run that fails before has nothing to keep
                 with atomic_write(file) as opened:
                     torch.save(values, opened)
         self.trainer.strategy.barrier()
@@ -82,17 +83,20 @@ class FeatureCache:
             images = self.datamodule.preprocess(images.to(device), augment=view > 0)
             with self.trainer.precision_plugin.forward_context():
                 features.append(self.extract(images).float())
-        return torch.cat(features).cpu()
+        values = torch.cat(features).cpu()
+        if not values.isfinite().all():
+            precision = self.trainer.precision
+            raise UserError(f"trainer.precision={precision}: features are NaN or inf; use trainer.precision=32-true")
+        return values
 
     def iter_images(self, subset: ImageSubset, view: int) -> Iterator[Tensor]:
-        """Yield batches of images, uint8."""
+        """Yield batches of images, uint8; the random numbers of a batch are the same for any number of processes."""
         crop = self.datamodule.original_crop if view else None
         images = subset.dataset.seeded(self.datamodule.seed, torch.tensor(view), crop)
-        size = max(1, self.datamodule.batch_size // self.trainer.world_size)
         num_workers = self.datamodule.choose_num_workers(training=False)
         loader = WorkerDataLoader(
             ImageSubset(images, subset.indices),  # its __getitems__ returns batches
-            batch_sampler=torch.arange(len(subset)).split(size),
+            batch_sampler=torch.arange(len(subset)).split(self.datamodule.batch_size),
             num_workers=num_workers,
             collate_fn=identity_collate,
             worker_init_fn=init_worker,

@@ -97,6 +97,8 @@ class Finetuning(Callback):
         if self.mode in ("head", "gradual"):
             network.check_linear_head()
         self.datamodule, self.network = datamodule, network
+        if self.mode in ("head", "gradual"):
+            self.check_memory(len(datamodule.train_set), self.number_of_views(), trainer.strategy.root_device)
         if self.mode == "head":
             self.prepare_head(classifier, trainer)
         else:
@@ -113,6 +115,8 @@ class Finetuning(Callback):
         # The head is fitted before the first step. The steps of the one epoch only measure loss and accuracy.
         classifier.optimizer = partial(torch.optim.SGD, lr=0.0)
         trainer.fit_loop.max_epochs = 1
+        # Lightning calls it before on_fit_start, to count the steps, with the checkpoint and the device set up.
+        self.datamodule.train_dataloader = partial(self.train_dataloader, trainer, classifier)  # type: ignore[method-assign]
 
     def prepare_layers(self, classifier: Classifier, trainer: Trainer) -> None:
         if self.max_epochs is None and trainer.max_steps == -1:
@@ -122,21 +126,28 @@ class Finetuning(Callback):
             log.info(f"finetune: {epochs} epochs of {len(self.datamodule.train_set):,} images")
         if self.layer_decay < 1:
             classifier.parameter_groups = lambda: self.network.parameter_groups(self.layer_decay)
+            try:  # a factory checks its arguments only when it is called
+                classifier.optimizer(classifier.parameter_groups())  # type: ignore[arg-type]
+            except (AttributeError, TypeError, ValueError) as error:
+                raise UserError(
+                    f"finetune.layer_decay={self.layer_decay}: the optimizer does not take a learning rate per layer; "
+                    "use optimizer=adamw, optimizer=sgd, or finetune.layer_decay=1"
+                ) from error
 
     def state_dict(self) -> dict[str, Any]:
         return {"mode": self.mode, "is_trained": self.is_trained}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict["mode"] != self.mode:
-            mode = state_dict["mode"]
-            raise UserError(f"finetune: the run began with {mode}; resume it with the argument finetune.mode={mode}")
+            raise UserError(
+                f"finetune: the run began with {state_dict['mode']}, which this device would replace by {self.mode}; "
+                "resume it on a device like the first one, or start another run"
+            )
         self.is_resumed, self.is_trained = True, state_dict["is_trained"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
-        if self.mode == "head" and not self.is_trained:
-            self.train_on_features(trainer, pl_module)
-        elif self.mode == "gradual" and not self.is_resumed:
+        if self.mode == "gradual" and not self.is_resumed:
             self.fit_head(trainer, pl_module)
         if self.mode != "head" and not self.is_resumed:
             self.log_duration(trainer, pl_module)
@@ -160,13 +171,15 @@ class Finetuning(Callback):
     def folder(self, trainer: Trainer) -> Path:
         return Path(trainer.default_root_dir) / "checkpoints" / "features"  # replaced with them by overwrite=true
 
-    def train_on_features(self, trainer: Trainer, classifier: Classifier) -> None:
+    def train_dataloader(self, trainer: Trainer, classifier: Classifier) -> Any:
         """Fit the head, and let the epoch of the trainer pass over the features instead of the images."""
         data = self.datamodule
+        if self.is_trained:
+            return data.loader(data.train_set)
         train, val = self.fit_head(trainer, classifier)
-        data.train_dataloader = partial(data.loader, as_subset(train, data.classes), training=True)  # type: ignore[method-assign]
         if val is not None:
             data.val_dataloader = partial(data.loader, as_subset(val, data.classes))  # type: ignore[method-assign]
+        return data.loader(as_subset(train, data.classes), training=True)
 
     def fit_head(self, trainer: Trainer, classifier: Classifier) -> tuple[Features, Features | None]:
         """Compute the features and set the weights of the head; return the features of training and validation."""
@@ -175,7 +188,6 @@ class Finetuning(Callback):
         train_set, val_set = datamodule.train_set, datamodule.val_set
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             train_set, val_set = (few(subset, datamodule.batch_size) for subset in (train_set, val_set))
-        self.check_memory(len(train_set), views, trainer.strategy.root_device)
         cache = FeatureCache(self.folder(trainer), trainer, datamodule, self.network.features)
         self.network.eval()
         train = cache.compute(train_set, "train", views)
@@ -187,9 +199,11 @@ class Finetuning(Callback):
         with torch.random.fork_rng(devices=[]):
             heads = fit_heads(train, val, len(datamodule.classes), self.l2_grid, self.balanced)
         log_heads(heads)
+        # Processes on different hardware may find other last digits.
+        weight, bias = trainer.strategy.broadcast((heads[0].weight.cpu(), heads[0].bias.cpu()))
         assert self.network.head is not None
-        self.network.head.weight.data.copy_(heads[0].weight)
-        self.network.head.bias.data.copy_(heads[0].bias)
+        self.network.head.weight.data.copy_(weight)
+        self.network.head.bias.data.copy_(bias)
         return train, val
 
     def number_of_views(self) -> int:
@@ -209,8 +223,8 @@ class Finetuning(Callback):
         limit = host_memory_limit() if device.type == "cpu" else free_device_memory(device)
         if limit and needed > limit / 2:
             raise UserError(
-                f"finetune.views={views}: the features of {images:,} images need {needed / 1e9:.1f} GB, more than half "
-                f"of {limit / 1e9:.1f} GB; use fewer views, or finetune=gradual finetune.views=1"
+                f"finetune.views={views}: the features of {images:,} images need {needed / 1e9:.3g} GB, more than half "
+                f"of {limit / 1e9:.3g} GB; use {'finetune.views=1, or ' if views > 1 else ''}finetune=full"
             )
 
     def mean_features(self, classifier: Classifier, images: Tensor) -> Tensor:
@@ -230,7 +244,7 @@ class Finetuning(Callback):
             for _ in range(2):  # the first one is slower
                 started = time.perf_counter()
                 with trainer.precision_plugin.forward_context():
-                    loss = cross_entropy(self.network(images), targets.to(device))
+                    loss = cross_entropy(self.network.forward(images), targets.to(device))  # not compiled
                 loss.backward()
                 loss.item()
         seconds = (time.perf_counter() - started) / size

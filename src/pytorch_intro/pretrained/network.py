@@ -98,7 +98,7 @@ class PretrainedNetwork(nn.Module):
         if self.head is None:
             raise UserError(
                 f"model.name={self.name}: does not end with one linear layer, so that its head cannot be trained "
-                "alone; use finetune=gradual, or another network"
+                "alone; use finetune=full, or another network"
             )
 
     def parameter_groups(self, layer_decay: NonNegativeFloat = 1.0) -> list[dict[str, Any]]:

@@ -171,7 +171,7 @@ class RunFolder:
             raise UserError(f"{self.checkpoints}: not a folder; remove it, or use another name=NAME")
         if config.overwrite and (earlier := self.files(RUN_FILES)):
             earlier.sort(key=lambda path: path == self.config_file)  # last: without it the folder holds no run
-            archive(earlier, self.replaced, has_results=self.checkpoints.exists())
+            archive(earlier, self.replaced, has_results=any(self.checkpoints.glob("*.ckpt")))
             log.info("the previous run is kept in %s until the first checkpoint", display_path(self.replaced))
         if not self.config_file.exists():
             write_atomically(self.config_file, to_yaml_with_command(config))

@@ -5,10 +5,14 @@ in reports/csv_logger.py.
 Source: https://github.com/Lightning-AI/pytorch-lightning/tree/2.6.6/src/lightning
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer import call
+from lightning.pytorch.trainer.states import TrainerFn
 
 
 def callbacks(trainer: Trainer) -> list[Callback]:
@@ -72,6 +76,24 @@ def call_epoch_start_hooks_on_resume(trainer: Trainer) -> None:
             trainer.callbacks, trainer.loggers = every, loggers  # type: ignore[attr-defined]
 
     loop.on_advance_start = start_epoch  # type: ignore[method-assign]
+
+
+def keep_averages(trainer: Trainer) -> None:
+    """Let WeightAveraging test the averages, not the weights that it restores to train them further.
+
+    A checkpoint has the averages as its weights, and the others besides. See WeightAveraging.on_load_checkpoint in
+    pytorch/callbacks/weight_averaging.py.
+    """
+    for callback in callbacks(trainer):
+        if isinstance(callback, WeightAveraging):
+            callback.on_load_checkpoint = partial(load_averages, callback.on_load_checkpoint)  # type: ignore[method-assign]
+
+
+def load_averages(
+    load: Callable[..., None], trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+) -> None:
+    if trainer.state.fn == TrainerFn.FITTING:
+        load(trainer, pl_module, checkpoint)
 
 
 def is_resumable_step(trainer: Trainer) -> bool:
