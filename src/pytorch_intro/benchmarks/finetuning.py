@@ -34,7 +34,8 @@ def measure_finetuning(
         num_workers: Numbers of DataLoader workers of the plain loop.
     """
     datamodule = build_datamodule(context.config)
-    seconds: dict[str, list[float]] = {f"plain with {workers} workers": [] for workers in num_workers} | {"ours": []}
+    seconds: dict[str, list[float]] = {f"plain with {workers} workers": [] for workers in num_workers}
+    seconds["ours"] = []
     for _ in tqdm(range(rounds), "rounds", leave=False):
         for workers in num_workers:
             classifier = build_classifier(context.config, datamodule)
