@@ -1,5 +1,6 @@
 """Validate a config: compare its values with the signatures that receive them."""
 
+import functools
 import inspect
 import json
 import typing
@@ -121,12 +122,9 @@ def check_value(key: str, value: object, hint: Any) -> None:
         if _has_target(value):
             return
         value = OmegaConf.to_container(value, resolve=True)
-    try:
-        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticSchemaGenerationError:
+    adapter = type_adapter(hint)
+    if adapter is None:
         return
-    except PydanticUserError:  # a type with a config of its own, such as a dataclass
-        adapter = TypeAdapter(hint)
     try:
         encoded = json.dumps(value, ensure_ascii=False).encode(errors="replace")  # paths need not be valid UTF-8
         adapter.validate_json(encoded, strict=True)
@@ -138,6 +136,17 @@ def check_value(key: str, value: object, hint: Any) -> None:
                 adapter.validate_json(value, strict=True)
                 problem += f", and this is text; from the environment, use '{key}=\"${{oc.decode:${{oc.env:NAME}}}}\"'"
         raise UserError(problem) from None
+
+
+@functools.cache
+def type_adapter(hint: Any) -> TypeAdapter[Any] | None:
+    """Return pydantic's validator for a type hint, None if it has none; a sweep needs each of them for every job."""
+    try:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticSchemaGenerationError:
+        return None
+    except PydanticUserError:  # a type with a config of its own, such as a dataclass
+        return TypeAdapter(hint)
 
 
 def _expectation(error: ValidationError) -> str:
