@@ -32,7 +32,7 @@ def cache_composition() -> None:
     ):
         assert hasattr(config_loader_impl, name)
         setattr(config_loader_impl, name, cached)
-    ConfigLoaderImpl._compose_config_from_defaults_list = cached_config  # type: ignore[method-assign]
+    ConfigLoaderImpl._compose_config_from_defaults_list = cached_config  # type: ignore[method-assign, assignment]
 
 
 class CachedRepository(CachingConfigRepository):

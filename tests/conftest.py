@@ -322,13 +322,21 @@ class Process:
 
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["lightning", "hydra", "torch.utils.tensorboard", "pydantic", "pytest"])
+FORKS.set_forkserver_preload(
+    ["lightning", "hydra", "torch.utils.tensorboard", "torchvision.transforms.v2", "pydantic.type_adapter", "pytest"]
+)
+
+
+def reset_start_method() -> None:
+    """Start further processes as a program does by default; in a process of FORKS, the default is a forkserver."""
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
 
 
 def run_command(
     command: list[str], out: Path, err: Path, variables: dict[str, str], largest_file: int | None, processes: int
 ) -> None:
     """Run src/train.py or a module in this process, with its arguments, output files and environment variables."""
+    reset_start_method()
     os.setsid()
     for number, file in enumerate((out, err), 1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import FORKS, run_command, write_images
+from conftest import FORKS, reset_start_method, run_command, write_images
 from forked import TRAIN
 from omegaconf import OmegaConf
 from torch.utils.data import Dataset
@@ -151,6 +151,7 @@ def test_workers_that_cannot_be_started_are_replaced_by_this_process(
 
 def pause_after_first(make: Callable[[Path], Any], pids: Path) -> None:
     """Fetch one chunk of large results, then none, so that the workers wait until theirs are received."""
+    reset_start_method()
     chunks = iter(make(pids))
     next(chunks)
     time.sleep(60)

@@ -1,5 +1,6 @@
 """Validate a config: compare its values with the signatures that receive them."""
 
+import functools
 import inspect
 import json
 import typing
@@ -142,12 +143,9 @@ def check_value(key: str, value: Any, hint: Any) -> Any:
         if _has_target(value):
             return original
         value = OmegaConf.to_container(value, resolve=True)
-    try:
-        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticSchemaGenerationError:
+    adapter = type_adapter(hint)
+    if adapter is None:
         return original
-    except PydanticUserError:  # a type with a config of its own, such as a dataclass
-        adapter = TypeAdapter(hint)
     try:
         _validate(adapter, value)
         return original
@@ -163,6 +161,17 @@ def check_value(key: str, value: Any, hint: Any) -> Any:
 def _validate(adapter: TypeAdapter[Any], value: Any) -> None:
     encoded = json.dumps(value, ensure_ascii=False).encode(errors="replace")  # paths need not be valid UTF-8
     adapter.validate_json(encoded, strict=True)
+
+
+@functools.cache
+def type_adapter(hint: Any) -> TypeAdapter[Any] | None:
+    """Return pydantic's validator for a type hint, None if it has none; a sweep needs each of them for every job."""
+    try:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticSchemaGenerationError:
+        return None
+    except PydanticUserError:  # a type with a config of its own, such as a dataclass
+        return TypeAdapter(hint)
 
 
 def _expectation(error: ValidationError) -> str:
