@@ -24,8 +24,9 @@ class RandomHorizontalFlip(nn.Module):
         self.p = p
 
     def forward(self, images: Tensor) -> Tensor:
-        flipped = torch.rand(len(images), 1, 1, 1, device=images.device) < self.p
-        return torch.where(flipped, images.flip(-1), images)
+        flipped = torch.rand(len(images), device=images.device) < self.p
+        both = torch.cat([images, images.flip(-1)])  # to take whole images is faster than torch.where per pixel
+        return both.index_select(0, torch.arange(len(images), device=images.device) + len(images) * flipped)
 
 
 class RandomCrop(nn.Module):
