@@ -5,7 +5,7 @@ import json
 import logging
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -47,7 +47,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(root: Path, **options: Any) -> DataModule:
-    values = {"image_size": 16, "decode_size": 20, "batch_size": 4, "cache_dir": str(root.parent / "cache")}
+    cache = str(root.parent / "cache")
+    values: dict[str, Any] = {"image_size": 16, "decode_size": 20, "batch_size": 4, "cache_dir": cache}
     datamodule = DataModule(ImageFolder, str(root), **values | options)
     datamodule.setup("fit")
     datamodule.setup("test")
@@ -152,7 +153,7 @@ def test_uncached_crops_are_cut_from_the_original_image(photos: Path) -> None:
     datamodule = opened(photos, cache="none", augment=augment, image_size=24, decode_size=26, num_workers=0)
     assert isinstance(datamodule.train_set.dataset, UncachedDataset)
     assert [type(module) for module in datamodule.augment] == [RandomHorizontalFlip]
-    rows = next(iter(datamodule.train_dataloader().batch_sampler))
+    rows = next(iter(cast(Any, datamodule.train_dataloader().batch_sampler)))
     for image, row in zip(epoch(datamodule)[0], datamodule.train_set.indices[rows], strict=True):
         with Image.open(photos / ImageFolder(str(photos)).paths[row]) as file:
             original = functional.pil_to_tensor(file)
@@ -224,8 +225,8 @@ def test_torchvision_folders_are_not_loaded_for_their_labels(photos: Path, monke
         with Image.open(path) as file:
             return file.convert("RGB")
 
-    options = {"image_size": 16, "decode_size": None, "cache": "none", "mean": [0.5] * 3, "std": [0.2] * 3}
-    values = {"root": str(photos), "val_fraction": 0, "test_fraction": 0}
+    options: dict[str, Any] = {"image_size": 16, "cache": "none", "mean": [0.5] * 3, "std": [0.2] * 3}
+    values: dict[str, Any] = {"root": str(photos), "val_fraction": 0, "test_fraction": 0}
     monkeypatch.setattr("pytorch_intro.data.ingest.introspect.evenly_spaced_indices", lambda *_: [0, 1])
     monkeypatch.setattr("pytorch_intro.data.ingest.reader.evenly_spaced_indices", lambda *_: [0, 1])
     datamodule = DataModule(lambda root: datasets.ImageFolder(root, loader=load), **values | options)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
@@ -90,7 +91,8 @@ class AugmentedBatches(Batches):
 
     def __init__(self, context: BenchmarkContext, arguments: list[str]) -> None:
         self.device = context.device
-        self.datamodule = build_datamodule(OmegaConf.merge(context.config, OmegaConf.from_dotlist(arguments)))
+        config = cast(DictConfig, OmegaConf.merge(context.config, OmegaConf.from_dotlist(arguments)))
+        self.datamodule = build_datamodule(config)
         self.loader = self.datamodule.train_dataloader()
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
