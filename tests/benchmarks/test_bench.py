@@ -248,3 +248,32 @@ def test_bench_all_saves_all_figures_in_one_file(tmp_path: Path, monkeypatch: py
     bench.main()
     (file,) = (tmp_path / "bench").glob("*.json")
     assert json.loads(file.read_text())["loop"]["batches of 512"]["ratios"]["plain"] == 1
+
+
+def test_bench_photos_measures_every_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are made from photographs; each variant runs a first and a later epoch, with its memory."""
+    for number in range(2):
+        Image.new("RGBA", (40, 50), (200, 30 * number, 90, 128)).save(tmp_path / f"{number}.png")
+    small = ["bench.files=20", "bench.rounds=1", "bench.workers=[0]", "data.image_size=16", "data.decode_size=20"]
+    arguments = ["bench=photos", f"bench.source={tmp_path}", *small, "trainer=cpu", f"outputs={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["src/bench.py", *arguments])
+    bench.main()
+    (file,) = (tmp_path / "bench").glob("*.json")
+    figures = json.loads(file.read_text())
+    variants = ["torchvision, 0 workers", "uncached, 0 workers", "cached"]
+    for epochs in ("first", "later"):
+        assert list(figures[epochs]["images_per_second"]) == variants
+        assert all(median > 0 for median in figures[epochs]["medians"].values())
+    assert list(figures["ratios"]) == [f"{ours} / torchvision, 0 workers" for ours in variants[1:]]
+    assert [len(memory) for memory in figures["memory_MB"].values()] == [2, 2, 2]
+
+
+def test_bench_photos_names_the_package_with_photographs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["bench=photos", f"bench.source={tmp_path}", "trainer=cpu", f"outputs={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["src/bench.py", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        bench.main()
+    assert stop.value.code == 2
+    assert f"error: bench.source={tmp_path}: no photographs" in capsys.readouterr().err

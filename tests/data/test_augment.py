@@ -1,6 +1,7 @@
 """Augmentation samples per image, and changes each image as torchvision does."""
 
 import math
+import random
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -172,6 +173,50 @@ def test_resized_crops_equal_torchvision(batch: Tensor) -> None:
         for image, box in zip(batch, parameters(*boxes), strict=True)
     ]
     assert_alike(resized_crop(batch, boxes), reference)
+    assert torch.equal(resized_crop(batch, boxes, (20, 28)), resized_crop(batch, boxes))
+
+
+@pytest.mark.parametrize("size", [(10, 9), (15, 40), (30, 31)], ids=["reduced", "both", "enlarged"])
+@pytest.mark.parametrize("kind", ["image by image", "matrix products"])
+def test_crops_of_another_size_equal_torchvision(batch: Tensor, size: tuple[int, int], kind: str) -> None:
+    """Antialiased where they reduce: up to rounding, on the CPU and on devices that multiply matrices."""
+    boxes = RandomResizedCrop(scale=(0.01, 1.0), ratio=(0.3, 3.0)).sample(batch)
+    reference = [
+        functional.resized_crop(image, *box, list(size), antialias=True)
+        for image, box in zip(batch, parameters(*boxes), strict=True)
+    ]
+    crops = resized_crop(batch if kind == "image by image" else batch.float(), boxes, size)
+    assert_alike(crops.to(torch.uint8), reference)
+
+
+def test_resized_crops_do_not_depend_on_the_number_of_threads(batch: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes = RandomResizedCrop().sample(batch)
+    expected = resized_crop(batch, boxes, (9, 9))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert torch.equal(resized_crop(batch, boxes, (9, 9)), expected)
+
+
+@pytest.mark.parametrize("size", [12, (12, 10)])
+def test_the_size_of_resized_crops_is_that_of_the_network_unless_given(size: Any) -> None:
+    images = random_images(1)
+    augmentation = Augmentation({"own": RandomResizedCrop(size=size), "crop": RandomResizedCrop()})
+    augmentation.set_size((8, 9))
+    assert augmentation[0](images).shape[2:] == ((12, 12) if size == 12 else size)
+    assert augmentation(images).shape[2:] == (8, 9)
+    assert RandomResizedCrop()(images).shape == images.shape
+
+
+def test_single_boxes_have_the_distribution_of_torchvision() -> None:
+    """Also where no attempt fits, which leaves the central box."""
+    random.seed(0)
+    torch.manual_seed(0)
+    ours = torch.tensor([RandomResizedCrop((0.5, 1), (0.2, 1)).sample_one(32, 48) for _ in range(4_000)]).float()
+    theirs = sample_torchvision_boxes(v2.RandomResizedCrop(28, (0.5, 1), (0.2, 1)), "top left height width", 32, 48)
+    error = theirs.float().std(dim=0) * (1 / len(theirs) + 1 / len(ours)) ** 0.5
+    assert ((ours.mean(dim=0) - theirs.float().mean(dim=0)).abs() < 4 * error).all()
+    assert (ours.std(dim=0) / theirs.float().std(dim=0) - 1).abs().max() < 0.1
+    crop = RandomResizedCrop((1, 1), (8.0, 9.0))
+    assert [list(crop.sample_one(20, 28))] == parameters(*crop.sample(torch.empty(1, 1, 20, 28)))
 
 
 def test_resized_crop_of_the_whole_image_changes_nothing(batch: Tensor) -> None:

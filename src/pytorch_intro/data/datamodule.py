@@ -195,10 +195,11 @@ class DataModule(LightningDataModule):
         self.image_shape = (channels, height, width)
         self.center_crop = CenterCrop((height, width), self.crop_pct or min(height, width) / min(stored))
         self.augment.set_size((height, width))
+        self.augment.validate_shape(stored_shape, (height, width))
         if self.source.reader.cache == "none" and channels in (1, 3) and (crop := self.augment.take_crop()):
             self.original_crop = crop
             log.info("data: random resized crops from the original images, before the other augmentation")
-        self.augment.validate_shape(self.image_shape if self.original_crop else stored_shape, (height, width))
+            self.augment.validate_shape(self.image_shape, (height, width))
 
     def log_summary(self) -> None:
         channels, height, width = self.image_shape

@@ -4,8 +4,11 @@ Boxes are sampled as torchvision does for one image: ten attempts, then a fallba
 """
 
 import math
+import random
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, NamedTuple
 
+import numpy as np
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
@@ -60,13 +63,28 @@ class RandomResizedCrop(nn.Module):
         height, width = images.shape[-2:]
         widths, heights = sample_box_sizes(images, self.scale, self.ratio)
         fit = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
-        central_height = max(1, min(height, round(width / self.ratio[0])))
-        central_width = max(1, min(width, round(height * self.ratio[1])))
+        central_height, central_width = self.central_size(height, width)
         box_heights, box_widths = first_valid(heights, fit, central_height), first_valid(widths, fit, central_width)
         found = fit.any(dim=1)
         top = torch.where(found, sample_offsets(box_heights, height), (height - central_height) // 2)
         left = torch.where(found, sample_offsets(box_widths, width), (width - central_width) // 2)
         return Boxes(top, left, box_heights, box_widths)
+
+    def sample_one(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Sample top, left, height and width of a box with Python's RNG: 20 times faster than a batch of one image."""
+        for _ in range(ATTEMPTS):
+            area = random.uniform(*self.scale) * height * width
+            root = math.exp(random.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])) / 2)
+            box_height, box_width = round(math.sqrt(area) / root), round(math.sqrt(area) * root)
+            if 0 < box_height <= height and 0 < box_width <= width:
+                top, left = random.randint(0, height - box_height), random.randint(0, width - box_width)
+                return top, left, box_height, box_width
+        box_height, box_width = self.central_size(height, width)
+        return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+
+    def central_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of the largest box within the ratio limits, at least one pixel each."""
+        return max(1, min(height, round(width / self.ratio[0]))), max(1, min(width, round(height * self.ratio[1])))
 
 
 def sample_box_sizes(images: Tensor, scale: tuple[float, float], ratio: tuple[float, float]) -> tuple[Tensor, Tensor]:
@@ -103,16 +121,36 @@ def resized_crop(images: Tensor, boxes: Boxes, size: tuple[int, int] | None = No
     if size is None or tuple(size) == (height, width):  # boxes are only enlarged, so antialiasing has no effect
         return enlarged_crop(images, boxes)
     if images.device.type == "cpu" and images.dtype == torch.uint8:
-        # interpolate has a kernel for uint8 that takes one image at a time a tenth of the time of matrix products.
-        corners = torch.stack(boxes, dim=1).tolist()
-        resized = images.new_empty(*images.shape[:2], *size)
-        for image, result, (top, left, rows_, columns_) in zip(images, resized, corners, strict=True):
-            box = image[None, :, top : top + rows_, left : left + columns_]
-            result.copy_(interpolate(box, size, mode="bilinear", antialias=True)[0])
-        return resized
+        return resize_one_by_one(images, boxes, size)
     rows = interpolation_weights(boxes.top, boxes.height, height, size[0])
     columns = interpolation_weights(boxes.left, boxes.width, width, size[1])
     return resample(images, rows, columns).round().clamp(0, 255).to(images.dtype)
+
+
+def resize_one_by_one(images: Tensor, boxes: Boxes, size: tuple[int, int]) -> Tensor:
+    """Resize a box of each image on the CPU, in as many threads as torch uses.
+
+    A tenth of the time of matrix products, thanks to the kernel of `interpolate` for single images uint8.
+    """
+    pixels, resized = images.numpy(), np.empty((*images.shape[:2], *size), np.uint8)
+
+    def resize(number: int, top: int, left: int, height: int, width: int) -> None:
+        # NumPy copies in this thread; torch would start others.
+        box = np.ascontiguousarray(pixels[number, :, top : top + height, left : left + width])
+        resized[number] = resize_box(torch.from_numpy(box), size).numpy()
+
+    arguments = range(len(images)), *(values.tolist() for values in boxes)
+    if torch.get_num_threads() == 1:
+        list(map(resize, *arguments))
+    else:
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            list(pool.map(resize, *arguments))  # list raises their errors
+    return torch.from_numpy(resized)
+
+
+def resize_box(box: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize an image (C, H, W) uint8, antialiased."""
+    return interpolate(box[None], size, mode="bilinear", antialias=True)[0]
 
 
 def enlarged_crop(images: Tensor, boxes: Boxes) -> Tensor:

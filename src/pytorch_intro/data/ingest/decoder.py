@@ -55,14 +55,13 @@ class Decoder:
             raise ValueError(f"it is gray or RGB, expected {self.channels} channels")
         return pil_to_chw(self.resize_image(self.load_oriented(image)))
 
-    def decode_box(self, image: Image.Image, box: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
-        """Decode a box of a PIL image, resized, to (C, *size) uint8.
+    def load_box(self, image: Image.Image, box: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
+        """Load a box of a PIL image as (H, W, C) uint8, or (H, W) if gray.
 
-        A JPEG file is decoded at a half, a quarter or an eighth if the box still has as many pixels as the result.
+        A JPEG file is decoded at a half, a quarter or an eighth if the box still has `size` (H, W) or more pixels.
 
         Args:
             box: Left, top, right, bottom in pixels of the image, rotated by its EXIF orientation.
-            size: (H, W) of the result.
         """
         _, height, width = get_shape(image)
         factor = max(1, min((box[3] - box[1]) // size[0], (box[2] - box[0]) // size[1]))
@@ -73,8 +72,7 @@ class Decoder:
             scales = (image.width / width, image.height / height) * 2
             left, top, right, bottom = (round(side * scale) for side, scale in zip(box, scales, strict=True))
             box = (left, top, max(right, left + 1), max(bottom, top + 1))
-        crop = self.convert_image(image.crop(box))
-        return pil_to_chw(crop.resize(size[::-1], self.filter))
+        return np.array(self.convert_image(image.crop(box)))
 
     def load_oriented(self, image: Image.Image) -> Image.Image:
         """Load the image, rotated by its EXIF orientation, as RGB or gray, at self.size or larger."""

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.data.augment.crops import RandomResizedCrop
+from pytorch_intro.data.augment.crops import RandomResizedCrop, resize_box
 from pytorch_intro.data.dataset import Batch, BatchedDataset, Indices, Sample
 from pytorch_intro.data.ingest.decoder import Decoder, chw_to_pil, get_shape, to_array
 from pytorch_intro.data.ingest.introspect import sample_name
@@ -47,10 +47,11 @@ class CropDecoder:
         if not isinstance(image, Image.Image):
             image = chw_to_pil(to_array(image))
         _, height, width = get_shape(image)
-        boxes = self.crop.sample(torch.empty(1).expand(1, 1, height, width))
-        top, left, rows, columns = (int(values) for values in boxes)
+        top, left, rows, columns = self.crop.sample_one(height, width)
         assert self.crop.size
-        return self.decoder.decode_box(image, (left, top, left + columns, top + rows), self.crop.size)
+        box = self.decoder.load_box(image, (left, top, left + columns, top + rows), self.crop.size)
+        pixels = torch.from_numpy(box.reshape(*box.shape[:2], -1)).permute(2, 0, 1)
+        return resize_box(pixels, self.crop.size).contiguous().numpy()
 
 
 class UncachedDataset(BatchedDataset):
