@@ -221,8 +221,10 @@ class DataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch] | list[Any]:
         return self.loader(self.test_set) if self.test_set else []
 
-    def loader(self, subset: ImageSubset, shuffle: bool = False, training: bool = False) -> DataLoader[Batch]:
-        """Build a DataLoader that fetches whole batches."""
+    def loader(
+        self, subset: ImageSubset, shuffle: bool = False, training: bool = False, num_workers: int | None = None
+    ) -> DataLoader[Batch]:
+        """Build a DataLoader that fetches whole batches; num_workers None: as many as images need."""
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         if len(subset) < world:
             raise UserError(
@@ -241,7 +243,8 @@ class DataModule(LightningDataModule):
         batches = ResumableBatchSampler(len(subset), self.batch_size, shuffle, self.seed, world, rank, training, device)
         if training:  # Lightning sets the epoch too, but after workers have started to fetch
             batches.epoch, batches.start = self.position["epoch"], self.position["completed_batches"]
-        num_workers = self.choose_num_workers(training)
+        if num_workers is None:
+            num_workers = self.choose_num_workers(training)
         if num_workers:
             share(batches.current_epoch, num_workers)
         crop = self.original_crop if training else None
