@@ -222,8 +222,10 @@ class DataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch] | list[Any]:
         return self.loader(self.test_set) if self.test_set else []
 
-    def loader(self, subset: ImageSubset, shuffle: bool = False, training: bool = False) -> DataLoader[Batch]:
-        """Build a DataLoader that fetches whole batches."""
+    def loader(
+        self, subset: ImageSubset, shuffle: bool = False, training: bool = False, num_workers: int | None = None
+    ) -> DataLoader[Batch]:
+        """Build a DataLoader that fetches whole batches; num_workers None: as many as images need."""
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         if len(subset) < world:
             raise UserError(
@@ -244,7 +246,8 @@ class DataModule(LightningDataModule):
             resumed = self.position["epoch"]
             batches.epoch = max(resumed, self.trainer.current_epoch if self.trainer else 0)  # 0 until it is restored
             batches.start = self.position["completed_batches"] if batches.epoch == resumed else 0
-        num_workers = self.choose_num_workers(training)
+        if num_workers is None:
+            num_workers = self.choose_num_workers(training)
         if num_workers:
             share(batches.current_epoch, num_workers)
         crop = self.original_crop if training else None

@@ -14,7 +14,6 @@ from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
 from pytorch_intro.data.normalize import Normalize
 from pytorch_intro.data.resize import CenterCrop
 from pytorch_intro.inference.finished_run import FinishedRun
-from pytorch_intro.inference.load import decoded_size
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +21,7 @@ log = logging.getLogger(__name__)
 def original_test_data(run: FinishedRun) -> DataModule:
     """Return the run's data with its original split and normalization; raise a UserError if it has changed."""
     inputs = run.inputs
-    chosen = inputs.get("arguments", {})  # in training, maybe by the network's weights
+    chosen = inputs["arguments"]  # in training, maybe by the network's weights
     missing = {name: value for name, value in chosen.items() if run.config.data.get(name) is None}
     datamodule = build_datamodule(run, mean=inputs["mean"], std=inputs["std"], **missing)
     datamodule.setup("fit")
@@ -35,7 +34,7 @@ def original_test_data(run: FinishedRun) -> DataModule:
         "trained_on": "training images",
     }
     for name, what in compared.items():
-        if now[name] != inputs.get(name, now[name]):  # runs of older versions have no decoded_size
+        if now[name] != inputs[name]:
             raise UserError(
                 f"data: the {what} changed since {run.path} was trained ({inputs[name]} → {now[name]}), so the test "
                 "images may have changed too; use the original data (data.root=DIR), or choose other data (data=CHOICE)"
@@ -53,11 +52,11 @@ def external_test_data(run: FinishedRun) -> DataModule:
         run,
         **{name: inputs[name] for name in ("mean", "std", "resize")},
         **{"image_size": None, "decode_size": None, "crop_pct": None},
-        interpolation=inputs.get("interpolation", "bilinear"),
+        interpolation=inputs["interpolation"],
     )
     source = datamodule.source
     source.reader.channels, source.reader.bit_depth = channels, inputs["bit_depth"]
-    source.reader.decode_size = decoded_size(inputs)
+    source.reader.decode_size = inputs["decoded_size"]
     has_test_split = source.has_split("test")
     part = source.split("test" if has_test_split else "train")
     if part is None:
@@ -74,7 +73,7 @@ def external_test_data(run: FinishedRun) -> DataModule:
     log.info("data: %s, %s images (%s)", source.name, f"{len(part):,}", which)
     datamodule.train_set = datamodule.test_set = part  # setup then loads nothing
     datamodule.image_shape, datamodule.classes = (channels, height, width), images.classes
-    datamodule.center_crop = CenterCrop((height, width), inputs.get("crop_pct", 1.0))
+    datamodule.center_crop = CenterCrop((height, width), inputs["crop_pct"])
     datamodule.normalize = Normalize(inputs["mean"], inputs["std"])
     return datamodule
 
@@ -102,7 +101,7 @@ def images_to_compare(run: FinishedRun, count: int, is_external: bool) -> tuple[
         if is_external:
             raise
         log.warning("comparing on random images, since the test images are not available: %s", error)
-        shape = (count, run.inputs["image_shape"][0], *decoded_size(run.inputs))
+        shape = (count, run.inputs["image_shape"][0], *run.inputs["decoded_size"])
         generator = torch.Generator().manual_seed(0)
         return torch.randint(256, shape, dtype=torch.uint8, generator=generator), "random images"
     return part.__getitems__(evenly_spaced_indices(len(part), count))[0], "test images"

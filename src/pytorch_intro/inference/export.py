@@ -19,7 +19,7 @@ from torch import Tensor
 from pytorch_intro.analysis.names import to_display_names
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.inference.finished_run import FinishedRun
-from pytorch_intro.inference.load import Predictor, decoded_size
+from pytorch_intro.inference.load import Predictor
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 ONNX, PT2, LABELS = "model.onnx", "model.pt2", "labels.json"
@@ -148,7 +148,7 @@ def save_labels(run: FinishedRun, folder: Path) -> None:
         "input": {
             "name": "images",
             "dtype": "uint8",
-            "shape": ["N", channels, *decoded_size(inputs)],
+            "shape": ["N", channels, *inputs["decoded_size"]],
             "channels": {1: "gray", 3: "RGB"}.get(channels, f"{channels} channels"),
             "range": [0, 255],
             "resize": inputs["resize"],

@@ -29,15 +29,15 @@ class Transforms:
 
     def __init__(self, inputs: dict[str, Any]) -> None:
         channels, height, width = inputs["image_shape"]
-        stored_height, stored_width = decoded_size(inputs)
+        stored_height, stored_width = inputs["decoded_size"]
         self.decoder = Decoder(
             (stored_height, stored_width),
             channels,
             inputs["resize"],
-            inputs.get("bit_depth", 16),
-            inputs.get("interpolation", "bilinear"),
+            inputs["bit_depth"],
+            inputs["interpolation"],
         )
-        self.center_crop = CenterCrop((height, width), inputs.get("crop_pct", 1.0))
+        self.center_crop = CenterCrop((height, width), inputs["crop_pct"])
         self.normalize = Normalize(inputs["mean"], inputs["std"])
 
     def __call__(self, image: Any) -> Tensor:
@@ -52,12 +52,6 @@ class Transforms:
         if isinstance(image, Image.Image):
             image = image.copy()  # decoding may modify an image that is not loaded yet
         return self.normalize(self.center_crop(torch.from_numpy(self.decoder(image))[None]))[0]
-
-
-def decoded_size(inputs: dict[str, Any]) -> list[int]:
-    """Return [H, W] of the stored images; runs of older versions stored what the network receives."""
-    size: list[int] = inputs.get("decoded_size", inputs["image_shape"][1:])
-    return size
 
 
 class LoadedRun(NamedTuple):

@@ -178,8 +178,8 @@ class Finetuning(Callback):
             return data.loader(data.train_set)
         train, val = self.fit_head(trainer, classifier)
         if val is not None:
-            data.val_dataloader = partial(data.loader, as_subset(val, data.classes))  # type: ignore[method-assign]
-        return data.loader(as_subset(train, data.classes), training=True)
+            data.val_dataloader = partial(data.loader, as_subset(val, data.classes), num_workers=0)  # type: ignore[method-assign]
+        return data.loader(as_subset(train, data.classes), training=True, num_workers=0)
 
     def fit_head(self, trainer: Trainer, classifier: Classifier) -> tuple[Features, Features | None]:
         """Compute the features and set the weights of the head; return the features of training and validation."""
