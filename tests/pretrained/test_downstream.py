@@ -38,6 +38,7 @@ NETWORKS = {
     "swin": [
         "model=timm", "model.name=swin_tiny_patch4_window7_224", "+model.kwargs.depths=[2]",
         "+model.kwargs.num_heads=[3]", "data.image_size=64", "data.resize=pad", "data.crop_pct=0.9",
+        "data.decode_size=80",
     ],
 }  # fmt: skip
 
@@ -159,13 +160,15 @@ def test_tensorboard_has_the_graph_with_the_blocks_of_the_network(used: Used) ->
 PLAIN = [*NO_PICTURES, "logger=none", "data.image_size=32"]
 
 
-def test_a_sweep_over_both_libraries_trains_the_default_network_of_each(
-    command: Command, photos: Path, tmp_path: Path
-) -> None:
-    answer = command("-m", *FEW, *PLAIN, f"data.root={photos / 'data'}", "model=timm,torchvision", "name=both")
+def test_a_sweep_over_both_libraries_trains_a_network_of_each(command: Command, photos: Path, tmp_path: Path) -> None:
+    common = ["-m", *FEW, *PLAIN, f"data.root={photos / 'data'}", "model=timm,torchvision", "name=both"]
+    answer = command(*common, "model.name=resnet18")
+    assert answer.code == 2
+    assert "in a sweep over model, use ++model.name=VALUE" in answer.err
+    answer = command(*common, "++model.name=resnet18")
     assert answer.code == 0, answer.err
     rows = read_summary(tmp_path / "outputs" / "sweeps" / "both")
-    assert [(row["job"], row["status"]) for row in rows] == [
+    assert sorted((row["job"], row["status"]) for row in rows) == [
         ("model=timm", "finished"),
         ("model=torchvision", "finished"),
     ]
