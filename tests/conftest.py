@@ -58,6 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "test_removal",
         "test_launchers",
         "test_distributed",
+        "test_finetuning",
         "test_sweep",
         "test_search",
         "test_resume",

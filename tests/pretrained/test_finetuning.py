@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from pytorch_intro import load_run
+from pytorch_intro.common.errors import UserError
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.dataset import ImageSubset
 from pytorch_intro.pretrained.features import FeatureCache
@@ -103,6 +104,16 @@ def real(common: list[str], lite0_file: Path) -> list[str]:
     """Return the arguments for EfficientNet-Lite0 with its real weights."""
     network = ["model.name=tf_efficientnet_lite0", f"model.weights={lite0_file}", "model.new_head=true"]
     return [*common, *network, "data.image_size=64"]
+
+
+def head(tiny: Sequence[str]) -> list[str]:
+    """Return the arguments of a run with 11 steps, over two views of 86 images."""
+    return [*tiny, "finetune=head", "finetune.views=2"]
+
+
+def gradual(tiny: Sequence[str]) -> list[str]:
+    """Return the arguments of a run with six steps in each of two epochs."""
+    return [*tiny, "finetune=gradual", "trainer.max_epochs=2"]
 
 
 def state_of(run: Path, name: str = "best") -> dict[str, Tensor]:
@@ -223,7 +234,9 @@ def test_validation_on_features_is_validation_on_images(
     tmp_path: Path, real: list[str], precision: str, flip: bool
 ) -> None:
     """With and without the flip of test-time augmentation, of which features have the mean."""
-    config = compose(*real, "finetune=head", f"classifier.tta_flip={flip}", "logger=none", run_dir=tmp_path)
+    config = compose(
+        *real, "finetune=head", "finetune.views=1", f"classifier.tta_flip={flip}", "logger=none", run_dir=tmp_path
+    )
     datamodule, classifier, trainer = build_experiment(config, ON_CPU | {"precision": precision})
     trainer.fit(classifier, datamodule)
     on_features = {name: trainer.callback_metrics[name].item() for name in ("val/loss", "val/accuracy")}
@@ -277,7 +290,7 @@ def test_a_run_stopped_while_features_are_computed_keeps_those_it_has(
     command: Command, tmp_path: Path, whole_runs: WholeRuns, tiny: list[str]
 ) -> None:
     """After the first file, with another half-written; those that exist are not computed again."""
-    arguments = [*tiny, "finetune=head", "finetune.views=3"]
+    arguments = head(tiny)
     whole, run = whole_runs(*arguments), tmp_path / "outputs" / "killed"
     stop_in_features(command, *arguments, "name=killed")
     assert feature_files(run) == ["train-view-0-from-0.pt"]
@@ -296,7 +309,7 @@ def test_a_run_stopped_while_features_are_computed_keeps_those_it_has(
         computed = count_computed(patch)
         answer = command(*arguments, "name=killed")
     assert answer.code == 0, answer.err
-    assert computed == ["86 images of view 1", "86 images of view 2", "22 images of view 0"]
+    assert computed == ["86 images of view 1", "22 images of view 0"]
     assert_same_run(whole, run)
 
 
@@ -305,7 +318,7 @@ def test_a_head_resumes_within_its_epoch_without_computing_features_again(
     command: Command, tmp_path: Path, whole_runs: WholeRuns, tiny: list[str], batch: int
 ) -> None:
     """Before its first, second and last step."""
-    arguments = [*tiny, "finetune=head", "finetune.views=2"]
+    arguments = head(tiny)
     whole = whole_runs(*arguments)
     run = Path(shutil.copytree(killed_run(whole, batch), tmp_path / "outputs" / "killed"))
     assert (run / "checkpoints" / "last.ckpt").exists() == (batch > 0)
@@ -320,7 +333,7 @@ def test_a_head_resumes_within_its_epoch_without_computing_features_again(
 def test_a_run_stopped_in_its_test_is_tested_without_features(
     command: Command, tmp_path: Path, whole_runs: WholeRuns, tiny: list[str], mode: str, epochs: int
 ) -> None:
-    arguments = [*tiny, f"finetune={mode}", "finetune.views=2", "trainer.max_epochs=2"]
+    arguments = head(tiny) if mode == "head" else gradual(tiny)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunFolder, "finish", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
@@ -351,18 +364,18 @@ def test_ctrl_c_in_the_features_keeps_those_there_are(command: Command, tmp_path
 def test_a_run_resumes_after_kill_9_in_the_features(
     command: Command, tmp_path: Path, whole_runs: WholeRuns, tiny: list[str]
 ) -> None:
-    arguments = [*tiny, "finetune=head", "finetune.views=3", "+callbacks.files._target_=test_finetuning.FeatureFiles"]
+    arguments = [*head(tiny), "+callbacks.files._target_=test_finetuning.FeatureFiles"]
     run = tmp_path / "outputs" / "killed"
-    variables = {"FEATURES_LOG": str(tmp_path / "log"), "FEATURES_KILL_AT": "3", "OMP_NUM_THREADS": "1"}
+    variables = {"FEATURES_LOG": str(tmp_path / "log"), "FEATURES_KILL_AT": "2", "OMP_NUM_THREADS": "1"}
     process = Process(*arguments, "name=killed", f"outputs={run.parent}", variables=variables)
     _, err = process.communicate()
     assert process.returncode == -signal.SIGKILL, err
-    assert feature_files(run) == ["train-view-0-from-0.pt", "train-view-1-from-0.pt"]
+    assert feature_files(run) == ["train-view-0-from-0.pt"]
     with pytest.MonkeyPatch.context() as patch:
         computed = count_computed(patch)
         answer = command(*arguments, "name=killed")
     assert answer.code == 0, answer.err
-    assert computed == ["86 images of view 2", "22 images of view 0"]
+    assert computed == ["86 images of view 1", "22 images of view 0"]
     assert_same_run(whole_runs(*arguments), run)
 
 
@@ -370,7 +383,7 @@ def test_overwrite_does_not_use_old_features_and_loses_no_finished_run(
     command: Command, tmp_path: Path, whole_runs: WholeRuns, tiny: list[str]
 ) -> None:
     """A run that is replaced is kept until the first checkpoint, also if the new one is stopped twice before."""
-    arguments = [*tiny, "finetune=head", "finetune.views=2"]
+    arguments = head(tiny)
     run = tmp_path / "outputs" / "again"
     assert command(*arguments, "finetune.views=1", "seed=1", "name=again").code == 0
     finished = result_of(run)
@@ -388,14 +401,10 @@ def test_overwrite_does_not_use_old_features_and_loses_no_finished_run(
 # All layers
 
 
-def gradual(tiny: Sequence[str]) -> list[str]:
-    return [*tiny, "finetune=gradual", "trainer.max_epochs=2"]
-
-
 def test_gradual_resumes_in_the_features_and_in_every_epoch(
     command: Command, tmp_path: Path, whole_runs: WholeRuns, tiny: list[str]
 ) -> None:
-    """Six steps per epoch; batch 0 has features but no checkpoint."""
+    """Batch 0 has features but no checkpoint."""
     arguments = gradual(tiny)
     whole, outputs = whole_runs(*arguments), tmp_path / "outputs"
     for batch in (0, 3, 11):
@@ -434,7 +443,7 @@ def test_batch_norms_keep_their_statistics_only_if_they_are_frozen(
     whole_runs: WholeRuns, tiny: list[str], is_frozen: bool
 ) -> None:
     """Bit for bit; the weights change in both cases."""
-    initial = state_of(whole_runs(*tiny, "finetune=head", "finetune.views=2"))  # leaves the body as it is
+    initial = state_of(whole_runs(*head(tiny)))  # leaves the body as it is
     trained = state_of(whole_runs(*gradual(tiny), f"finetune.freeze_batchnorm={str(is_frozen).lower()}"), "last")
     statistics = [name for name in initial if "running_" in name]
     assert len(statistics) > 10
@@ -460,9 +469,9 @@ def test_each_layer_has_its_own_learning_rate(tmp_path: Path, tiny: list[str]) -
     groups = trainer.optimizers[0].param_groups
     peaks = [group["initial_lr"] for group in groups]
     assert peaks == pytest.approx([1e-3 * 0.5 ** (len(groups) - 1 - number) for number in range(len(groups))])
-    head = network_of(classifier).head
-    assert head
-    assert {id(parameter) for parameter in groups[-1]["params"]} >= {id(head.weight), id(head.bias)}
+    last = network_of(classifier).head
+    assert last
+    assert {id(parameter) for parameter in groups[-1]["params"]} >= {id(last.weight), id(last.bias)}
     assert len(groups) > 4
     assert len({step_rates[-1] for step_rates in rates}) == len(rates) == 6
     for step_rates in rates:
@@ -557,8 +566,7 @@ def test_gradual_with_an_average_of_the_weights_resumes_exactly(
         assert_same_run(whole, run)
     checkpoint = torch.load(whole / "checkpoints" / "best.ckpt", weights_only=True)
     averaged, trained = checkpoint["state_dict"], checkpoint["current_model_state"]
-    head = "network.head.weight"
-    assert not torch.equal(averaged[head], trained[head])
+    assert not torch.equal(averaged["network.head.weight"], trained["network.head.weight"])
     config = compose(*gradual(tiny), "logger=none", run_dir=tmp_path / "measured")
     datamodule, classifier, trainer = build_experiment(config, ON_CPU)
     for state, is_the_result in ((averaged, True), (trained, False)):
@@ -570,7 +578,7 @@ def test_gradual_with_an_average_of_the_weights_resumes_exactly(
 
 @AVERAGING
 def test_a_head_with_an_average_of_the_weights_is_the_fitted_head(whole_runs: WholeRuns, tiny: list[str]) -> None:
-    arguments = [*tiny, "finetune=head", "finetune.views=2"]
+    arguments = head(tiny)
     averaged, plain = (state_of(whole_runs(*arguments, *more)) for more in (["callbacks=ema", *NO_PICTURES], []))
     assert all(torch.allclose(value, averaged[name], rtol=1e-5) for name, value in plain.items())
 
@@ -581,7 +589,7 @@ def test_a_head_with_an_average_of_the_weights_is_the_fitted_head(whole_runs: Wh
 def test_two_ranks_share_the_features_and_fit_the_head_of_one_process(
     tmp_path: Path, whole_runs: WholeRuns, tiny: list[str]
 ) -> None:
-    arguments = [*tiny, "finetune=head", "finetune.views=2", "+callbacks.files._target_=test_finetuning.FeatureFiles"]
+    arguments = [*head(tiny), "+callbacks.files._target_=test_finetuning.FeatureFiles"]
     single = whole_runs(*arguments)
     log = tmp_path / "log"
     two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "name=two", f"outputs={tmp_path}"]
@@ -638,8 +646,8 @@ SQUEEZENET = ["model=torchvision", "model.name=squeezenet1_1", "model.weights=nu
     [
         (
             ["finetune=head", *SQUEEZENET],
-            "model.name=squeezenet1_1: does not end with one linear layer, so that its head cannot be trained alone; "
-            "use finetune=full, or another network",
+            "model.name=squeezenet1_1: does not end with one linear layer with a bias, so that its head cannot be "
+            "trained alone; use finetune=full, or another network",
         ),
         (["finetune=gradual", *SQUEEZENET], "model.name=squeezenet1_1: does not end with one linear layer"),
         (
@@ -675,6 +683,14 @@ def test_a_mistake_is_one_line_before_any_work(
     assert answer.err.count("\n") == 1
     assert ";" in answer.err
     assert not (tmp_path / "outputs" / "wrong").exists()
+
+
+def test_a_head_without_a_bias_is_refused(tmp_path: Path, tiny: list[str]) -> None:
+    network = network_of(build(tmp_path, *tiny)[1])
+    network.check_linear_head()
+    network.head = torch.nn.Linear(256, CLASSES, bias=False)
+    with pytest.raises(UserError, match="does not end with one linear layer with a bias, so that"):
+        network.check_linear_head()
 
 
 def test_muon_trains_all_layers_with_one_learning_rate(command: Command, tiny: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""An epoch of fine-tuning all layers: this project beside a plain PyTorch loop with torchvision's transforms."""
+"""An epoch of fine-tuning all layers: this project compared with a plain PyTorch loop with torchvision's transforms."""
 
 import tempfile
 import time

@@ -99,10 +99,10 @@ class PretrainedNetwork(nn.Module):
 
     def check_linear_head(self) -> None:
         """Raise a UserError if the network does not end with one linear layer."""
-        if self.head is None:
+        if self.head is None or self.head.bias is None:
             raise UserError(
-                f"model.name={self.name}: does not end with one linear layer, so that its head cannot be trained "
-                "alone; use finetune=full, or another network"
+                f"model.name={self.name}: does not end with one linear layer with a bias, so that its head cannot be "
+                "trained alone; use finetune=full, or another network"
             )
 
     def parameter_groups(self, layer_decay: NonNegativeFloat = 1.0) -> list[dict[str, Any]]:
