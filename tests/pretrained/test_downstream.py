@@ -26,15 +26,16 @@ FEW = [
     "trainer.limit_train_batches=2", "optimizer=adamw", "model.weights=null",
 ]  # fmt: skip
 VIT = ["model=timm", "model.name=vit_tiny_patch16_224", "+model.kwargs.depth=1", "data.image_size=32"]
-# Small networks that differ: without a linear head, with squeeze-and-excitation, layer norms, attention or windows.
+# Small networks that differ: without a linear head, with squeeze-and-excitation, attention or windows.
 NETWORKS = {
-    "squeezenet of torchvision": ["model=torchvision", "model.name=squeezenet1_1", "data.image_size=32"],
-    "efficientnet": ["model=timm", "model.name=test_efficientnet", "data.image_size=[32,48]", "data.crop_pct=0.8"],
-    "convnext in bfloat16": [
-        "model=timm", "model.name=test_convnext", "trainer.precision=bf16-mixed", "data.image_size=32",
-        "data.decode_size=40", "data.interpolation=lanczos",
+    "squeezenet of torchvision": [
+        "model=torchvision", "model.name=squeezenet1_1", "data.image_size=32", "data.decode_size=40",
+        "data.interpolation=lanczos",
     ],
-    "vit with a flip": [*VIT, "data.interpolation=bicubic", "classifier.tta_flip=true"],
+    "efficientnet": ["model=timm", "model.name=test_efficientnet", "data.image_size=[32,48]", "data.crop_pct=0.8"],
+    "vit in bfloat16 with a flip": [
+        *VIT, "trainer.precision=bf16-mixed", "data.interpolation=bicubic", "classifier.tta_flip=true",
+    ],
     "swin": [
         "model=timm", "model.name=swin_tiny_patch4_window7_224", "+model.kwargs.depths=[2]",
         "+model.kwargs.num_heads=[3]", "data.image_size=64", "data.resize=pad", "data.crop_pct=0.9",
