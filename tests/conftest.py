@@ -68,6 +68,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "test_help",
         "test_tour",
         "test_export",
+        "test_downstream",
         "test_bench",
         "test_tensorboard",
     )

@@ -74,9 +74,13 @@ def explain_unknown_key(key: str, known: Iterable[str]) -> str:
 
     names = key.split(".")
     for depth in range(1, len(names)):
-        for file in sorted(CONFIG_DIR.joinpath(*names[:depth]).glob("[!_]*.yaml")):
-            if OmegaConf.select(OmegaConf.load(file), ".".join(names[depth:])) is not None:
-                return f"{key}: unknown setting; it needs {'/'.join(names[:depth])}={file.stem}"
+        group, setting = "/".join(names[:depth]), ".".join(names[depth:])
+        files = sorted((CONFIG_DIR / group).glob("[!_]*.yaml"))
+        choices = [file.stem for file in files if OmegaConf.select(OmegaConf.load(file), setting) is not None]
+        if choices and any(re.match(rf"{group}=[^\[]+,", text) for text in sys.argv):
+            return f"{key}: unknown setting without its {group}; in a sweep over {group}, use ++{key}=VALUE"
+        if choices:
+            return f"{key}: unknown setting; it needs {' or '.join(f'{group}={choice}' for choice in choices[:2])}"
     return unknown_key(key, known)
 
 

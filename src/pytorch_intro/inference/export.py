@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from pytorch_intro.analysis.names import to_display_names
 from pytorch_intro.common.errors import UserError
@@ -26,7 +27,9 @@ ONNX, PT2, LABELS = "model.onnx", "model.pt2", "labels.json"
 OPSET = 23  # newest opset that ONNX Runtime 1.23 supports
 TOLERANCE = 1e-4  # largest difference between probabilities
 BATCH_SIZES = (1, 7, 256)  # sizes that are compared in turn
-ROUNDS = 5  # repetitions of the speed measurement
+PHOTO, PHOTO_BATCH = 96 * 96, 16  # pixels from which on 256 images take too much memory and time, and then their number
+ROUNDS = 5  # repetitions of the speed measurement, or fewer
+MAX_SECONDS = 10  # after which no other round begins
 
 Function = Callable[[Tensor], Tensor]
 
@@ -94,7 +97,7 @@ def compare_with_pytorch(predictor: Predictor, images: Tensor, kind: str, folder
         ONNX: load_onnx(folder / ONNX),
         PT2: torch.export.load(folder / PT2).module(),
     }
-    outputs = {name: run_in_batches(function, images) for name, function in functions.items()}
+    outputs = {name: run_in_batches(function, images, f"comparing {name}") for name, function in functions.items()}
     expected = outputs.pop("PyTorch")
     for name, probabilities in outputs.items():
         difference = (probabilities - expected).abs().max().item()
@@ -106,7 +109,7 @@ def compare_with_pytorch(predictor: Predictor, images: Tensor, kind: str, folder
             )
         agreement = f"probabilities to {difference:.1e}, all labels"
         print(f"{name:<11} agrees with PyTorch on {len(images):,} {kind} ({agreement})")
-    speeds = measure_images_per_second(functions, images[: max(BATCH_SIZES)])
+    speeds = measure_images_per_second(functions, images[: batch_sizes(images)[-1]])
     print("images/s on the CPU: " + ", ".join(f"{name} {speed:,.0f}" for name, speed in speeds.items()))
 
 
@@ -120,19 +123,32 @@ def load_onnx(file: Path) -> Function:
     return lambda images: torch.from_numpy(session.run(["probabilities"], {"images": images.numpy()})[0])
 
 
+def batch_sizes(images: Tensor) -> tuple[int, ...]:
+    """Return the batch sizes to compare: BATCH_SIZES, with a smaller last one for photographs."""
+    is_large = images.shape[-2] * images.shape[-1] >= PHOTO
+    return (*BATCH_SIZES[:-1], PHOTO_BATCH) if is_large else BATCH_SIZES
+
+
 @torch.inference_mode()
-def run_in_batches(function: Function, images: Tensor) -> Tensor:
-    """Return the function's outputs for all images, (N, num_classes), from batches of 1, 7, 256, 256, …"""
-    *first_sizes, size = BATCH_SIZES
-    *batches, rest = images.tensor_split(list(itertools.accumulate(first_sizes)))
-    return torch.cat([function(batch) for batch in (*batches, *rest.split(size)) if len(batch)])
+def run_in_batches(function: Function, images: Tensor, title: str) -> Tensor:
+    """Return the function's outputs for all images, (N, num_classes), from batches of 1, 7, 256, 256, …
+
+    The title is that of a progress bar on terminals.
+    """
+    *first_sizes, size = batch_sizes(images)
+    *first, rest = images.tensor_split(list(itertools.accumulate(first_sizes)))
+    batches = [batch for batch in (*first, *rest.split(size)) if len(batch)]
+    return torch.cat([function(batch) for batch in tqdm(batches, title, disable=None, leave=False)])
 
 
 @torch.inference_mode()
 def measure_images_per_second(functions: dict[str, Function], images: Tensor) -> dict[str, float]:
     """Return the throughput of each function: the median of rounds that alternate between the functions."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(ROUNDS):
+    started = time.perf_counter()
+    for number in range(ROUNDS):
+        if number and time.perf_counter() - started > MAX_SECONDS:
+            break
         for name, function in functions.items():
             start = time.perf_counter()
             function(images)
@@ -157,9 +173,36 @@ def save_labels(run: FinishedRun, folder: Path) -> None:
             "crop_pct": inputs["crop_pct"],
             "bit_depth": inputs["bit_depth"],
             "border": inputs["border"],
+            "steps": preprocessing_steps(inputs),
         },
         "output": {"name": "probabilities", "dtype": "float32", "shape": ["N", len(inputs["classes"])]},
         "opset": OPSET,
         "result": run.result,
     }
     (folder / LABELS).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def preprocessing_steps(inputs: dict[str, Any]) -> list[str]:
+    """Return what predict.py does with the picture in a file, as Python with Pillow; the models do the rest."""
+    channels, (height, width) = inputs["image_shape"][0], inputs["decoded_size"]
+    mode = {1: "L", 3: "RGB"}.get(channels)
+    if mode is None:
+        return []  # a picture has no other number of channels
+    size, draft, bits = (width, height), (2 * max(height, width),) * 2, inputs["bit_depth"]
+    resampling = f"Image.Resampling.{inputs['interpolation'].upper()}"
+    resize = {
+        "crop": f"ImageOps.fit(image, {size}, {resampling})",
+        "pad": f"ImageOps.pad(image, {size}, {resampling})",
+        "stretch": f"image.resize({size}, {resampling})",
+    }
+    sixteen = f"Image.fromarray((numpy.asarray(image).clip(0, {2**bits - 1}) >> {bits - 8}).astype('uint8'))"
+    on_white = "Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image.convert('RGBA'))"
+    return [
+        f"image.draft('{mode}', {draft})",  # decodes a JPEG file at a fraction of its size
+        "image = ImageOps.exif_transpose(image)",
+        f"if image.mode.startswith('I'): image = {sixteen}",
+        f"if image.has_transparency_data: image = {on_white}",
+        f"image = image.convert('{mode}')",
+        f"image = {resize[inputs['resize']]}",
+        f"images = numpy.asarray(image).reshape(1, {height}, {width}, {channels}).transpose(0, 3, 1, 2)",
+    ]

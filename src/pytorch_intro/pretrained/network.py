@@ -49,6 +49,7 @@ class PretrainedNetwork(nn.Module):
     """
 
     head: nn.Linear | None
+    origin: str  # source and license of the first weights, for the model card
 
     def __init__(
         self,
@@ -64,6 +65,9 @@ class PretrainedNetwork(nn.Module):
         self.name = name
         arguments = given(kwargs)
         choice = self.check(name, weights, arguments, load_weights)
+        self.origin = "random weights" if weights is None else self.library_origin(choice)
+        if choice.path:
+            self.origin = f"{choice.path}, whose license is not recorded"
         try:
             network = self.build(choice, image_shape, num_classes, arguments)
         except (TypeError, ValueError, RuntimeError, AssertionError, KeyError, AttributeError, IndexError) as error:
@@ -225,6 +229,11 @@ class PretrainedNetwork(nn.Module):
     @abstractmethod
     def library_settings(cls, choice: Choice) -> dict[str, Any]:
         """Return the settings of the images that the library's weights were trained with."""
+
+    @classmethod
+    @abstractmethod
+    def library_origin(cls, choice: Choice) -> str:
+        """Return the name, source and license of the library's weights."""
 
     @abstractmethod
     def build(

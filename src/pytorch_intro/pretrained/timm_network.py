@@ -67,6 +67,16 @@ class TimmNetwork(PretrainedNetwork):
             settings["interpolation"] = values["interpolation"]
         return settings
 
+    @classmethod
+    def library_origin(cls, choice: Choice) -> str:
+        import timm
+
+        cfg = timm.get_pretrained_cfg(full_name(choice))
+        if cfg is None:
+            return f"{full_name(choice)} of timm"
+        source = f"huggingface.co/{cfg.hf_hub_id}" if cfg.hf_hub_id else cfg.origin_url or cfg.url
+        return f"{full_name(choice)} of timm ({source}), license: {cfg.license or 'unknown'}"
+
     def build(
         self, choice: Choice, image_shape: tuple[int, int, int], num_classes: int, arguments: Mapping[str, Any]
     ) -> nn.Module:

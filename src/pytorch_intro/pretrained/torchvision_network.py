@@ -42,6 +42,13 @@ class TorchvisionNetwork(PretrainedNetwork):
             "crop_pct": size / transforms.resize_size[0],
         }
 
+    @classmethod
+    def library_origin(cls, choice: Choice) -> str:
+        weights = torchvision.models.get_model_weights(choice.name)[choice.tag or "DEFAULT"]
+        source = weights.meta.get("recipe", weights.url)
+        terms = weights.meta.get("license", "not stated (torchvision itself: BSD-3-Clause)")
+        return f"{choice.name}.{weights.name} of torchvision ({source}), license: {terms}"
+
     def build(
         self, choice: Choice, image_shape: tuple[int, int, int], num_classes: int, arguments: Mapping[str, Any]
     ) -> nn.Module:

@@ -8,13 +8,16 @@ import torchvision
 import yaml
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
+from omegaconf import DictConfig
 
 from pytorch_intro.analysis import class_metrics
 from pytorch_intro.analysis.class_metrics import datamodule_of
 from pytorch_intro.analysis.markdown import escape_cell, markdown_table
 from pytorch_intro.common.files import write_atomically
+from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.runs.config_record import load_config
 from pytorch_intro.runs.folder import REPORT, Result, RunFolder
+from pytorch_intro.training.classifier import Classifier
 
 USAGE = """\
 ## Use it
@@ -55,8 +58,11 @@ def model_card(run: RunFolder, trainer: Trainer, result: Result) -> str:
     channels, height, width = datamodule.image_shape
     color = {1: "gray", 3: "RGB"}.get(channels, f"{channels}-channel")
     model = load_config(run.config_file).model
-    network = model.get("name") or model["_target_"].rpartition(".")[2]
-    table = markdown_table(["", ""], card_rows(trainer, result).items())
+    network = model["_target_"].rpartition(".")[2]
+    if model.get("name"):
+        network = f"{model.name} ({network})"
+    rows = {"input": describe_input(datamodule), "started from": first_weights(trainer, model)}
+    table = markdown_table(["", ""], (rows | card_rows(trainer, result)).items())
     figures = [name for name in REPORT if (run.path / name).exists()]
     images = "".join(f"![{Path(name).stem.replace('_', ' ')}]({name})\n\n" for name in figures)
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, lightning {lightning.__version__}"
@@ -106,6 +112,23 @@ def card_rows(trainer: Trainer, result: Result) -> dict[str, str]:
         "trained": f"{epochs}, {result['train_seconds']:.0f} s on {result['device']}",
         "weights": weights,
     }
+
+
+def describe_input(datamodule: DataModule) -> str:
+    """Return how a picture becomes the network's input."""
+    reader, crop_pct = datamodule.source.reader, datamodule.center_crop.crop_pct
+    stored, size = (
+        " x ".join(map(str, shape[1:])) for shape in (datamodule.train_set.dataset.image_shape, datamodule.image_shape)
+    )
+    text = f"resized to {stored} pixels ({reader.resize}, {reader.interpolation})"
+    return text if stored == size else f"{text}, of which the center, {crop_pct:.3g} of height and width, as {size}"
+
+
+def first_weights(trainer: Trainer, model: DictConfig) -> str:
+    """Return the source of the weights that the training started from, with their license where it is known."""
+    assert isinstance(trainer.lightning_module, Classifier)
+    origin: str | None = getattr(trainer.lightning_module.network, "origin", model.get("weights"))
+    return origin or "random weights"
 
 
 def front_matter(result: Result, dataset: str) -> dict[str, object]:

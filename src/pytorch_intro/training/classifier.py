@@ -70,8 +70,11 @@ class Classifier(LightningModule):
 
     def tta_logits(self, images: Tensor) -> Tensor:
         """Return the logits of each view of the images: (views, N, num_classes) float32; the first is the image."""
+        views = tta_views(images, self.tta_flip, self.tta_shift)
+        if torch.compiler.is_exporting():  # one call: the graph would have a copy of the network per view
+            return self.network(torch.cat(views)).float().unflatten(0, (len(views), -1))
         # float32 before the mean, which would otherwise round to bfloat16 once more
-        return torch.stack([self.network(view).float() for view in tta_views(images, self.tta_flip, self.tta_shift)])
+        return torch.stack([self.network(view).float() for view in views])
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         images, targets = batch

@@ -1,6 +1,7 @@
 """Facts about a dataset that can be found from outside: arrays, files, names, shapes, and randomness."""
 
 import hashlib
+import logging
 import os
 import re
 import statistics
@@ -28,6 +29,8 @@ from pytorch_intro.data.ingest.decoder import (
 from pytorch_intro.data.ingest.find_files import walk_files
 from pytorch_intro.data.ingest.image_folder import ImageFiles
 from pytorch_intro.data.ingest.parallel import ALL_CORES, DecodeResult, MapDataset, parallel_map, to_label, unpack
+
+log = logging.getLogger(__name__)
 
 MAX_CLASSES = 1_000_000  # a larger label is probably an identifier
 DEFAULT_SIDE = 64  # pixels
@@ -183,6 +186,10 @@ def infer_decoder(
         raise UserError(f"{sample_name(dataset, 0)}: cannot be read, like all others tried ({error}); fix the images")
     if decode_size:
         size = decode_size if isinstance(decode_size, list) else [decode_size] * 2
+        largest = max(sizes)
+        if all(2 * side <= new for side, new in zip(largest, size, strict=True)):
+            seen, new = (" x ".join(map(str, sides)) for sides in (largest, size))
+            log.info("data: enlarging images of %s to %s; a smaller data.image_size is faster", seen, new)
         return Decoder((size[0], size[1]), channels, resize, bit_depth or 16, interpolation)
     smallest = min(sizes)
     is_common = len(sizes) == 1 and max(smallest) <= DEFAULT_SIDE
