@@ -79,7 +79,7 @@ def explain_unknown_key(key: str, known: Iterable[str]) -> str:
             content = OmegaConf.load(file)  # its keys are those of the group, or with @package _global_ full ones
             if any(OmegaConf.select(content, path) is not None for path in (".".join(names[depth:]), key)):
                 return f"{key}: unknown setting; it needs {'/'.join(names[:depth])}={file.stem}"
-    return unknown_key(key, known)
+    return unknown_key(key, [name for name in known if name != key])
 
 
 def explain_failure(error: Exception, config: DictConfig) -> tuple[str, int] | None:

@@ -198,7 +198,7 @@ class Finetuning(Callback):
         cache.extract = partial(self.mean_features, classifier)
         val = cache.compute(val_set, "val") if val_set else None
         self.network.train()
-        log.info(f"finetune: features computed in {time.perf_counter() - started:.1f} s")
+        log.info(f"finetune: features computed in {time.perf_counter() - started:.1f} s, fitting the head")
         with torch.random.fork_rng(devices=[]):
             heads = fit_heads(train, val, len(datamodule.classes), self.l2_grid, self.balanced)
         log_heads(heads)
