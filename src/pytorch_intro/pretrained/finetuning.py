@@ -276,10 +276,10 @@ def few(subset: ImageSubset | None, count: int) -> Any:
 def log_heads(heads: Sequence[Head]) -> None:
     best = heads[0]
     strengths = [head.l2 for head in heads]
-    figures = "without validation data"
+    figures, choice = "without validation data", "the default"
     if not math.isnan(best.accuracy):
-        figures = f"val/accuracy {best.accuracy:.4f}, val/loss {best.loss:.4f}"
+        figures, choice = f"val/accuracy {best.accuracy:.4f}, val/loss {best.loss:.4f}", "the best"
     log.info(
-        f"finetune: head fitted, {figures}, with L2 regularization {best.l2:g}, of {len(heads)} from "
-        f"{min(strengths):g} to {max(strengths):g}"
+        f"finetune: head fitted, {figures}, with L2 regularization {best.l2:g} ({choice} of {len(heads)} values from "
+        f"{min(strengths):g} to {max(strengths):g})"
     )

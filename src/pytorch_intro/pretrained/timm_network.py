@@ -106,9 +106,10 @@ class TimmNetwork(PretrainedNetwork):
 
         cfg = timm.get_pretrained_cfg(full_name(choice))
         where = f"{cfg.hf_hub_id} of the Hugging Face hub" if cfg and cfg.hf_hub_id else (cfg and cfg.url) or "timm"
+        reason = first_lines(error).split(". ")[0][:200]
         return UserError(
-            f"model.weights={choice.tag}: cannot download {where} ({first_lines(error)[:200]}); connect to the "
-            "network, or copy its model.safetensors here and set model.weights=FILE"
+            f"model.weights={choice.tag}: cannot download {where} ({reason}); connect to the network, or copy its "
+            "model.safetensors here and set model.weights=FILE"
         )
 
     def head_names(self, network: nn.Module) -> list[str]:
