@@ -85,6 +85,7 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str]] = {
     "seed is null": (["seed=null"], ["seed=null"], WRONG_VALUE, INTEGER),
     "overwrite is a word": (["overwrite=perhaps"], ["overwrite=perhaps"], WRONG_VALUE, BOOLEAN),
     "negative workers": (["data.num_workers=-1"], ["data.num_workers=-1"], WRONG_VALUE, AT_LEAST_0),
+    "mean of pixels up to 255": (["data.mean=[73]"], ["data.mean=[73]"], WRONG_VALUE, "less than or equal to 1"),
     "mean is not a number": (["data.mean=[a]"], ['data.mean=["a"]'], WRONG_VALUE, NUMBER),
     "unknown precision": (["trainer.precision=3"], ["trainer.precision=3"], WRONG_VALUE, "bf16-mixed.*32-true"),
     "unknown accelerator": (

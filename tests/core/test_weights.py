@@ -1,6 +1,7 @@
 """Training starts from the weights of a file or of a finished run, completely or not at all."""
 
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -99,25 +100,42 @@ def test_a_resnet_for_color_images_starts_from_one_for_gray_images(tmp_path: Pat
     assert torch.allclose(color(images.expand(-1, 3, -1, -1)), gray.eval()(images), atol=1e-5)
 
 
+def test_half_precision_is_loaded_and_a_quantized_network_is_not(donor: nn.Module, tmp_path: Path) -> None:
+    torch.save({name: tensor.half() for name, tensor in donor.state_dict().items()}, tmp_path / "w.pt")
+    assert network(tmp_path / "w.pt").layers[-1].weight.dtype == torch.float32
+    torch.save({name: tensor.to(torch.int8) for name, tensor in donor.state_dict().items()}, tmp_path / "w.pt")
+    with pytest.raises(UserError, match="holds tensors of type int8; use weights in floating point"):
+        network(tmp_path / "w.pt")
+
+
 class Code:
     def __reduce__(self) -> Any:
         return Path.touch, (Path("executed"),)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:")
 def test_unusable_files_are_refused_in_one_line_and_no_code_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_run: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"layers": Code()}, "code.pt")
     torch.save({"epoch": 3}, "empty.pt")
-    Path("text.pt").write_text("no weights")
+    Path("page.pt").write_text("<!DOCTYPE html>")
+    Path("start.pt").write_bytes(Path("empty.pt").read_bytes()[:300])
+    os.mkfifo("pipe.pt")
+    torch.jit.trace(nn.Linear(1, 1), torch.ones(1, 1)).save("program.pt")
     Path("text.safetensors").write_text("no weights")
     unfinished = Path(shutil.copytree(finished_run, "unfinished"))
     (unfinished / "result.json").unlink()
     problems = {
         "code.pt": "could run code, and was not loaded; save its state dict alone",
+        "program.pt": "could run code, and was not loaded; save its state dict alone",
         "empty.pt": "holds no state dict; save one with",
-        "text.pt": "; (use|save)",
+        "page.pt": "not a PyTorch file, .*; download it again",
+        "start.pt": "cannot be read .*; copy it again",
+        "pipe.pt": "not a regular file; use a .pt",
+        "~nobody_of_this_name/x.pt": "no such file or folder; check the path",
+        "x" * 300: "no such file or folder; check the path",
         "text.safetensors": "cannot be read .*; copy it again",
         "unfinished": "not a finished run .*; use another folder",
         "missing.pt": "no such file or folder; check the path",

@@ -390,7 +390,12 @@ def broken(folder: Path) -> Path:
 
 
 def test_a_broken_image_is_an_error_that_names_the_file(broken: Path) -> None:
-    with pytest.raises(UserError, match=r"cat/1\.png: cannot be read .*data\.skip_broken=true"):
+    with pytest.raises(
+        UserError, match=r"cat/1\.png: cannot be read .*fix or remove it, or use data\.skip_broken=true"
+    ):
+        read(broken)
+    (broken / "cat" / "0.HEIC").write_text("of a phone")
+    with pytest.raises(UserError, match=r"0\.HEIC: cannot be read .*; convert it to JPEG, or use data\.skip_broken"):
         read(broken)
 
 

@@ -166,7 +166,7 @@ def stop_in_features(command: Command, *arguments: str) -> None:
 
 
 def feature_files(run: Path) -> list[str]:
-    return sorted(path.name for path in (run / "checkpoints" / "features").glob("*.pt"))
+    return sorted(path.name for path in (run / "checkpoints" / "features").rglob("*.pt"))
 
 
 def build(tmp_path: Path, *arguments: str) -> tuple[DataModule, Classifier, Trainer]:
@@ -205,7 +205,7 @@ def test_the_head_of_real_weights_is_fitted_to_a_body_that_stays_as_it_is(
     assert result["val/accuracy"] > random["val/accuracy"] + 0.1
     assert result["test/loss"] < random["test/loss"]
     assert result["epochs"] == 1
-    assert "finetune: features of 86 images in 4 view(s)" in answer.out
+    assert "finetune: computing features of 86 images in 4 view(s)" in answer.out
     assert not (run / "checkpoints" / "features").exists()
 
     original = list(torch.load(lite0_file, weights_only=True).values())[:-2]  # without the head
@@ -396,6 +396,20 @@ def test_overwrite_does_not_use_old_features_and_loses_no_finished_run(
     assert computed == ["86 images of view 0", "86 images of view 1", "22 images of view 0"]
     assert not (run / ".replaced").exists()
     assert_same_run(whole_runs(*arguments), run)
+
+
+def test_features_are_computed_again_if_the_images_have_changed(
+    command: Command, tmp_path: Path, photos: Path, tiny: list[str]
+) -> None:
+    root = Path(shutil.copytree(photos, tmp_path / "images"))
+    arguments = [*tiny, f"data.root={root}", "finetune=head", "finetune.views=2", "name=changed"]
+    stop_in_features(command, *arguments)
+    (root / "class_0" / "00.png").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        computed = count_computed(patch)
+        answer = command(*arguments)
+    assert answer.code == 0, answer.err
+    assert len(computed) == 3
 
 
 # All layers
@@ -665,6 +679,12 @@ SQUEEZENET = ["model=torchvision", "model.name=squeezenet1_1", "model.weights=nu
         (["finetune=head", "data.mixup_alpha=0.2"], "data.mixup_alpha, data.cutmix_alpha: finetune=head fits features"),
         (["finetune=head", "finetune.l2_grid=[]"], "finetune.l2_grid=[]: has no values; use finetune.l2_grid=[0.01]"),
         (["finetune=head", "finetune.l2_grid=[0]"], "finetune.l2_grid"),
+        (["finetune=head", "finetune.l2_grid=[1e300]"], "finetune.l2_grid=[1e+300]: invalid value"),
+        (["finetune=heads"], "finetune=heads: unknown choice; choose from auto, full, gradual, head, none"),
+        (
+            ["finetune=head", "finetune.freeze_batchnorm=true"],
+            "finetune.freeze_batchnorm: unknown setting; it needs finetune=gradual",
+        ),
         (["finetune=head", "finetune.views=0"], "finetune.views=0"),
         (["finetune=gradual", "finetune.layer_decay=1.5"], "finetune.layer_decay=1.5"),
         (
@@ -723,7 +743,7 @@ def test_features_that_are_not_finite_are_refused(
     monkeypatch.setattr(PretrainedNetwork, "features", lambda *_: torch.tensor([[math.inf]]))
     answer = command(*tiny, "finetune=head", "name=infinite")
     assert answer.code == 2
-    assert answer.err == "error: trainer.precision=32-true: features are NaN or inf; use trainer.precision=32-true\n"
+    assert answer.err == "error: trainer.precision=32-true: features are NaN or inf; use other model.weights\n"
 
 
 @pytest.mark.parametrize("split_seed", range(8))

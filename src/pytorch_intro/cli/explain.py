@@ -10,7 +10,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pytorch_intro.cli.hydra_internals import known_keys
+from pytorch_intro.cli.hydra_internals import known_keys, unknown_choice
 from pytorch_intro.common.errors import INTERRUPTED, RunError, UserError, exception_chain, first_lines
 from pytorch_intro.config.paths import CONFIG_DIR
 
@@ -37,11 +37,12 @@ def explain_composition(error: Exception, config_name: str) -> str | None:
         return explain_syntax(error.override, config_name)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        return f"{group}={choice}: unknown choice; choose from {', '.join(sorted(error.options))}"
+        return unknown_choice(group, choice, error.options)
     if merged := re.match(r"Error merging override ([\w.]+)=(.*)", message):
         group = merged[1].replace(".", "/")
         if (CONFIG_DIR / group).is_dir():
             return f"{merged[1]}: is a config group; use {group}={merged[2]}"
+        return f"{merged[1]}={merged[2]}: invalid value; see --cfg job"
     if unknown := re.match(r"Could not override '([^']+)'", message):
         return explain_unknown_key(unknown[1], known_keys(error))
     if isinstance(error, ValueError) and "Config group override" in message:
@@ -74,14 +75,17 @@ def explain_unknown_key(key: str, known: Iterable[str]) -> str:
 
     names = key.split(".")
     for depth in range(1, len(names)):
-        group, setting = "/".join(names[:depth]), ".".join(names[depth:])
-        files = sorted((CONFIG_DIR / group).glob("[!_]*.yaml"))
-        choices = [file.stem for file in files if OmegaConf.select(OmegaConf.load(file), setting) is not None]
+        group, paths = "/".join(names[:depth]), (".".join(names[depth:]), key)
+        choices = []
+        for file in sorted((CONFIG_DIR / group).glob("[!_]*.yaml")):
+            content = OmegaConf.load(file)  # its keys are those of the group, or with @package _global_ full ones
+            if any(OmegaConf.select(content, path) is not None for path in paths):
+                choices.append(file.stem)
         if choices and any(re.match(rf"{group}=[^\[]+,", text) for text in sys.argv):
             return f"{key}: unknown setting without its {group}; in a sweep over {group}, use ++{key}=VALUE"
         if choices:
             return f"{key}: unknown setting; it needs {' or '.join(f'{group}={choice}' for choice in choices[:2])}"
-    return unknown_key(key, known)
+    return unknown_key(key, [name for name in known if name != key])
 
 
 def explain_failure(error: Exception, config: DictConfig) -> tuple[str, int] | None:

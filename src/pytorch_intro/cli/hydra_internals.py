@@ -2,12 +2,16 @@
 
 import sys
 from argparse import Namespace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, QuotedString
+from hydra.errors import OverrideParseException
 from hydra.types import RunMode, TaskFunction
 from hydra.version import setbase
 from omegaconf import OmegaConf
@@ -34,6 +38,7 @@ def run_app(task: TaskFunction, config_name: str) -> None:
         raise UserError("--resolve, --package: require --cfg; add --cfg job")
     name, overrides = args.config_name or config_name, args.overrides
     app = build_app(args, config_name)
+    check_choices(app, overrides)
     actions = {
         "cfg": lambda: app.show_cfg(name, overrides, args.cfg, args.package, args.resolve),
         "info": lambda: app.show_info(args.info, name, overrides),
@@ -67,6 +72,25 @@ def build_app(args: Namespace, job_name: str) -> Hydra:
         folder = f"file://{Path(args.config_dir).resolve()}"
         search_path.prepend("command-line", folder, anchor=SearchPathQuery(provider="schema"))
     return Hydra.create_main_hydra2(job_name, search_path)
+
+
+def check_choices(app: Hydra, overrides: Sequence[str]) -> None:
+    """Raise a UserError for an unknown choice of a config group; of an optional group, Hydra would leave it out."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except OverrideParseException:
+        return  # composing raises it again
+    for override in parsed:
+        value = override.value()
+        choices = value.list if isinstance(value, ChoiceSweep) else [value]
+        known = app.config_loader.get_group_options(override.key_or_group)
+        for choice in map(str, (choice for choice in choices if isinstance(choice, (str, QuotedString)))):
+            if known and choice not in known and "/" not in choice:
+                raise UserError(unknown_choice(override.key_or_group, choice, known))
+
+
+def unknown_choice(group: str, choice: str, known: Iterable[str]) -> str:
+    return f"{group}={choice}: unknown choice; choose from {', '.join(sorted(known))}"
 
 
 def known_keys(error: Exception) -> list[str]:

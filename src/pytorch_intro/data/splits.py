@@ -61,7 +61,9 @@ class SplitSpec:
             return subset, None
         chosen = stratified_split(subset.targets, fraction, self.seed)
         if chosen.all() or not chosen.any():
-            raise UserError(f"data.{key}={fraction}: {len(subset)} images leave one part empty; change the fraction")
+            raise UserError(
+                f"data.{key}={fraction}: {len(subset)} images leave one part empty; change the fraction, or add images"
+            )
         return subset.take(~chosen), subset.take(chosen)
 
 

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Annotated, NamedTuple
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from pytorch_intro.data.augment.basic import adjust_brightness, adjust_contrast, check_gray_or_rgb
@@ -116,7 +116,7 @@ class RandAugment(RandomOperations):
 
     def __init__(
         self,
-        num_ops: PositiveInt = 2,
+        num_ops: Annotated[int, Field(ge=1, le=100)] = 2,
         magnitude: Level = 9,
         interpolation: Interpolation = "bilinear",
         fill: Value = 0.0,

@@ -1,11 +1,13 @@
 """Features of all images of a subset, computed once and kept in files until the head is trained."""
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from lightning import Trainer
 from torch import Tensor
+from tqdm import tqdm
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.files import atomic_write
@@ -78,7 +80,14 @@ class FeatureCache:
         """
         device = self.trainer.strategy.root_device
         features = []
-        for number, images in enumerate(self.iter_images(subset, view)):
+        bar = tqdm(
+            self.iter_images(subset, view),
+            desc=f"features, view {view}, from image {first_row}",
+            total=math.ceil(len(subset) / self.datamodule.batch_size),
+            disable=None if self.trainer.is_global_zero else True,  # None: unless on a terminal
+            leave=False,
+        )
+        for number, images in enumerate(bar):
             seed_all_rngs(device, "features", self.datamodule.seed, view, first_row, number)
             images = self.datamodule.preprocess(images.to(device), augment=view > 0)
             with self.trainer.precision_plugin.forward_context():
@@ -86,7 +95,8 @@ class FeatureCache:
         values = torch.cat(features).cpu()
         if not values.isfinite().all():
             precision = self.trainer.precision
-            raise UserError(f"trainer.precision={precision}: features are NaN or inf; use trainer.precision=32-true")
+            remedy = "other model.weights" if precision.startswith(("32", "64")) else "trainer.precision=32-true"
+            raise UserError(f"trainer.precision={precision}: features are NaN or inf; use {remedy}")
         return values
 
     def iter_images(self, subset: ImageSubset, view: int) -> Iterator[Tensor]:

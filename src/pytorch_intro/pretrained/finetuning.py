@@ -30,6 +30,7 @@ from pytorch_intro.training.lightning_internals import callbacks
 log = logging.getLogger(__name__)
 
 Mode = Literal["auto", "head", "gradual", "full"]
+Strength = Annotated[float, Field(ge=1e-10, le=1e4)]  # beyond, float32 overflows
 DEFAULT_VIEWS = 4
 MIN_EPOCHS, MAX_EPOCHS = 5, 50
 
@@ -62,7 +63,7 @@ class Finetuning(Callback):
         self,
         mode: Mode,
         views: PositiveInt | None = None,
-        l2_grid: Sequence[Annotated[float, Field(gt=0)]] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001),
+        l2_grid: Sequence[Strength] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001),
         balanced: bool = False,
         layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0,
         freeze_batchnorm: bool = False,
@@ -111,6 +112,7 @@ class Finetuning(Callback):
                 "data.mixup_alpha, data.cutmix_alpha: finetune=head fits features of single images; set both to 0, or "
                 "use finetune=gradual"
             )
+        log.info("finetune: the head is fitted by L-BFGS; optimizer, scheduler and trainer.max_epochs are not used")
         self.network.body.requires_grad_(False)
         # The head is fitted before the first step. The steps of the one epoch only measure loss and accuracy.
         classifier.optimizer = partial(torch.optim.SGD, lr=0.0)
@@ -190,14 +192,15 @@ class Finetuning(Callback):
         train_set, val_set = datamodule.train_set, datamodule.val_set
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             train_set, val_set = (few(subset, datamodule.batch_size) for subset in (train_set, val_set))
-        cache = FeatureCache(self.folder(trainer), trainer, datamodule, self.network.features)
+        folder = self.folder(trainer) / datamodule.hparams["trained_on"]  # other images need other features
+        cache = FeatureCache(folder, trainer, datamodule, self.network.features)
         self.network.eval()
+        log.info(f"finetune: computing features of {len(train_set):,} images in {views} view(s)")
         train = cache.compute(train_set, "train", views)
         cache.extract = partial(self.mean_features, classifier)
         val = cache.compute(val_set, "val") if val_set else None
         self.network.train()
-        count = f"{len(train_set):,} images in {views} view(s)"
-        log.info(f"finetune: features of {count}, {time.perf_counter() - started:.1f} s")
+        log.info(f"finetune: features computed in {time.perf_counter() - started:.1f} s, fitting the head")
         with torch.random.fork_rng(devices=[]):
             heads = fit_heads(train, val, len(datamodule.classes), self.l2_grid, self.balanced)
         log_heads(heads)
@@ -254,7 +257,8 @@ class Finetuning(Callback):
         for module, mode in modes.items():
             module.training = mode
         total = trainer.estimated_stepping_batches * datamodule.batch_size * seconds / trainer.world_size
-        expected = f", at most {total / 60:.1f} minutes" if math.isfinite(total) else ""
+        duration = f"{total / 60:.0f} minutes" if total >= 120 else f"{total:.0f} s"
+        expected = f", at most {duration}" if math.isfinite(total) else ""
         log.info(f"finetune: training all layers, about {trainer.world_size / seconds:,.0f} images/s{expected}")
 
 
@@ -274,10 +278,10 @@ def few(subset: ImageSubset | None, count: int) -> Any:
 def log_heads(heads: Sequence[Head]) -> None:
     best = heads[0]
     strengths = [head.l2 for head in heads]
-    figures = "without validation data"
+    figures, choice = "without validation data", "the default"
     if not math.isnan(best.accuracy):
-        figures = f"val/accuracy {best.accuracy:.4f}, val/loss {best.loss:.4f}"
+        figures, choice = f"val/accuracy {best.accuracy:.4f}, val/loss {best.loss:.4f}", "the best"
     log.info(
-        f"finetune: head fitted, {figures}, with L2 regularization {best.l2:g}, of {len(heads)} from "
-        f"{min(strengths):g} to {max(strengths):g}"
+        f"finetune: head fitted, {figures}, with L2 regularization {best.l2:g} ({choice} of {len(heads)} values from "
+        f"{min(strengths):g} to {max(strengths):g})"
     )

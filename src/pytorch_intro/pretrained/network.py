@@ -4,17 +4,19 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
-from pydantic import NonNegativeFloat
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 
 from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.config.validate import check_value
 from pytorch_intro.data.ingest.source import get_parameters
-from pytorch_intro.training.weights import load_state, read_run, read_weights, run_input_settings
+from pytorch_intro.training.weights import find_weights, load_state, read_run, read_weights, run_input_settings
 
 FILE_SUFFIXES = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
+DropRate = Annotated[float, Field(ge=0, lt=1)]
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
@@ -177,15 +179,15 @@ class PretrainedNetwork(nn.Module):
         base, tag, tags = cls.find(name)
         path = None
         if weights not in (None, "default"):
-            file = Path(weights).expanduser()
+            file = find_weights(weights)
             if weights in tags:
                 tag = weights
-            elif not load_weights or file.exists():
-                path = str(file)
-                if load_weights and file.is_dir() and not (file / "result.json").exists():
+            elif not load_weights or file:
+                path = str(file or weights)
+                if load_weights and file and file.is_dir() and not (file / "result.json").exists():
                     read_run(weights)
             else:
-                is_path = file.suffix in FILE_SUFFIXES or len(file.parts) > 1
+                is_path = Path(weights).suffix in FILE_SUFFIXES or len(Path(weights).parts) > 1
                 known = f"; {name} has {', '.join(tags)}" if tags else f"; {name} has no weights in the library"
                 problem = "no such file or folder" if is_path else f"neither a file, a run nor weights of {name}"
                 raise UserError(f"model.weights={weights}: {problem}{'; check the path' if is_path else known}")
@@ -197,6 +199,9 @@ class PretrainedNetwork(nn.Module):
                 if argument not in accepted:
                     close = nearest(argument, sorted(accepted))
                     raise UserError(f"model.kwargs.{argument}: not an argument of {name}; {close}")
+                if argument == "dropout" or ("drop" in argument and argument.endswith("_rate")):
+                    # Some networks check it only in a training step.
+                    check_value(f"model.kwargs.{argument}", arguments[argument], DropRate)
         return Choice(base, tag, path)
 
     def build_error(
@@ -270,9 +275,10 @@ def given(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-    """Return a suggestion for an unknown name: the nearest ones."""
-    close = get_close_matches(name, names, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(names[:20])}"
+    """Return a suggestion for an unknown name: the nearest ones, or the first ones."""
+    close = get_close_matches(name, names, n=3, cutoff=0.6)
+    more = ", …" if len(names) > 20 else ""
+    return f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(names[:20])}{more}"
 
 
 def class_arguments(network_class: type, reserved: set[str]) -> set[str]:

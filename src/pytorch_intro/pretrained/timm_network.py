@@ -33,8 +33,9 @@ class TimmNetwork(PretrainedNetwork):
         known = timm.list_models()
         tagged = timm.list_pretrained()
         if base not in known or (tag and name not in tagged):
-            names = known + tagged if tag or base in known else known
-            raise UserError(f"model.name={name}: no such network in timm; {nearest(name, names)}")
+            names = [other for other in tagged if other.startswith(f"{base}.")] or known
+            remedy = nearest(name, names) if name else "use a name such as resnet50, or see timm.list_models()"
+            raise UserError(f"model.name={name}: no such network in timm; {remedy}")
         tags = [other.partition(".")[2] for other in tagged if other.partition(".")[0] == base]
         cfg = timm.get_pretrained_cfg(base)
         return base, tag or (cfg.tag if cfg else None), tags
@@ -115,9 +116,10 @@ class TimmNetwork(PretrainedNetwork):
 
         cfg = timm.get_pretrained_cfg(full_name(choice))
         where = f"{cfg.hf_hub_id} of the Hugging Face hub" if cfg and cfg.hf_hub_id else (cfg and cfg.url) or "timm"
+        reason = first_lines(error).split(". ")[0][:200]
         return UserError(
-            f"model.weights={choice.tag}: cannot download {where} ({first_lines(error)[:200]}); connect to the "
-            "network, or copy its model.safetensors here and set model.weights=FILE"
+            f"model.weights={choice.tag}: cannot download {where} ({reason}); connect to the network, or copy its "
+            "model.safetensors here and set model.weights=FILE"
         )
 
     def head_names(self, network: nn.Module) -> list[str]:
@@ -143,6 +145,7 @@ class TimmNetwork(PretrainedNetwork):
         cfg = timm.get_pretrained_cfg(full_name(choice))
         weight = tensors.get(f"{heads[0]}.weight")
         classes = len(weight) if weight is not None else cfg.num_classes if cfg else 1000
+        logging.getLogger("timm.models._builder").setLevel(logging.WARNING)  # the file is not a "state dict" to users
         overlay = {"state_dict": dict(tensors), "num_classes": classes, "label_offset": 0, "custom_load": False}
         try:
             donor = timm.create_model(
@@ -208,7 +211,8 @@ def check_patches(network: nn.Module, image_shape: tuple[int, int, int], name: s
     for side, step in zip(image_shape[1:], sides, strict=True):
         if side % step:
             lower, higher = side // step * step, -(-side // step) * step
+            sizes = f"{lower} or {higher}" if lower else f"{higher}"
             raise UserError(
                 f"data.image_size={side}: {name} divides images into patches of {step} pixels; use "
-                f"data.image_size={lower or higher} or {higher}"
+                f"data.image_size={sizes}"
             )

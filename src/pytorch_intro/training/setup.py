@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lightning import Trainer, seed_everything
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.config.instantiate import instantiate, invalid_value_error
@@ -40,7 +40,23 @@ def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[Data
     classifier = build_classifier(config, datamodule)
     if config.get("finetune"):  # changes what is trained, and how; see pretrained/finetuning.py
         instantiate(config.finetune, "finetune")(datamodule, classifier, trainer)
+    warn_of_slow_average(config, datamodule, classifier, trainer)
     return datamodule, classifier, trainer
+
+
+def warn_of_slow_average(config: DictConfig, datamodule: DataModule, classifier: Classifier, trainer: Trainer) -> None:
+    """Log a warning if an exponential average has so few steps that it is mostly the initial weights."""
+    decay = OmegaConf.select(config, "callbacks.ema.decay")
+    is_trained = all(parameter.requires_grad for parameter in classifier.network.parameters())
+    epochs = trainer.max_epochs or 0
+    if decay is None or not is_trained or epochs < 1:
+        return
+    steps = math.ceil(len(datamodule.train_set) / datamodule.batch_size) * epochs
+    if (share := decay**steps) > 0.1:
+        log.warning(
+            f"callbacks.ema.decay={decay}: after {steps:,} steps, {share:.0%} of the average are the initial weights; "
+            f"use callbacks.ema.decay={max(0.5, 1 - 5 / steps):.3g} or train longer"
+        )
 
 
 def check_monitors(config: DictConfig, has_validation: bool = True) -> None:

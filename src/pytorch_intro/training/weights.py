@@ -2,7 +2,9 @@
 
 import inspect
 import logging
+import os
 import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from pytorch_intro.common.errors import UserError, check_installed, first_lines
 from pytorch_intro.config.instantiate import instantiate
 from pytorch_intro.config.validate import check_value
+from pytorch_intro.data.ingest.find_files import is_regular
 from pytorch_intro.runs.folder import BEST
 from pytorch_intro.training.resume import read_checkpoint
 
@@ -23,6 +26,7 @@ log = logging.getLogger(__name__)
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which other programs save a state dict
 PREFIXES = ("module.", "_orig_mod.", "network.", "model.")  # of DataParallel, torch.compile and LightningModules
 SHOWN = 3  # names in an error
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int32, torch.bool)
 COUNTERS = "num_batches_tracked"  # of batch norm, which old files lack
 
 
@@ -65,17 +69,16 @@ def input_settings(node: DictConfig) -> dict[str, Any]:
 
     The other keys are arguments of the DataModule: image_size, mean, std, interpolation, crop_pct.
     """
+    weights = node.get("weights")
+    check_value("model.weights", weights, str | None)
+    check_value("model.new_head", node.get("new_head"), bool | None)
     target = hydra.utils.get_object(node["_target_"])
     if hasattr(target, "input_settings"):
         values = OmegaConf.to_container(node, resolve=True)
         assert isinstance(values, dict)
         return target.input_settings(**{str(key): value for key, value in values.items() if key != "_target_"})
-    weights = node.get("weights")
-    check_value("model.weights", weights, str | None)
-    check_value("model.new_head", node.get("new_head"), bool | None)
-    if isinstance(weights, str) and Path(weights).expanduser().is_dir():
-        return run_input_settings(weights)
-    return {}
+    path = find_weights(weights) if isinstance(weights, str) else None
+    return run_input_settings(str(weights)) if path and path.is_dir() else {}
 
 
 def run_input_settings(folder: str) -> dict[str, Any]:
@@ -94,16 +97,24 @@ def checkpoint_input_settings(checkpoint: Mapping[str, Any], source: str) -> dic
     return settings | {"source": source} if settings else {}
 
 
+def find_weights(weights: str) -> Path | None:
+    """Return the path of a file or folder, with ~ expanded; None if there is none."""
+    path = os.path.expanduser(weights)  # noqa: PTH111, which never raises, nor does the next
+    return Path(path) if os.path.exists(path) else None  # noqa: PTH110
+
+
 def read_weights(weights: str) -> dict[str, Tensor]:
     """Read the tensors of a network, by name, from a file or from the folder of a finished run.
 
     No code in the file is executed. The names lose the prefixes of common wrappers.
     """
-    path = Path(weights).expanduser()
+    path = find_weights(weights)
+    if path is None:
+        raise UserError(f"model.weights={weights}: no such file or folder; check the path")
     if path.is_dir():
         content: Any = read_run(weights)
-    elif not path.exists():
-        raise UserError(f"model.weights={weights}: no such file or folder; check the path")
+    elif not is_regular(path):  # reading a pipe or a device might never end
+        raise UserError(f"model.weights={weights}: not a regular file; use a .pt, .pth or .safetensors file")
     elif path.suffix == ".safetensors":
         content = read_safetensors(path, weights)
     else:
@@ -112,18 +123,24 @@ def read_weights(weights: str) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     items = content.items() if isinstance(content, Mapping) else ()
-    tensors = {str(name): value for name, value in items if isinstance(value, Tensor)}
+    tensors = {str(name): value for name, value in items if isinstance(value, Tensor) and not value.is_meta}
     if not tensors:
         raise UserError(
             f"model.weights={weights}: holds no state dict; save one with torch.save(model.state_dict(), …)"
+        )
+    # Integers are buffers such as indices, or a quantized network, whose scales would get lost.
+    if types := sorted({str(tensor.dtype) for tensor in tensors.values() if tensor.dtype not in DTYPES}):
+        raise UserError(
+            f"model.weights={weights}: holds tensors of type {', '.join(types).replace('torch.', '')}; use weights in "
+            "floating point"
         )
     return strip_prefixes(tensors)
 
 
 def read_run(weights: str) -> dict[str, Any]:
     """Return the best checkpoint of a finished run."""
-    folder = Path(weights).expanduser()
-    if not (folder / "result.json").exists():
+    folder = find_weights(weights)
+    if folder is None or not (folder / "result.json").exists():
         raise UserError(f"model.weights={weights}: not a finished run (no result.json); use another folder, or a file")
     checkpoint = read_checkpoint(folder / "checkpoints" / BEST)
     if checkpoint is None:
@@ -133,16 +150,26 @@ def read_run(weights: str) -> dict[str, Any]:
 
 def read_pickle(path: Path, weights: str) -> Any:
     try:
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
+        with path.open("rb") as file:
+            start = file.read(2)
+        if start != b"PK" and start[:1] != b"\x80":  # neither a zip archive nor a pickle
+            raise UserError(
+                f"model.weights={weights}: not a PyTorch file, but maybe a web page or a part of a file; download it "
+                "again, or use another .pt, .pth or .safetensors file"
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's about TorchScript
+            return torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
+            raise UserError(
+                f"model.weights={weights}: holds more than tensors and plain values, which could run code, and was not "
+                "loaded; save its state dict alone: torch.save(model.state_dict(), FILE)"
+            ) from error
+        reason = first_lines(error).split(". ")[0] or type(error).__name__
         raise UserError(
-            f"model.weights={weights}: holds more than tensors and plain values, which could run code, and was not "
-            "loaded; save its state dict alone: torch.save(model.state_dict(), FILE)"
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"model.weights={weights}: cannot be read ({first_lines(error) or type(error).__name__}); use a .pt, .pth "
-            "or .safetensors file"
+            f"model.weights={weights}: cannot be read ({reason}); copy it again, or use another .pt, .pth or "
+            ".safetensors file"
         ) from error
 
 

@@ -210,8 +210,10 @@ class DatasetReader:
     def raise_for_broken(self, dataset: Any, row: int, error: str, is_io_error: bool = False) -> None:
         """Raise a UserError for a broken image, unless it is to be skipped."""
         if is_io_error or not self.skip_broken:
-            remedy = "fix that, then rerun" if is_io_error else "fix or remove it, or use data.skip_broken=true"
-            raise UserError(f"{sample_name(dataset, row)}: cannot be read ({error}); {remedy}")
+            name = sample_name(dataset, row)
+            fix = "convert it to JPEG" if name.lower().endswith((".heic", ".heif", ".avif")) else "fix or remove it"
+            remedy = "fix that, then rerun" if is_io_error else f"{fix}, or use data.skip_broken=true"
+            raise UserError(f"{name}: cannot be read ({error}); {remedy}")
 
     def report_broken(self, dataset: Any, broken: dict[int, str]) -> None:
         """Log the broken images that are skipped, or raise for the first."""
