@@ -116,8 +116,6 @@ class Finetuning(Callback):
         self.network.body.requires_grad_(False)
         # The head is fitted before the first step. The steps of the one epoch only measure loss and accuracy.
         classifier.optimizer = partial(torch.optim.SGD, lr=0.0)
-        if trainer.max_epochs != 1:
-            log.info("finetune: one epoch, which only measures the fitted head; trainer.max_epochs does not apply")
         trainer.fit_loop.max_epochs = 1
         # Lightning calls it before on_fit_start, to count the steps, with the checkpoint and the device set up.
         self.datamodule.train_dataloader = partial(self.train_dataloader, trainer, classifier)  # type: ignore[method-assign]
