@@ -191,8 +191,8 @@ def infer_decoder(
         size = decode_size if isinstance(decode_size, list) else [decode_size] * 2
         largest = max(sizes)
         if all(2 * side <= new for side, new in zip(largest, size, strict=True)):
-            seen, new = (" x ".join(map(str, sides)) for sides in (largest, size))
-            log.info("data: enlarging images of %s to %s; a smaller data.image_size is faster", seen, new)
+            original, new = (" x ".join(map(str, sides)) for sides in (largest, size))
+            log.info("data: enlarging images of %s to %s; a smaller data.image_size is faster", original, new)
         return Decoder((size[0], size[1]), channels, resize, bit_depth or 16, interpolation)
     smallest = min(sizes)
     is_common = len(sizes) == 1 and max(smallest) <= DEFAULT_SIDE
