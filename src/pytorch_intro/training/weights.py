@@ -87,13 +87,12 @@ def run_input_settings(folder: str) -> dict[str, Any]:
 
 def checkpoint_input_settings(checkpoint: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Return the preprocessing settings in a checkpoint, and `source`; see input_settings."""
-    inputs = checkpoint.get("datamodule_hyper_parameters", {})
-    size = list(inputs.get("image_shape", ()))[1:]
-    passed = inputs | inputs.get("arguments", {})  # crop_pct as passed, which may be None
-    settings = {name: passed[name] for name in ("mean", "std", "interpolation", "crop_pct") if passed.get(name)}
-    if size:
-        settings["image_size"] = size[0] if size[0] == size[1] else size
-    return settings | {"source": source} if settings else {}
+    inputs = checkpoint["datamodule_hyper_parameters"]
+    _, height, width = inputs["image_shape"]
+    size = height if height == width else [height, width]
+    settings = {"image_size": size, "mean": inputs["mean"], "std": inputs["std"], "source": source}
+    passed = inputs["arguments"]  # without the crop_pct that follows from the sizes
+    return settings | {name: passed[name] for name in ("interpolation", "crop_pct") if passed[name]}
 
 
 def find_weights(weights: str) -> Path | None:
