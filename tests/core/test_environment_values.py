@@ -45,6 +45,9 @@ def test_validation_converts_text_in_place_and_leaves_references() -> None:
     check_config(config, settings={"p": float})
     assert OmegaConf.to_container(config) == {"drop": call | {"inplace": True}, "p": 0.5}
     assert config.drop.p == 0.5
+    network = OmegaConf.create({"model": {"_target_": "pytorch_intro.models.cnn.CNN", "new_head": "false"}})
+    check_config(network)
+    assert network.model.new_head is False  # a setting of all models, which the class does not take
 
 
 def test_variables_are_replaced_by_their_text_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

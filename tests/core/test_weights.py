@@ -104,7 +104,7 @@ def test_half_precision_is_loaded_and_a_quantized_network_is_not(donor: nn.Modul
     torch.save({name: tensor.half() for name, tensor in donor.state_dict().items()}, tmp_path / "w.pt")
     assert network(tmp_path / "w.pt").layers[-1].weight.dtype == torch.float32
     torch.save({name: tensor.to(torch.int8) for name, tensor in donor.state_dict().items()}, tmp_path / "w.pt")
-    with pytest.raises(UserError, match="holds tensors of type int8; use weights in floating point"):
+    with pytest.raises(UserError, match="contains tensors of type int8; use weights in floating point"):
         network(tmp_path / "w.pt")
 
 
@@ -128,10 +128,10 @@ def test_unusable_files_are_refused_in_one_line_and_no_code_runs(
     unfinished = Path(shutil.copytree(finished_run, "unfinished"))
     (unfinished / "result.json").unlink()
     problems = {
-        "code.pt": "could run code, and was not loaded; save its state dict alone",
-        "program.pt": "could run code, and was not loaded; save its state dict alone",
-        "empty.pt": "holds no state dict; save one with",
-        "page.pt": "not a PyTorch file, .*; download it again",
+        "code.pt": "not loaded, as it .* could run code; save only the state dict",
+        "program.pt": "not loaded, as it .* could run code; save only the state dict",
+        "empty.pt": "contains no state dict; save one with",
+        "page.pt": "not a PyTorch file .*; download it again",
         "start.pt": "cannot be read .*; copy it again",
         "pipe.pt": "not a regular file; use a .pt",
         "~nobody_of_this_name/x.pt": "no such file or folder; check the path",

@@ -279,7 +279,7 @@ def test_features_of_uncached_images_are_those_of_cached_ones(
     assert not torch.allclose(values["none"][1], values["decoded"][1], atol=1e-3)
     answer = command(*arguments, "data.cache=none", "finetune.views=2", "name=uncached")
     assert answer.code == 0, answer.err
-    assert "random resized crops from the original images" in answer.out
+    assert "random resized crops are taken from the original files" in answer.out
     assert "decodes images in every epoch" not in answer.out  # once for the features, which need no workers
 
 
@@ -443,7 +443,7 @@ def test_the_estimate_of_the_duration_does_not_change_the_result(
     changes = ["model.kwargs.drop_rate=0.2", "model.kwargs.drop_path_rate=0.1", "finetune.freeze_batchnorm=false"]
     arguments = [*gradual(tiny), *changes, "trainer.max_epochs=1"]
     whole = whole_runs(*arguments)
-    assert "finetune: training all layers, about" in (whole / "train.log").read_text()
+    assert "finetune: training all layers at about" in (whole / "train.log").read_text()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Finetuning, "log_duration", lambda *_: None)
         answer = command(*arguments, "name=silent")
@@ -521,7 +521,7 @@ def test_full_trains_all_layers_without_features(command: Command, tmp_path: Pat
         count_computed(patch, allowed=0)
         answer = command(*arguments, "name=full")
     assert answer.code == 0, answer.err
-    assert "finetune: training all layers, about" in answer.out
+    assert "finetune: training all layers at about" in answer.out
     assert "finetune: features" not in answer.out
 
 
@@ -541,7 +541,7 @@ def test_full_trains_a_network_without_a_linear_head(command: Command, common: l
 def test_auto_fits_the_head_on_a_cpu_and_says_why(command: Command, tmp_path: Path, tiny: list[str]) -> None:
     answer = command(*tiny, "finetune=auto", "name=auto")
     assert answer.code == 0, answer.err
-    assert "finetune: head, since the device is cpu and training all layers takes long" in answer.out
+    assert "finetune: head, since the device is cpu, too slow to train all layers" in answer.out
     assert result_of(tmp_path / "outputs" / "auto")["epochs"] == 1
 
 
@@ -557,8 +557,8 @@ def test_a_run_that_began_on_another_device_in_another_mode_is_not_resumed(
         torch.save(checkpoint, file)
     answer = command(*tiny, "finetune=auto", "name=moved")
     assert answer.code == 2
-    began, remedy = "the run began with gradual, which this device would replace by head", "resume it on a device like"
-    assert answer.err.startswith(f"error: finetune: {began}; {remedy}")
+    began, remedy = "the run started with gradual, but this device selects head", "resume it on a device of"
+    assert answer.err.startswith(f"error: finetune=auto: {began}; {remedy}")
     assert answer.err.count("\n") == 1
     assert (run / "checkpoints" / "last.ckpt").exists()
 
@@ -666,7 +666,7 @@ SQUEEZENET = ["model=torchvision", "model.name=squeezenet1_1", "model.weights=nu
         (["finetune=gradual", *SQUEEZENET], "model.name=squeezenet1_1: does not end with one linear layer"),
         (
             ["finetune=head", "model=cnn"],
-            "finetune: CNN has no pretrained weights; use model=timm or model=torchvision, or finetune=none",
+            "finetune=head: CNN has no pretrained weights; use model=timm or model=torchvision, or finetune=none",
         ),
         (
             ["finetune=head", "finetune.views=2", "data/augment=[]"],
@@ -676,7 +676,7 @@ SQUEEZENET = ["model=torchvision", "model.name=squeezenet1_1", "model.weights=nu
             ["finetune=gradual", "finetune.views=2", "data/augment=[]"],
             "finetune.views=2: all views would be the same",
         ),
-        (["finetune=head", "data.mixup_alpha=0.2"], "data.mixup_alpha, data.cutmix_alpha: finetune=head fits features"),
+        (["finetune=head", "data.mixup_alpha=0.2"], "data.mixup_alpha, data.cutmix_alpha: finetune=head does not mix"),
         (["finetune=head", "finetune.l2_grid=[]"], "finetune.l2_grid=[]: has no values; use finetune.l2_grid=[0.01]"),
         (["finetune=head", "finetune.l2_grid=[0]"], "finetune.l2_grid"),
         (["finetune=head", "finetune.l2_grid=[1e300]"], "finetune.l2_grid=[1e+300]: invalid value"),

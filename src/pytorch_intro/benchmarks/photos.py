@@ -133,14 +133,14 @@ def write_photos(source: Path, folder: Path, count: int) -> int:
             f"bench.source={source}: no photographs in this folder; run apt install tuxpaint-stamps-default, or use "
             "another folder of PNG or JPEG files"
         )
-    draw, size = random.Random(0), 0
+    rng, size = random.Random(0), 0
     for number in range(count):
         with Image.open(photos[number % len(photos)]) as opened:
             image = opened.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-        share = draw.uniform(0.6, 1)
+        share = rng.uniform(0.6, 1)
         width = share * min(image.width, image.height * WIDTH / HEIGHT)
-        left, top = draw.uniform(0, image.width - width), draw.uniform(0, image.height - width * HEIGHT / WIDTH)
+        left, top = rng.uniform(0, image.width - width), rng.uniform(0, image.height - width * HEIGHT / WIDTH)
         box = (left, top, left + width, top + width * HEIGHT / WIDTH)
         file = folder / str(number % NUM_CLASSES) / f"{number}.jpg"
         file.parent.mkdir(exist_ok=True)

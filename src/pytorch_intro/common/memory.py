@@ -1,4 +1,4 @@
-"""Memory: free space on a device, and how the host's allocator keeps it."""
+"""Memory of the host and of devices: limits, free space, and the host's allocator."""
 
 import ctypes
 import os

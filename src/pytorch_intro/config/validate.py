@@ -29,8 +29,8 @@ from pytorch_intro.config.environment import decode
 AtLeastMinus1 = Annotated[int, Field(ge=-1)]
 Duration = Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d:\d\d$")] | dict[str, float]
 
-# Settings of every model, besides the arguments of its class; training/weights.py checks their types.
-MODEL_SETTINGS: dict[str, Any] = {"model.weights": Any, "model.new_head": Any}
+# Settings of every model, besides the arguments of its class; see training/weights.py.
+MODEL_SETTINGS: dict[str, Any] = {"model.weights": str | None, "model.new_head": bool | None}
 
 # Settings that are not arguments of a target, and ranges that the signature of Lightning's Trainer does not state.
 SETTINGS: dict[str, Any] = {

@@ -32,13 +32,12 @@ log = logging.getLogger(__name__)
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 MAX_SIDE = 4096
-MAX_WORKERS = 8  # chosen by themselves; more rarely help
-
+MAX_WORKERS = 8  # with data.num_workers=null; more rarely help
 IMAGE_ARGUMENTS = ("image_size", "decode_size", "crop_pct", "interpolation")
 
 Side = Annotated[int, Field(gt=0, le=MAX_SIDE)]  # pixels
 ImageSize = Side | Annotated[list[Side], Field(min_length=2, max_length=2)]
-Share = Annotated[float, Field(gt=0, le=1)]
+CropPct = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Workers = Annotated[int, Field(ge=0, le=512)]
 Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -63,7 +62,7 @@ class DataModule(LightningDataModule):
         labels: str | None = None,
         image_size: ImageSize | None = None,
         decode_size: Side | None = None,
-        crop_pct: Share | None = None,
+        crop_pct: CropPct | None = None,
         resize: Resize = "crop",
         interpolation: Interpolation | None = None,
         cache: Cache = "decoded",
@@ -118,7 +117,7 @@ class DataModule(LightningDataModule):
         self.split_spec = SplitSpec(val_fraction, test_fraction, num_folds, fold, split_seed)
         self.mean = mean
         self.std = std
-        self.of_weights: Collection[str] = ()  # mean and std, if those of weights: for another number of channels
+        self.settings_from_weights: Collection[str] = ()  # names; their mean and std are adapted to the channels
         self.augment = Augmentation(augment or {})
         self.mixup_alpha = mixup_alpha
         self.cutmix_alpha = cutmix_alpha
@@ -134,7 +133,7 @@ class DataModule(LightningDataModule):
         self.classes: list[str]
         self.center_crop: CenterCrop
         self.normalize: Normalize
-        self.original_crop: RandomResizedCrop | None = None  # taken from the original images
+        self.original_crop: RandomResizedCrop | None = None  # of the original images, with cache=none
         self.mix: nn.Module | None = None
         self.position = {"epoch": 0, "completed_batches": 0}  # where training starts
 
@@ -158,7 +157,7 @@ class DataModule(LightningDataModule):
             images = self.train_set.dataset
             self.classes = images.classes
             self.set_shapes(images.image_shape)
-            for name in {"mean", "std"}.intersection(self.of_weights):
+            for name in {"mean", "std"}.intersection(self.settings_from_weights):
                 setattr(self, name, adapt_channels(getattr(self, name), self.image_shape[0]))
             self.mean, self.std = resolve_mean_std(self.train_set, self.mean, self.std)
             self.normalize = Normalize(self.mean, self.std)
@@ -169,7 +168,7 @@ class DataModule(LightningDataModule):
                 "crop_pct": self.center_crop.crop_pct,
                 "resize": self.source.reader.resize,
                 "interpolation": self.source.reader.interpolation,
-                # As given, maybe by the network's weights: eval_data.py builds the same images from them.
+                # As passed, maybe from the network's weights: eval_data.py builds the same images from them.
                 "arguments": {name: getattr(self, name) for name in IMAGE_ARGUMENTS},
                 "bit_depth": self.source.reader.bit_depth or 16,
                 "mean": list(self.mean),
@@ -198,7 +197,7 @@ class DataModule(LightningDataModule):
         self.augment.validate_shape(stored_shape, (height, width))
         if self.source.reader.cache == "none" and channels in (1, 3) and (crop := self.augment.take_crop()):
             self.original_crop = crop
-            log.info("data: random resized crops from the original images, before the other augmentation")
+            log.info("data: random resized crops are taken from the original files, before other augmentations")
             self.augment.validate_shape(self.image_shape, (height, width))
 
     def log_summary(self) -> None:
@@ -225,7 +224,7 @@ class DataModule(LightningDataModule):
     def loader(
         self, subset: ImageSubset, shuffle: bool = False, training: bool = False, num_workers: int | None = None
     ) -> DataLoader[Batch]:
-        """Build a DataLoader that fetches whole batches; num_workers None: as many as images need."""
+        """Build a DataLoader that fetches whole batches; num_workers None: see choose_num_workers."""
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         if len(subset) < world:
             raise UserError(
@@ -263,7 +262,7 @@ class DataModule(LightningDataModule):
         )
 
     def choose_num_workers(self, training: bool) -> int:
-        """Return the number of worker processes: as requested, or enough to decode images on all cores."""
+        """Return the number of worker processes: the setting, or with cache=none one per core, at most MAX_WORKERS."""
         if self.num_workers is not None or self.source.reader.cache == "decoded":
             return self.num_workers or 0
         processes = self.trainer.num_devices if self.trainer else 1
@@ -306,7 +305,7 @@ class DataModule(LightningDataModule):
         return images, targets
 
     def preprocess(self, images: Tensor, augment: bool) -> Tensor:
-        """Augment images (N, C, H, W) uint8, or crop their centers; then normalize, to float32 or trainer.precision."""
+        """Augment or center-crop images (N, C, H, W) uint8, then normalize them, to float32 or trainer.precision."""
         if augment:
             images = self.augment(images)
         if not augment or images.shape[1:] != self.image_shape:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
+from pytorch_intro.data.augment.crops import RandomResizedCrop
+
 Sample = tuple[Tensor, int]
 Batch = tuple[Tensor, Tensor]
 Indices = Tensor | Sequence[int]
@@ -41,10 +43,11 @@ class BatchedDataset(Dataset[Sample]):
         """Return a batch: images (N, C, H, W) uint8 and labels (N,) int64."""
         raise NotImplementedError
 
-    def seeded(self, seed: int, epoch: Tensor, crop: Any = None) -> "BatchedDataset":
+    def seeded(self, seed: int, epoch: Tensor, crop: RandomResizedCrop | None = None) -> "BatchedDataset":
         """Return the dataset with its random numbers fixed by seed and epoch; itself if it uses none.
 
-        Datasets that decode on the fly also take a RandomResizedCrop, for the original images.
+        Args:
+            crop: Crop of the original images; only datasets that decode on the fly have these.
         """
         return self
 

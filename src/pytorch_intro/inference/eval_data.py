@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 def original_test_data(run: FinishedRun) -> DataModule:
     """Return the run's data with its original split and normalization; raise a UserError if it has changed."""
     inputs = run.inputs
-    chosen = inputs["arguments"]  # in training, maybe by the network's weights
-    missing = {name: value for name, value in chosen.items() if run.config.data.get(name) is None}
-    datamodule = build_datamodule(run, mean=inputs["mean"], std=inputs["std"], **missing)
+    # Settings that are null in the config may have come from the network's weights.
+    resolved = {name: value for name, value in inputs["arguments"].items() if run.config.data.get(name) is None}
+    datamodule = build_datamodule(run, mean=inputs["mean"], std=inputs["std"], **resolved)
     datamodule.setup("fit")
     datamodule.setup("test")
     now = datamodule.hparams
@@ -51,7 +51,9 @@ def external_test_data(run: FinishedRun) -> DataModule:
     datamodule = build_datamodule(
         run,
         **{name: inputs[name] for name in ("mean", "std", "resize")},
-        **{"image_size": None, "decode_size": None, "crop_pct": None},
+        image_size=None,
+        decode_size=None,
+        crop_pct=None,
         interpolation=inputs["interpolation"],
     )
     source = datamodule.source

@@ -27,9 +27,10 @@ ONNX, PT2, LABELS = "model.onnx", "model.pt2", "labels.json"
 OPSET = 23  # newest opset that ONNX Runtime 1.23 supports
 TOLERANCE = 1e-4  # largest difference between probabilities
 BATCH_SIZES = (1, 7, 256)  # sizes that are compared in turn
-PHOTO, PHOTO_BATCH = 96 * 96, 16  # pixels from which on 256 images take too much memory and time, and then their number
-ROUNDS = 5  # repetitions of the speed measurement, or fewer
-MAX_SECONDS = 10  # after which no other round begins
+LARGE_IMAGE = 96 * 96  # pixels from which a batch of 256 takes too much memory and time
+LARGE_IMAGE_BATCH = 16  # instead of 256
+ROUNDS = 5  # maximum number of repetitions of the speed measurement
+MAX_SECONDS = 10  # after which no further round starts
 
 Function = Callable[[Tensor], Tensor]
 
@@ -124,16 +125,17 @@ def load_onnx(file: Path) -> Function:
 
 
 def batch_sizes(images: Tensor) -> tuple[int, ...]:
-    """Return the batch sizes to compare: BATCH_SIZES, with a smaller last one for photographs."""
-    is_large = images.shape[-2] * images.shape[-1] >= PHOTO
-    return (*BATCH_SIZES[:-1], PHOTO_BATCH) if is_large else BATCH_SIZES
+    """Return the batch sizes to compare: BATCH_SIZES, with a smaller last one for large images."""
+    is_large = images.shape[-2] * images.shape[-1] >= LARGE_IMAGE
+    return (*BATCH_SIZES[:-1], LARGE_IMAGE_BATCH) if is_large else BATCH_SIZES
 
 
 @torch.inference_mode()
 def run_in_batches(function: Function, images: Tensor, title: str) -> Tensor:
     """Return the function's outputs for all images, (N, num_classes), from batches of 1, 7, 256, 256, …
 
-    The title is that of a progress bar on terminals.
+    Args:
+        title: Title of the progress bar, which only terminals show.
     """
     *first_sizes, size = batch_sizes(images)
     *first, rest = images.tensor_split(list(itertools.accumulate(first_sizes)))
@@ -183,7 +185,7 @@ def save_labels(run: FinishedRun, folder: Path) -> None:
 
 
 def preprocessing_steps(inputs: dict[str, Any]) -> list[str]:
-    """Return what predict.py does with the picture in a file, as Python with Pillow; the models do the rest."""
+    """Return the preprocessing of predict.py, up to the input of the exported models, as lines of Python."""
     channels, (height, width) = inputs["image_shape"][0], inputs["decoded_size"]
     mode = {1: "L", 3: "RGB"}.get(channels)
     if mode is None:

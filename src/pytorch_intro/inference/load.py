@@ -29,13 +29,9 @@ class Transforms:
 
     def __init__(self, inputs: dict[str, Any]) -> None:
         channels, height, width = inputs["image_shape"]
-        stored_height, stored_width = inputs["decoded_size"]
+        decoded_height, decoded_width = inputs["decoded_size"]
         self.decoder = Decoder(
-            (stored_height, stored_width),
-            channels,
-            inputs["resize"],
-            inputs["bit_depth"],
-            inputs["interpolation"],
+            (decoded_height, decoded_width), channels, inputs["resize"], inputs["bit_depth"], inputs["interpolation"]
         )
         self.center_crop = CenterCrop((height, width), inputs["crop_pct"])
         self.normalize = Normalize(inputs["mean"], inputs["std"])

@@ -70,7 +70,7 @@ def adjust(images: Tensor, adjustment: str, values: Tensor) -> Tensor:
 
 
 class RandomGrayscale(nn.Module):
-    """Turn each image into shades of gray with probability p, with as many channels as before."""
+    """Convert each image to gray with probability p, keeping the number of channels."""
 
     def __init__(self, p: Share = 0.1) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ def adjust_hue(images: Tensor, shifts: Tensor) -> Tensor:
 
 
 def shift_hue(images: Tensor, shifts: Tensor) -> Tensor:
-    """Shift the hue without its conversion to HSV and back, by arithmetic instead of slow comparisons.
+    """Shift the hue without conversion to HSV and back, by arithmetic, which is faster than comparisons.
 
     With value V, chroma C and a hue H of 6 per circle, a channel with its center at M is
     V - C clamp(d - 1, 0, 1), where d is the distance from H to M on the circle, in [0, 3].

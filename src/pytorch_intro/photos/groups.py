@@ -1,4 +1,4 @@
-"""Operations that apply to some images of a batch only, without waiting for the device."""
+"""Apply operations to random groups of a batch, without waiting for the device."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -19,8 +19,8 @@ class Groups(NamedTuple):
 def sample_groups(images: Tensor, shares: Sequence[float]) -> Groups:
     """Assign each image to a group, independently, with these probabilities.
 
-    The sizes come from the host's RNG, so that the host knows them; which images have which place comes from the
-    device's. Together, they have the distribution of one choice per image.
+    The host's RNG samples the sizes, so that the host knows them without waiting; the device's RNG samples which images
+    are in which group. Together, this is the same distribution as one independent choice per image.
     """
     limits = torch.tensor(shares).cumsum(0)[:-1]
     choices = torch.bucketize(torch.rand(len(images)), limits, right=True)

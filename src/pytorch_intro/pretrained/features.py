@@ -1,4 +1,4 @@
-"""Features of all images of a subset, computed once and kept in files until the head is trained."""
+"""Features of all images of a subset, computed once and cached in files until training ends."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ class FeatureDataset(InMemoryImageDataset):
 
 
 class FeatureCache:
-    """Computes features and keeps them in files, so that an interrupted run does not start over.
+    """Computes features and caches them in files, so that an interrupted run does not start over.
 
     The processes of a distributed run share the work: each computes some of the files, and all read all of them.
 
@@ -50,11 +50,12 @@ class FeatureCache:
         self.extract = extract
 
     def compute(self, subset: ImageSubset, name: str, views: int = 1) -> Features:
-        """Return the features of each image: of its center crop first, then of views - 1 random augmentations of it.
+        """Return the features of each view of the images: of the center crops, then of random augmentations.
 
         Args:
             subset: Images (N, C, H, W) uint8.
-            name: Name of the subset in the names of the files.
+            name: Name of the subset, for the names of the files.
+            views: Number of views of each image.
 
         Returns:
             Values (views N, D) float32 and targets (views N,), on the training device.
@@ -64,7 +65,7 @@ class FeatureCache:
         for number, ((view, rows), file) in enumerate(zip(parts, files, strict=True)):
             if number % self.trainer.world_size == self.trainer.global_rank and not file.exists():
                 values = self.compute_view(subset.take(rows), view, int(rows[0]))
-                self.folder.mkdir(parents=True, exist_ok=True)  # now: a run that fails before has nothing to keep
+                self.folder.mkdir(parents=True, exist_ok=True)  # not before: a run that fails early leaves no folder
                 with atomic_write(file) as opened:
                     torch.save(values, opened)
         self.trainer.strategy.barrier()
@@ -100,7 +101,7 @@ class FeatureCache:
         return values
 
     def iter_images(self, subset: ImageSubset, view: int) -> Iterator[Tensor]:
-        """Yield batches of images, uint8; the random numbers of a batch are the same for any number of processes."""
+        """Yield batches of images, uint8; their random numbers do not depend on the number of processes."""
         crop = self.datamodule.original_crop if view else None
         images = subset.dataset.seeded(self.datamodule.seed, torch.tensor(view), crop)
         num_workers = self.datamodule.choose_num_workers(training=False)

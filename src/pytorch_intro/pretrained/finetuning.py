@@ -1,4 +1,4 @@
-"""Fine-tuning: the head of a pretrained network alone, or the head first and then all layers."""
+"""Fine-tuning of a pretrained network: the head alone, the head first and then all layers, or all layers."""
 
 import logging
 import math
@@ -21,6 +21,7 @@ from pytorch_intro.common.files import remove
 from pytorch_intro.common.memory import free_device_memory, host_memory_limit
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.dataset import ImageSubset
+from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
 from pytorch_intro.pretrained.features import FeatureCache, FeatureDataset
 from pytorch_intro.pretrained.linear_head import Features, Head, fit_heads
 from pytorch_intro.pretrained.network import PretrainedNetwork
@@ -38,25 +39,25 @@ MIN_EPOCHS, MAX_EPOCHS = 5, 50
 class Finetuning(Callback):
     """Fine-tunes a PretrainedNetwork; build_experiment calls it with the objects of the run.
 
-    head: The body is frozen. Its features of all images are computed once, and the head is fitted to them: logistic
-    regression, with the regularization that is best on the validation data. One epoch then measures and saves it.
+    head: The body is frozen. Its features of all images are computed once, and the head is fitted to them by logistic
+    regression, with the L2 regularization that is best on the validation data. One epoch then measures and saves it.
 
-    gradual: The head is fitted in the same way, then all layers are trained, the first ones with the lowest learning
-    rates: fine-tuning from a random head would change good features first (Kumar et al. 2022, arXiv:2202.10054).
+    gradual: The head is fitted in the same way, then all layers are trained, with lower learning rates near the input.
+    Starting from a random head would distort the pretrained features (Kumar et al. 2022, arXiv:2202.10054).
 
     full: All layers are trained from the start.
 
     auto: head on a CPU, else gradual.
 
     Args:
-        views: Number of views whose features the head is fitted to: the center crop and random augmentations of it.
+        views: Number of views of each image that the head is fitted to: the center crop, then random augmentations.
             None: 4 if there are augmentations, else 1.
         l2_grid: Strengths of the head's L2 regularization to choose from.
-        balanced: Whether all classes count alike when the head is fitted, instead of all images.
+        balanced: Whether to weight all classes equally when the head is fitted, instead of all images.
         layer_decay: Factor of the learning rate per layer, from the head (1) to the input.
         freeze_batchnorm: Whether batch norms keep the statistics of the pretrained weights.
-        images_seen: Number of images to train on if max_epochs is None: 5 to 50 epochs.
-        max_epochs: The value of trainer.max_epochs.
+        images_seen: Approximate number of images to train on if max_epochs is None, in 5 to 50 epochs.
+        max_epochs: Value of trainer.max_epochs.
     """
 
     def __init__(
@@ -80,25 +81,24 @@ class Finetuning(Callback):
         self.freeze_batchnorm = freeze_batchnorm
         self.images_seen = images_seen
         self.max_epochs = max_epochs
-        self.is_resumed = self.is_trained = False
+        self.is_resumed = self.is_trained = False  # is_trained: after at least one epoch
 
     def __call__(self, datamodule: DataModule, classifier: Classifier, trainer: Trainer) -> None:
         """Prepare a run for fine-tuning, before trainer.fit."""
         network = classifier.network
         if not isinstance(network, PretrainedNetwork):
             raise UserError(
-                f"finetune: {type(network).__name__} has no pretrained weights; use model=timm or model=torchvision, "
-                "or finetune=none"
+                f"finetune={self.mode}: {type(network).__name__} has no pretrained weights; use model=timm or "
+                "model=torchvision, or finetune=none"
             )
         device = trainer.strategy.root_device.type
         if self.mode == "auto":
             self.mode = "head" if device == "cpu" else "gradual"
-            reason = "training all layers takes long" if device == "cpu" else "it is fast enough for all layers"
-            log.info(f"finetune: {self.mode}, since the device is {device} and {reason}")
-        if self.mode in ("head", "gradual"):
-            network.check_linear_head()
+            reason = "too slow to train" if device == "cpu" else "fast enough to train"
+            log.info(f"finetune: {self.mode}, since the device is {device}, {reason} all layers")
         self.datamodule, self.network = datamodule, network
         if self.mode in ("head", "gradual"):
+            network.check_linear_head()
             self.check_memory(len(datamodule.train_set), self.number_of_views(), trainer.strategy.root_device)
         if self.mode == "head":
             self.prepare_head(classifier, trainer)
@@ -109,15 +109,18 @@ class Finetuning(Callback):
     def prepare_head(self, classifier: Classifier, trainer: Trainer) -> None:
         if self.datamodule.mix:
             raise UserError(
-                "data.mixup_alpha, data.cutmix_alpha: finetune=head fits features of single images; set both to 0, or "
-                "use finetune=gradual"
+                "data.mixup_alpha, data.cutmix_alpha: finetune=head does not mix images; set both to 0, or use "
+                "finetune=gradual"
             )
-        log.info("finetune: the head is fitted by L-BFGS; optimizer, scheduler and trainer.max_epochs are not used")
+        log.info(
+            "finetune: the head is fitted by L-BFGS, and one epoch measures it; optimizer, scheduler and "
+            "trainer.max_epochs are not used"
+        )
         self.network.body.requires_grad_(False)
         # The head is fitted before the first step. The steps of the one epoch only measure loss and accuracy.
         classifier.optimizer = partial(torch.optim.SGD, lr=0.0)
         trainer.fit_loop.max_epochs = 1
-        # Lightning calls it before on_fit_start, to count the steps, with the checkpoint and the device set up.
+        # Here, not in on_fit_start, which Lightning calls after it has counted the steps of an epoch.
         self.datamodule.train_dataloader = partial(self.train_dataloader, trainer, classifier)  # type: ignore[method-assign]
 
     def prepare_layers(self, classifier: Classifier, trainer: Trainer) -> None:
@@ -128,7 +131,7 @@ class Finetuning(Callback):
             log.info(f"finetune: {epochs} epochs of {len(self.datamodule.train_set):,} images")
         if self.layer_decay < 1:
             classifier.parameter_groups = lambda: self.network.parameter_groups(self.layer_decay)
-            try:  # a factory checks its arguments only when it is called
+            try:  # the optimizer may reject parameter groups
                 classifier.optimizer(classifier.parameter_groups())  # type: ignore[arg-type]
             except (AttributeError, TypeError, ValueError) as error:
                 raise UserError(
@@ -142,8 +145,8 @@ class Finetuning(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict["mode"] != self.mode:
             raise UserError(
-                f"finetune: the run began with {state_dict['mode']}, which this device would replace by {self.mode}; "
-                "resume it on a device like the first one, or start another run"
+                f"finetune=auto: the run started with {state_dict['mode']}, but this device selects {self.mode}; "
+                "resume it on a device of the first kind, or start another run"
             )
         self.is_resumed, self.is_trained = True, state_dict["is_trained"]
 
@@ -174,7 +177,7 @@ class Finetuning(Callback):
         return Path(trainer.default_root_dir) / "checkpoints" / "features"  # replaced with them by overwrite=true
 
     def train_dataloader(self, trainer: Trainer, classifier: Classifier) -> Any:
-        """Fit the head, and let the epoch of the trainer pass over the features instead of the images."""
+        """Fit the head, and return a loader of the features; set that of the validation features too."""
         data = self.datamodule
         if self.is_trained:
             return data.loader(data.train_set)
@@ -189,7 +192,8 @@ class Finetuning(Callback):
         datamodule, views = self.datamodule, self.number_of_views()
         train_set, val_set = datamodule.train_set, datamodule.val_set
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            train_set, val_set = (few(subset, datamodule.batch_size) for subset in (train_set, val_set))
+            train_set = take_evenly(train_set, datamodule.batch_size)
+            val_set = take_evenly(val_set, datamodule.batch_size) if val_set else None
         folder = self.folder(trainer) / datamodule.hparams["trained_on"]  # other images need other features
         cache = FeatureCache(folder, trainer, datamodule, self.network.features)
         self.network.eval()
@@ -202,7 +206,7 @@ class Finetuning(Callback):
         with torch.random.fork_rng(devices=[]):
             heads = fit_heads(train, val, len(datamodule.classes), self.l2_grid, self.balanced)
         log_heads(heads)
-        # Processes on different hardware may find other last digits.
+        # Processes on different hardware may differ in the last digits.
         weight, bias = trainer.strategy.broadcast((heads[0].weight.cpu(), heads[0].bias.cpu()))
         assert self.network.head is not None
         self.network.head.weight.data.copy_(weight)
@@ -231,7 +235,7 @@ class Finetuning(Callback):
             )
 
     def mean_features(self, classifier: Classifier, images: Tensor) -> Tensor:
-        """Return the mean over the views of test-time augmentation, (N, D): the head is linear, so is the mean."""
+        """Return the mean over the views of test-time augmentation, (N, D), which a linear head maps to mean logits."""
         views = tta_views(images, classifier.tta_flip, classifier.tta_shift)
         return torch.stack([self.network.features(view).float() for view in views]).mean(dim=0)
 
@@ -244,7 +248,7 @@ class Finetuning(Callback):
         self.network.eval()  # leaves the statistics of batch norms as they are
         with torch.random.fork_rng(devices=[]):
             images = datamodule.preprocess(images.to(device), augment=False)
-            for _ in range(2):  # the first one is slower
+            for _ in range(2):  # the first one is a warm-up
                 started = time.perf_counter()
                 with trainer.precision_plugin.forward_context():
                     loss = cross_entropy(self.network.forward(images), targets.to(device))  # not compiled
@@ -257,7 +261,7 @@ class Finetuning(Callback):
         total = trainer.estimated_stepping_batches * datamodule.batch_size * seconds / trainer.world_size
         duration = f"{total / 60:.0f} minutes" if total >= 120 else f"{total:.0f} s"
         expected = f", at most {duration}" if math.isfinite(total) else ""
-        log.info(f"finetune: training all layers, about {trainer.world_size / seconds:,.0f} images/s{expected}")
+        log.info(f"finetune: training all layers at about {trainer.world_size / seconds:,.0f} images/s{expected}")
 
 
 def as_subset(features: Features, classes: list[str]) -> ImageSubset:
@@ -266,20 +270,18 @@ def as_subset(features: Features, classes: list[str]) -> ImageSubset:
     )
 
 
-def few(subset: ImageSubset | None, count: int) -> Any:
+def take_evenly(subset: ImageSubset, count: int) -> ImageSubset:
     """Return up to `count` images, evenly spaced so that they have several classes."""
-    if subset is None:
-        return None
-    return subset.take(torch.linspace(0, len(subset) - 1, min(count, len(subset))).long())
+    return subset.take(torch.tensor(evenly_spaced_indices(len(subset), count)))
 
 
 def log_heads(heads: Sequence[Head]) -> None:
     best = heads[0]
     strengths = [head.l2 for head in heads]
-    figures, choice = "without validation data", "the default"
+    metrics, choice = "without validation data", "the default"
     if not math.isnan(best.accuracy):
-        figures, choice = f"val/accuracy {best.accuracy:.4f}, val/loss {best.loss:.4f}", "the best"
+        metrics, choice = f"val/accuracy {best.accuracy:.4f}, val/loss {best.loss:.4f}", "the best"
     log.info(
-        f"finetune: head fitted, {figures}, with L2 regularization {best.l2:g} ({choice} of {len(heads)} values from "
+        f"finetune: head fitted, {metrics}, with L2 regularization {best.l2:g} ({choice} of {len(heads)} values from "
         f"{min(strengths):g} to {max(strengths):g})"
     )

@@ -20,7 +20,7 @@ class Features(NamedTuple):
 
 
 class Head(NamedTuple):
-    """A linear head, with the L2 regularization that it was fitted with and its figures on the validation data.
+    """A linear head, with its L2 regularization and its metrics on the validation data.
 
     Attributes:
         weight: (num_classes, D) float32.
@@ -43,11 +43,11 @@ def fit_heads(
     Minimizes the mean cross-entropy plus l2 / 2 times the squared weights, with L-BFGS, from the strongest
     regularization to the weakest, each starting from the one before. The features are centered, and scaled by one
     number, so that the strengths mean the same for all networks. The best head has the highest validation accuracy,
-    and of those the lowest validation loss; without validation data, it is the one of DEFAULT_L2 or next to it.
+    and among equals the lowest validation loss; without validation data, its strength is closest to DEFAULT_L2.
 
     Args:
         l2_grid: Strengths of the regularization.
-        balanced: Whether all classes count alike, instead of all images.
+        balanced: Whether to weight all classes equally, instead of all images.
     """
     center = train.values.mean(dim=0)
     scale = 1 / (train.values - center).square().mean().sqrt().clamp(min=1e-6)
@@ -61,14 +61,14 @@ def fit_heads(
     heads = []
     for l2 in sorted(l2_grid, reverse=True):
         minimize(values, train.targets, weight, bias, l2, class_weights)
-        own_weight = weight.detach() * scale
-        own_bias = bias.detach() - own_weight @ center
+        head_weight = weight.detach() * scale  # for features that are neither centered nor scaled
+        head_bias = bias.detach() - head_weight @ center
         accuracy = loss = math.nan
         if val is not None:
-            logits = val.values @ own_weight.T + own_bias
+            logits = val.values @ head_weight.T + head_bias
             accuracy = (logits.argmax(dim=1) == val.targets).double().mean().item()
             loss = cross_entropy(logits, val.targets).item()
-        heads.append(Head(own_weight, own_bias, l2, accuracy, loss))
+        heads.append(Head(head_weight, head_bias, l2, accuracy, loss))
     if val is None:
         return sorted(heads, key=lambda head: abs(math.log(head.l2 / DEFAULT_L2)))
     return sorted(heads, key=lambda head: (-head.accuracy, head.loss))
@@ -77,7 +77,7 @@ def fit_heads(
 def minimize(
     values: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, l2: float, class_weights: Tensor | None
 ) -> None:
-    """Change weight and bias in place to those of the lowest regularized loss."""
+    """Minimize the regularized loss over weight and bias, in place."""
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> float:

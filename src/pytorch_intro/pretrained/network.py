@@ -1,4 +1,4 @@
-"""A network of a library by name, split into a body and a linear head."""
+"""A network of a library by name, split into its body and its linear head."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -33,6 +33,11 @@ class Choice(NamedTuple):
     name: str
     tag: str | None
     path: str | None
+
+    @property
+    def full_name(self) -> str:
+        """Name of the network with the tag, such as resnet50.a1_in1k."""
+        return f"{self.name}.{self.tag}" if self.tag else self.name
 
 
 class PretrainedNetwork(nn.Module):
@@ -85,7 +90,7 @@ class PretrainedNetwork(nn.Module):
             else:
                 tensors = with_library_names(read_weights(choice.path), head_name)
                 tensors = self.convert(tensors, network, heads, choice, image_shape, arguments)
-            source = weights if choice.path else f"{'.'.join(filter(None, choice[:2]))}"
+            source = weights if choice.path else choice.full_name
             load_state(network, tensors, heads, source, new_head)
         self.body, self.head = split_off(network, head_name)
 
@@ -134,6 +139,7 @@ class PretrainedNetwork(nn.Module):
         blocks: list[str] = []
 
         def visit(name: str, module: nn.Module) -> None:
+            # Encoder: that of torchvision's vision transformers
             is_container = type(module) in CONTAINERS or type(module).__name__ == "Encoder"
             if not is_container and name:
                 if not (isinstance(module, NORMS) and blocks):  # a norm belongs to the layer before it
@@ -154,7 +160,7 @@ class PretrainedNetwork(nn.Module):
     def input_settings(
         cls, name: str, weights: str | None = "default", kwargs: Mapping[str, Any] | None = None, **_: Any
     ) -> dict[str, Any]:
-        """Return what the weights expect of images, for null settings of the data; a UserError for a wrong setting.
+        """Return the preprocessing that the weights expect; raise a UserError if a setting is wrong.
 
         Returns:
             Any of image_size, mean, std, interpolation and crop_pct, with the name of the weights as `source`. Empty
@@ -165,8 +171,7 @@ class PretrainedNetwork(nn.Module):
             return {}
         if choice.path and Path(choice.path).is_dir():
             return run_input_settings(choice.path)
-        library = ".".join(filter(None, choice[:2]))
-        source = f"the weights of {library}" + (f", as {choice.path} has no settings" if choice.path else "")
+        source = f"the weights of {choice.full_name}" + (f", as {choice.path} has no settings" if choice.path else "")
         settings = cls.library_settings(choice)
         return settings | {"source": source} if settings else {}
 
@@ -174,7 +179,7 @@ class PretrainedNetwork(nn.Module):
     def check(cls, name: str, weights: str | None, arguments: Mapping[str, Any], load_weights: bool = True) -> Choice:
         """Return the network and its weights; raise a UserError if a setting is wrong.
 
-        A file or a run is looked at only if its weights are to be loaded.
+        A file or run is checked only if load_weights is true.
         """
         base, tag, tags = cls.find(name)
         path = None
@@ -200,7 +205,7 @@ class PretrainedNetwork(nn.Module):
                     close = nearest(argument, sorted(accepted))
                     raise UserError(f"model.kwargs.{argument}: not an argument of {name}; {close}")
                 if argument == "dropout" or ("drop" in argument and argument.endswith("_rate")):
-                    # Some networks check it only in a training step.
+                    # Some networks check their rates only in a training step.
                     check_value(f"model.kwargs.{argument}", arguments[argument], DropRate)
         return Choice(base, tag, path)
 
@@ -233,7 +238,7 @@ class PretrainedNetwork(nn.Module):
     @classmethod
     @abstractmethod
     def library_settings(cls, choice: Choice) -> dict[str, Any]:
-        """Return the settings of the images that the library's weights were trained with."""
+        """Return the preprocessing that the library's weights were trained with."""
 
     @classmethod
     @abstractmethod
@@ -265,7 +270,7 @@ class PretrainedNetwork(nn.Module):
         image_shape: tuple[int, int, int],
         arguments: Mapping[str, Any],
     ) -> dict[str, Tensor]:
-        """Convert the tensors of a file to those of the network where the library knows how to."""
+        """Convert the tensors of a file to those of the network, if the library can."""
         return tensors
 
 
@@ -289,7 +294,7 @@ def class_arguments(network_class: type, reserved: set[str]) -> set[str]:
 def find_linear_head(network: nn.Module, image_shape: tuple[int, int, int]) -> str | None:
     """Return the name of the linear layer whose output is the network's output; None if there is none.
 
-    It has to receive one row of features per image.
+    Its input has to be one vector of features per image.
     """
     calls: list[tuple[str, Tensor, Tensor]] = []
 
@@ -326,7 +331,7 @@ def split_off(network: nn.Module, head_name: str | None) -> tuple[nn.Module, nn.
 
 
 def with_library_names(tensors: dict[str, Tensor], head_name: str | None) -> dict[str, Tensor]:
-    """Return the tensors of a PretrainedNetwork, such as those of a run, under the names of the library."""
+    """Return the tensors with the library's names if they are those of a PretrainedNetwork, as in a run."""
     if not all(name.startswith(("body.", "head.")) for name in tensors):
         return tensors
     return {

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pytorch_intro.common.errors import UserError, check_installed, first_lines
 from pytorch_intro.pretrained.network import Choice, PretrainedNetwork, class_arguments, nearest
-from pytorch_intro.training.weights import match, mismatch
+from pytorch_intro.training.weights import head_tensors, match, mismatch
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class TimmNetwork(PretrainedNetwork):
         import timm
         from timm.data.config import resolve_data_config
 
-        cfg = timm.get_pretrained_cfg(full_name(choice))
+        cfg = timm.get_pretrained_cfg(choice.full_name)
         if cfg is None:
             return {}
         values = resolve_data_config(pretrained_cfg=cfg.to_dict())
@@ -72,11 +72,11 @@ class TimmNetwork(PretrainedNetwork):
     def library_origin(cls, choice: Choice) -> str:
         import timm
 
-        cfg = timm.get_pretrained_cfg(full_name(choice))
+        cfg = timm.get_pretrained_cfg(choice.full_name)
         if cfg is None:
-            return f"{full_name(choice)} of timm"
+            return f"{choice.full_name} of timm"
         source = f"huggingface.co/{cfg.hf_hub_id}" if cfg.hf_hub_id else cfg.origin_url or cfg.url
-        return f"{full_name(choice)} of timm ({source}), license: {cfg.license or 'unknown'}"
+        return f"{choice.full_name} of timm ({source}), license: {cfg.license or 'unknown'}"
 
     def build(
         self, choice: Choice, image_shape: tuple[int, int, int], num_classes: int, arguments: Mapping[str, Any]
@@ -84,7 +84,7 @@ class TimmNetwork(PretrainedNetwork):
         import timm
 
         network = timm.create_model(
-            full_name(choice), num_classes=num_classes, **input_arguments(choice, image_shape), **arguments
+            choice.full_name, num_classes=num_classes, **input_arguments(choice, image_shape), **arguments
         )
         check_patches(network, image_shape, self.name)
         return network
@@ -95,7 +95,7 @@ class TimmNetwork(PretrainedNetwork):
         """Return the tensors of timm's weights, with position embeddings resampled to the image size."""
         import timm
 
-        name = full_name(choice)
+        name = choice.full_name
         disable_retries_offline()
         try:
             donor = timm.create_model(name, pretrained=True, **input_arguments(choice, image_shape), **arguments)
@@ -107,14 +107,14 @@ class TimmNetwork(PretrainedNetwork):
                 f"{settings}: the weights of {name} do not fit ({first_lines(error)[:300]}); leave it out, or use "
                 "model.weights=null"
             ) from error
-        except Exception as error:  # those of three HTTP libraries
+        except Exception as error:  # any kind: of several HTTP libraries
             raise self.download_error(choice, error) from error
         return donor.state_dict()
 
     def download_error(self, choice: Choice, error: Exception) -> UserError:
         import timm
 
-        cfg = timm.get_pretrained_cfg(full_name(choice))
+        cfg = timm.get_pretrained_cfg(choice.full_name)
         where = f"{cfg.hf_hub_id} of the Hugging Face hub" if cfg and cfg.hf_hub_id else (cfg and cfg.url) or "timm"
         reason = first_lines(error).split(". ")[0][:200]
         return UserError(
@@ -135,21 +135,21 @@ class TimmNetwork(PretrainedNetwork):
         image_shape: tuple[int, int, int],
         arguments: Mapping[str, Any],
     ) -> dict[str, Tensor]:
-        """Let timm rename tensors and resample position embeddings, if they do not fit as they are."""
+        """Let timm rename tensors and resample position embeddings if they do not fit unchanged."""
         import timm
 
         expected = network.state_dict()
-        in_heads = {name for name in expected if name.rpartition(".")[0] in heads}
+        in_heads = head_tensors(expected, heads)
         if not mismatch(match(tensors, expected, in_heads)[0], expected, in_heads):
             return tensors
-        cfg = timm.get_pretrained_cfg(full_name(choice))
+        cfg = timm.get_pretrained_cfg(choice.full_name)
         weight = tensors.get(f"{heads[0]}.weight")
         classes = len(weight) if weight is not None else cfg.num_classes if cfg else 1000
-        logging.getLogger("timm.models._builder").setLevel(logging.WARNING)  # the file is not a "state dict" to users
+        logging.getLogger("timm.models._builder").setLevel(logging.WARNING)  # load_state logs what is loaded
         overlay = {"state_dict": dict(tensors), "num_classes": classes, "label_offset": 0, "custom_load": False}
         try:
             donor = timm.create_model(
-                full_name(choice),
+                choice.full_name,
                 pretrained=True,
                 pretrained_cfg_overlay=overlay,
                 num_classes=classes,
@@ -171,23 +171,18 @@ class TimmNetwork(PretrainedNetwork):
         return {f"body.{name}": depth for name, depth in depths.items()}
 
 
-def full_name(choice: Choice) -> str:
-    """Return the name with the tag."""
-    return f"{choice.name}.{choice.tag}" if choice.tag else choice.name
-
-
 def input_arguments(choice: Choice, image_shape: tuple[int, int, int]) -> dict[str, Any]:
     """Return the arguments for the image shape; networks with position embeddings are built for one image size."""
     import timm
 
     channels, *size = image_shape
-    cfg = timm.get_pretrained_cfg(full_name(choice))
+    cfg = timm.get_pretrained_cfg(choice.full_name)
     is_fixed = cfg is not None and cfg.fixed_input_size
     return {"in_chans": channels} | ({"img_size": tuple(size)} if is_fixed else {})
 
 
 def disable_retries_offline() -> None:
-    """Make huggingface_hub use its cache only if its host is unknown; else it retries each request for a minute."""
+    """Let huggingface_hub use only its cache if its host is unknown; it would retry each request for a minute."""
     import huggingface_hub
     from huggingface_hub import constants
 
@@ -203,7 +198,7 @@ def disable_retries_offline() -> None:
 
 
 def check_patches(network: nn.Module, image_shape: tuple[int, int, int], name: str) -> None:
-    """Raise a UserError if the patches of a vision transformer do not divide the images; it would ignore the rest."""
+    """Raise a UserError if the patch size of a vision transformer does not divide the image size."""
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
     if not getattr(network, "pretrained_cfg", {}).get("fixed_input_size") or patch is None:
         return

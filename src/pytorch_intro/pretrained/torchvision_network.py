@@ -56,7 +56,7 @@ class TorchvisionNetwork(PretrainedNetwork):
         parameters = inspect.signature(network_class(choice.name)).parameters
         settings = {
             "aux_logits": False,
-            "transform_input": channels == 3 and choice.tag is not None,  # these weights expect other normalization
+            "transform_input": channels == 3 and choice.tag is not None,  # its weights expect another normalization
             "init_weights": True,
             "image_size": size[0],
             "input_size": tuple(size),

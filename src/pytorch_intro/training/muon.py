@@ -18,8 +18,10 @@ class Muon(Optimizer):
 
     Args:
         params: Parameters of the network; 4D ones are convolution filters.
-        lr: Learning rate of the filters, like momentum and the decoupled weight_decay.
+        lr: Learning rate of the filters; other parameters use `adamw_lr_ratio * lr`.
+        momentum: Momentum of the filters.
         adamw_lr_ratio: Learning rate of the other parameters, as a multiple of `lr`.
+        weight_decay: Decoupled weight decay of the filters.
     """
 
     def __init__(

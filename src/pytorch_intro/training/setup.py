@@ -45,7 +45,7 @@ def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[Data
 
 
 def warn_of_slow_average(config: DictConfig, datamodule: DataModule, classifier: Classifier, trainer: Trainer) -> None:
-    """Log a warning if an exponential average has so few steps that it is mostly the initial weights."""
+    """Log a warning if the run has too few steps for callbacks.ema: the average would keep the initial weights."""
     decay = OmegaConf.select(config, "callbacks.ema.decay")
     is_trained = all(parameter.requires_grad for parameter in classifier.network.parameters())
     epochs = trainer.max_epochs or 0
@@ -95,25 +95,25 @@ def check_optimization(config: DictConfig, trainer: Trainer) -> None:
 def build_datamodule(config: DictConfig) -> DataModule:
     """Build the data module, with the training and validation images loaded.
 
-    Settings of the images that are null in the config come from the weights that training starts from, if those have
-    any; a run that is resumed takes them from its checkpoint.
+    Preprocessing settings that are null in the config come from model.weights, if these have any; a resumed run takes
+    them from its checkpoint.
     """
     resumed = checkpoint_of(config)
     settings = checkpoint_input_settings(*resumed) if resumed else input_settings(config.model)
     source = settings.pop("source", None)
-    settings = {name: value for name, value in settings.items() if config.data.get(name, 0) is None}
+    settings = {name: value for name, value in settings.items() if name in config.data and config.data[name] is None}
     datamodule: DataModule = instantiate(config.data, "data", **settings)
     if settings:
         log.info("input: %s (from %s)", describe_input(settings), source)
-        datamodule.of_weights = settings
+        datamodule.settings_from_weights = settings
     datamodule.setup("fit")
     return datamodule
 
 
 def checkpoint_of(config: DictConfig) -> tuple[dict[str, Any], str] | None:
-    """Return the checkpoint that a run with weights is resumed from, so that they are not needed again, and its name.
+    """Return the checkpoint that the run resumes from, and its path; None for a new run.
 
-    None for a new run, and for one without weights.
+    It replaces model.weights, which need not exist any more. None also without model.weights.
     """
     if config.model.get("weights") is None or config.get("overwrite") or not config.get("run_dir"):
         return None
@@ -122,7 +122,7 @@ def checkpoint_of(config: DictConfig) -> tuple[dict[str, Any], str] | None:
 
 
 def describe_input(settings: Mapping[str, Any]) -> str:
-    """Return settings of the images as text, as in "224 pixels, mean 0.5 0.5 0.5, bicubic, crop 0.875"."""
+    """Return preprocessing settings as text, as in "224 pixels, mean 0.5 0.5 0.5, bicubic, crop 0.875"."""
     forms = {
         "image_size": "{} pixels",
         "mean": "mean {}",

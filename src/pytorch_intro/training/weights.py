@@ -1,11 +1,11 @@
-"""Weights to start from, instead of random ones: a file, or the folder of a finished run."""
+"""Initial weights of a network, from a file or the folder of a finished run."""
 
 import inspect
 import logging
 import os
 import pickle
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +16,25 @@ from torch import Tensor, nn
 
 from pytorch_intro.common.errors import UserError, check_installed, first_lines
 from pytorch_intro.config.instantiate import instantiate
-from pytorch_intro.config.validate import check_value
 from pytorch_intro.data.ingest.find_files import is_regular
 from pytorch_intro.runs.folder import BEST
 from pytorch_intro.training.resume import read_checkpoint
 
 log = logging.getLogger(__name__)
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which other programs save a state dict
+STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")  # under which programs save a state dict
 PREFIXES = ("module.", "_orig_mod.", "network.", "model.")  # of DataParallel, torch.compile and LightningModules
-SHOWN = 3  # names in an error
+MAX_SHOWN = 3  # names in an error
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int32, torch.bool)
-COUNTERS = "num_batches_tracked"  # of batch norm, which old files lack
+COUNTER = "num_batches_tracked"  # buffer of batch norm, which old files lack
 
 
 def build_network(
     node: DictConfig, image_shape: tuple[int, int, int], num_classes: int, load_weights: bool = True
 ) -> nn.Module:
-    """Build the network of a model node, with its weights.
+    """Build the network of a model node, and load model.weights.
 
-    A model with a parameter `weights` loads them itself; for all others, the setting is a file or the folder of a run.
+    A class with a parameter `weights` loads them itself; for all others, they are a file or the folder of a run.
 
     Args:
         load_weights: Whether to read the weights; False if those of a checkpoint replace them anyway.
@@ -65,13 +64,13 @@ def model_parameters(node: DictConfig) -> set[str] | None:
 
 
 def input_settings(node: DictConfig) -> dict[str, Any]:
-    """Return what the weights of a model node expect of images, and their name as `source`; {} if that is unknown.
+    """Return the preprocessing that the weights of a model node expect; {} if unknown.
 
-    The other keys are arguments of the DataModule: image_size, mean, std, interpolation, crop_pct.
+    Returns:
+        Any of DataModule's arguments image_size, mean, std, interpolation and crop_pct, and `source`, the name of the
+        weights.
     """
     weights = node.get("weights")
-    check_value("model.weights", weights, str | None)
-    check_value("model.new_head", node.get("new_head"), bool | None)
     target = hydra.utils.get_object(node["_target_"])
     if hasattr(target, "input_settings"):
         values = OmegaConf.to_container(node, resolve=True)
@@ -82,16 +81,16 @@ def input_settings(node: DictConfig) -> dict[str, Any]:
 
 
 def run_input_settings(folder: str) -> dict[str, Any]:
-    """Return the settings of the input images of a finished run, and its name as `source`."""
+    """Return the preprocessing settings of a finished run, and `source`; see input_settings."""
     return checkpoint_input_settings(read_run(folder), f"the run {folder}")
 
 
 def checkpoint_input_settings(checkpoint: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Return the settings of the input images that a checkpoint describes, and `source`."""
+    """Return the preprocessing settings in a checkpoint, and `source`; see input_settings."""
     inputs = checkpoint.get("datamodule_hyper_parameters", {})
     size = list(inputs.get("image_shape", ()))[1:]
-    given = inputs | inputs.get("arguments", {})  # crop_pct as given, which may be null
-    settings = {name: given[name] for name in ("mean", "std", "interpolation", "crop_pct") if given.get(name)}
+    passed = inputs | inputs.get("arguments", {})  # crop_pct as passed, which may be None
+    settings = {name: passed[name] for name in ("mean", "std", "interpolation", "crop_pct") if passed.get(name)}
     if size:
         settings["image_size"] = size[0] if size[0] == size[1] else size
     return settings | {"source": source} if settings else {}
@@ -99,7 +98,7 @@ def checkpoint_input_settings(checkpoint: Mapping[str, Any], source: str) -> dic
 
 def find_weights(weights: str) -> Path | None:
     """Return the path of a file or folder, with ~ expanded; None if there is none."""
-    path = os.path.expanduser(weights)  # noqa: PTH111, which never raises, nor does the next
+    path = os.path.expanduser(weights)  # noqa: PTH111, as pathlib raises an error for some text
     return Path(path) if os.path.exists(path) else None  # noqa: PTH110
 
 
@@ -119,20 +118,20 @@ def read_weights(weights: str) -> dict[str, Tensor]:
         content = read_safetensors(path, weights)
     else:
         content = read_pickle(path, weights)
-    for key in WRAPPERS:
+    for key in STATE_DICT_KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     items = content.items() if isinstance(content, Mapping) else ()
     tensors = {str(name): value for name, value in items if isinstance(value, Tensor) and not value.is_meta}
     if not tensors:
         raise UserError(
-            f"model.weights={weights}: holds no state dict; save one with torch.save(model.state_dict(), …)"
+            f"model.weights={weights}: contains no state dict; save one with torch.save(model.state_dict(), FILE)"
         )
-    # Integers are buffers such as indices, or a quantized network, whose scales would get lost.
+    # Other types are those of quantized networks, whose scales would be lost.
     if types := sorted({str(tensor.dtype) for tensor in tensors.values() if tensor.dtype not in DTYPES}):
         raise UserError(
-            f"model.weights={weights}: holds tensors of type {', '.join(types).replace('torch.', '')}; use weights in "
-            "floating point"
+            f"model.weights={weights}: contains tensors of type {', '.join(types).replace('torch.', '')}; use weights "
+            "in floating point"
         )
     return strip_prefixes(tensors)
 
@@ -154,17 +153,17 @@ def read_pickle(path: Path, weights: str) -> Any:
             start = file.read(2)
         if start != b"PK" and start[:1] != b"\x80":  # neither a zip archive nor a pickle
             raise UserError(
-                f"model.weights={weights}: not a PyTorch file, but maybe a web page or a part of a file; download it "
-                "again, or use another .pt, .pth or .safetensors file"
+                f"model.weights={weights}: not a PyTorch file (maybe a web page or an incomplete download); download "
+                "it again, or use another .pt, .pth or .safetensors file"
             )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's about TorchScript
+            warnings.simplefilter("ignore")  # of TorchScript files, which are refused below
             return torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
         if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
             raise UserError(
-                f"model.weights={weights}: holds more than tensors and plain values, which could run code, and was not "
-                "loaded; save its state dict alone: torch.save(model.state_dict(), FILE)"
+                f"model.weights={weights}: not loaded, as it contains more than tensors and plain values and could run "
+                "code; save only the state dict with torch.save(model.state_dict(), FILE)"
             ) from error
         reason = first_lines(error).split(". ")[0] or type(error).__name__
         raise UserError(
@@ -185,7 +184,7 @@ def read_safetensors(path: Path, weights: str) -> Any:
 
 
 def strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Remove the prefixes that all names share."""
+    """Remove those of PREFIXES that all names share."""
     while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in tensors)), None):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
@@ -199,10 +198,10 @@ def last_linear(network: nn.Module) -> list[str]:
 def load_state(
     network: nn.Module, tensors: dict[str, Tensor], heads: Sequence[str], weights: str, new_head: bool
 ) -> None:
-    """Load tensors into a network, all of them or none, and log which; raise a UserError if they do not fit.
+    """Load all tensors into a network and log how; raise a UserError, and load none, if they do not fit.
 
-    If no name matches, but number, order and shapes do, they are loaded in this order. The first convolution is
-    adapted to another number of channels.
+    If no name matches, but the number of tensors and their shapes in order do, they are loaded in this order. The first
+    convolution is adapted to another number of channels.
 
     Args:
         heads: Names of the modules that map features to classes.
@@ -210,12 +209,12 @@ def load_state(
         new_head: Whether the heads keep their initial values.
     """
     expected = network.state_dict()
-    in_heads = {name for name in expected if name.rpartition(".")[0] in heads}
+    in_heads = head_tensors(expected, heads)
     tensors, notes = match(tensors, expected, in_heads)
     if differences := mismatch(tensors, expected, in_heads):
         raise UserError(
             f"model.weights={weights}: does not fit {type(network).__name__}, nothing was loaded ({differences}); use "
-            "the weights of this network, or the network of these weights"
+            "weights of this network, or the network of these weights"
         )
     loaded = {name: tensor for name, tensor in tensors.items() if not (new_head and name in in_heads)}
     if differences := mismatch(loaded, expected, in_heads if new_head else ()):
@@ -228,10 +227,15 @@ def load_state(
     log.info("weights: %d of %d tensors from %s%s%s", len(loaded), len(expected), weights, notes, kept)
 
 
+def head_tensors(names: Iterable[str], heads: Sequence[str]) -> set[str]:
+    """Return the names of the tensors in modules that map features to classes."""
+    return {name for name in names if name.rpartition(".")[0] in heads}
+
+
 def match(
     tensors: dict[str, Tensor], expected: Mapping[str, Tensor], in_heads: set[str]
 ) -> tuple[dict[str, Tensor], str]:
-    """Return tensors under the expected names, with the first convolution's channels as expected, and what was done."""
+    """Return the tensors with the expected names and input channels, and a note on what was changed."""
     notes = ""
     first = next((name for name, tensor in expected.items() if tensor.ndim == 4), None)
     if not tensors.keys() & expected.keys():
@@ -243,7 +247,7 @@ def match(
                 dim in ignored or a == b for dim, (a, b) in enumerate(zip(wanted, shape, strict=True))
             )
 
-        for names in (list(expected), [name for name in expected if not name.endswith(COUNTERS)]):
+        for names in (list(expected), [name for name in expected if not name.endswith(COUNTER)]):
             if len(names) == len(tensors) and all(map(are_alike, names, tensors.values())):
                 tensors = dict(zip(names, tensors.values(), strict=True))
                 notes = ", by their order (the names differ, number and shapes are the same)"
@@ -267,13 +271,13 @@ def adapt_channels(weight: Tensor, channels: int) -> Tensor:
     return weight[:, torch.arange(channels) % count] * (count / channels)
 
 
-def mismatch(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], ignored: set[str] | tuple[()]) -> str:
-    """Describe in what tensors differ from the expected ones, except for `ignored` names; empty if in nothing."""
+def mismatch(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], ignored: Collection[str] = ()) -> str:
+    """Return how names and shapes differ from the expected ones, except for `ignored` names; empty if they do not."""
 
     def describe(name: str) -> str:
         return f"{name} {tuple((tensors if name in tensors else expected)[name].shape)}"
 
-    missing = [name for name in expected if name not in tensors and not name.endswith(COUNTERS)]
+    missing = [name for name in expected if name not in tensors and not name.endswith(COUNTER)]
     shared = [name for name in expected if name in tensors]
     kinds = {
         "missing": [describe(name) for name in missing if name not in ignored],
@@ -287,6 +291,6 @@ def mismatch(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], igno
     parts = []
     for kind, names in kinds.items():
         if names:
-            more = ", …" if len(names) > SHOWN else ""
-            parts.append(f"{len(names)} {kind}: {', '.join(names[:SHOWN])}{more}")
+            more = ", …" if len(names) > MAX_SHOWN else ""
+            parts.append(f"{len(names)} {kind}: {', '.join(names[:MAX_SHOWN])}{more}")
     return "; ".join(parts)

@@ -130,12 +130,12 @@ def resized_crop(images: Tensor, boxes: Boxes, size: tuple[int, int] | None = No
 def resize_one_by_one(images: Tensor, boxes: Boxes, size: tuple[int, int]) -> Tensor:
     """Resize a box of each image on the CPU, in as many threads as torch uses.
 
-    A tenth of the time of matrix products, thanks to the kernel of `interpolate` for single images uint8.
+    `interpolate` has a kernel for uint8 images that takes a tenth of the time of matrix products.
     """
     pixels, resized = images.numpy(), np.empty((*images.shape[:2], *size), np.uint8)
 
     def resize(number: int, top: int, left: int, height: int, width: int) -> None:
-        # NumPy copies in this thread; torch would start others.
+        # NumPy copies in this thread; torch would start more threads.
         box = np.ascontiguousarray(pixels[number, :, top : top + height, left : left + width])
         resized[number] = resize_box(torch.from_numpy(box), size).numpy()
 

@@ -40,7 +40,8 @@ class Augmentation(nn.Sequential):
     def validate_shape(self, image_shape: tuple[int, int, int], size: tuple[int, int] | None = None) -> None:
         """Raise a UserError if a module rejects images of this shape (C, H, W), or their dtype or channels change.
 
-        Height and width may change, to `size` (H, W) or more, from where images are center-cropped; None: image_shape.
+        Args:
+            size: Smallest (H, W) after augmentation: larger images are center-cropped. None: that of image_shape.
         """
         black = torch.zeros(2, *image_shape, dtype=torch.uint8)
         augmented = black

@@ -12,7 +12,7 @@ Interpolation = Literal["bilinear", "bicubic", "lanczos"]
 
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 BIT_DEPTHS = (8, 10, 12, 14, 16)  # of cameras and scanners, whose values are stored in 16-bit files
-METADATA = ("exif", "xmp", "XML:com.adobe.xmp")  # that may have the orientation
+METADATA = ("exif", "xmp", "XML:com.adobe.xmp")  # keys of Image.info that may contain the orientation
 GRAY = ("1", "L", "LA", "La", *SIXTEEN_BITS)
 
 
@@ -58,10 +58,11 @@ class Decoder:
     def load_box(self, image: Image.Image, box: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
         """Load a box of a PIL image as (H, W, C) uint8, or (H, W) if gray.
 
-        A JPEG file is decoded at a half, a quarter or an eighth if the box still has `size` (H, W) or more pixels.
+        A JPEG file is decoded at a half, a quarter or an eighth of its size if the box still has enough pixels.
 
         Args:
             box: Left, top, right, bottom in pixels of the image, rotated by its EXIF orientation.
+            size: (H, W) that the box is going to be resized to.
         """
         _, height, width = get_shape(image)
         factor = max(1, min((box[3] - box[1]) // size[0], (box[2] - box[0]) // size[1]))

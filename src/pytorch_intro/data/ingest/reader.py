@@ -119,9 +119,8 @@ class DatasetReader:
         else:
             subject = strip_addresses(f"{cache_key} {dataset!r}")
             content = f"{torchvision.__version__} {hash_files(Path(dataset.root).resolve(), iter_files(dataset))}"
-        subject = f"{CACHE_VERSION} {subject} {self.channels} {self.decode_size} {self.resize} {self.bit_depth}"
-        if self.interpolation != "bilinear":
-            subject += f" {self.interpolation}"
+        subject = f"{CACHE_VERSION} {subject} {self.channels} {self.decode_size} {self.resize} {self.bit_depth} "
+        subject += self.interpolation
         cache = ImageCache(self.cache_folder(dataset), subject, content)
         cache.build(dataset, lambda: self.decoder(dataset), ALL_CORES, partial(self.raise_for_broken, dataset))
         labels, broken = cache.labels()
@@ -150,7 +149,7 @@ class DatasetReader:
         return self.read_labels(dataset, decoder, self.reason_not_cacheable(dataset, decoder))
 
     def read_uncached(self, dataset: Any) -> tuple[BatchedDataset, Tensor]:
-        """Read the labels only; images are decoded on the fly, except to find the broken ones that are skipped."""
+        """Read the labels only; images are decoded on the fly, and with skip_broken once now, to find broken ones."""
         decoder = self.decoder(dataset)
         self.bit_depth = decoder.bit_depth
         labels = dataset.targets if isinstance(dataset, ImageFiles) else listed_labels(dataset)

@@ -84,7 +84,8 @@ class UncachedDataset(BatchedDataset):
     def seeded(self, seed: int, epoch: Tensor, crop: RandomResizedCrop | None = None) -> "UncachedDataset":
         """Return a copy that reseeds all RNGs from (seed, epoch, index) before each sample.
 
-        With a random crop, the copy takes it from the original images.
+        Args:
+            crop: Crop that the copy takes from the original images.
         """
         seeded = copy(self)
         seeded.seed, seeded.epoch = seed, epoch
