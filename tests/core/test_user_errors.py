@@ -137,7 +137,12 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str]] = {
         "letters, digits",
     ),
     "reserved name": (["name=sweeps"], ["name='sweeps'"], "not sweeps", "letters, digits"),
-    "unknown experiment": (["experiment=fastest"], ["experiment=fastest"], NO_CHOICE, "best, fast, good"),
+    "unknown experiment": (
+        ["experiment=fastest"],
+        ["experiment=fastest"],
+        NO_CHOICE,
+        "best, fast, finetune, good, photos_scratch",
+    ),
     "unknown augmentation": (
         ["data/augment=[flop]"],
         ["data/augment", "flop"],

@@ -17,7 +17,7 @@ VALID: list[tuple[object, Any]] = [
 ]  # fmt: skip
 # The value, the hint, the value as shown in the message, and what the message expects instead.
 INVALID: list[tuple[object, Any, str, str]] = [
-    ("1", int, "1", INTEGER), (True, int, "true", INTEGER), (1.0, int, "1.0", INTEGER), ("x", float, "x", NUMBER),
+    ("1.5", int, "1.5", INTEGER), (True, int, "true", INTEGER), (1.0, int, "1.0", INTEGER), ("x", float, "x", NUMBER),
     (None, int, "null", INTEGER), (3, str, "3", "string"), (1, bool, "1", BOOLEAN),
     ([1, "a"], Sequence[int], '[1, "a"]', INTEGER), ([0.9], tuple[float, float], "[0.9]", "field required|2 values"),
     ("8", Literal["16", "32"], "8", "'16' or '32'"), (-1, Annotated[int, Field(ge=0)], "-1", AT_LEAST_0),

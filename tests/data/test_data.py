@@ -124,7 +124,8 @@ def test_only_training_batches_are_augmented() -> None:
 def on_cpu(**values: Any) -> Any:
     """Return a stand-in for the Trainer, with what the DataModule reads."""
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    return SimpleNamespace(**{"world_size": 1, "global_rank": 0, "overfit_batches": 0, "strategy": strategy} | values)
+    defaults = {"world_size": 1, "global_rank": 0, "overfit_batches": 0, "current_epoch": 0, "strategy": strategy}
+    return SimpleNamespace(**defaults | values)
 
 
 def test_order_depends_on_the_epoch_and_ranks_share_each_epoch() -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import re
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,16 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from conftest import NO_PICTURES, Command, Process, read_summary, run_here, sample_datamodule
+from conftest import (
+    NO_PICTURES,
+    Command,
+    Process,
+    WholeRuns,
+    killed_run,
+    read_summary,
+    run_here,
+    sample_datamodule,
+)
 from PIL import Image, ImageOps
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -218,3 +228,19 @@ def test_the_card_names_the_source_and_license_of_the_weights(monkeypatch: pytes
         monkeypatch.setattr(library, "download", random_weights)
         network = library(name=name, image_shape=(3, 32, 32), num_classes=2)
         assert re.fullmatch(expected, network.origin)
+
+
+def test_resume_of_a_transformer_after_kill_gives_identical_weights(
+    command: Command, whole_runs: WholeRuns, photos: Path, tmp_path: Path
+) -> None:
+    arguments = [*FEW, *VIT, *PLAIN, f"data.root={photos / 'data'}", "model.kwargs.drop_path_rate=0.3"]
+    arguments += ["trainer.max_epochs=2", "callbacks.checkpoint.every_n_minutes=1e-9"]
+    whole = whole_runs(*arguments)
+    run = shutil.copytree(killed_run(whole, 3), tmp_path / "outputs" / "killed")
+    answer = command(*arguments, "name=killed")
+    assert answer.code == 0, answer.err
+    assert "resuming from" in (run / "train.log").read_text()
+    expected, resumed = (
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for folder in (whole, run)
+    )
+    assert all(torch.equal(value, resumed[name]) for name, value in expected.items())

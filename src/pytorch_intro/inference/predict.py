@@ -7,13 +7,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from PIL import Image, ImageOps
 from pydantic import PositiveInt
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.memory import disable_malloc_trim
-from pytorch_intro.config.validate import check_value
+from pytorch_intro.config.validate import check_item
 from pytorch_intro.data.datamodule import Workers
 from pytorch_intro.data.ingest.decoder import Decoder, border_brightness, pil_to_chw
 from pytorch_intro.data.ingest.image_folder import UnlabeledImages
@@ -37,7 +37,8 @@ def check_settings(config: DictConfig) -> None:
         "allow": list[str],
     }
     for key, hint in hints.items():
-        OmegaConf.update(config, key, check_value(key, OmegaConf.select(config, key), hint))
+        group, _, name = key.rpartition(".")
+        check_item(config[group] if group else config, name, hint, key)
 
 
 @dataclass

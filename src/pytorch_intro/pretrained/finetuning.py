@@ -64,7 +64,7 @@ class Finetuning(Callback):
         mode: Mode,
         views: PositiveInt | None = None,
         l2_grid: Sequence[Strength] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001),
-        balanced: bool = False,
+        balanced: bool = True,
         layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0,
         freeze_batchnorm: bool = False,
         images_seen: PositiveInt = 20_000,
