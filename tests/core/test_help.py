@@ -95,7 +95,7 @@ def test_help_marks_the_default_choice_and_lists_added_files(
     defaults = {group: name for group in choices for name, words in choices[group].items() if "(default)" in words}
     assert defaults["optimizer"] == "muon"
     assert defaults["hydra/sweeper"] == "grid"
-    assert len([line for line in text.splitlines() if line.startswith("  python src/train.py")]) == 5
+    assert len([line for line in text.splitlines() if line.startswith("  python src/train.py")]) == 6
     assert "(default)" not in str(read_choices(script("eval", "--help").out))
 
 

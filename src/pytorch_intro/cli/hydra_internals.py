@@ -38,7 +38,6 @@ def run_app(task: TaskFunction, config_name: str) -> None:
         raise UserError("--resolve, --package: require --cfg; add --cfg job")
     name, overrides = args.config_name or config_name, args.overrides
     app = build_app(args, config_name)
-    check_choices(app, overrides)
     actions = {
         "cfg": lambda: app.show_cfg(name, overrides, args.cfg, args.package, args.resolve),
         "info": lambda: app.show_info(args.info, name, overrides),
@@ -50,6 +49,7 @@ def run_app(task: TaskFunction, config_name: str) -> None:
     default = "multirun" if "hydra.mode=MULTIRUN" in overrides else "run"
     chosen = [flag for flag in actions if getattr(args, flag)] or [default]
     try:
+        check_choices(app, overrides)
         if len(chosen) > 1:
             flags = ", ".join(f"--{flag}".replace("_", "-") for flag in chosen)
             raise UserError(f"{flags}: cannot be combined; use one of them")
