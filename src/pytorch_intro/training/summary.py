@@ -56,7 +56,7 @@ def next_commands(outputs: str) -> str:
     commands = {
         f"{tensorboard} --logdir {shlex.quote(display_path(outputs))}": "curves, at http://localhost:6006",
         f"{python} {predict} images=PATH": "classify your own images: a file, a folder, a glob",
-        f"{python} {train} model=mlp": "another network; --help lists all choices",
+        f"{python} {train} --help": "other networks, data and settings",
         f"{python} {train} -m seed=0,1,2": "a sweep of three runs",
     }
     return "\n".join(f"  {command:<34}  # {purpose}" for command, purpose in commands.items())
