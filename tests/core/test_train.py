@@ -305,6 +305,6 @@ def test_next_commands_can_be_pasted_if_paths_have_spaces(monkeypatch: pytest.Mo
     assert commands == [
         ["my env/bin/tensorboard", "--logdir", "my runs"],
         [python, "my project/src/predict.py", "images=PATH"],
-        [python, train, "model=mlp"],
+        [python, train, "--help"],
         [python, train, "-m", "seed=0,1,2"],
     ]
