@@ -35,9 +35,10 @@ def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[Data
     seed_everything(config.seed, workers=True, verbose=False)
     trainer = build_trainer(config.trainer, config.callbacks, config.logger, hardware)
     check_optimization(config, trainer)
-    datamodule = build_datamodule(config)
+    resumed = checkpoint_of(config)
+    datamodule = build_datamodule(config, resumed)
     check_monitors(config, has_validation=datamodule.val_set is not None)
-    classifier = build_classifier(config, datamodule)
+    classifier = build_classifier(config, datamodule, load_weights=resumed is None)
     if config.get("finetune"):  # changes what is trained, and how; see pretrained/finetuning.py
         instantiate(config.finetune, "finetune")(datamodule, classifier, trainer)
     warn_of_slow_average(config, datamodule, classifier, trainer)
@@ -92,13 +93,12 @@ def check_optimization(config: DictConfig, trainer: Trainer) -> None:
         raise invalid_value_error(key, config[key], error) from error
 
 
-def build_datamodule(config: DictConfig) -> DataModule:
+def build_datamodule(config: DictConfig, resumed: tuple[dict[str, Any], str] | None = None) -> DataModule:
     """Build the data module, with the training and validation images loaded.
 
     Preprocessing settings that are null in the config come from model.weights, if these have any; a resumed run takes
-    them from its checkpoint.
+    them from its checkpoint, as checkpoint_of returns it.
     """
-    resumed = checkpoint_of(config)
     settings = checkpoint_input_settings(*resumed) if resumed else input_settings(config.model)
     source = settings.pop("source", None)
     settings = {name: value for name, value in settings.items() if name in config.data and config.data[name] is None}
@@ -138,10 +138,13 @@ def describe_input(settings: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def build_classifier(config: DictConfig, datamodule: DataModule) -> Classifier:
-    """Build the LightningModule, around a network for the image shape and number of classes of the data."""
+def build_classifier(config: DictConfig, datamodule: DataModule, load_weights: bool = True) -> Classifier:
+    """Build the LightningModule, around a network for the image shape and number of classes of the data.
+
+    `load_weights` is false if the weights of a checkpoint replace model.weights anyway.
+    """
     num_classes = len(datamodule.classes)
-    network = build_network(config.model, datamodule.image_shape, num_classes, load_weights=not checkpoint_of(config))
+    network = build_network(config.model, datamodule.image_shape, num_classes, load_weights)
     dry_run(network, datamodule.image_shape, num_classes)
     values = {
         "network": network,
