@@ -23,7 +23,7 @@ from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.training.setup import build_classifier, build_experiment
 from pytorch_intro.training.trainer import build_trainer
 
-GROUPS = ["data", "model", "optimizer", "scheduler", "finetune", "trainer", "callbacks", "logger", "experiment"]
+GROUPS = ["data", "model", "loss", "optimizer", "scheduler", "finetune", "trainer", "callbacks", "logger", "experiment"]
 GROUPS = [group for group in GROUPS if (CONFIG_DIR / group).exists()]  # finetune may have been deleted
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONFIG_DIR / group).glob("[!_]*.yaml"))]
 AUGMENTATIONS = sorted(path.stem for path in (CONFIG_DIR / "data" / "augment").glob("*.yaml"))
@@ -98,7 +98,7 @@ def test_every_choice_is_valid_and_can_be_instantiated(group: str, choice: str, 
     if group in ("data", "experiment"):
         datamodule = instantiate(config.data, "data")
         assert isinstance(datamodule, DataModule)
-    if group in ("model", "optimizer", "scheduler", "experiment"):
+    if group in ("model", "loss", "optimizer", "scheduler", "experiment"):
         classifier = build_classifier(config, sample)
         assert type(classifier.network).__name__ == config.model._target_.rpartition(".")[2]
 

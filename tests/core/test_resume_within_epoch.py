@@ -18,7 +18,7 @@ class SmoothLabels(Callback):
     """A callback without a state, which sets something for each epoch."""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        pl_module.label_smoothing = 0.4 * (trainer.current_epoch % 2)  # type: ignore[assignment]
+        pl_module.loss.label_smoothing = 0.4 * (trainer.current_epoch % 2)  # type: ignore[union-attr]
 
 
 class CountEpochs(Callback):
@@ -29,10 +29,10 @@ class CountEpochs(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.epochs += 1
-        pl_module.label_smoothing = 0.1 * self.epochs  # type: ignore[assignment]
+        pl_module.loss.label_smoothing = 0.1 * self.epochs  # type: ignore[union-attr]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        pl_module.label_smoothing = 0.1 * self.epochs  # type: ignore[assignment]
+        pl_module.loss.label_smoothing = 0.1 * self.epochs  # type: ignore[union-attr]
 
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": self.epochs}

@@ -242,8 +242,8 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str]] = {
         INTEGER,
     ),
     "label smoothing of 1": (
-        ["classifier.label_smoothing=1"],
-        ["classifier.label_smoothing=1"],
+        ["loss.label_smoothing=1"],
+        ["loss.label_smoothing=1"],
         WRONG_VALUE,
         BELOW_1,
     ),

@@ -32,6 +32,17 @@ Duration = Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d:\d\d$")] | dict[str, fl
 # Settings of every model, besides the arguments of its class; see training/weights.py.
 MODEL_SETTINGS: dict[str, Any] = {"model.weights": str | None, "model.new_head": bool | None}
 
+# Settings of every loss, likewise; see training/losses.py.
+LOSS_SETTINGS: dict[str, Any] = {
+    "loss.class_weights": Literal["balanced", "effective_number"]
+    | dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+    | None,
+    "loss.beta": Annotated[float, Field(ge=0, lt=1)],
+}
+
+# Settings that were renamed.
+RENAMED = {"classifier.label_smoothing": "loss.label_smoothing"}
+
 # Settings that are not arguments of a target, and ranges that the signature of Lightning's Trainer does not state.
 SETTINGS: dict[str, Any] = {
     "name": str | int | None,
@@ -52,7 +63,7 @@ SETTINGS: dict[str, Any] = {
     "trainer.accumulate_grad_batches": PositiveInt,
     "trainer.gradient_clip_val": NonNegativeFloat | None,
     "trainer.log_every_n_steps": NonNegativeInt | None,
-} | MODEL_SETTINGS
+} | MODEL_SETTINGS | LOSS_SETTINGS
 
 # Pydantic's words for types in JSON, and for the pattern of max_time, in plain words.
 REWORDED = {"a valid array": "a list", "an object": "a mapping", " after validation": ""}
@@ -93,7 +104,8 @@ def unknown_key(key: str, known_keys: Iterable[str]) -> str:
     siblings = [other for other in known if other.rpartition(".")[0] == group]
     names = {other.rpartition(".")[2]: other for other in reversed(known)}
     nearest = (
-        names.get(name)
+        RENAMED.get(key)
+        or names.get(name)
         or next(iter(get_close_matches(key, siblings, n=1, cutoff=0.5)), None)
         or next((names[match] for match in get_close_matches(name, names, n=1, cutoff=0.7)), None)
     )

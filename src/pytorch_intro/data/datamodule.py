@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from lightning import LightningDataModule
@@ -16,7 +16,9 @@ from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.memory import free_device_memory
 from pytorch_intro.data.augment.crops import RandomResizedCrop
 from pytorch_intro.data.augment.pipeline import Augmentation, build_mixup_cutmix
-from pytorch_intro.data.dataset import Batch, ImageSubset, identity_collate
+from pytorch_intro.data.class_sampler import ClassSampler
+from pytorch_intro.data.class_weights import WeightsByName, named_weights
+from pytorch_intro.data.dataset import Batch, ImageSubset, RepeatedSubset, identity_collate
 from pytorch_intro.data.ingest.decoder import Interpolation, Resize
 from pytorch_intro.data.ingest.introspect import describe_images
 from pytorch_intro.data.ingest.reader import Cache, DatasetReader
@@ -82,6 +84,8 @@ class DataModule(LightningDataModule):
         cutmix_alpha: Alpha = 0.0,
         batch_size: PositiveInt = 256,
         shuffle: bool = True,
+        sampler: Literal["balanced"] | WeightsByName | None = None,
+        samples_per_epoch: PositiveInt | None = None,
         num_workers: Workers | None = None,
         on_device: bool | None = None,
         seed: Seed = 0,
@@ -123,6 +127,8 @@ class DataModule(LightningDataModule):
         self.cutmix_alpha = cutmix_alpha
         self.batch_size = batch_size
         self.shuffle = shuffle
+        self.sampler = sampler
+        self.samples_per_epoch = samples_per_epoch
         self.num_workers = num_workers
         self.on_device = on_device
         self.seed = seed
@@ -133,6 +139,7 @@ class DataModule(LightningDataModule):
         self.classes: list[str]
         self.center_crop: CenterCrop
         self.normalize: Normalize
+        self.class_sampler: ClassSampler | None = None
         self.original_crop: RandomResizedCrop | None = None  # of the original images, with cache=none
         self.mix: nn.Module | None = None
         self.position = {"epoch": 0, "completed_batches": 0}  # where training starts
@@ -162,6 +169,8 @@ class DataModule(LightningDataModule):
             self.mean, self.std = resolve_mean_std(self.train_set, self.mean, self.std)
             self.normalize = Normalize(self.mean, self.std)
             self.mix = build_mixup_cutmix(len(self.classes), self.mixup_alpha, self.cutmix_alpha)
+            if self.sampler is not None:
+                self.class_sampler = self.build_class_sampler(self.sampler)
             # Every checkpoint contains these hyperparameters: what a user of the weights must know about the images.
             preprocessing = {
                 "image_shape": list(self.image_shape),
@@ -211,6 +220,22 @@ class DataModule(LightningDataModule):
             f"training {len(self.train_set):,}, validation {val}, test {test}; {self.train_set.dataset.storage}"
         )
 
+    @property
+    def epoch_size(self) -> int:
+        """Number of samples in a training epoch."""
+        return self.samples_per_epoch or len(self.train_set)
+
+    def build_class_sampler(self, sampler: Literal["balanced"] | WeightsByName) -> ClassSampler:
+        targets = self.train_set.targets
+        has_images = targets.bincount(minlength=len(self.classes)) > 0
+        if sampler == "balanced":
+            return ClassSampler(targets, has_images.double())
+        weights = named_weights("data.sampler", cast(WeightsByName, sampler), self.classes)
+        for number in ((weights > 0) & ~has_images).nonzero().flatten().tolist():
+            name = self.classes[number]
+            raise UserError(f"data.sampler.{name}: the class has no training images; set its weight to 0")
+        return ClassSampler(targets, weights)
+
     def train_dataloader(self) -> DataLoader[Batch]:
         is_one_batch = self.trainer is not None and self.trainer.overfit_batches  # type: ignore[attr-defined]
         return self.loader(self.train_set, shuffle=self.shuffle and not is_one_batch, training=True)
@@ -240,7 +265,14 @@ class DataModule(LightningDataModule):
         if device := self.device_for_cache(subset):
             log.info("data: caching %s images on %s", f"{len(subset):,}", device)
             subset = subset.to(device)
-        batches = ResumableBatchSampler(len(subset), self.batch_size, shuffle, self.seed, world, rank, training, device)
+        samples, class_sampler = (self.samples_per_epoch, self.class_sampler) if training else (None, None)
+        has_repeats = bool(samples or class_sampler)
+        if has_repeats:
+            log.info("sampling: %s", self.describe_sampling())
+        batches = ResumableBatchSampler(
+            len(subset), self.batch_size, shuffle, self.seed, world, rank, training, device,
+            samples, class_sampler, mark_repeats=has_repeats and subset.dataset.storage == "loaded on the fly",
+        )  # fmt: skip
         if training:  # Lightning sets the epoch too, but after workers have started to fetch
             resumed = self.position["epoch"]
             batches.epoch = max(resumed, self.trainer.current_epoch if self.trainer else 0)  # 0 until it is restored
@@ -250,7 +282,8 @@ class DataModule(LightningDataModule):
         if num_workers:
             share(batches.current_epoch, num_workers)
         crop = self.original_crop if training else None
-        seeded = ImageSubset(subset.dataset.seeded(self.seed, batches.current_epoch, crop), subset.indices)
+        images = subset.dataset.seeded(self.seed, batches.current_epoch, crop)
+        seeded = (RepeatedSubset if batches.mark_repeats else ImageSubset)(images, subset.indices)
         return WorkerDataLoader(
             cast(Dataset[Batch], seeded),  # its __getitems__ returns batches
             batch_sampler=cast(Any, batches),
@@ -260,6 +293,18 @@ class DataModule(LightningDataModule):
             worker_init_fn=init_worker,
             generator=torch.Generator().manual_seed(self.seed),  # workers must not advance the global RNG
         )
+
+    def describe_sampling(self) -> str:
+        """Return "6,000 samples per epoch from 5,000 images, each image 0.6 to 12 times (data.sampler=balanced)"."""
+        text = f"{self.epoch_size:,} samples per epoch from {len(self.train_set):,} images"
+        if self.class_sampler is None:
+            return text
+        each = [
+            self.epoch_size * share / len(rows)
+            for share, rows in zip(self.class_sampler.shares.tolist(), self.class_sampler.rows, strict=True)
+        ]
+        sampler = self.sampler if isinstance(self.sampler, str) else "by name"
+        return f"{text}, each image {min(each):.3g} to {max(each):.3g} times (data.sampler: {sampler})"
 
     def choose_num_workers(self, training: bool) -> int:
         """Return the number of worker processes: the setting, or with cache=none one per core, at most MAX_WORKERS."""

@@ -103,6 +103,18 @@ class ImageSubset(Subset[Sample]):
         return ImageSubset(copy, torch.arange(len(self), device=device))
 
 
+class RepeatedSubset(ImageSubset):
+    """A subset of images that are loaded on the fly, where row + len(self) is another random sample of the same image.
+
+    An epoch may have an image several times; each time, its random crop differs.
+    """
+
+    def __getitems__(self, indices: Indices) -> Batch:  # type: ignore[override]
+        rows = torch.as_tensor(indices)
+        repeats = rows.div(len(self), rounding_mode="floor")
+        return self.dataset.__getitems__(self.indices[rows % len(self)] + repeats * len(self.dataset))
+
+
 def identity_collate(batch: Any) -> Any:
     """Return the batch as it is: `__getitems__` has already collated it."""
     return batch

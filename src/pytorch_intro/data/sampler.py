@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from pytorch_intro.data.class_sampler import ClassSampler
+
 
 @dataclass(eq=False)
 class ResumableBatchSampler(Sampler[Tensor]):
@@ -20,6 +22,11 @@ class ResumableBatchSampler(Sampler[Tensor]):
         training: Whether to give all ranks equally many images, repeating some if needed, and to merge a last batch of
             one image, on which batch norm fails, into the batch before.
         device: Device of the indices; their values do not depend on it.
+        samples: Number of samples of an epoch; None: total. Epochs then take their samples, one epoch after the other,
+            from endless shuffled passes over all images.
+        class_sampler: Sampler of the images of an epoch by their classes, instead of these passes.
+        mark_repeats: Whether to add total to an index that occurs for the second time in an epoch, and so on; see
+            RepeatedSubset.
 
     Attributes:
         epoch: Epoch of the next pass. Lightning sets it; without Lightning, each pass is the next epoch.
@@ -35,12 +42,16 @@ class ResumableBatchSampler(Sampler[Tensor]):
     rank: int = 0
     training: bool = False
     device: torch.device | None = None
+    samples: int | None = None
+    class_sampler: ClassSampler | None = None
+    mark_repeats: bool = False
 
     def __post_init__(self) -> None:
         self.epoch = self.start = 0
         self.current_epoch = torch.zeros((), dtype=torch.int64)
         size, ranks = self.batch_size, self.num_replicas
-        self.padded_total = -(-self.total // ranks) * ranks if self.training else self.total
+        self.num_samples = self.samples or self.total
+        self.padded_total = -(-self.num_samples // ranks) * ranks if self.training else self.num_samples
         self.merges_last = self.training and self.padded_total > size > ranks == self.padded_total % size
 
     def __len__(self) -> int:
@@ -61,9 +72,23 @@ class ResumableBatchSampler(Sampler[Tensor]):
 
     def order(self) -> Tensor:
         """Return the epoch's order, (padded_total,) int64, with repeated indices last."""
-        generator = torch.Generator().manual_seed((self.seed << 16) + self.epoch)
-        order = torch.randperm(self.total, generator=generator) if self.shuffle else torch.arange(self.total)
-        return order.repeat(-(-self.padded_total // self.total))[: self.padded_total]
+        if self.class_sampler:
+            order = self.class_sampler.sample(self.num_samples, self.generator(self.epoch), self.mark_repeats)
+        else:
+            first_pass, start = divmod(self.epoch * self.num_samples, self.total)
+            num_passes = -(-(start + self.num_samples) // self.total)
+            passes = [self.order_of_pass(first_pass + number) for number in range(num_passes)]
+            if self.mark_repeats:
+                passes = [order + number * self.total for number, order in enumerate(passes)]
+            order = torch.cat(passes)[start : start + self.num_samples]
+        return order.repeat(-(-self.padded_total // self.num_samples))[: self.padded_total]
+
+    def order_of_pass(self, number: int) -> Tensor:
+        """Return all indices, (total,) int64, in the order of a pass; without `samples`, each epoch is a pass."""
+        return torch.randperm(self.total, generator=self.generator(number)) if self.shuffle else torch.arange(self.total)
+
+    def generator(self, number: int) -> torch.Generator:
+        return torch.Generator().manual_seed((self.seed << 16) + number)
 
     @property
     def sampler(self) -> "ResumableBatchSampler":

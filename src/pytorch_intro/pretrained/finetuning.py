@@ -112,8 +112,14 @@ class Finetuning(Callback):
                 "data.mixup_alpha, data.cutmix_alpha: finetune=head does not mix images; set both to 0, or use "
                 "finetune=gradual"
             )
+        for name in ("sampler", "samples_per_epoch"):
+            if getattr(self.datamodule, name) is not None:
+                raise UserError(
+                    f"data.{name}: finetune=head fits the head to all images, with all classes weighted equally by "
+                    f"finetune.balanced; use data.{name}=null, or finetune=gradual"
+                )
         log.info(
-            "finetune: the head is fitted by L-BFGS, and one epoch measures it; optimizer, scheduler and "
+            "finetune: the head is fitted by L-BFGS, and one epoch measures it; loss, optimizer, scheduler and "
             "trainer.max_epochs are not used"
         )
         self.network.body.requires_grad_(False)
@@ -125,10 +131,10 @@ class Finetuning(Callback):
 
     def prepare_layers(self, classifier: Classifier, trainer: Trainer) -> None:
         if self.max_epochs is None and trainer.max_steps == -1:
-            epochs = math.ceil(self.images_seen / len(self.datamodule.train_set))
+            epochs = math.ceil(self.images_seen / self.datamodule.epoch_size)
             epochs = min(max(epochs, MIN_EPOCHS), MAX_EPOCHS)
             trainer.fit_loop.max_epochs = epochs
-            log.info(f"finetune: {epochs} epochs of {len(self.datamodule.train_set):,} images")
+            log.info(f"finetune: {epochs} epochs of {self.datamodule.epoch_size:,} images")
         if self.layer_decay < 1:
             classifier.parameter_groups = lambda: self.network.parameter_groups(self.layer_decay)
             try:  # the optimizer may reject parameter groups

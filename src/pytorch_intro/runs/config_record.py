@@ -94,7 +94,15 @@ def load_config(file: Path) -> DictConfig:
         raise UserError(f"{file}: cannot read the config ({first_lines(error)}); use another folder") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(part), dict) for part in PARTS):
         raise UserError(f"{file}: not the config of a run, which has {', '.join(PARTS)}; use another folder")
+    upgrade(config)
     return config
+
+
+def upgrade(config: DictConfig) -> None:
+    """Move the label smoothing of a run that was recorded before there was a config group `loss`, in place."""
+    if "label_smoothing" in config.classifier:
+        smoothing = config.classifier.pop("label_smoothing")
+        config.loss = {"_target_": "pytorch_intro.training.losses.CrossEntropy", "label_smoothing": smoothing}
 
 
 def trusted_config(

@@ -21,14 +21,15 @@ log = logging.getLogger(__name__)
 class Classifier(LightningModule):
     """Trains a network that turns images (N, C, H, W) float into logits (N, num_classes).
 
-    Loss and accuracy accumulate on the device and are read once per epoch; no step waits for them. train/loss includes
-    the label smoothing; val/loss and test/loss are plain cross-entropy. Each step returns its logits and targets, from
+    Loss and accuracy accumulate on the device and are read once per epoch; no step waits for them. train/loss is `loss`;
+    val/loss and test/loss are plain cross-entropy. Each step returns its logits and targets, from
     which callbacks compute further metrics.
 
     Args:
         optimizer: Factory of the optimizer, called with the network's parameters.
         scheduler: Factory of the schedule, called with the optimizer and the total number of steps (may be math.inf).
-        label_smoothing: Fraction of each training label that is spread over all classes (Szegedy et al. 2016).
+        loss: Training loss, a function of logits (N, num_classes) and targets, which are labels (N,) int64 or, with MixUp
+            and CutMix, class probabilities (N, num_classes); see losses.py.
         tta_flip: Test-time augmentation (TTA): average the logits of each image and its horizontal flip.
         tta_shift: TTA: average the logits over shifts of up to this many pixels in each direction.
         compile: Whether to compile the network in place, or the mode of torch.compile (reduce-overhead: CUDA graphs).
@@ -40,20 +41,20 @@ class Classifier(LightningModule):
         num_classes: int,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         scheduler: Callable[[Optimizer, float], LRScheduler],
-        label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+        loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
         tta_flip: bool | None = False,
         tta_shift: Annotated[int, Field(ge=0, le=8)] = 0,
         compile: bool | Literal["reduce-overhead", "max-autotune"] = False,
     ) -> None:
         super().__init__()
         # Plain values only: a checkpoint that contains modules or functions does not load with weights_only=True.
-        self.save_hyperparameters("num_classes", "label_smoothing", "tta_flip", "tta_shift")
+        self.save_hyperparameters("num_classes", "tta_flip", "tta_shift")
         self.network = network.to(memory_format=torch.channels_last)  # about twice as fast for convolutions
         if compile:  # in place, so that the keys of the state dict stay the same
             self.network.compile(mode=None if compile is True else compile)
         self.optimizer = optimizer
         self.scheduler = scheduler
-        self.label_smoothing = label_smoothing
+        self.loss = loss
         self.tta_flip = tta_flip
         self.tta_shift = tta_shift
         self.train_metrics = EpochMetrics()
@@ -79,7 +80,7 @@ class Classifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         images, targets = batch
         logits = self(images)
-        loss = cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        loss = self.loss(logits, targets)
         if targets.ndim == 2:  # mixed images count as the class with the largest share
             targets = targets.argmax(dim=1)
         self.train_metrics.update(loss.detach(), logits.detach(), targets)

@@ -14,6 +14,7 @@ from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.config.instantiate import instantiate, invalid_value_error
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.training.classifier import Classifier
+from pytorch_intro.training.losses import build_loss
 from pytorch_intro.training.resume import find_checkpoint
 from pytorch_intro.training.trainer import build_trainer
 from pytorch_intro.training.weights import build_network, checkpoint_input_settings, input_settings
@@ -35,6 +36,7 @@ def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[Data
     seed_everything(config.seed, workers=True, verbose=False)
     trainer = build_trainer(config.trainer, config.callbacks, config.logger, hardware)
     check_optimization(config, trainer)
+    check_sampling(config)
     resumed = checkpoint_of(config)
     datamodule = build_datamodule(config, resumed)
     check_monitors(config, has_validation=datamodule.val_set is not None)
@@ -52,7 +54,7 @@ def warn_of_slow_average(config: DictConfig, datamodule: DataModule, classifier:
     epochs = trainer.max_epochs or 0
     if decay is None or not is_trained or epochs < 1:
         return
-    steps = math.ceil(len(datamodule.train_set) / datamodule.batch_size) * epochs
+    steps = math.ceil(datamodule.epoch_size / datamodule.batch_size) * epochs
     if (share := decay**steps) > 0.1:
         log.warning(
             f"callbacks.ema.decay={decay}: after {steps:,} steps, {share:.0%} of the average are the initial weights; "
@@ -91,6 +93,26 @@ def check_optimization(config: DictConfig, trainer: Trainer) -> None:
         instantiate(config.scheduler, key)(optimizer, total_steps)
     except (ValueError, TypeError) as error:
         raise invalid_value_error(key, config[key], error) from error
+
+
+def check_sampling(config: DictConfig) -> None:
+    """Check the settings of the sampler against others, before images are read."""
+    data, sampler, samples = config.data, config.data.get("sampler"), config.data.get("samples_per_epoch")
+    key = "data.sampler" if sampler is not None else "data.samples_per_epoch"
+    if samples is not None and samples < data.batch_size:
+        raise UserError(
+            f"data.samples_per_epoch={samples}: less than a batch of {data.batch_size}; use a larger value, or a "
+            "smaller data.batch_size"
+        )
+    if sampler is not None and not data.shuffle:
+        raise UserError("data.shuffle=false: data.sampler samples in random order; remove one of them")
+    if config.trainer.get("overfit_batches") and (sampler is not None or samples is not None):
+        raise UserError(f"{key}: trainer.overfit_batches trains on the same batches in every epoch; remove one of them")
+    if sampler is not None and config.loss.get("class_weights") is not None:
+        raise UserError(
+            "loss.class_weights: data.sampler weighs the classes already; use loss.class_weights=null, or "
+            "data.sampler=null"
+        )
 
 
 def build_datamodule(config: DictConfig, resumed: tuple[dict[str, Any], str] | None = None) -> DataModule:
@@ -149,6 +171,7 @@ def build_classifier(config: DictConfig, datamodule: DataModule, load_weights: b
     values = {
         "network": network,
         "num_classes": num_classes,
+        "loss": build_loss(config.loss, datamodule),
         "optimizer": instantiate(config.optimizer, "optimizer"),
         "scheduler": instantiate(config.scheduler, "scheduler"),
     }

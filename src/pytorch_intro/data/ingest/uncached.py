@@ -57,7 +57,8 @@ class CropDecoder:
 class UncachedDataset(BatchedDataset):
     """Loads and decodes each image every time it is indexed.
 
-    Random samples are a function of (seed, epoch, index), whichever worker loads them.
+    Random samples are a function of (seed, epoch, index), whichever worker loads them. With a seed, index + len(self)
+    is another random sample of the same image; see RepeatedSubset.
 
     Args:
         samples: Any dataset of (image, label) pairs.
@@ -97,6 +98,7 @@ class UncachedDataset(BatchedDataset):
     def __getitem__(self, index: int) -> Sample:
         if self.seed is not None:
             seed_all_rngs(CPU, "image", self.seed, int(self.epoch), index)
+            index %= len(self)
         result = self.samples[index]
         if result.error:
             name = sample_name(self.samples.samples, index)
@@ -105,4 +107,4 @@ class UncachedDataset(BatchedDataset):
 
     def __getitems__(self, indices: Indices) -> Batch:
         rows = torch.as_tensor(indices)
-        return torch.stack([self[index][0] for index in rows.tolist()]), self.targets[rows]
+        return torch.stack([self[index][0] for index in rows.tolist()]), self.targets[rows % len(self)]
