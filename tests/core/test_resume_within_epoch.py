@@ -73,6 +73,8 @@ LIGHTNING = "lightning.pytorch.callbacks"
         callback("test_resume_within_epoch.UnfreezeInSecondEpoch"),
         ["trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=4"],
         ["+trainer.reload_dataloaders_every_n_epochs=1"],
+        ["data.sampler=balanced", "data.samples_per_epoch=80"],
+        ["data.samples_per_epoch=80", "loss=focal", "loss.class_weights=effective_number"],
         [
             *("callbacks=early_stopping", "+callbacks.early_stopping.check_on_train_epoch_end=true"),
             *("trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=4"),

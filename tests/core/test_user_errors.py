@@ -22,6 +22,14 @@ from explained import (
     assert_explained,
 )
 
+
+CLASSES = "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"
+
+
+def weights_of_0() -> str:
+    return "{" + ", ".join(f"{name}: 0" for name in CLASSES) + "}"
+
+
 # The arguments of each mistake, the names in its message, and regular expressions of its problem and its remedy.
 MISTAKES: dict[str, tuple[list[str], list[str], str, str]] = {
     "unknown key": (["trainer.max_epoch=3"], ["trainer.max_epoch"], UNKNOWN, "did you mean trainer.max_epochs"),
@@ -246,6 +254,95 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str]] = {
         ["loss.label_smoothing=1"],
         WRONG_VALUE,
         BELOW_1,
+    ),
+    "label smoothing under its old name": (
+        ["classifier.label_smoothing=0.2"],
+        ["classifier.label_smoothing"],
+        UNKNOWN,
+        r"did you mean loss\.label_smoothing",
+    ),
+    "label smoothing under its old name with +": (
+        ["+classifier.label_smoothing=0.2"],
+        ["classifier.label_smoothing"],
+        UNKNOWN,
+        r"did you mean loss\.label_smoothing",
+    ),
+    "unknown loss": (["loss=hinge"], ["loss=hinge"], NO_CHOICE, "bce, cross_entropy, focal"),
+    "negative gamma": (["loss=focal", "loss.gamma=-1"], ["loss.gamma=-1"], WRONG_VALUE, AT_LEAST_0),
+    "beta of 1": (["loss.beta=1"], ["loss.beta=1"], WRONG_VALUE, BELOW_1),
+    "unknown class weights": (
+        ["loss.class_weights=balancd"],
+        ["loss.class_weights=balancd"],
+        WRONG_VALUE,
+        "'balanced' or 'effective_number'",
+    ),
+    "weight of an unknown class": (
+        ["loss.class_weights={Skirt: 2}"],
+        ["loss.class_weights.Skirt=2"],
+        "no such class",
+        r"did you mean Shirt\?",
+    ),
+    "weights without some classes": (
+        ["loss.class_weights={Shirt: 2}"],
+        ["loss.class_weights", "T-shirt/top, Trouser"],
+        "no weight for",
+        "one for each class",
+    ),
+    "negative class weight": (
+        ["loss.class_weights={Shirt: -2}"],
+        ["loss.class_weights"],
+        WRONG_VALUE,
+        AT_LEAST_0,
+    ),
+    "class weight that is NaN": (["loss.class_weights={Shirt: nan}"], ["loss.class_weights"], WRONG_VALUE, "finite"),
+    "class weights of 0": (
+        [f"loss.class_weights={weights_of_0()}"],
+        ["loss.class_weights"],
+        "weights of all classes are 0",
+        "positive weight",
+    ),
+    "class weights and a sampler": (
+        ["loss.class_weights=balanced", "data.sampler=balanced"],
+        ["loss.class_weights"],
+        "weighs the classes already",
+        r"loss\.class_weights=null, or data\.sampler=null",
+    ),
+    "unknown sampler": (
+        ["data.sampler=balancd"],
+        ["data.sampler=balancd"],
+        WRONG_VALUE,
+        r"'balanced' or .*(mapping|dictionary)",
+    ),
+    "sampling of an unknown class": (
+        ["data.sampler={Snaeker: 2}"],
+        ["data.sampler.Snaeker=2"],
+        "no such class",
+        r"did you mean Sneaker\?",
+    ),
+    "sampling weights of 0": (
+        [f"data.sampler={weights_of_0()}"],
+        ["data.sampler"],
+        "weights of all classes are 0",
+        "positive weight",
+    ),
+    "sampler without shuffling": (
+        ["data.sampler=balanced", "data.shuffle=false"],
+        ["data.shuffle=false", "data.sampler"],
+        "random order",
+        "remove one",
+    ),
+    "sampler with one batch": (
+        ["data.sampler=balanced", "trainer.overfit_batches=1"],
+        ["data.sampler", "trainer.overfit_batches"],
+        "same batches in every epoch",
+        "remove one",
+    ),
+    "epoch of 0 samples": (["data.samples_per_epoch=0"], ["data.samples_per_epoch=0"], WRONG_VALUE, ABOVE_0),
+    "epoch of less than a batch": (
+        ["data.samples_per_epoch=63"],
+        ["data.samples_per_epoch=63"],
+        "less than a batch of 64",
+        r"smaller data\.batch_size",
     ),
     "negative TTA shift": (["classifier.tta_shift=-1"], ["classifier.tta_shift=-1"], WRONG_VALUE, AT_LEAST_0),
     "unknown compile mode": (

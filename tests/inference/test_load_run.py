@@ -16,6 +16,7 @@ import pytorch_intro
 from pytorch_intro import load_run
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.runs.config_record import load_config
 
 
 def test_load_run_returns_the_tested_network(run_copy: Path) -> None:
@@ -35,6 +36,16 @@ def test_load_run_returns_the_tested_network(run_copy: Path) -> None:
     picture = Image.fromarray(images[0, 0].numpy()).convert("RGB").resize((56, 56), Image.Resampling.NEAREST)
     assert transforms(picture).shape == (1, 28, 28)
     assert transforms(picture).dtype == torch.float32
+
+
+def test_a_run_from_before_there_was_a_choice_of_losses_loads(run_copy: Path) -> None:
+    """Its label smoothing was a setting of the classifier."""
+    config = yaml.safe_load((run_copy / "config.yaml").read_text())
+    del config["loss"]
+    config["classifier"]["label_smoothing"] = 0.2
+    (run_copy / "config.yaml").write_text(yaml.safe_dump(config))
+    assert len(load_run(run_copy).classes) == 10
+    assert load_config(run_copy / "config.yaml").loss.label_smoothing == 0.2
 
 
 def test_the_package_is_imported_without_torch() -> None:

@@ -764,6 +764,27 @@ def test_a_class_with_a_single_image_is_trained_or_explained(
     )
 
 
+@pytest.mark.parametrize("setting", ["data.sampler=balanced", "data.samples_per_epoch=32"])
+def test_sampling_is_refused_where_only_the_head_is_fitted(tmp_path: Path, tiny: list[str], setting: str) -> None:
+    """It is fitted to all images. finetune=auto, which is the head on a CPU, refuses it too."""
+    key = setting.partition("=")[0]
+    for mode in ("head", "auto"):
+        with pytest.raises(UserError, match=f"^{key}: finetune=head fits .*; use {key}=null, or finetune=gradual$"):
+            build(tmp_path, *tiny, f"finetune={mode}", setting)
+
+
+def test_all_layers_are_trained_with_samples_of_each_class_and_as_many_images_as_wanted(
+    command: Command, tmp_path: Path, tiny: list[str]
+) -> None:
+    """The number of epochs follows from the number of samples per epoch."""
+    arguments = [*tiny, "finetune=full", "finetune.images_seen=192", "trainer.max_epochs=null"]
+    datamodule, _, trainer = build(tmp_path, *arguments, "data.sampler=balanced", "data.samples_per_epoch=32")
+    assert (datamodule.epoch_size, trainer.max_epochs) == (32, 6)
+    answer = command(*gradual(tiny), "trainer.max_epochs=1", "data.sampler=balanced", "name=sampled")
+    assert answer.code == 0, answer.err
+    assert "sampling: 86 samples per epoch from 86 images" in answer.out
+
+
 # Configs
 
 
@@ -795,4 +816,5 @@ def test_the_experiment_composes_with_each_mode(finetune: list[str], values: dic
     assert bool(config.finetune) == bool(values)
     assert config.model._target_.endswith("TimmNetwork")
     assert "early_stopping" in config.callbacks
+    assert config.loss.class_weights == "balanced"
     assert list(config.data.augment)

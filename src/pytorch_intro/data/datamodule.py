@@ -266,12 +266,12 @@ class DataModule(LightningDataModule):
             log.info("data: caching %s images on %s", f"{len(subset):,}", device)
             subset = subset.to(device)
         samples, class_sampler = (self.samples_per_epoch, self.class_sampler) if training else (None, None)
-        has_repeats = bool(samples or class_sampler)
-        if has_repeats:
+        is_sampled = bool(samples or class_sampler)
+        if is_sampled:
             log.info("sampling: %s", self.describe_sampling())
         batches = ResumableBatchSampler(
             len(subset), self.batch_size, shuffle, self.seed, world, rank, training, device,
-            samples, class_sampler, mark_repeats=has_repeats and subset.dataset.storage == "loaded on the fly",
+            samples, class_sampler, mark_repeats=is_sampled and subset.dataset.storage == "loaded on the fly",
         )  # fmt: skip
         if training:  # Lightning sets the epoch too, but after workers have started to fetch
             resumed = self.position["epoch"]
