@@ -21,6 +21,9 @@ import bench
 from pytorch_intro.benchmarks import quickstart
 from pytorch_intro.benchmarks.data import torchvision_dataset
 from pytorch_intro.benchmarks.harness import Process, run_process
+from pytorch_intro.benchmarks.unbalanced import FewShirts
+from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.data.ingest.fashion_mnist import FashionMNISTSample
 
 ALL = ["loop", "startup", "data", "checkpoints", "reporting", "photo_augmentations", "accuracy"]  # of bench=all
 
@@ -40,7 +43,7 @@ def processes_here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         HydraConfig.instance().cfg = config
         return Process(seconds, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, output)
 
-    for benchmark in ("reporting_overhead", "accuracy"):
+    for benchmark in ("reporting_overhead", "accuracy", "unbalanced"):
         monkeypatch.setattr(f"pytorch_intro.benchmarks.{benchmark}.run_process", run_within)
     done = SimpleNamespace(returncode=0)
     within = SimpleNamespace(run=lambda command: run_within(command) and done)
@@ -182,6 +185,37 @@ def test_bench_ablation_compares_variants_on_validation_images_only(
     assert whole["test/accuracy"] is None
     assert half["flop"] == pytest.approx(whole["flop"] * 0.5, rel=0.01)
     assert "| half of them |" in capsys.readouterr().out
+
+
+class SampleAsTorchvision(FashionMNISTSample):
+    """The sample, with the attributes of torchvision's class."""
+
+    def __init__(self, root: str, train: bool, download: bool) -> None:
+        super().__init__(str(PROJECT / "src" / "pytorch_intro" / "data" / "sample"), train)
+        self.data = self.images.squeeze(1)
+
+
+@pytest.mark.usefixtures("processes_here")
+def test_bench_unbalanced_measures_the_recall_of_both_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 160 T-shirts and 8 shirts, which are 5 %, and of equally many test images."""
+    monkeypatch.setattr("pytorch_intro.benchmarks.unbalanced.FashionMNIST", SampleAsTorchvision)
+    monkeypatch.setattr("pytorch_intro.benchmarks.unbalanced.prepare", lambda *_: None)
+    train = FewShirts("")
+    assert (train.targets.bincount().tolist(), train.classes) == ([160, 8], ["T-shirt/top", "Shirt"])
+    assert FewShirts("", train=False).targets.bincount().tolist() == [40, 40]
+    small = f"bench.arguments=['trainer=cpu','trainer.max_epochs=1','data.val_fraction=0','data.root={tmp_path}']"
+    variants = "{plain: [], sampler=balanced: ['data.sampler=balanced']}"
+    arguments = ["bench=unbalanced", small, "seeds=1", "~bench.variants", f"+bench.variants={variants}"]
+    monkeypatch.setattr(sys, "argv", ["src/bench.py", *arguments, f"outputs={tmp_path}"])
+    bench.main()
+    runs = json.loads(next((tmp_path / "bench").glob("*.json")).read_text())["runs"]
+    for name in ("plain", "sampler=balanced"):
+        (run,) = runs[name]
+        assert sum(run["recall"].values()) / 2 == pytest.approx(run["balanced_accuracy"])
+    assert "| sampler=balanced |" in capsys.readouterr().out
+    assert next((tmp_path / "bench").glob("*.png")).stat().st_size > 1000
 
 
 def test_bench_checkpoints_measures_epochs_with_and_without_checkpoints(

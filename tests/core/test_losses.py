@@ -57,7 +57,7 @@ def test_cross_entropy_without_weights_has_the_bits_of_torch(logits: Tensor, lab
 def test_class_weights_multiply_the_loss_of_an_image_and_the_sum_is_divided_by_n(
     logits: Tensor, labels: Tensor, weights: Tensor
 ) -> None:
-    """torch divides by the weights of the batch instead, and label smoothing by torch prefers classes of high weight."""
+    """torch divides by the weights of the batch, and weighs the classes that label smoothing spreads to as well."""
     expected = cross_entropy(logits, labels, weight=weights) * weights[labels].sum() / N
     torch.testing.assert_close(CrossEntropy(class_weights=weights)(logits, labels), expected)
     log_p = logits.log_softmax(dim=1)
@@ -264,9 +264,10 @@ def test_every_loss_trains_with_mixed_images_and_validates_with_plain_cross_entr
     for loss in ("cross_entropy", "focal", "bce"):
         answer = command(*few, f"loss={loss}", f"name={loss}")
         assert answer.code == 0, answer.err
-        assert "loss: class weights effective_number: T-shirt/top 1, " in (
-            tmp_path / "outputs" / loss / "train.log"
-        ).read_text()
+        assert (
+            "loss: class weights effective_number: T-shirt/top 1, "
+            in (tmp_path / "outputs" / loss / "train.log").read_text()
+        )
         results.append(json.loads((tmp_path / "outputs" / loss / "result.json").read_text()))
         checkpoint = torch.load(tmp_path / "outputs" / loss / "checkpoints" / "last.ckpt", weights_only=True)
         results[-1]["train/loss"] = checkpoint["metrics"]["train/loss"]

@@ -22,7 +22,6 @@ from explained import (
     assert_explained,
 )
 
-
 CLASSES = "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"
 
 

@@ -37,7 +37,9 @@ class FewShirts(InMemoryImageDataset):
         if train:
             rare = rare[: round(len(common) * share / (1 - share))]
         images = source.data[torch.cat([common, rare])].unsqueeze(1)
-        super().__init__(images, torch.arange(2).repeat_interleave(torch.tensor([len(common), len(rare)])), [COMMON, RARE])
+        super().__init__(
+            images, torch.arange(2).repeat_interleave(torch.tensor([len(common), len(rare)])), [COMMON, RARE]
+        )
 
 
 def measure_unbalanced(
@@ -59,7 +61,7 @@ def measure_unbalanced(
     target = f"{FewShirts.__module__}.{FewShirts.__qualname__}"
     with tempfile.TemporaryDirectory() as folder:
         for seed, name in tqdm([(seed, name) for seed in range(seeds) for name in runs], "runs", leave=False):
-            run = Path(folder) / f"{name}-{seed}".replace(" ", "_")
+            run = Path(folder) / f"{[*runs].index(name)}-{seed}"
             data = [f"data.dataset._target_={target}", f"data.root={root}", *arguments, *variants[name]]
             run_process(context.command("train", *data, f"seed={seed}", f"outputs={folder}", f"name={run.name}"))
             run_process(context.command("eval", f"run={run}"))
@@ -90,7 +92,7 @@ def plot(runs: Runs, file: Path) -> None:
 
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     axes = figure.subplots()
-    for row, (name, done) in enumerate(runs.items()):
+    for row, done in enumerate(runs.values()):
         series = {label: [100 * run["recall"][label] for run in done] for label in (COMMON, RARE)}
         series["balanced accuracy"] = [100 * run["balanced_accuracy"] for run in done]
         for (label, values), color, marker in zip(series.items(), ("C0", "C1", "black"), "oo|", strict=True):

@@ -90,7 +90,8 @@ def check_choices(app: Hydra, overrides: Sequence[str]) -> None:
 
 
 def unknown_choice(group: str, choice: str, known: Iterable[str]) -> str:
-    return f"{group}={choice}: unknown choice; choose from {', '.join(sorted(known))}"
+    choices = sorted(name for name in known if not name.startswith("_"))  # not _base
+    return f"{group}={choice}: unknown choice; choose from {', '.join(choices)}"
 
 
 def known_keys(error: Exception) -> list[str]:

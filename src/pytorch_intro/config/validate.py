@@ -44,26 +44,30 @@ LOSS_SETTINGS: dict[str, Any] = {
 RENAMED = {"classifier.label_smoothing": "loss.label_smoothing"}
 
 # Settings that are not arguments of a target, and ranges that the signature of Lightning's Trainer does not state.
-SETTINGS: dict[str, Any] = {
-    "name": str | int | None,
-    "seed": Annotated[int, Field(ge=0, lt=2**32)],
-    "compile": bool | Literal["reduce-overhead", "max-autotune"],
-    "overwrite": bool,
-    "resume": str | None,
-    "allow": list[str],
-    "outputs": str,
-    "run_dir": str,
-    "trainer.threads": PositiveInt | Literal["auto"],
-    "trainer.num_nodes": PositiveInt,
-    "trainer.max_epochs": AtLeastMinus1 | None,
-    "trainer.max_steps": AtLeastMinus1,
-    "trainer.max_time": Duration | None,
-    "trainer.check_val_every_n_epoch": PositiveInt | None,
-    "trainer.val_check_interval": PositiveInt | Annotated[float, Field(ge=0, le=1)] | Duration | None,
-    "trainer.accumulate_grad_batches": PositiveInt,
-    "trainer.gradient_clip_val": NonNegativeFloat | None,
-    "trainer.log_every_n_steps": NonNegativeInt | None,
-} | MODEL_SETTINGS | LOSS_SETTINGS
+SETTINGS: dict[str, Any] = (
+    {
+        "name": str | int | None,
+        "seed": Annotated[int, Field(ge=0, lt=2**32)],
+        "compile": bool | Literal["reduce-overhead", "max-autotune"],
+        "overwrite": bool,
+        "resume": str | None,
+        "allow": list[str],
+        "outputs": str,
+        "run_dir": str,
+        "trainer.threads": PositiveInt | Literal["auto"],
+        "trainer.num_nodes": PositiveInt,
+        "trainer.max_epochs": AtLeastMinus1 | None,
+        "trainer.max_steps": AtLeastMinus1,
+        "trainer.max_time": Duration | None,
+        "trainer.check_val_every_n_epoch": PositiveInt | None,
+        "trainer.val_check_interval": PositiveInt | Annotated[float, Field(ge=0, le=1)] | Duration | None,
+        "trainer.accumulate_grad_batches": PositiveInt,
+        "trainer.gradient_clip_val": NonNegativeFloat | None,
+        "trainer.log_every_n_steps": NonNegativeInt | None,
+    }
+    | MODEL_SETTINGS
+    | LOSS_SETTINGS
+)
 
 # Pydantic's words for types in JSON, and for the pattern of max_time, in plain words.
 REWORDED = {"a valid array": "a list", "an object": "a mapping", " after validation": ""}

@@ -32,7 +32,7 @@ class ClassSampler:
         ends = samples * self.shares.cumsum(0) + torch.rand((), generator=generator, dtype=torch.float64)
         bounds = [0, *ends[:-1].long().tolist(), samples]
         order = torch.empty(samples, dtype=torch.int64)
-        for rows, start, end in zip(self.rows, bounds, bounds[1:], strict=True):
+        for rows, start, end in zip(self.rows, bounds[:-1], bounds[1:], strict=True):
             passes = -(-(end - start) // len(rows))
             shuffled = rows[torch.randperm(len(rows), generator=generator)].repeat(passes)
             if mark_repeats:

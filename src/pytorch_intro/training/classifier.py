@@ -21,15 +21,15 @@ log = logging.getLogger(__name__)
 class Classifier(LightningModule):
     """Trains a network that turns images (N, C, H, W) float into logits (N, num_classes).
 
-    Loss and accuracy accumulate on the device and are read once per epoch; no step waits for them. train/loss is `loss`;
-    val/loss and test/loss are plain cross-entropy. Each step returns its logits and targets, from
-    which callbacks compute further metrics.
+    Loss and accuracy accumulate on the device and are read once per epoch; no step waits for them. train/loss is the
+    training loss; val/loss and test/loss are plain cross-entropy. Each step returns its logits and targets, from which
+    callbacks compute further metrics.
 
     Args:
         optimizer: Factory of the optimizer, called with the network's parameters.
         scheduler: Factory of the schedule, called with the optimizer and the total number of steps (may be math.inf).
-        loss: Training loss, a function of logits (N, num_classes) and targets, which are labels (N,) int64 or, with MixUp
-            and CutMix, class probabilities (N, num_classes); see losses.py.
+        loss: Training loss, called with logits (N, num_classes) and labels (N,) int64 or, with MixUp and CutMix, class
+            probabilities (N, num_classes); see losses.py.
         tta_flip: Test-time augmentation (TTA): average the logits of each image and its horizontal flip.
         tta_shift: TTA: average the logits over shifts of up to this many pixels in each direction.
         compile: Whether to compile the network in place, or the mode of torch.compile (reduce-overhead: CUDA graphs).

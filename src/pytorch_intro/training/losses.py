@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import warnings
 from typing import Annotated
 
 import hydra
@@ -168,16 +169,17 @@ def check_loss(loss: nn.Module, num_classes: int, has_mix: bool) -> None:
             f"loss: {name} has parameters or buffers, which are neither trained nor saved; register buffers with "
             "persistent=False"
         )
-    logits = torch.zeros(2, num_classes, requires_grad=True)
-    kinds = {"labels (N,)": torch.tensor([0, num_classes - 1])}
+    size = 3 if num_classes == 2 else 2  # another number, as equal ones hide mistakes
+    logits = torch.zeros(size, num_classes, requires_grad=True)
+    kinds = {"labels (N,)": torch.zeros(size, dtype=torch.int64)}
     if has_mix:
-        kinds["class probabilities (N, num_classes) of data.mixup_alpha and data.cutmix_alpha"] = torch.full(
-            (2, num_classes), 1 / num_classes
-        )
+        mixed = torch.full((size, num_classes), 1 / num_classes)
+        kinds["class probabilities (N, num_classes) of data.mixup_alpha and data.cutmix_alpha"] = mixed
     for kind, targets in kinds.items():
         remedy = "use another loss" if targets.ndim == 1 else "set both to 0, or use another loss"
         try:
-            value = loss(logits, targets)
+            with warnings.catch_warnings(action="ignore"):
+                value = loss(logits, targets)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise UserError(f"loss: {name} does not accept {kind} ({first_lines(error)}); {remedy}") from error
         if not isinstance(value, Tensor) or value.shape != () or not value.requires_grad:
