@@ -85,9 +85,9 @@ class ResumableBatchSampler(Sampler[Tensor]):
 
     def order_of_pass(self, number: int) -> Tensor:
         """Return all indices, (total,) int64, in the order of a pass; without `samples`, each epoch is a pass."""
-        return (
-            torch.randperm(self.total, generator=self.generator(number)) if self.shuffle else torch.arange(self.total)
-        )
+        if not self.shuffle:
+            return torch.arange(self.total)
+        return torch.randperm(self.total, generator=self.generator(number))
 
     def generator(self, number: int) -> torch.Generator:
         return torch.Generator().manual_seed((self.seed << 16) + number)

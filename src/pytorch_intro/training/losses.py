@@ -178,7 +178,8 @@ def check_loss(loss: nn.Module, num_classes: int, has_mix: bool) -> None:
     for kind, targets in kinds.items():
         remedy = "use another loss" if targets.ndim == 1 else "set both to 0, or use another loss"
         try:
-            with warnings.catch_warnings(action="ignore"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # an error explains it
                 value = loss(logits, targets)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise UserError(f"loss: {name} does not accept {kind} ({first_lines(error)}); {remedy}") from error

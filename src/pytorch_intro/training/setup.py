@@ -108,7 +108,7 @@ def check_sampling(config: DictConfig) -> None:
         raise UserError("data.shuffle=false: data.sampler samples in random order; remove one of them")
     if config.trainer.get("overfit_batches") and (sampler is not None or samples is not None):
         raise UserError(f"{key}: trainer.overfit_batches trains on the same batches in every epoch; remove one of them")
-    if sampler is not None and config.loss.get("class_weights") is not None:
+    if sampler is not None and OmegaConf.select(config, "loss.class_weights") is not None:
         raise UserError(
             "loss.class_weights: data.sampler weighs the classes already; use loss.class_weights=null, or "
             "data.sampler=null"
@@ -171,10 +171,11 @@ def build_classifier(config: DictConfig, datamodule: DataModule, load_weights: b
     values = {
         "network": network,
         "num_classes": num_classes,
-        "loss": build_loss(config.loss, datamodule),
         "optimizer": instantiate(config.optimizer, "optimizer"),
         "scheduler": instantiate(config.scheduler, "scheduler"),
     }
+    if "loss" in config:  # benchmarks use plain cross-entropy
+        values["loss"] = build_loss(config.loss, datamodule)
     if config.classifier.get("tta_flip") is None:
         values["tta_flip"] = datamodule.augment.has_hflip
     classifier: Classifier = instantiate(config.classifier, "classifier", **values)
