@@ -8,7 +8,8 @@ class ClassSampler:
     """Samples each class in proportion to its weight, and all images of a class equally often.
 
     In an epoch, the number of samples of a class differs from its exact share by less than one, and the numbers of
-    samples of any two images of a class by at most one.
+    samples of any two images of a class by at most one. It takes 8 bytes per image, and 24 more per sample while it
+    samples: 1.9 GB for an epoch of 60 million images.
 
     Args:
         targets: Class indices of the images, (N,) int64.

@@ -230,7 +230,7 @@ class DataModule(LightningDataModule):
         has_images = targets.bincount(minlength=len(self.classes)) > 0
         if sampler == "balanced":
             return ClassSampler(targets, has_images.double())
-        weights = named_weights("data.sampler", cast(WeightsByName, sampler), self.classes)
+        weights = named_weights("data.sampler", sampler, self.classes)
         for number in ((weights > 0) & ~has_images).nonzero().flatten().tolist():
             name = self.classes[number]
             raise UserError(f"data.sampler.{name}: the class has no training images; set its weight to 0")

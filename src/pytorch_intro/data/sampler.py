@@ -80,7 +80,10 @@ class ResumableBatchSampler(Sampler[Tensor]):
             passes = [self.order_of_pass(first_pass + number) for number in range(num_passes)]
             if self.mark_repeats:
                 passes = [order + number * self.total for number, order in enumerate(passes)]
-            order = torch.cat(passes)[start : start + self.num_samples]
+            order = passes[0] if num_passes == 1 else torch.cat(passes)
+            order = order[start : start + self.num_samples].clone()  # frees the rest
+        if self.padded_total == self.num_samples:
+            return order
         return order.repeat(-(-self.padded_total // self.num_samples))[: self.padded_total]
 
     def order_of_pass(self, number: int) -> Tensor:
