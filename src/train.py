@@ -42,6 +42,10 @@ def train(config: DictConfig, run: RunFolder) -> Result:
     hardware = resolve_hardware(config)
     config.trainer.threads = hardware["threads"]  # recorded, since the bits of the result depend on it
     datamodule, classifier, trainer = build_experiment(config, hardware)
+    if config.get("metrics"):
+        from pytorch_intro.metrics.callback import add_metrics
+
+        add_metrics(config.metrics, datamodule, trainer)
     check_extension(run.path, run.changes(config))
     run.begin(config)
     wait_for_all_ranks(trainer)

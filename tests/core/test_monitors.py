@@ -10,7 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.training.setup import TRAIN_METRICS, VAL_METRICS, check_monitors
+from pytorch_intro.training.monitors import TRAIN_METRICS, VAL_METRICS, check_monitors
 
 FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
 ALL = "choose from train/loss, train/accuracy, .*val/loss, val/accuracy"

@@ -31,7 +31,7 @@ from pytorch_intro.sweeps.job import JobLostError, run_job
 from pytorch_intro.sweeps.plan import Job, Plan, plan_grid
 from pytorch_intro.sweeps.summary import format_score, write_summary
 from pytorch_intro.training.hardware import resolve_hardware
-from pytorch_intro.training.setup import check_monitors
+from pytorch_intro.training.monitors import check_monitors
 
 # Packages that Hydra's plugins in src/hydra_plugins need, by their `_target_`: arguments of check_installed.
 PLUGIN_PACKAGES = {
