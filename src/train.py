@@ -38,7 +38,7 @@ def train(config: DictConfig, run: RunFolder) -> Result:
     if "sweep" in config:  # unless the sweeps were deleted
         from pytorch_intro.sweeps.folder import check_settings
 
-        check_settings(config.sweep)
+        check_settings(config)
     hardware = resolve_hardware(config)
     config.trainer.threads = hardware["threads"]  # recorded, since the bits of the result depend on it
     datamodule, classifier, trainer = build_experiment(config, hardware)

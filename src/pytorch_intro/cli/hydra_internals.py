@@ -3,6 +3,7 @@
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from hydra._internal.hydra import Hydra
@@ -82,7 +83,8 @@ def check_choices(app: Hydra, overrides: Sequence[str]) -> None:
         return  # composing raises it again
     for override in parsed:
         value = override.value()
-        choices = value.list if isinstance(value, ChoiceSweep) else [value]
+        values = value.list if isinstance(value, ChoiceSweep) else [value]
+        choices = [choice for each in values for choice in (each if isinstance(each, list) else [each])]
         known = app.config_loader.get_group_options(override.key_or_group)
         for choice in map(str, (choice for choice in choices if isinstance(choice, (str, QuotedString)))):
             if known and choice not in known and "/" not in choice:
@@ -90,7 +92,9 @@ def check_choices(app: Hydra, overrides: Sequence[str]) -> None:
 
 
 def unknown_choice(group: str, choice: str, known: Iterable[str]) -> str:
-    return f"{group}={choice}: unknown choice; choose from {', '.join(sorted(known))}"
+    names = sorted(name for name in known if not name.startswith("_"))
+    nearest = "".join(f"did you mean {name}? " for name in get_close_matches(choice, names, n=1))
+    return f"{group}={choice}: unknown choice; {nearest}choose from {', '.join(names)}"
 
 
 def known_keys(error: Exception) -> list[str]:

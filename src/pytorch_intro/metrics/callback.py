@@ -52,8 +52,8 @@ def add_metrics(nodes: Mapping[str, DictConfig], datamodule: DataModule, trainer
     if datamodule.val_set is not None:
         support = torch.bincount(datamodule.val_set.targets, minlength=num_classes).tolist()
         if missing := [name for name, images in zip(datamodule.classes, support, strict=True) if not images]:
-            log.warning("metrics: %s of %s classes have no validation images: %s; means over classes leave them out",
-                        len(missing), num_classes, ", ".join(missing[:5]) + (", …" if len(missing) > 5 else ""))  # fmt: skip
+            names = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+            log.warning(f"metrics: no validation images of {names}; means over classes leave these classes out")
     callbacks(trainer).insert(0, FurtherMetrics(nodes, num_classes))
 
 
@@ -177,9 +177,9 @@ class FurtherMetrics(Callback):
         """Log whether metrics that need the score of every image and class are exact."""
         scores = f"{num_images:,} images x {self.num_classes:,} classes"
         if names and is_exact:
-            log.info("metrics: %s exact (%s, at most %s scores)", ", ".join(names), scores, f"{MAX_SCORES:,}")
+            log.info(f"metrics: {', '.join(names)} exact ({scores}, at most {MAX_SCORES:,} scores)")
         elif names:
-            log.info("metrics: %s binned, since %s are more than %s scores", ", ".join(names), scores, f"{MAX_SCORES:,}")
+            log.info(f"metrics: {', '.join(names)} binned, since {scores} are more than {MAX_SCORES:,} scores")
 
     def update(self, stage: str, outputs: Any) -> None:
         self.collections[stage].update(outputs["logits"].float().softmax(dim=1), outputs["targets"])

@@ -1,7 +1,7 @@
 """Metrics that torchmetrics does not have in this form: means over the classes that have images, in bounded memory.
 
-torchmetrics counts a class without images as 0 in the mean over classes. Its MulticlassAUROC stores every score, or with
-`thresholds` compares every score with every threshold: a batch of 256 images and 1,000 classes would take gigabytes.
+torchmetrics counts a class without images as 0 in the mean over classes. Its MulticlassAUROC stores every score, or
+with `thresholds` compares every score with every threshold: gigabytes for a batch of 256 images and 1,000 classes.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class BalancedAccuracy(MulticlassStatScores):
 
 
 class ClassScores(Metric):
-    """The probability of each class for all images and ranks, from which a curve of each class against the rest follows.
+    """Probabilities of each class for all images and ranks, for a curve of each class against the rest.
 
     Args:
         exact: Whether to store every probability. Otherwise they are counted in NUM_BINS bins, and those in the same

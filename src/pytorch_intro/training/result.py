@@ -14,10 +14,11 @@ from pytorch_intro.runs.folder import METRICS, Result, further_metrics
 from pytorch_intro.training.checkpoint import SelectedCheckpoint
 from pytorch_intro.training.lightning_internals import callbacks
 
+
 def result_of(config: DictConfig, trainer: lightning.Trainer, selected: SelectedCheckpoint, seconds: float) -> Result:
     """Return the result of a run after trainer.fit and trainer.test, which took `seconds` in total.
 
-    Every metric that was logged as val/… or test/… is in it. Accuracies are fractions of 1; images_per_second is that of
+    It has every metric that was logged as val/… or test/…. Accuracies are fractions of 1; images_per_second is that of
     the last epoch; best_epoch is counted from 1.
     """
     folder, outputs = Path(config.run_dir).resolve(), Path(config.outputs).resolve()
