@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from conftest import NO_PICTURES, Command, Process, WholeRuns, compose, killed_r
 from explained import assert_explained
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from pytorch_intro.analysis import plots
+from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.paths import PROJECT
-from pytorch_intro.metrics.callback import add_metrics, check_validation
+from pytorch_intro.metrics.callback import add_metrics, check_metric, check_validation
 from pytorch_intro.training.monitors import is_higher_better
 
 SEVEN = ["accuracy", "top5", "f1_macro", "balanced_accuracy", "auroc", "average_precision", "mcc"]
@@ -77,17 +80,13 @@ def test_the_stored_result_is_printed_with_every_metric(command: Command, run: P
         assert re.search(rf"test/{name} +{result[f'test/{name}']:.4f}\n", answer.out)
 
 
+@pytest.mark.pictures
 def test_the_curves_show_further_metrics_in_a_third_panel(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pytorch_intro.analysis import plots
-
-    figures = []
+    figures: list[Any] = []
     monkeypatch.setattr(plots, "as_image", figures.append)
     history = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]["EpochLogger"]["history"]
-    monkeypatch.undo()
-    with monkeypatch.context() as patch:
-        patch.setattr(plots, "as_image", figures.append)
-        plots.plot_curves(history, "run")
-        plots.plot_curves({1: {"val/loss": 1.0}}, "run")
+    plots.plot_curves(history, "run")
+    plots.plot_curves({1: {"val/loss": 1.0}}, "run")
     titles = [[axes.get_title() for axes in figure.axes] for figure in figures]
     assert titles == [["loss", "accuracy", "other metrics"], ["loss", "accuracy"]]
     lines = [line.get_label() for line in figures[0].axes[2].lines]
@@ -282,12 +281,7 @@ MISTAKES = {
         "more than one number",
         "use another",
     ),
-    "an unknown setting": (
-        ["metrics=[mcc]", "+metrics.mcc.beta=2"],
-        ["metrics.mcc"],
-        "beta",
-        "use another|did you mean",
-    ),
+    "an unknown setting": (["metrics=[mcc]", "+metrics.mcc.beta=2"], ["metrics.mcc"], "[Uu]nexpected", "use another"),
     "another number of classes": (
         ["metrics=[mcc]", "+metrics.mcc.num_classes=7"],
         ["metrics.mcc.num_classes=7"],
@@ -341,17 +335,15 @@ def test_a_mistake_is_reported_before_training(
     assert not list(tmp_path.rglob("config.yaml"))
 
 
-def test_top5_needs_more_than_five_classes(command: Command) -> None:
-    """footwear has two classes."""
-    answer = command("data=footwear", "data.root=" + str(compose("data=sample").data.root), *FAST[1:], "metrics=[top5]")
-    assert answer.code == 2
-    assert_explained(answer.err, [], ["metrics.top5.top_k=5"], "has 2 classes", "leave out top5")
+def test_top5_needs_more_than_five_classes() -> None:
+    node = compose("metrics=[top5]").metrics.top5
+    check_metric("top5", node, num_classes=6)
+    with pytest.raises(UserError, match=r"^metrics\.top5\.top_k=5: the data has 5 classes, so that .*; leave out top5"):
+        check_metric("top5", node, num_classes=5)
 
 
 @pytest.mark.parametrize("name", ["auroc", "average_precision"])
 def test_areas_need_validation_images_of_two_classes(name: str) -> None:
-    from pytorch_intro.common.errors import UserError
-
     node = compose(f"metrics=[{name}]").metrics[name]
     check_validation(name, node, torch.tensor([1, 1, 2]))
     with pytest.raises(UserError, match=rf"metrics\.{name}: needs validation images of at least two .*; use a larger"):
@@ -359,8 +351,6 @@ def test_areas_need_validation_images_of_two_classes(name: str) -> None:
 
 
 def test_classes_without_validation_images_are_named(caplog: pytest.LogCaptureFixture) -> None:
-    from types import SimpleNamespace
-
     validation = SimpleNamespace(targets=torch.tensor([0, 0, 2]))
     datamodule: Any = SimpleNamespace(classes=["cat", "dog", "owl"], val_set=validation)
     trainer: Any = SimpleNamespace(callbacks=[])
