@@ -4,7 +4,7 @@ import inspect
 import logging
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import hydra
@@ -88,7 +88,7 @@ def check_metric(name: str, node: DictConfig, num_classes: int) -> None:
             metric = build_metric(name, node, num_classes, is_exact=True, validate_args=True)
             metric.update(probabilities, targets)
             value = metric.compute()
-    except (ValueError, TypeError, RuntimeError, IndexError, NotImplementedError) as error:
+    except (ValueError, TypeError, RuntimeError, LookupError, AttributeError, AssertionError) as error:
         raise UserError(f"{key}._target_={target}: does not take class probabilities ({first_lines(error)}); "
                         f"{similar_metric(target)}") from error  # fmt: skip
     if not isinstance(value, Tensor) or value.numel() != 1:
@@ -169,17 +169,9 @@ class FurtherMetrics(Callback):
                 f"{stage}/{name}": build_metric(name, node, self.num_classes, is_exact)
                 for name, node in self.nodes.items()
             }
-            self.log_choice([name for name, metric in metrics.items() if has_scores(metric)], num_images, is_exact)
+            log_choice(metrics, f"{num_images:,} images x {self.num_classes:,} classes")
             self.collections[stage] = MetricCollection(metrics, compute_groups=compute_groups(metrics)).to(device)
         self.collections[stage].reset()
-
-    def log_choice(self, names: Sequence[str], num_images: int, is_exact: bool) -> None:
-        """Log whether metrics that need the score of every image and class are exact."""
-        scores = f"{num_images:,} images x {self.num_classes:,} classes"
-        if names and is_exact:
-            log.info(f"metrics: {', '.join(names)} exact ({scores}, at most {MAX_SCORES:,} scores)")
-        elif names:
-            log.info(f"metrics: {', '.join(names)} binned, since {scores} are more than {MAX_SCORES:,} scores")
 
     def update(self, stage: str, outputs: Any) -> None:
         self.collections[stage].update(outputs["logits"].float().softmax(dim=1), outputs["targets"])
@@ -230,9 +222,17 @@ class FurtherMetrics(Callback):
         self.finish("test", pl_module)
 
 
-def has_scores(metric: Metric) -> bool:
-    """Return whether a metric needs the score of every image and class."""
-    return isinstance(metric, (ClassScores, classification.MulticlassPrecisionRecallCurve))
+def log_choice(metrics: Mapping[str, Metric], scores: str) -> None:
+    """Log which metrics need the score of every image and class, and whether they store them."""
+    is_exact = {}
+    for name, metric in metrics.items():
+        if isinstance(metric, ClassScores):
+            is_exact[name] = bool(metric.exact)
+        elif isinstance(metric, classification.MulticlassPrecisionRecallCurve):
+            is_exact[name] = metric.thresholds is None
+    for exact, what in ((True, "exact"), (False, "binned")):
+        if names := ", ".join(name for name, value in is_exact.items() if value == exact):
+            log.info(f"metrics: {names} {what} ({scores}; by default exact for up to {MAX_SCORES:,} scores)")
 
 
 def datamodule_of(trainer: Trainer) -> DataModule:
