@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,13 +11,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import NO_PICTURES, Command, Process, WholeRuns, compose, killed_run, read_summary, run_code, train_here
+from conftest import NO_PICTURES, Command, Process, WholeRuns, compose, killed_run, read_summary, train_here
 from explained import assert_explained
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pytorch_intro.analysis import plots
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.metrics.callback import add_metrics, check_metric, check_validation
 from pytorch_intro.training.monitors import is_higher_better
 
@@ -120,19 +120,13 @@ def test_a_single_metric_can_be_chosen(choice: str) -> None:
     assert list(compose(choice).metrics) == ["mcc"]
 
 
-def test_metrics_that_are_not_chosen_are_not_even_imported(tmp_path: Path) -> None:
-    arguments = [*FAST, "trainer.max_epochs=1", "name=first", f"outputs={tmp_path}", *NO_PICTURES]
-    code = f"""
-import sys
-sys.path.insert(0, {str(PROJECT / "src")!r})
-sys.argv = ["train.py", *{arguments!r}]
-import train
-train.main()
-assert "torch" in sys.modules
-assert not [name for name in sys.modules if name.startswith("pytorch_intro.metrics")]
-"""
-    assert run_code(code) == 0
-    assert (tmp_path / "first" / "result.json").exists()
+def test_metrics_that_are_not_chosen_are_not_even_imported(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("pytorch_intro.metrics")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert command(*FAST, "trainer.fast_dev_run=true", "name=accuracy").code == 0
+    assert not [name for name in sys.modules if name.startswith("pytorch_intro.metrics")]
+    assert command(*FAST, "trainer.fast_dev_run=true", "metrics=mcc", "name=mcc").code == 0
+    assert "pytorch_intro.metrics.callback" in sys.modules
 
 
 RESUMED = [

@@ -179,9 +179,10 @@ class FurtherMetrics(Callback):
     def finish(self, stage: str, pl_module: LightningModule) -> None:
         """Log the metrics of all ranks; every rank has to call this."""
         collection = self.collections[stage]
-        if not any(metric.update_called for metric in collection.values(copy_state=False)):  # a rank without images
-            empty = torch.zeros(0, self.num_classes, device=pl_module.device)
-            collection.update(empty, torch.zeros(0, dtype=torch.int64, device=pl_module.device))
+        metrics = dict(collection.items(keep_base=True, copy_state=False))
+        for first, *_ in collection.compute_groups.values():  # the others of a group take over its states
+            if not metrics[first].update_called:  # on a rank without images
+                shape_states(metrics[first], self.num_classes)
         values = collection.compute()
         ordered = {f"{stage}/{name}": values[f"{stage}/{name}"].float().reshape(()) for name in self.nodes}
         pl_module.log_dict(ordered, on_step=False, on_epoch=True, sync_dist=True)  # the same bits on all ranks
@@ -233,6 +234,16 @@ def log_choice(metrics: Mapping[str, Metric], scores: str) -> None:
     for exact, what in ((True, "exact"), (False, "binned")):
         if names := ", ".join(name for name, value in is_exact.items() if value == exact):
             log.info(f"metrics: {names} {what} ({scores}; by default exact for up to {MAX_SCORES:,} scores)")
+
+
+def shape_states(metric: Metric, num_classes: int) -> None:
+    """Give lists of a metric without images, which are empty, the shape and type of those of other ranks."""
+    empty = {name: state.clone() for name, state in metric.metric_state.items() if isinstance(state, Tensor)}
+    probabilities = torch.full((1, num_classes), 1 / num_classes, device=metric.device)
+    metric.update(probabilities, torch.zeros(1, dtype=torch.int64, device=metric.device))
+    for name, state in metric.metric_state.items():
+        rows = [torch.atleast_1d(each)[:0] for each in state] if isinstance(state, list) else empty[name]
+        setattr(metric, name, rows)
 
 
 def datamodule_of(trainer: Trainer) -> DataModule:
