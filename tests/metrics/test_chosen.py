@@ -294,7 +294,13 @@ MISTAKES = {
         "logged already",
         "use another name",
     ),
-    "the same metric twice": (["metrics=[mcc,mcc]"], ["mcc"], "twice|more than once|multiple", "once|--help"),
+    "the same metric twice": (["metrics=[mcc,mcc]"], ["metrics: mcc"], "in the list twice", "list it once"),
+    "two metrics of the same name": (
+        ["metrics=[mcc]", "+metrics.mcc._target_=torchmetrics.classification.MulticlassCohenKappa"],
+        ["metrics.mcc._target_"],
+        "already",
+        "--help|another name",
+    ),
     "a monitor that was not chosen": (
         ["callbacks.checkpoint.monitor=val/mcc", "metrics=[auroc]"],
         ["callbacks.checkpoint.monitor=val/mcc"],

@@ -86,6 +86,9 @@ def check_choices(app: Hydra, overrides: Sequence[str]) -> None:
         values = value.list if isinstance(value, ChoiceSweep) else [value]
         choices = [choice for each in values for choice in (each if isinstance(each, list) else [each])]
         known = app.config_loader.get_group_options(override.key_or_group)
+        for each in values:
+            if known and isinstance(each, list) and (repeated := [name for name in each if each.count(name) > 1]):
+                raise UserError(f"{override.key_or_group}: {repeated[0]} is in the list twice; list it once")
         for choice in map(str, (choice for choice in choices if isinstance(choice, (str, QuotedString)))):
             if known and choice not in known and "/" not in choice:
                 raise UserError(unknown_choice(override.key_or_group, choice, known))
