@@ -22,8 +22,8 @@ def main(config: DictConfig) -> float | None:
     from pytorch_intro.training.hardware import resolve_hardware
     from pytorch_intro.training.trainer import build_trainer
 
-    run = FinishedRun(config.run_dir, config.allow, ["model", "classifier", "data", "trainer", "callbacks"])
-    overrides = apply_overrides(run.config, config, ["data", "trainer"])
+    run = FinishedRun(config.run_dir, config.allow, ["model", "classifier", "data", "trainer", "callbacks", "metrics"])
+    overrides = apply_overrides(run.config, config, ["data", "trainer", "metrics"])
     is_external = "data" in overrides
     force_single_device(run.config.trainer, overrides)
     hardware = resolve_hardware(run.config)
@@ -34,6 +34,12 @@ def main(config: DictConfig) -> float | None:
     progress_bar = run.config.callbacks.get("progress_bar")
     callbacks = OmegaConf.create({"class_metrics": class_metrics, "progress_bar": progress_bar})
     trainer = build_trainer(run.config.trainer, callbacks, OmegaConf.create({}), hardware)
+    if metrics := run.config.get("metrics"):
+        from pytorch_intro.config.validate import check_config
+        from pytorch_intro.metrics.callback import add_metrics
+
+        check_config(metrics, "metrics", {})
+        add_metrics(metrics, datamodule, trainer)
     trainer.test(run.classifier(compiled=True), datamodule, verbose=False)
 
     evaluation = summarize_evaluation(run, trainer, datamodule)

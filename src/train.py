@@ -38,10 +38,14 @@ def train(config: DictConfig, run: RunFolder) -> Result:
     if "sweep" in config:  # unless the sweeps were deleted
         from pytorch_intro.sweeps.folder import check_settings
 
-        check_settings(config.sweep)
+        check_settings(config)
     hardware = resolve_hardware(config)
     config.trainer.threads = hardware["threads"]  # recorded, since the bits of the result depend on it
     datamodule, classifier, trainer = build_experiment(config, hardware)
+    if config.get("metrics"):
+        from pytorch_intro.metrics.callback import add_metrics
+
+        add_metrics(config.metrics, datamodule, trainer)
     check_extension(run.path, run.changes(config))
     run.begin(config)
     wait_for_all_ranks(trainer)

@@ -23,8 +23,11 @@ from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.training.setup import build_classifier, build_experiment
 from pytorch_intro.training.trainer import build_trainer
 
-GROUPS = ["data", "model", "loss", "optimizer", "scheduler", "finetune", "trainer", "callbacks", "logger", "experiment"]
-GROUPS = [group for group in GROUPS if (CONFIG_DIR / group).exists()]  # finetune may have been deleted
+GROUPS = [
+    "data", "model", "loss", "optimizer", "scheduler", "finetune", "trainer", "callbacks", "logger", "metrics",
+    "experiment",
+]  # fmt: skip
+GROUPS = [group for group in GROUPS if (CONFIG_DIR / group).exists()]  # finetune and metrics may have been deleted
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONFIG_DIR / group).glob("[!_]*.yaml"))]
 AUGMENTATIONS = sorted(path.stem for path in (CONFIG_DIR / "data" / "augment").glob("*.yaml"))
 REQUIRED = {  # settings without a default

@@ -17,7 +17,7 @@ from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 
 HEAVY = ["torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "matplotlib", "numpy", "pydantic"]
 GROUPS = ["data", "data/augment", "model", "optimizer", "scheduler", "trainer", "experiment", "callbacks", "logger"]
-GROUPS += ["finetune"] if (CONFIG_DIR / "finetune").exists() else []
+GROUPS += [group for group in ("finetune", "metrics") if (CONFIG_DIR / group).exists()]
 SCRIPTS = ["train", "eval", "predict", "export", "bench"]
 RUN_AND_LIST_IMPORTS = """
 import atexit, os, runpy, sys
@@ -48,7 +48,7 @@ def test_help_and_cfg_import_nothing_heavy(flags: list[str], tmp_path: Path) -> 
 
 OWN_GROUPS = {
     "train": [*GROUPS, "sweep", "search", "hydra/sweeper", "hydra/launcher"],
-    "eval": ["data", "trainer"],
+    "eval": [group for group in ("data", "metrics", "trainer") if (CONFIG_DIR / group).exists()],
     "predict": [],
     "export": ["data"],
     "bench": ["bench"],

@@ -35,6 +35,7 @@ CAPABILITIES = {
         "conf/data/augment/trivialaugment.yaml", "conf/data/augment/vflip.yaml", "conf/bench/photo_augmentations.yaml",
         f"{PACKAGE}/benchmarks/photo_augmentations.py", "tests/photos",
     ],
+    "metrics": [f"{PACKAGE}/metrics", "conf/metrics", "tests/metrics"],
     "benchmarks": [f"{PACKAGE}/benchmarks", "src/bench.py", "conf/bench.yaml", "conf/bench", "tests/benchmarks"],
     "tour": [f"{PACKAGE}/tour", "src/tour.py", "tests/tour"],
 }  # fmt: skip

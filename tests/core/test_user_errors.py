@@ -153,8 +153,8 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str]] = {
     "unknown augmentation": (
         ["data/augment=[flop]"],
         ["data/augment", "flop"],
-        f"[Cc]ould not load|{NO_CHOICE}",
-        "--help",
+        NO_CHOICE,
+        "did you mean flip",
     ),
     "max_time with a schedule that needs an end": (
         ["trainer.max_epochs=null", "trainer.max_time=00:01:00:00"],

@@ -680,7 +680,10 @@ SQUEEZENET = ["model=torchvision", "model.name=squeezenet1_1", "model.weights=nu
         (["finetune=head", "finetune.l2_grid=[]"], "finetune.l2_grid=[]: has no values; use finetune.l2_grid=[0.01]"),
         (["finetune=head", "finetune.l2_grid=[0]"], "finetune.l2_grid"),
         (["finetune=head", "finetune.l2_grid=[1e300]"], "finetune.l2_grid=[1e+300]: invalid value"),
-        (["finetune=heads"], "finetune=heads: unknown choice; choose from auto, full, gradual, head, none"),
+        (
+            ["finetune=heads"],
+            "finetune=heads: unknown choice; did you mean head? choose from auto, full, ",
+        ),
         (
             ["finetune=head", "finetune.freeze_batchnorm=true"],
             "finetune.freeze_batchnorm: unknown setting; it needs finetune=gradual",

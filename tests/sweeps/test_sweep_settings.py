@@ -18,8 +18,8 @@ from pytorch_intro.sweeps.folder import check_settings
 )
 def test_sweep_node_is_validated_by_the_sweeps_package_only(change: dict[str, object], message: str) -> None:
     valid = {"objective": "val/loss", "fail_fast": False}
-    check_settings(OmegaConf.create(valid))
+    check_settings(OmegaConf.create({"sweep": valid}))
     invalid = OmegaConf.create({"sweep": {**valid, **change}})
     check_config(invalid)
     with pytest.raises(UserError, match=message):
-        check_settings(invalid.sweep)
+        check_settings(invalid)

@@ -29,19 +29,24 @@ COLORS = {"train": ("#0072B2", "--"), "val": ("#D55E00", "-")}
 
 
 def plot_curves(history: Mapping[int, Mapping[str, float]], title: str, best_epoch: int | None = None) -> Image.Image:
-    """Plot loss and accuracy of training and validation over the epochs.
+    """Plot loss and accuracy of training and validation over the epochs, and other metrics of the validation.
 
     Args:
         history: Metrics by name (train/loss, …) of each epoch, counted from 1.
         best_epoch: Epoch whose weights were selected.
     """
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    names = {name for metrics in history.values() for name in metrics if name.startswith("val/")}
+    further = sorted(names - {"val/loss", "val/accuracy"})
+    panels = 3 if further else 2
+    figure = Figure(figsize=(4.5 * panels, 3.8), layout="constrained")
     (title,), families = fit_families([to_displayable(title)])
     figure.suptitle(textwrap.fill(title, 90), parse_math=False, fontsize=11, fontfamily=families)
-    for position, metric in enumerate(("loss", "accuracy"), 1):
-        axes = figure.add_subplot(1, 2, position, xlabel="epoch", title=metric)
-        for stage, (color, line_style) in COLORS.items():
-            name = f"{stage}/{metric}"
+    for position, metric in enumerate(("loss", "accuracy", "other metrics")[:panels], 1):
+        axes = figure.add_subplot(1, panels, position, xlabel="epoch", title=metric)
+        curves = {f"{stage}/{metric}": style for stage, style in COLORS.items()}
+        if position == 3:
+            curves = {name: (f"C{number % 10}", "-") for number, name in enumerate(further)}
+        for name, (color, line_style) in curves.items():
             points = [(epoch, metrics[name]) for epoch, metrics in sorted(history.items()) if name in metrics]
             if points:
                 axes.plot(*zip(*points, strict=True), line_style, color=color, marker="o", markersize=4, label=name)

@@ -27,9 +27,9 @@ def print_help(config_name: str) -> None:
     print(config.hydra.help.template.replace("$APP_CONFIG_GROUPS", groups))
 
 
-def find_groups(defaults: object) -> dict[str, str | None]:
+def find_groups(defaults: object) -> dict[str, str | list[str] | None]:
     """Return the config groups of a defaults list, with the groups below them, and each one's default choice."""
-    groups: dict[str, str | None] = {}
+    groups: dict[str, str | list[str] | None] = {}
     entries = list(OmegaConf.to_container(defaults))  # type: ignore[arg-type]
     for entry in entries:
         ((key, default),) = entry.items() if isinstance(entry, dict) else [(entry, None)]
@@ -44,10 +44,11 @@ def find_groups(defaults: object) -> dict[str, str | None]:
     return {group: default for group, default in groups.items() if (CONFIG_DIR / group).is_dir()}
 
 
-def describe_group(group: str, default: str | None) -> str:
+def describe_group(group: str, default: str | list[str] | None) -> str:
     """Return the group's name and a line for each of its choices, the default first."""
-    files = sorted((CONFIG_DIR / group).glob("[!_]*.yaml"), key=lambda file: (file.stem != default, file.stem))
-    lines = [f"    {file.stem:<20} {first_comment(file)}{' (default)' * (file.stem == default)}" for file in files]
+    defaults = default if isinstance(default, list) else [default]
+    files = sorted((CONFIG_DIR / group).glob("[!_]*.yaml"), key=lambda file: (file.stem not in defaults, file.stem))
+    lines = [f"    {file.stem:<20} {first_comment(file)}{' (default)' * (file.stem in defaults)}" for file in files]
     return "\n".join([f"  {group}", *lines])
 
 

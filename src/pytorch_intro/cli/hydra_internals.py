@@ -3,6 +3,7 @@
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from hydra._internal.hydra import Hydra
@@ -82,16 +83,21 @@ def check_choices(app: Hydra, overrides: Sequence[str]) -> None:
         return  # composing raises it again
     for override in parsed:
         value = override.value()
-        choices = value.list if isinstance(value, ChoiceSweep) else [value]
+        values = value.list if isinstance(value, ChoiceSweep) else [value]
+        choices = [choice for each in values for choice in (each if isinstance(each, list) else [each])]
         known = app.config_loader.get_group_options(override.key_or_group)
+        for each in values:
+            if known and isinstance(each, list) and (repeated := [name for name in each if each.count(name) > 1]):
+                raise UserError(f"{override.key_or_group}: {repeated[0]} is in the list twice; list it once")
         for choice in map(str, (choice for choice in choices if isinstance(choice, (str, QuotedString)))):
             if known and choice not in known and "/" not in choice:
                 raise UserError(unknown_choice(override.key_or_group, choice, known))
 
 
 def unknown_choice(group: str, choice: str, known: Iterable[str]) -> str:
-    choices = sorted(name for name in known if not name.startswith("_"))  # not _base
-    return f"{group}={choice}: unknown choice; choose from {', '.join(choices)}"
+    names = sorted(name for name in known if not name.startswith("_"))  # not _base
+    nearest = "".join(f"did you mean {name}? " for name in get_close_matches(choice, names, n=1))
+    return f"{group}={choice}: unknown choice; {nearest}choose from {', '.join(names)}"
 
 
 def known_keys(error: Exception) -> list[str]:

@@ -134,6 +134,8 @@ def check_call(node: DictConfig, key: str, settings: Iterable[str] = ()) -> None
     for name in node:
         if f"{key}.{name!s}" in settings:
             continue
+        if name == "mode" and node[name] is None and "monitor" in node:  # follows from the metric that is monitored
+            continue
         is_argument = str(name) not in ("_target_", "_convert_", "_args_", "_partial_", "_recursive_")
         if is_argument and name not in signature.parameters and not takes_any:
             raise UserError(unknown_key(f"{key}.{name!s}", [f"{key}.{known}" for known in signature.parameters]))

@@ -17,7 +17,7 @@ from pytorch_intro.common.files import write_atomically
 from pytorch_intro.common.text import to_displayable
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.inference.finished_run import FinishedRun
-from pytorch_intro.runs.folder import CONFUSION, CONFUSION_EXTERNAL
+from pytorch_intro.runs.folder import CONFUSION, CONFUSION_EXTERNAL, further_metrics
 from pytorch_intro.training.result import nan_to_none
 
 MAX_NAME = 60  # characters of a class name in the printed table
@@ -83,7 +83,8 @@ def record(evaluation: Evaluation, folder: Path, is_external: bool) -> list[Path
 def show(evaluation: Evaluation) -> None:
     """Print the metrics of each class and of all images."""
     classes = [(to_displayable(name, MAX_NAME), scores) for name, scores in evaluation.get("classes", {}).items()]
-    width = max(len(name) for name, _ in [*classes, ("test/accuracy", {})])
+    further = [name for name in further_metrics(evaluation) if evaluation[name] is not None]
+    width = max(map(len, [*(name for name, _ in classes), "test/accuracy", *further]))
     print(f"\n{evaluation['run']} on {evaluation['images']:,} images of {to_displayable(evaluation['data'])}")
     if classes:
         print(f"  {'':<{width}}  precision  recall      f1  support")
@@ -93,6 +94,8 @@ def show(evaluation: Evaluation) -> None:
     print(f"\n  {'test/accuracy':<{width}}  {evaluation['test/accuracy']:.2%}")
     loss = evaluation["test/loss"]
     print(f"  {'test/loss':<{width}}  {'NaN or inf' if loss is None else f'{loss:.4f}'}")
+    for name in further:
+        print(f"  {name:<{width}}  {evaluation[name]:.4f}")
     if classes:
         print(f"  {'ece':<{width}}  {evaluation['ece']:.4f}  (expected calibration error, 15 bins)")
         print(f"  {most_frequent_error(evaluation)}")

@@ -17,6 +17,7 @@ from pytorch_intro.config.resolvers import literal_path
 from pytorch_intro.runs.config_record import CONFIG, trusted_config
 from pytorch_intro.runs.folder import BEST, Result, RunFolder
 from pytorch_intro.safety.untrusted_config import verify_config
+from pytorch_intro.training.monitors import is_higher_better
 
 if TYPE_CHECKING:
     from pytorch_intro.training.classifier import Classifier
@@ -96,10 +97,13 @@ def best_of_sweep(folder: Path) -> Path:
     try:
         record = json.loads(file.read_text())
         jobs, objective = [Path(job).name for job in record["jobs"]], record["objective"]
+        maximize = record.get("maximize")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: cannot be read ({first_lines(error)}); {hint}") from error
     results = {job: read_result(folder / job) for job in jobs if (folder / job / "result.json").exists()}
-    best = best_run(objective, {job: result for job, result in results.items() if result})
+    if maximize is None:  # of an older version
+        maximize = is_higher_better(objective, {})
+    best = best_run(objective, bool(maximize), {job: result for job, result in results.items() if result})
     if best is None:
         raise UserError(f"run={folder}: no job of this sweep has finished with {objective}; {hint}")
     return folder / best
@@ -201,7 +205,7 @@ def apply_overrides(recorded: DictConfig, config: DictConfig, parts: Sequence[st
     keys = [text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task]
     choices = [key for key in keys if key in parts]
     for key in choices:
-        recorded[key] = config[key]
+        recorded[key] = config.get(key, {})
     for key in keys:
         if key.startswith("~") and (part := key[1:].partition(".")[0]) in parts and part not in choices:
             raise UserError(f"{key}: settings of a finished run cannot be deleted; use {key[1:]}=null")

@@ -1,5 +1,6 @@
 """The model card, README.md in the run folder: model, data, metrics, and how to use it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import lightning
@@ -16,8 +17,9 @@ from pytorch_intro.analysis.markdown import escape_cell, markdown_table
 from pytorch_intro.common.files import write_atomically
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.runs.config_record import load_config
-from pytorch_intro.runs.folder import REPORT, Result, RunFolder
+from pytorch_intro.runs.folder import REPORT, Result, RunFolder, further_metrics
 from pytorch_intro.training.classifier import Classifier
+from pytorch_intro.training.monitors import chosen_metrics
 
 USAGE = """\
 ## Use it
@@ -57,7 +59,8 @@ def model_card(run: RunFolder, trainer: Trainer, result: Result) -> str:
     datamodule = datamodule_of(trainer)
     channels, height, width = datamodule.image_shape
     color = {1: "gray", 3: "RGB"}.get(channels, f"{channels}-channel")
-    model = load_config(run.config_file).model
+    config = load_config(run.config_file)
+    model = config.model
     network = model["_target_"].rpartition(".")[2]
     if model.get("name"):
         network = f"{model.name} ({network})"
@@ -68,7 +71,7 @@ def model_card(run: RunFolder, trainer: Trainer, result: Result) -> str:
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, lightning {lightning.__version__}"
     return f"""\
 ---
-{yaml.safe_dump(front_matter(result, datamodule.source.name), sort_keys=False).strip()}
+{yaml.safe_dump(front_matter(result, datamodule.source.name, chosen_metrics(config)), sort_keys=False).strip()}
 ---
 
 # {result["name"]}
@@ -107,6 +110,7 @@ def card_rows(trainer: Trainer, result: Result) -> dict[str, str]:
         "data": f"{datamodule.source.name}: {data} images",
         "test accuracy": format_percent(result["test/accuracy"]),
         "validation accuracy": format_percent(result["val/accuracy"]),
+        **{name: f"{result[name]:.4f}" for name in further_metrics(result) if result[name] is not None},
         "expected calibration error": f"{scores['ece']:.4f}" if scores else "not measured",
         "confusion": class_metrics.most_frequent_error(scores) if scores else "not measured",
         "trained": f"{epochs}, {result['train_seconds']:.0f} s on {result['device']}",
@@ -131,19 +135,24 @@ def first_weights(trainer: Trainer, model: DictConfig) -> str:
     return origin or "random weights"
 
 
-def front_matter(result: Result, dataset: str) -> dict[str, object]:
-    """Return the model's metadata as described in huggingface.co/docs/hub/model-cards."""
+def front_matter(result: Result, dataset: str, metrics: Iterable[str]) -> dict[str, object]:
+    """Return the model's metadata as described in huggingface.co/docs/hub/model-cards.
+
+    Args:
+        metrics: Names of the chosen metrics besides accuracy.
+    """
+    measured = {name: result.get(f"test/{name}") for name in ("accuracy", *metrics)}
     metadata: dict[str, object] = {
         "library_name": "pytorch",
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "pytorch", "lightning"],
-        "metrics": ["accuracy"],
+        "metrics": list(measured),
     }
     if result["test/accuracy"] is not None:
         score = {
             "task": {"type": "image-classification"},
             "dataset": {"name": dataset, "type": dataset, "split": "test"},
-            "metrics": [{"type": "accuracy", "value": result["test/accuracy"]}],
+            "metrics": [{"type": name, "value": value} for name, value in measured.items() if value is not None],
         }
         metadata["model-index"] = [{"name": result["name"], "results": [score]}]
     return metadata

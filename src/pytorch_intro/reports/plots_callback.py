@@ -53,4 +53,5 @@ def best_epoch(trainer: Trainer, history: dict[int, dict[str, float]]) -> int | 
     if not isinstance(checkpoint, BestLastCheckpoint) or checkpoint.best_model_score is None:
         return None
     monitor, best = checkpoint.monitor, checkpoint.best_model_score
-    return next((epoch for epoch, metrics in history.items() if metrics.get(monitor) == best), None)
+    epochs = [epoch for epoch, metrics in history.items() if metrics.get(monitor) == best]
+    return min(epochs, key=lambda epoch: history[epoch].get("val/loss", 0.0), default=None)

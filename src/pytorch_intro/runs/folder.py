@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from pytorch_intro.runs.config_record import (
 log = logging.getLogger(__name__)
 
 Result = dict[str, Any]
+METRICS = ("val/accuracy", "val/loss", "test/accuracy", "test/loss")  # in every result; null if not measured
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 REPLACED = ".replaced"
@@ -45,6 +46,11 @@ OUTPUT_FILES = (
     CONFUSION_EXTERNAL, "predictions.csv", "predictions.png", "export",
 )  # fmt: skip
 RUN_FILES = (*OUTPUT_FILES, "error.txt", "pruned.txt")  # overwrite=true replaces them
+
+
+def further_metrics(result: Mapping[str, Any]) -> list[str]:
+    """Return the names of the metrics in a result that not every run has: those of metrics=[…] and of callbacks."""
+    return [name for name in result if name.startswith(("val/", "test/")) and name not in METRICS]
 
 
 class RunFolder:

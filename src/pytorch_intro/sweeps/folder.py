@@ -18,9 +18,7 @@ from pytorch_intro.config.validate import check_config
 from pytorch_intro.runs.config_record import IGNORED_KEYS
 from pytorch_intro.runs.folder import REPLACED, Result, RunFolder
 from pytorch_intro.sweeps.plan import Job, Plan
-
-# What jobs can be ranked by: figures of result.json that do not depend on the test images.
-Objective = Literal["val/accuracy", "val/loss", "train_seconds", "total_seconds", "images_per_second"]
+from pytorch_intro.training.monitors import chosen_metrics, how_to_add, is_higher_better, val_metrics
 
 Status = Literal["finished", "failed", "pruned", "unfinished"]
 
@@ -41,6 +39,11 @@ class Record(NamedTuple):
     swept: list[str]  # keys whose values differ between jobs
     jobs: dict[str, dict[str, list[str]]]  # overrides of each job, by its folder: "swept" are its own, "given" shared
     best: str | None = None  # best job when this was written; None if no finished job has the objective
+    maximize: bool | None = None  # whether more of the objective is better; None in a file of an older version
+
+    @property
+    def maximizes(self) -> bool:
+        return bool(is_higher_better(self.objective, {}) if self.maximize is None else self.maximize)
 
 
 class Outcome(NamedTuple):
@@ -51,10 +54,27 @@ class Outcome(NamedTuple):
     result: Result | None = None
 
 
-def check_settings(sweep: DictConfig) -> None:
-    """Validate the config node `sweep`; raise a UserError for an unknown key or a wrong value."""
-    hints = {"sweep.objective": Objective, "sweep.fail_fast": bool, "sweep.max_jobs": PositiveInt}
-    check_config(sweep, "sweep", hints)
+def objectives(config: DictConfig) -> tuple[str, ...]:
+    """Return what jobs can be ranked by: figures of result.json that do not depend on the test images."""
+    accuracy_first = sorted(val_metrics(config), key=lambda name: name != "val/accuracy")
+    return (*accuracy_first, "train_seconds", "total_seconds", "images_per_second")
+
+
+def check_settings(config: DictConfig) -> None:
+    """Validate the node `sweep` of a config; raise a UserError for an unknown key or a wrong value."""
+    if config.get("metrics"):
+        check_config(config.metrics, "metrics", {})
+    objective, known = config.sweep.get("objective"), objectives(config)
+    if remedy := "" if objective in known else how_to_add(config, objective):
+        raise UserError(f"sweep.objective={objective}: not logged; {remedy}choose from {', '.join(known)}")
+    hint: Any = Literal.__getitem__(known)
+    hints = {"sweep.objective": hint, "sweep.fail_fast": bool, "sweep.max_jobs": PositiveInt}
+    check_config(config.sweep, "sweep", hints)
+    if is_higher_better(objective, chosen_metrics(config)) is None:
+        raise UserError(
+            f"sweep.objective={objective}: its class does not say whether more is better; set higher_is_better there, "
+            "or use another objective"
+        )
 
 
 class SweepFolder:
@@ -99,12 +119,12 @@ class SweepFolder:
                 f"{self.record_file}: cannot be read ({first_lines(error)}); delete it and rerun (keeps finished runs)"
             ) from error
 
-    def begin(self, plan: Plan, objective: str, base: dict[str, Any]) -> None:
+    def begin(self, plan: Plan, objective: str, maximize: bool, base: dict[str, Any]) -> None:
         """Record a sweep, and add its jobs to those already recorded; `base` is the flat config that all share."""
         with self.write_lock():
             previous = self.record() or Record(objective, base, [], {})
             swept = sorted({*plan.swept, *previous.swept})
-            self.write(Record(objective, base, swept, previous.jobs))
+            self.write(Record(objective, base, swept, previous.jobs, maximize=maximize))
         self.add_jobs(plan.jobs, plan.base)
 
     def add_jobs(self, jobs: Sequence[Job], given: Sequence[str]) -> None:
@@ -122,7 +142,7 @@ class SweepFolder:
         """
         outcomes = {job: self.outcome(job) for job in record.jobs}
         results = {job: outcome.result for job, outcome in outcomes.items() if outcome.result}
-        record = record._replace(best=best_run(record.objective, results))
+        record = record._replace(best=best_run(record.objective, record.maximizes, results))
         write_atomically(self.record_file, json.dumps(record._asdict(), indent=1) + "\n")
         return record, outcomes
 

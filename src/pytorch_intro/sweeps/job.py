@@ -54,7 +54,7 @@ def run_job(task: Callable[[DictConfig], Result], config: DictConfig) -> float |
             resolve_environment(config)
             is_distributed = count_devices(config.trainer.accelerator, config.trainer.devices) > 1
             result = run_in_processes(run) if is_distributed else task(config)
-            return result[config.sweep.objective]
+            return result.get(config.sweep.objective)
         except PrunedError as error:
             print(f"pruned: {error}", flush=True)
             return None

@@ -31,7 +31,7 @@ from pytorch_intro.sweeps.job import JobLostError, run_job
 from pytorch_intro.sweeps.plan import Job, Plan, plan_grid
 from pytorch_intro.sweeps.summary import format_score, write_summary
 from pytorch_intro.training.hardware import resolve_hardware
-from pytorch_intro.training.setup import check_monitors
+from pytorch_intro.training.monitors import check_monitors, chosen_metrics, is_higher_better
 
 # Packages that Hydra's plugins in src/hydra_plugins need, by their `_target_`: arguments of check_installed.
 PLUGIN_PACKAGES = {
@@ -67,7 +67,7 @@ class Runner:
         check_alone()
         check_plugin(config.hydra.sweeper._target_)
         check_plugin(config.hydra.launcher._target_)
-        check_settings(config.sweep)
+        check_settings(config)
         if config.resume is not None:
             raise UserError(
                 f"resume={config.resume}: continues one run; leave out -m, or to continue a sweep rerun its command"
@@ -79,6 +79,7 @@ class Runner:
         self.config = config
         self.folder = SweepFolder(config.hydra.sweep.dir)
         self.settings = config.sweep
+        self.maximizes = bool(is_higher_better(self.settings.objective, chosen_metrics(config)))
         self.overwrite: bool = config.overwrite
         self.num_launched = 0
         logging.getLogger("hydra").setLevel(logging.WARNING)  # each job prints its name
@@ -121,7 +122,7 @@ class Runner:
         unfinished = [job for job in plan.jobs if not self.is_finished(job, plan.base)]
         if self.overwrite:
             self.folder.archive_previous()
-        self.folder.begin(plan, self.settings.objective, flat)
+        self.folder.begin(plan, self.settings.objective, self.maximizes, flat)
         return unfinished
 
     def reuse_folders(self, previous: Record, plan: Plan) -> Plan:
@@ -172,7 +173,7 @@ class Runner:
             logging.disable(logging.NOTSET)
         if result:
             objective = self.settings.objective
-            print(f"{job.name}: already finished, {objective} {format_score(result[objective])}")
+            print(f"{job.name}: already finished, {objective} {format_score(result.get(objective))}")
         return result is not None
 
     def launch(self, jobs: Sequence[Job], base: Sequence[str]) -> dict[str, str]:

@@ -14,13 +14,11 @@ from pytorch_intro.analysis.ranking import sort_key
 from pytorch_intro.common.files import write_atomically
 from pytorch_intro.common.text import text_table
 from pytorch_intro.config.paths import display_path
+from pytorch_intro.runs.folder import METRICS, further_metrics
 from pytorch_intro.sweeps.folder import Outcome, Record, SweepFolder
 
 REPLICATE_KEYS = ("seed", "data.fold", "data.split_seed")  # their values repeat a run with the same settings
-METRICS = (
-    "val/accuracy", "val/loss", "test/accuracy", "test/loss", "epochs", "best_epoch", "train_seconds", "total_seconds",
-    "images_per_second",
-)  # fmt: skip
+FIGURES = ("epochs", "best_epoch", "train_seconds", "total_seconds", "images_per_second")  # of a run, besides metrics
 MAX_ROWS = 20  # on the terminal
 
 
@@ -53,6 +51,12 @@ class Group:
         """Sample standard deviation; None for fewer than two scores."""
         return statistics.stdev(self.scores) if len(self.scores) > 1 else None
 
+    def mean_of(self, metric: str) -> float | None:
+        """Return the mean of another metric over the finished runs."""
+        results = [row.outcome.result for row in self.rows if row.outcome.result]
+        values = [result[metric] for result in results if result.get(metric) is not None]
+        return statistics.fmean(values) if values else None
+
     @property
     def seconds(self) -> float:
         """Total duration of the finished runs."""
@@ -77,10 +81,12 @@ class Summary:
         self.setting_keys = [key for key in self.keys if key not in REPLICATE_KEYS]
         self.axes = [key for key in self.setting_keys if len({row.values.get(key) for row in self.rows}) > 1]
         groups: dict[tuple[tuple[str, str], ...], Group] = {}
-        for row in sorted(self.rows, key=lambda row: sort_key(record.objective, row.score)):
+        for row in sorted(self.rows, key=lambda row: sort_key(row.score, record.maximizes)):
             values = {key: value for key, value in row.values.items() if key not in REPLICATE_KEYS}
             groups.setdefault(tuple(values.items()), Group(values)).rows.append(row)
-        self.groups = sorted(groups.values(), key=lambda group: sort_key(record.objective, group.mean))
+        self.groups = sorted(groups.values(), key=lambda group: sort_key(group.mean, record.maximizes))
+        results = [row.outcome.result for row in self.rows if row.outcome.result]
+        self.further = list(dict.fromkeys(name for result in results for name in further_metrics(result)))
 
     def command(self, row: Row) -> str:
         """Return the command that repeats a job outside the sweep."""
@@ -96,12 +102,14 @@ class Summary:
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return the header and one row per group."""
         rows = []
+        validated = [name for name in self.further if name.startswith("val/") and name != self.record.objective]
         for number, group in enumerate(self.groups, 1):
             rank = "" if group.mean is None else str(number)
             values = [shorten_number(group.values.get(key, "")) for key in self.setting_keys]
             score = format_score(group.mean, group.std)
-            rows.append([rank, *values, score, str(len(group.scores)), f"{group.seconds:.0f}"])
-        return ["rank", *self.setting_keys, self.record.objective, "n", "seconds"], rows
+            others = [format_score(group.mean_of(name)) for name in validated]
+            rows.append([rank, *values, score, *others, str(len(group.scores)), f"{group.seconds:.0f}"])
+        return ["rank", *self.setting_keys, self.record.objective, *validated, "n", "seconds"], rows
 
     def as_text(self) -> str:
         """Return the table for the terminal, with failures and the command of the best run."""
@@ -130,12 +138,13 @@ class Summary:
         """Return one line per job, best settings first; mean, std and n are those of its group."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["rank", "job", "status", *self.keys, *METRICS, "mean", "std", "n", "reason"])
+        names = (*METRICS, *FIGURES, *self.further)
+        writer.writerow(["rank", "job", "status", *self.keys, *names, "mean", "std", "n", "reason"])
         for number, group in enumerate(self.groups, 1):
             rank = None if group.mean is None else number
             for row in group.rows:
                 values = [row.values.get(key) for key in self.keys]
-                metrics = [(row.outcome.result or {}).get(name) for name in METRICS]
+                metrics = [(row.outcome.result or {}).get(name) for name in names]
                 scores = [group.mean, group.std, len(group.scores)]
                 writer.writerow([rank, row.job, row.outcome.status, *values, *metrics, *scores, row.outcome.reason])
         return text.getvalue()

@@ -1,6 +1,7 @@
 """Checkpoints, written atomically: the last and the best of a run, and which one is tested."""
 
 import errno
+import logging
 import math
 import shutil
 import time
@@ -24,6 +25,8 @@ from pytorch_intro.runs.folder import BEST, LAST, PREVIOUS, REPLACED
 from pytorch_intro.runs.logs import log_sizes
 from pytorch_intro.training.lightning_internals import callbacks, is_resumable_step
 
+log = logging.getLogger(__name__)
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Saves to a temporary file, flushes it to the disk and renames it, so that no checkpoint is ever incomplete."""
@@ -38,6 +41,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class BestLastCheckpoint(Checkpoint):
     """Keeps best.ckpt (the best `monitor` of a validation), last.ckpt and previous.ckpt (the last.ckpt before).
 
+    Of validations with the same score, the one with the lowest val/loss is the best; the first, if that is equal too.
+
     last.ckpt is saved on three occasions: at the end of each epoch, every n minutes within an epoch (unless None), and
     by GracefulShutdown when a signal arrives. best.ckpt is saved after a validation; without any, it is the last.
 
@@ -46,6 +51,10 @@ class BestLastCheckpoint(Checkpoint):
 
     A checkpoint records the size of the log files, so that a run resumed from it logs everything exactly once, and
     whether a callback has stopped the training or frozen parameters, so that both stay so.
+
+    Args:
+        mode: Whether more or less of `monitor` is better; None in a config: follows from the metric, see monitors.py.
+        every_n_minutes: Time between two checkpoints within an epoch.
     """
 
     def __init__(
@@ -58,6 +67,7 @@ class BestLastCheckpoint(Checkpoint):
         self.sign = 1 if mode == "max" else -1
         self.best_model_path = ""
         self.best_model_score: float | None = None
+        self.best_loss = math.inf  # val/loss of the best
         self.last_is_best = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -86,11 +96,15 @@ class BestLastCheckpoint(Checkpoint):
                 checkpoint["callbacks"][callback.state_key]["patience"] = callback.patience
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_model_score": self.best_model_score}
+        return {"monitor": self.monitor, "best_model_score": self.best_model_score, "best_loss": self.best_loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_model_score = state_dict["best_model_score"]
         self.best_model_path = str(self.best) if self.best.exists() else ""
+        if state_dict.get("monitor", self.monitor) != self.monitor:  # changed by resume=DIR: scores do not compare
+            log.info(f"best.ckpt: the next validation replaces it, since {self.monitor} is monitored now")
+            return
+        self.best_model_score = state_dict["best_model_score"]
+        self.best_loss = state_dict.get("best_loss", -math.inf)  # of an older version: equal scores replace nothing
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or not self.is_best(trainer):
@@ -123,9 +137,12 @@ class BestLastCheckpoint(Checkpoint):
                 f"callbacks.checkpoint.monitor={self.monitor}: no such validation metric; choose from {known}"
             )
         score, best = trainer.callback_metrics[self.monitor].item(), self.best_model_score
-        if best is not None and not math.isnan(best) and not self.sign * score > self.sign * best:
-            return False
-        self.best_model_score = score
+        loss = trainer.callback_metrics["val/loss"].item() if "val/loss" in trainer.callback_metrics else math.inf
+        if best is not None and not math.isnan(best):
+            is_better = self.sign * score > self.sign * best or (score == best and loss < self.best_loss)
+            if not is_better:
+                return False
+        self.best_model_score, self.best_loss = score, loss
         return True
 
     def save_best(self, trainer: Trainer) -> None:

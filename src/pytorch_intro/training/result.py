@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.runs.config_record import recorded_command
-from pytorch_intro.runs.folder import Result
+from pytorch_intro.runs.folder import METRICS, Result, further_metrics
 from pytorch_intro.training.checkpoint import SelectedCheckpoint
 from pytorch_intro.training.lightning_internals import callbacks
 
@@ -18,7 +18,8 @@ from pytorch_intro.training.lightning_internals import callbacks
 def result_of(config: DictConfig, trainer: lightning.Trainer, selected: SelectedCheckpoint, seconds: float) -> Result:
     """Return the result of a run after trainer.fit and trainer.test, which took `seconds` in total.
 
-    Accuracies are fractions of 1; images_per_second is that of the last epoch; best_epoch is counted from 1.
+    It has every metric that was logged as val/… or test/…. Accuracies are fractions of 1; images_per_second is that of
+    the last epoch; best_epoch is counted from 1.
     """
     folder, outputs = Path(config.run_dir).resolve(), Path(config.outputs).resolve()
     metrics = selected.metrics | {name: value.item() for name, value in trainer.callback_metrics.items()}
@@ -26,7 +27,7 @@ def result_of(config: DictConfig, trainer: lightning.Trainer, selected: Selected
         "status": "finished",
         "name": folder.relative_to(outputs).as_posix() if folder.is_relative_to(outputs) else folder.name,
         "seed": config.seed,
-        **{name: nan_to_none(metrics.get(name)) for name in ("val/accuracy", "val/loss", "test/accuracy", "test/loss")},
+        **{name: nan_to_none(metrics.get(name)) for name in (*METRICS, *further_metrics(metrics))},
         "epochs": trainer.current_epoch,
         "best_epoch": selected.epoch,
         "parameters": sum(parameter.numel() for parameter in trainer.lightning_module.parameters()),

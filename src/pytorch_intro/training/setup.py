@@ -15,15 +15,12 @@ from pytorch_intro.config.instantiate import instantiate, invalid_value_error
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.training.classifier import Classifier
 from pytorch_intro.training.losses import build_loss
+from pytorch_intro.training.monitors import check_monitors, chosen_metrics
 from pytorch_intro.training.resume import find_checkpoint
 from pytorch_intro.training.trainer import build_trainer
 from pytorch_intro.training.weights import build_network, checkpoint_input_settings, input_settings
 
 log = logging.getLogger(__name__)
-
-# What Classifier and EpochLogger log for callbacks.
-TRAIN_METRICS = ("train/loss", "train/accuracy", "epoch_seconds", "images_per_second")
-VAL_METRICS = ("val/loss", "val/accuracy")
 
 
 def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[DataModule, Classifier, Trainer]:
@@ -34,7 +31,7 @@ def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[Data
     """
     check_monitors(config)
     seed_everything(config.seed, workers=True, verbose=False)
-    trainer = build_trainer(config.trainer, config.callbacks, config.logger, hardware)
+    trainer = build_trainer(config.trainer, config.callbacks, config.logger, hardware, chosen_metrics(config))
     check_optimization(config, trainer)
     check_sampling(config)
     resumed = checkpoint_of(config)
@@ -60,27 +57,6 @@ def warn_of_slow_average(config: DictConfig, datamodule: DataModule, classifier:
             f"callbacks.ema.decay={decay}: after {steps:,} steps, {share:.0%} of the average are the initial weights; "
             f"use callbacks.ema.decay={max(0.5, 1 - 5 / steps):.3g} or train longer"
         )
-
-
-def check_monitors(config: DictConfig, has_validation: bool = True) -> None:
-    """Check that the run logs the metric that each callback monitors. The user's own classes may log further ones."""
-    callbacks = {f"callbacks.{name!s}.monitor": node for name, node in config.callbacks.items() if node}
-    targets = [node.get("_target_", "") for node in (config.classifier, *callbacks.values())]
-    has_own_classes = not all(target.startswith(("pytorch_intro.", "lightning.")) for target in targets)
-    has_validation = has_validation and config.trainer.limit_val_batches != 0
-    for key, node in callbacks.items():
-        monitor = node.get("monitor")
-        # BestLastCheckpoint compares validations; if there are none, it keeps the last checkpoint.
-        is_checkpoint = node.get("_target_", "").endswith(".BestLastCheckpoint")
-        known = VAL_METRICS if is_checkpoint else TRAIN_METRICS + VAL_METRICS * has_validation
-        may_be_own = has_own_classes and monitor not in TRAIN_METRICS + VAL_METRICS
-        if monitor is None or monitor in known or may_be_own:
-            continue
-        remedy = f"choose from {', '.join(known)}"
-        if monitor in VAL_METRICS:
-            remedy = f"set data.val_fraction, remove trainer.limit_val_batches, or {remedy}"
-            raise UserError(f"{key}={monitor}: the run has no validation data; {remedy}")
-        raise UserError(f"{key}={monitor}: no such {'validation ' if is_checkpoint else ''}metric; {remedy}")
 
 
 def check_optimization(config: DictConfig, trainer: Trainer) -> None:

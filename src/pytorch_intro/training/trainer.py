@@ -4,7 +4,7 @@ import copy
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -22,14 +22,21 @@ from pytorch_intro.training.callbacks.graceful_shutdown import GracefulShutdown
 from pytorch_intro.training.callbacks.nan_guard import TerminateOnNaN
 from pytorch_intro.training.checkpoint import AtomicCheckpointIO
 from pytorch_intro.training.lightning_internals import fix_resume, keep_averages
+from pytorch_intro.training.monitors import resolve_mode
 
 
 def build_trainer(
-    trainer: DictConfig, callback_nodes: DictConfig, logger_nodes: DictConfig, hardware: dict[str, Any]
+    trainer: DictConfig,
+    callback_nodes: DictConfig,
+    logger_nodes: DictConfig,
+    hardware: dict[str, Any],
+    chosen_metrics: Mapping[str, Any] | None = None,
 ) -> Trainer:
     """Build the Trainer with its callbacks and loggers, from config nodes by name; null omits a callback or logger.
 
-    `hardware` are the accelerator, precision and threads, which override those of the config.
+    Args:
+        hardware: Accelerator, precision and threads, which override those of the config.
+        chosen_metrics: Nodes of metrics=[…], from which the mode of callbacks that monitor one follows.
     """
     silence_lightning()
     torch.set_num_threads(hardware["threads"])
@@ -37,7 +44,11 @@ def build_trainer(
         disable_malloc_trim()
         # Denormal numbers are a hundred times slower; momenta of filters that get no more gradients decay to them.
         torch.set_flush_denormal(True)
-    callbacks = [instantiate(node, f"callbacks.{name!s}") for name, node in callback_nodes.items() if node]
+    callbacks = [
+        build_callback(node, f"callbacks.{name!s}", chosen_metrics or {})
+        for name, node in callback_nodes.items()
+        if node
+    ]
     check_averaging(callbacks)
     loggers = [instantiate(node, f"logger.{name!s}") for name, node in logger_nodes.items() if node]
     if trainer.fast_dev_run or not trainer.enable_checkpointing:
@@ -72,6 +83,13 @@ def build_trainer(
     if built.num_devices > 1:  # Lightning's launcher would set another number
         os.environ["OMP_NUM_THREADS"] = str(hardware["threads"])
     return built
+
+
+def build_callback(node: DictConfig, key: str, chosen_metrics: Mapping[str, Any]) -> Callback:
+    """Build a callback; if it monitors a metric, its mode follows from the metric."""
+    mode = resolve_mode(key, node, chosen_metrics)
+    callback: Callback = instantiate(node, key, **({} if mode is None else {"mode": mode}))
+    return callback
 
 
 def check_averaging(callbacks: Sequence[Callback]) -> None:

@@ -17,8 +17,10 @@ from pytorch_intro.analysis.names import to_display_names
 from pytorch_intro.data.dataset import Batch
 from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
 from pytorch_intro.reports.tensorboard import events
+from pytorch_intro.runs.config_record import load_config
 from pytorch_intro.runs.folder import RunFolder
 from pytorch_intro.training.classifier import Classifier
+from pytorch_intro.training.monitors import chosen_metrics
 
 # Matplotlib is imported when there is something to plot: that takes a quarter of a second.
 
@@ -58,9 +60,11 @@ class TensorBoardPages(Callback):
         if trainer.global_step:  # a resumed run has already logged these
             return
         data = datamodule_of(trainer)
+        has_config = self.run.config_file.exists()  # not in a benchmark
+        further = list(chosen_metrics(load_config(self.run.config_file))) if has_config else []
         for writer in writers_of(trainer):
             events.add_texts(writer, self.run)
-            events.add_layout(writer, data.classes)
+            events.add_layout(writer, data.classes, further)
             if network := full_network(trainer, pl_module):
                 events.add_graph(writer, network, data.image_shape)
 

@@ -37,11 +37,12 @@ def add_texts(writer: SummaryWriter, run: RunFolder) -> None:
         writer.add_text(tag, "\n".join(f"    {line}" for line in text.splitlines()))
 
 
-def add_layout(writer: SummaryWriter, classes: Sequence[str]) -> None:
-    """Log the charts of the page CUSTOM SCALARS, which show several curves each."""
+def add_layout(writer: SummaryWriter, classes: Sequence[str], further: Sequence[str] = ()) -> None:
+    """Log the charts of the page CUSTOM SCALARS, which show several curves each; `further` are names of metrics."""
     charts = {
         "loss": ["train/loss", "val/loss"],
         "accuracy": ["train/accuracy", "val/accuracy"],
+        **{name: [f"val/{name}"] for name in further},
         "learning rate": ["lr"],
         "seconds per epoch": ["epoch_seconds"],
         "images per second": ["images_per_second"],

@@ -1,6 +1,7 @@
 """Prune trials of a search that do worse than others did at the same epoch."""
 
 from pathlib import Path
+from typing import Literal
 
 import optuna
 from lightning import LightningModule, Trainer
@@ -13,19 +14,27 @@ from pytorch_intro.common.files import write_atomically
 from pytorch_intro.sweeps.folder import PRUNED, STUDY, PrunedError
 from pytorch_intro.sweeps.optuna.search import FOLDER, explain_locked, make_pruner, open_storage
 
-MONITOR = "val/accuracy"
-
 
 class Pruning(Callback):
     """Report each validation to the study next to the run's folder; raise a PrunedError if the pruner decides so.
 
     A run without a trial, such as a repeated one, is trained to its end.
+
+    Args:
+        run_dir: Folder of the run.
+        pruner: See make_pruner.
+        monitor: Metric that trials are compared by.
+        mode: Whether more or less of it is better.
     """
 
-    def __init__(self, run_dir: str, pruner: str) -> None:
+    def __init__(
+        self, run_dir: str, pruner: str, monitor: str = "val/accuracy", mode: Literal["max", "min"] = "max"
+    ) -> None:
         self.run_dir = Path(run_dir)
         self.study_file = self.run_dir.parent / STUDY
         self.pruner = pruner
+        self.monitor = monitor
+        self.mode = mode
         self.trial: Trial | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -45,13 +54,13 @@ class Pruning(Callback):
         """Report the last validation and return why the run is pruned, or ""."""
         if self.trial is None:
             return ""
-        study, epoch, score = self.trial.study, trainer.current_epoch, trainer.callback_metrics[MONITOR].item()
+        study, epoch, score = self.trial.study, trainer.current_epoch, trainer.callback_metrics[self.monitor].item()
         if epoch not in study.trials[self.trial.number].intermediate_values:
-            sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1  # the study's objective may be a loss
-            self.trial.report(sign * score, epoch)
+            maximizes = study.direction == StudyDirection.MAXIMIZE  # the objective may be another one, such as a time
+            self.trial.report(score if maximizes == (self.mode == "max") else -score, epoch)
         if not self.trial.should_prune():
             return ""
-        reason = f"{MONITOR} {score:.4f} after epoch {epoch + 1} is worse than other trials at that epoch"
+        reason = f"{self.monitor} {score:.4f} after epoch {epoch + 1} is worse than other trials at that epoch"
         write_atomically(self.run_dir / PRUNED, f"{reason}\n")
         return reason
 

@@ -18,7 +18,6 @@ from pydantic import NonNegativeInt, PositiveInt
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from pytorch_intro.analysis.ranking import MAXIMIZED
 from pytorch_intro.common.errors import RunError, UserError, exception_chain, first_lines
 from pytorch_intro.config.validate import check_value
 from pytorch_intro.sweeps.folder import STUDY
@@ -64,7 +63,9 @@ def run_search(
     given = [value for override in overrides if not override.is_sweep_override() for value in override_values(override)]
     base = given
     if pruner:
-        node = {"_target_": PRUNING, "pruner": pruner, "run_dir": "${run_dir}"}
+        objective = runner.settings.objective  # a time is not known before the end of a run
+        monitor = objective if objective.startswith("val/") else "val/accuracy"
+        node = {"_target_": PRUNING, "pruner": pruner, "monitor": monitor, "run_dir": "${run_dir}"}
         base = given + [f"+callbacks.pruning.{key}={value}" for key, value in node.items()]
     config = runner.compose(base)
     any_values = to_overrides({key: any_value(distribution) for key, distribution in space.items()})
@@ -87,7 +88,7 @@ def run_search(
 def open_study(runner: Runner, seed: int | None, pruner: BasePruner) -> Study:
     """Open the study in the sweep's folder, or create it."""
     file = runner.folder.path / STUDY
-    direction: Literal["maximize", "minimize"] = "maximize" if runner.settings.objective in MAXIMIZED else "minimize"
+    direction: Literal["maximize", "minimize"] = "maximize" if runner.maximizes else "minimize"
     try:
         with explain_locked(file):
             study = create_study(
@@ -202,7 +203,7 @@ def run_trials(
 def report_trial(runner: Runner, study: Study, number: int, folder: str | None, failed: dict[str, str]) -> None:
     """Report a trial's outcome, taken from its folder, to the study; leave an unfinished trial running."""
     outcome = runner.folder.outcome(folder) if folder else None
-    score = outcome.result[runner.settings.objective] if outcome and outcome.result else None
+    score = outcome.result.get(runner.settings.objective) if outcome and outcome.result else None
     if score is not None:
         study.tell(number, score)
     elif outcome and outcome.status == "pruned":

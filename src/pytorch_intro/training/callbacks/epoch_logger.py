@@ -80,8 +80,9 @@ class EpochLogger(Callback):
 
 def epoch_line(trainer: Trainer, measured: dict[str, float], times: dict[str, float]) -> str:
     """Return "epoch 3/5: train/loss 0.6012, …, val/accuracy 0.9204, 8.1 s, 6,700 images/s"."""
-    names = [f"{stage}/{metric}" for stage in ("train", "val") for metric in ("loss", "accuracy")]
-    values = [f"{name} {measured[name]:.4f}" for name in names if name in measured]
+    first = [f"{stage}/{metric}" for stage in ("train", "val") for metric in ("loss", "accuracy")]
+    further = [name for name in measured if name.startswith("val/") and name not in first]
+    values = [f"{name} {measured[name]:.4f}" for name in [*first, *further] if name in measured]
     speed = f"{times['epoch_seconds']:.1f} s, {times['images_per_second']:,.0f} images/s"
     epochs = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
     return f"epoch {trainer.current_epoch + 1}{epochs}: {', '.join([*values, speed])}"

@@ -1,0 +1,1 @@
+"""Metrics besides loss and accuracy: metrics=[f1_macro,auroc] and any torchmetrics class."""
