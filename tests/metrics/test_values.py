@@ -194,8 +194,8 @@ def measure_rank(rank: int, shares: Sequence[int], folder: str) -> None:
     )
     logits, targets = predictions()
     mine = slice(sum(shares[:rank]), sum(shares[: rank + 1]))
-    batches = (list(values[mine].split(64)) if shares[rank] else [] for values in (logits, targets))
-    torch.save(measure(*batches, NAMES, KAPPA, BINNED), f"{folder}/{rank}.pt")
+    my_logits, my_targets = (list(values[mine].split(64)) if shares[rank] else [] for values in (logits, targets))
+    torch.save(measure(my_logits, my_targets, NAMES, KAPPA, BINNED), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
