@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from pydantic import PositiveInt
 
-from pytorch_intro.cli import hydra_internals
+from pytorch_intro.config import groups
 from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 from pytorch_intro.config.resolvers import register_resolvers
 from pytorch_intro.config.validate import SETTINGS, check_config
@@ -256,7 +256,7 @@ def test_every_command_in_the_docs_works(page: Path, reader: Reader, monkeypatch
     if printed:
         monkeypatch.syspath_prepend(str(reader.folder / "src"))
         reader.config_dir = extended_config_dir(reader.folder / "conf")
-        monkeypatch.setattr(hydra_internals, "CONFIG_DIR", reader.config_dir)
+        monkeypatch.setattr(groups, "CONFIG_DIRS", [reader.config_dir])
     failures = []
 
     def attempt(place: str, words: list[str], is_run: bool) -> None:

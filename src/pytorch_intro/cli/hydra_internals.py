@@ -17,13 +17,14 @@ from hydra.version import setbase
 from omegaconf import OmegaConf
 
 from pytorch_intro.common.errors import UserError, exit_with_error
+from pytorch_intro.config import groups
 from pytorch_intro.config.flatten import flatten
-from pytorch_intro.config.paths import CONFIG_DIR
+from pytorch_intro.config.paths import IS_CLONE
 
 VERSION_BASE = "1.3"
 
 
-def run_app(task: TaskFunction, config_name: str) -> None:
+def run_app(task: TaskFunction, config_name: str, arguments: Sequence[str]) -> None:
     """Compose the config and run the task, like hydra.main, but raise errors instead of printing them.
 
     hydra.main prints the errors of composing in several lines and exits with code 1, unless HYDRA_FULL_ERROR=1. It also
@@ -31,7 +32,7 @@ def run_app(task: TaskFunction, config_name: str) -> None:
     """
     parser = get_args_parser()
     parser.error = lambda message: exit_with_error(f"{message}; see --help")  # type: ignore[method-assign]
-    args = parser.parse_intermixed_args()  # -m may stand between settings
+    args = parser.parse_intermixed_args(arguments)  # -m may stand between settings
     if args.experimental_rerun:
         raise UserError("--experimental-rerun: not supported; use resume=DIR")
     if (args.resolve or args.package) and not args.cfg:
@@ -63,9 +64,14 @@ def run_app(task: TaskFunction, config_name: str) -> None:
 
 
 def build_app(args: Namespace, job_name: str) -> Hydra:
-    """Return Hydra's application for the folder conf/, or for those of --config-path and --config-dir."""
+    """Return Hydra's application for the folders conf/, or for those of --config-path and --config-dir."""
     setbase(VERSION_BASE)
-    search_path = create_automatic_config_search_path(sys.argv[0], None, args.config_path or str(CONFIG_DIR))
+    *own, built_in = map(str, groups.CONFIG_DIRS)
+    if args.config_path:
+        own, built_in = [], args.config_path if IS_CLONE else str(Path(args.config_path).absolute())
+    search_path = create_automatic_config_search_path(sys.argv[0], None, built_in)
+    for folder in own:
+        search_path.prepend("project", f"file://{folder}", anchor=SearchPathQuery(provider="main"))
     if args.config_dir:
         if not Path(args.config_dir).is_dir():
             raise UserError(f"--config-dir={args.config_dir}: no such folder; use an existing one")
@@ -97,6 +103,7 @@ def known_keys(error: Exception) -> list[str]:
     """Return the dotted keys of the config that lacks an overridden key, or the groups if a group is unknown."""
     node = getattr(error.__cause__, "parent_node", None)  # where OmegaConf looked for the key
     if node is None:
-        return [path.relative_to(CONFIG_DIR).as_posix() for path in CONFIG_DIR.rglob("*") if path.is_dir()]
+        top = groups.subgroups("")
+        return [*top, *(name for group in top for name in groups.subgroups(group))]
     config = node._get_root()
     return [*flatten(config), *map(str, config)]
