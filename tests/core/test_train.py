@@ -29,7 +29,7 @@ SAMPLE = ["data=sample", "trainer=cpu"]
 KEYS = [
     "status", "name", "seed", "val/accuracy", "val/loss", "test/accuracy", "test/loss", "epochs", "best_epoch",
     "parameters", "train_seconds", "total_seconds", "images_per_second", "device", "torch", "lightning",
-    "git_commit", "command",
+    "pytorch_intro", "git_commit", "command",
 ]  # fmt: skip
 
 
