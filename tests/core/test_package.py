@@ -226,14 +226,22 @@ def test_configs_of_both_places_are_composed_and_ones_own_win(own_project: Path,
         (["model=min"], "model=min: unknown choice; choose from cnn, .*mine, mlp.*"),
         (["model=mine", "model.widht=3"], "model.widht: unknown setting; did you mean model.width.*"),
         (["model.width=3", "model=mlp"], "model.width: unknown setting; it needs model=cnn or model=mine"),
-        (["model=broken"], r".*conf/model/broken\.yaml, line 2: not valid YAML \(.*\); correct this line"),
+        (["model=broken"], r".*conf/model/broken\.yaml, line 3: not valid YAML \(.*\); correct this line"),
+        (["model=latin"], r".*conf/model/latin\.yaml: not UTF-8 \(.*\); save it as UTF-8"),
+        (["model=text"], "Invalid defaults list in 'model/text', defaults must be a list .*; write a list there, .*"),
     ],
     ids=str,
 )  # fmt: skip
 def test_mistakes_name_the_configs_of_both_places(
     own_project: Path, command: Command, arguments: list[str], line: str
 ) -> None:
-    (own_project / "conf" / "model" / "broken.yaml").write_text("# Mine\nwidth: [1, 2\nheight: 3\n")
+    files = {
+        "broken": b"# Mine\nwidth: [1, 2\nheight: 3\n",
+        "latin": b"# Gr\xf6\xdfe\n",
+        "text": b"defaults: a",
+    }
+    for name, content in files.items():
+        (own_project / "conf" / "model" / f"{name}.yaml").write_bytes(content)
     answer = command(*arguments)
     assert answer.code == 2
     assert re.fullmatch(f"error: {line}\n", answer.err), answer.err

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pytorch_intro.cli.hydra_internals import known_keys, unknown_choice
 from pytorch_intro.common.errors import INTERRUPTED, RunError, UserError, exception_chain, first_lines
+from pytorch_intro.config import groups
 from pytorch_intro.config.groups import choices, config_file, is_group
 from pytorch_intro.config.paths import display_path
 
@@ -35,7 +36,9 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
             return str(cause)
         if isinstance(cause, yaml.MarkedYAMLError) and cause.problem_mark:
             return explain_yaml(cause, cause.problem_mark)
-    message = first_lines(error)
+        if isinstance(cause, UnicodeDecodeError) and (file := find_undecodable()):
+            return f"{display_path(file)}: not UTF-8 ({cause.reason}); save it as UTF-8"
+    message = next(filter(None, map(first_lines, exception_chain(error))), "")  # Hydra's own may be empty
     if isinstance(error, OverrideParseException) and "while evaluating" not in message:  # a function such as choice()
         return explain_syntax(error.override, config_name)
     if isinstance(error, MissingConfigException) and error.options is not None:
@@ -52,6 +55,8 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
         groups = [text for text in arguments if "[" not in text and is_group(text.partition("=")[0])]
         wrong = [text for text in groups if not config_file(text.replace("=", "/", 1)).exists()]
         return f"{', '.join(wrong)}: is a config group; set it to one of its choices, see --help"
+    if isinstance(error, ValueError) and "Invalid defaults list" in message:
+        return f"{message}; write a list there, as in the other files"
     if isinstance(error, ValueError) and "completion plugin" in message:
         return f"--shell-completion: {message}; use install=bash"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
@@ -75,6 +80,16 @@ def explain_syntax(argument: str, config_name: str) -> str:
 def explain_yaml(error: yaml.MarkedYAMLError, place: yaml.Mark) -> str:
     """Return the line for a config file that is not valid YAML, with the place of the error."""
     return f"{display_path(place.name)}, line {place.line + 1}: not valid YAML ({error.problem}); correct this line"
+
+
+def find_undecodable() -> Path | None:
+    """Return the first config file that is not UTF-8."""
+    for file in (file for folder in groups.CONFIG_DIRS for file in sorted(folder.rglob("*.yaml"))):
+        try:
+            file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            return file
+    return None
 
 
 def explain_unknown_key(key: str, known: Iterable[str], arguments: Sequence[str]) -> str:
