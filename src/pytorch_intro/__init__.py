@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-if os.path.basename(sys.argv[0]) == "pytorch-intro":  # noqa: PTH119  # Ctrl-C during the imports below
+if Path(sys.argv[0]).stem == "pytorch-intro":  # Ctrl-C during the imports below
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 from pytorch_intro.config.resolvers import register_resolvers

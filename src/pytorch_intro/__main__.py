@@ -30,9 +30,11 @@ conf/. To start:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command that the first argument names, with the others as its own arguments."""
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # Ctrl-C until the command handles it
-    protect_streams()
-    name, *others = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if arguments is None:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # Ctrl-C until the command handles it
+        protect_streams()
+        arguments = sys.argv[1:]
+    name, *others = arguments or ["--help"]
     commands = find_commands()
     if name in ("--help", "-h"):
         lines = (f"  {command:<{max(map(len, commands))}}  {text}" for command, text in commands.items())

@@ -3,9 +3,11 @@
 import json
 import logging
 import os
+import re
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pytest
@@ -14,7 +16,7 @@ from test_removal import ONE_BATCH
 
 from pytorch_intro import compose, train
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.config.paths import CONFIG_DIR
+from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 
 FEW = [*(argument for argument in ONE_BATCH if not argument.startswith("name=")), "model=mlp"]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
@@ -59,6 +61,18 @@ def test_mistakes_are_raised_with_their_remedy(tmp_path: Path, overrides: list[s
     with pytest.raises(UserError, match=f"^{problem}.*; "):
         train([*overrides, *outputs] if isinstance(overrides, list) else overrides)
     assert not list(tmp_path.rglob("*.yaml"))
+
+
+@pytest.mark.skipif(not (PROJECT / "src" / "predict.py").exists(), reason="inference is an optional part")
+def test_the_documented_program_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (PROJECT / "docs" / "projects.md").read_text(), re.DOTALL)
+    more = ", ".join(repr(override) for override in ("name=notebook", *FEW, f"outputs={tmp_path}"))
+    scope: dict[str, Any] = {}
+    exec(code.replace('"name=notebook"', more), scope)
+    assert scope["folder"] == tmp_path / "notebook"
+    assert capsys.readouterr().out.endswith(f"{scope['result']['test/accuracy']}\n")
+    assert len(scope["classes"]) == 10
+    assert scope["config"].model._target_.endswith("MLP")
 
 
 def test_compose_returns_the_config_of_a_command() -> None:
