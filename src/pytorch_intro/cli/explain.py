@@ -3,6 +3,7 @@
 import errno
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -52,8 +53,8 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
     if unknown := re.match(r"Could not override '([^']+)'", message):
         return explain_unknown_key(unknown[1], known_keys(error), arguments)
     if isinstance(error, ValueError) and "Config group override" in message:
-        groups = [text for text in arguments if "[" not in text and is_group(text.partition("=")[0])]
-        wrong = [text for text in groups if not config_file(text.replace("=", "/", 1)).exists()]
+        given = [text for text in arguments if "[" not in text and is_group(text.partition("=")[0])]
+        wrong = [text for text in given if not config_file(text.replace("=", "/", 1)).exists()]
         return f"{', '.join(wrong)}: is a config group; set it to one of its choices, see --help"
     if isinstance(error, ValueError) and "Invalid defaults list" in message:
         return f"{message}; write a list there, as in the other files"
@@ -101,9 +102,10 @@ def explain_unknown_key(key: str, known: Iterable[str], arguments: Sequence[str]
         group, paths = "/".join(names[:depth]), (".".join(names[depth:]), key)
         possible = []
         for file in choices(group):
-            content = OmegaConf.load(file)  # its keys are those of the group, or with @package _global_ full ones
-            if any(OmegaConf.select(content, path) is not None for path in paths):
-                possible.append(file.stem)
+            with suppress(yaml.YAMLError, ValueError, OSError):  # a broken file, which is not the one in question
+                content = OmegaConf.load(file)  # its keys are those of the group, or with @package _global_ full ones
+                if any(OmegaConf.select(content, path) is not None for path in paths):
+                    possible.append(file.stem)
         if possible and any(re.match(rf"{group}=[^\[]+,", text) for text in arguments):
             return f"{key}: unknown setting without its {group}; in a sweep over {group}, use ++{key}=VALUE"
         if possible:
