@@ -208,6 +208,7 @@ def test_help_lists_the_choices_of_both_places_ones_own_first(own_project: Path,
     assert re.search(r"^  model\n    mine +My network\n    cnn .*\(default\)\n    mlp ", text, re.MULTILINE)
     assert re.search(r"^  optimizer\n    sgd +My SGD\n    muon .*\(default\)\n    adamw ", text, re.MULTILINE)
     assert "pytorch-intro train data=sample" in text
+    assert "needs pytorch-intro[scale]" in text or not HAS_SWEEPS
     assert "python src/" not in text
 
 

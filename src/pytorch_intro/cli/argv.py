@@ -25,7 +25,7 @@ def print_help(config_name: str) -> None:
     """
     config = OmegaConf.load(config_file(config_name))
     groups = "\n".join(describe_group(group, default) for group, default in find_groups(config.defaults).items())
-    print(with_commands(config.hydra.help.template).replace("$APP_CONFIG_GROUPS", groups))
+    print(with_commands(config.hydra.help.template.replace("$APP_CONFIG_GROUPS", groups)))
 
 
 def find_groups(defaults: object) -> dict[str, str | None]:

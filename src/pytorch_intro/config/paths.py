@@ -46,8 +46,12 @@ def command_line(name: str) -> list[str]:
 
 
 def with_commands(text: str) -> str:
-    """Return a text with `python src/train.py` and its like as they are typed in this project; the length stays."""
-    return re.sub(r"python src/(\w+)\.py", lambda match: " ".join(command_line(match[1])), text)
+    """Return a text about a clone, `python src/train.py` or requirements-scale.txt, in the words of this project."""
+    if IS_CLONE:
+        return text
+    text = re.sub(r"python src/(\w+)\.py", r"pytorch-intro \1", text)  # of the same length
+    text = re.sub(r"-r requirements-(\w+)\.txt", r"'pytorch-intro[\1]'", text)
+    return re.sub(r"requirements-(\w+)\.txt", r"pytorch-intro[\1]", text)
 
 
 def process_arguments(name: str) -> list[str]:
