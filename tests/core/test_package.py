@@ -248,7 +248,7 @@ def test_mistakes_name_the_configs_of_both_places(
     assert re.fullmatch(f"error: {line}\n", answer.err), answer.err
 
 
-@pytest.mark.parametrize("name", ["random.py", "torch.py", "json/__init__.py"])
+@pytest.mark.parametrize("name", ["random.py", "torch.py", "json/__init__.py", "pytorch_intro/__init__.py"])
 def test_a_module_that_hides_a_needed_one_is_refused(own_project: Path, command: Command, name: str) -> None:
     file = own_project / "src" / name
     file.parent.mkdir(exist_ok=True)
@@ -256,7 +256,8 @@ def test_a_module_that_hides_a_needed_one_is_refused(own_project: Path, command:
     answer = command("--cfg", "job")
     assert answer.code == 2
     hidden = own_project / "src" / Path(name).parts[0]
-    assert answer.err == f"error: {hidden}: hides the module {hidden.stem} of Python or of a package; rename it\n"
+    remedy = "in a clone, use python src/train.py" if "intro" in name else "rename it"
+    assert answer.err == f"error: {hidden}: hides the module {hidden.stem} of Python or of a package; {remedy}\n"
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,8 @@ def add_own_code() -> None:
         return
     for path in sorted(source.iterdir()):
         if path.suffix in ("", ".py") and path.stem in (*sys.stdlib_module_names, *USED_PACKAGES):
-            raise UserError(f"{path}: hides the module {path.stem} of Python or of a package; rename it")
+            remedy = "in a clone, use python src/train.py" if path.stem == "pytorch_intro" else "rename it"
+            raise UserError(f"{path}: hides the module {path.stem} of Python or of a package; {remedy}")
     sys.path.insert(0, str(source))
 
 
