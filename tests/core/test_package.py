@@ -124,7 +124,7 @@ RUN_ALL = """
 import os, sys
 from pathlib import Path
 os.chdir(FOLDER)
-sys.path[:] = [SITE, *(path for path in sys.path if not path.startswith(str(PROJECT)) or "site-packages" in path)]
+sys.path[:] = [SITE, *(path for path in sys.path if path != str(PROJECT / "src")), str(PROJECT / "tests")]
 sys.executable = str(PROGRAM.with_name("python"))
 with OUT.open("w") as file:
     os.dup2(file.fileno(), 1)
