@@ -47,10 +47,10 @@ def test_two_runs_in_one_process_leave_it_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [
-        (["model.widht=3"], "model.widht: unknown setting"),
-        (["model=cmn"], "model=cmn: unknown choice"),
-        (["trainer.max_epochs=many"], "trainer.max_epochs=many: "),
-        (["name=../x"], "name='../x': not a valid folder name"),
+        (["model.widht=3"], "model.widht: unknown setting; did you mean model.width"),
+        (["model=cmn"], "model=cmn: unknown choice; choose from "),
+        (["trainer.max_epochs=many"], "trainer.max_epochs=many: invalid value; input should be a valid integer"),
+        (["name=../x"], "name='../x': not a valid folder name; use letters"),
         ("data=sample", r"'data=sample': not a list; use \['data=sample'\]"),
     ],
     ids=str,
@@ -58,7 +58,7 @@ def test_two_runs_in_one_process_leave_it_as_it_was(tmp_path: Path) -> None:
 def test_mistakes_are_raised_with_their_remedy(tmp_path: Path, overrides: list[str], problem: str) -> None:
     """And leave no folder."""
     outputs = [f"outputs={tmp_path}"]
-    with pytest.raises(UserError, match=f"^{problem}.*; "):
+    with pytest.raises(UserError, match=f"^{problem}"):
         train([*overrides, *outputs] if isinstance(overrides, list) else overrides)
     assert not list(tmp_path.rglob("*.yaml"))
 

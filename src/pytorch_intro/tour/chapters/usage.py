@@ -12,9 +12,8 @@ import sys
 
 from pytorch_intro.config.paths import CLONE
 
-if (
-    CLONE is not None
-):  # the files of the repository; an installed package comes without them
+# An installed package comes without the files of the repository.
+if CLONE is not None:
     readme = (CLONE / "README.md").read_text(encoding="utf-8")
     ignored = (CLONE / ".gitignore").read_text(encoding="utf-8").split()
     assert "source .venv/bin/activate" in readme
