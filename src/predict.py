@@ -2,41 +2,13 @@
 
 import os
 import signal
-import sys
-from io import TextIOWrapper
 
 if __name__ == "__main__":  # Ctrl-C during the imports below
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
-from omegaconf import DictConfig
+from pytorch_intro.commands.predict import main
 
-from pytorch_intro.cli.entrypoint import entrypoint
-from pytorch_intro.inference.finished_run import resolve_run
-
-
-@entrypoint("predict", resolvers={"resolve_run": resolve_run})
-def main(config: DictConfig) -> None:
-    from pytorch_intro.data.ingest.find_files import find_files
-    from pytorch_intro.inference.finished_run import FinishedRun
-    from pytorch_intro.inference.load import Predictor, load_from
-    from pytorch_intro.inference.predict import Preprocessor, check_settings, predict_files
-    from pytorch_intro.inference.prediction_report import PredictionReport
-    from pytorch_intro.training.hardware import choose_accelerator
-
-    check_settings(config)
-    if isinstance(sys.stdin, TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # file names need not be valid UTF-8
-    paths = find_files(config.images, sys.stdin)
-    run = FinishedRun(config.run_dir, config.allow)
-    predictor = Predictor(load_from(run)).to(choose_accelerator(config.trainer.accelerator))
-    preprocessor = Preprocessor(predictor.decoder, config.invert, run.inputs["border"])
-
-    report = PredictionReport(run, config.top_k)
-    report.save(predict_files(predictor, paths, preprocessor, config.batch_size, config.num_workers))
-    report.print_summary()
-    if report.num_failed:
-        sys.exit(1)
-
+__all__ = ["main"]
 
 if __name__ == "__main__":
     main()

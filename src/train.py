@@ -2,64 +2,13 @@
 
 import os
 import signal
-import time
 
 if __name__ == "__main__":  # Ctrl-C during the imports below
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
-from omegaconf import DictConfig
+from pytorch_intro.commands.train import main
 
-from pytorch_intro.cli.entrypoint import entrypoint
-from pytorch_intro.runs.folder import Result, RunFolder
-from pytorch_intro.safety.untrusted_config import verify_config
-from pytorch_intro.training.summary import print_summary
-
-
-@entrypoint("train")
-def main(config: DictConfig) -> Result:
-    run = RunFolder.of(config)
-    with run.lock():
-        return train(run.recorded_config(config, verify=verify_config), run)
-
-
-def train(config: DictConfig, run: RunFolder) -> Result:
-    started = time.perf_counter()
-    if finished := run.recorded_result(config):
-        print_summary(finished, run, config.outputs, "finished before, this is the stored result")
-        return finished
-
-    from pytorch_intro.training.checkpoint import select_checkpoint
-    from pytorch_intro.training.hardware import resolve_hardware
-    from pytorch_intro.training.result import result_of, run_result_hooks
-    from pytorch_intro.training.resume import check_extension, checkpoint_to_resume
-    from pytorch_intro.training.setup import build_experiment
-    from pytorch_intro.training.trainer import wait_for_all_ranks
-
-    if "sweep" in config:  # unless the sweeps were deleted
-        from pytorch_intro.sweeps.folder import check_settings
-
-        check_settings(config)
-    hardware = resolve_hardware(config)
-    config.trainer.threads = hardware["threads"]  # recorded, since the bits of the result depend on it
-    datamodule, classifier, trainer = build_experiment(config, hardware)
-    if config.get("metrics"):
-        from pytorch_intro.metrics.callback import add_metrics
-
-        add_metrics(config.metrics, datamodule, trainer)
-    check_extension(run.path, run.changes(config))
-    run.begin(config)
-    wait_for_all_ranks(trainer)
-
-    trainer.fit(classifier, datamodule, ckpt_path=checkpoint_to_resume(run.path), weights_only=True)
-    selected = select_checkpoint(trainer)
-    trainer.test(classifier, datamodule, ckpt_path=selected.path, weights_only=True, verbose=False)
-
-    result = result_of(config, trainer, selected, time.perf_counter() - started)
-    rows = run_result_hooks(trainer, result)
-    run.finish(result)
-    print_summary(result, run, config.outputs, more_rows=rows)
-    return result
-
+__all__ = ["main"]
 
 if __name__ == "__main__":
     main()

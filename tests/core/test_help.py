@@ -13,6 +13,7 @@ from conftest import FORKS, Command
 from forked import TRAIN, run_script
 
 from pytorch_intro.cli import argv
+from pytorch_intro.config import groups
 from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 
 HEAVY = ["torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "matplotlib", "numpy", "pydantic"]
@@ -88,7 +89,7 @@ def test_help_marks_the_default_choice_and_lists_added_files(
     """A file added to conf/ is listed without any other change; the defaults of eval are those of the run."""
     conf = Path(shutil.copytree(CONFIG_DIR, tmp_path / "conf"))
     (conf / "optimizer" / "lion.yaml").write_text("# Lion (Chen et al. 2023)\n_target_: lion.Lion\n")
-    monkeypatch.setattr(argv, "CONFIG_DIR", conf)
+    monkeypatch.setattr(groups, "CONFIG_DIRS", [conf])
     text = script("train", "--help").out
     choices = read_choices(text)
     assert choices["optimizer"]["lion"] == "Lion (Chen et al. 2023)"
@@ -224,9 +225,7 @@ def test_names_and_paths_are_quoted_if_hydra_would_parse_them(
 ) -> None:
     """Except for interpolations, in settings that may have some. In paths, ~ is expanded."""
     monkeypatch.setenv("HOME", "/home/me")
-    monkeypatch.setattr(sys, "argv", ["src/train.py", typed])
-    argv.quote_texts()
-    assert sys.argv[1] == read
+    assert argv.quote_texts([typed]) == [read]
 
 
 @pytest.mark.parametrize(
@@ -240,6 +239,4 @@ def test_names_and_paths_are_quoted_if_hydra_would_parse_them(
 )
 def test_a_comma_separates_names_and_paths_in_a_sweep(monkeypatch: pytest.MonkeyPatch, typed: str, read: str) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    monkeypatch.setattr(sys, "argv", ["src/train.py", "-m", typed])
-    argv.quote_texts()
-    assert sys.argv[2] == read
+    assert argv.quote_texts(["-m", typed]) == ["-m", read]

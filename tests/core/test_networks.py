@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pytorch_intro.cli import hydra_internals
+from pytorch_intro.config import groups
 from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 from pytorch_intro.models.cnn import CosineStem
 from pytorch_intro.models.mlp import MLP
@@ -69,7 +69,7 @@ def test_documented_network_works_as_printed(command: Command, tmp_path: Path, m
     monkeypatch.syspath_prepend(str(tmp_path))
     conf = Path(shutil.copytree(CONFIG_DIR, tmp_path / "conf"))
     (conf / "model" / "tiny.yaml").write_text(config)
-    monkeypatch.setattr(hydra_internals, "CONFIG_DIR", conf)
+    monkeypatch.setattr(groups, "CONFIG_DIRS", [conf])
     answer = command(*line.split()[2:], "trainer.max_epochs=1", "name=tiny")
     assert answer.code == 0, answer.err
     assert "width: 32" in (tmp_path / "outputs" / "tiny" / "config.yaml").read_text()

@@ -19,8 +19,9 @@ CAPABILITIES = {
     ],
     "reports": [f"{PACKAGE}/reports", "conf/reports", "conf/logger/csv.yaml", "tests/reports"],
     "inference": [
-        f"{PACKAGE}/inference", "src/eval.py", "src/predict.py", "src/export.py", "conf/eval.yaml",
-        "conf/predict.yaml", "conf/export.yaml", "conf/finished_run.yaml", "tests/inference",
+        f"{PACKAGE}/inference", "src/eval.py", "src/predict.py", "src/export.py", f"{PACKAGE}/commands/eval.py",
+        f"{PACKAGE}/commands/predict.py", f"{PACKAGE}/commands/export.py", "conf/eval.yaml", "conf/predict.yaml",
+        "conf/export.yaml", "conf/finished_run.yaml", "tests/inference",
     ],
     "safety": [f"{PACKAGE}/safety", "tests/safety"],
     "pretrained": [
@@ -36,8 +37,11 @@ CAPABILITIES = {
         f"{PACKAGE}/benchmarks/photo_augmentations.py", "tests/photos",
     ],
     "metrics": [f"{PACKAGE}/metrics", "conf/metrics", "tests/metrics"],
-    "benchmarks": [f"{PACKAGE}/benchmarks", "src/bench.py", "conf/bench.yaml", "conf/bench", "tests/benchmarks"],
-    "tour": [f"{PACKAGE}/tour", "src/tour.py", "tests/tour"],
+    "benchmarks": [
+        f"{PACKAGE}/benchmarks", "src/bench.py", f"{PACKAGE}/commands/bench.py", "conf/bench.yaml", "conf/bench",
+        "tests/benchmarks",
+    ],
+    "tour": [f"{PACKAGE}/tour", "src/tour.py", f"{PACKAGE}/commands/tour.py", "tests/tour"],
 }  # fmt: skip
 
 # Those that have not been deleted already.

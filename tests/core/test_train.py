@@ -30,7 +30,7 @@ KEYS = [
     "status", "name", "seed", "val/accuracy", "val/loss", "test/accuracy", "test/loss", "test/accuracy_no_tta",
     "epochs", "best_epoch",
     "parameters", "train_seconds", "total_seconds", "images_per_second", "device", "torch", "lightning",
-    "git_commit", "command",
+    "pytorch_intro", "git_commit", "command",
 ]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 from torch import nn
 
-import train
+from pytorch_intro.commands import train
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.sweeps import runner
 from pytorch_intro.sweeps.optuna.pruning import Pruning

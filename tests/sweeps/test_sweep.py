@@ -14,7 +14,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
-import train
+from pytorch_intro.commands import train
 from pytorch_intro.sweeps.folder import Record, SweepFolder
 
 FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2"]

@@ -19,7 +19,7 @@ from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.config.paths import process_arguments
 from pytorch_intro.training.hardware import device_name
 from pytorch_intro.training.trainer import build_trainer
 
@@ -51,8 +51,8 @@ class BenchmarkContext:
         return build_trainer(config.trainer, config.callbacks, config.logger, self.hardware)
 
     def command(self, script: str, *arguments: str) -> list[str]:
-        """Return the command line of src/<script>.py on the same device."""
-        return [sys.executable, str(PROJECT / "src" / f"{script}.py"), f"trainer.accelerator={self.device}", *arguments]
+        """Return the command line of a script on the same device."""
+        return [*process_arguments(script), f"trainer.accelerator={self.device}", *arguments]
 
 
 def time_alternately(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

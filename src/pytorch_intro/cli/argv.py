@@ -1,14 +1,15 @@
-"""Read and adapt sys.argv before Hydra does: --help, names and paths with special characters."""
+"""Read and adapt the arguments before Hydra does: --help, names and paths with special characters."""
 
 import os
 import re
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.config.paths import CONFIG_DIR
+from pytorch_intro.config.groups import choices, config_file, is_group, is_own, subgroups
+from pytorch_intro.config.paths import with_commands
 
 LITERAL = ("images", "run")  # paths in which even ${ has no meaning
 PATHS = (*LITERAL, "resume", "outputs", "data.root", "data.labels", "data.cache_dir")
@@ -22,9 +23,9 @@ def print_help(config_name: str) -> None:
 
     Hydra's own --help composes the config and lists the choices without descriptions.
     """
-    config = OmegaConf.load(CONFIG_DIR / f"{config_name}.yaml")
+    config = OmegaConf.load(config_file(config_name))
     groups = "\n".join(describe_group(group, default) for group, default in find_groups(config.defaults).items())
-    print(config.hydra.help.template.replace("$APP_CONFIG_GROUPS", groups))
+    print(with_commands(config.hydra.help.template.replace("$APP_CONFIG_GROUPS", groups)))
 
 
 def find_groups(defaults: object) -> dict[str, str | list[str] | None]:
@@ -34,20 +35,20 @@ def find_groups(defaults: object) -> dict[str, str | list[str] | None]:
     for entry in entries:
         ((key, default),) = entry.items() if isinstance(entry, dict) else [(entry, None)]
         group = key.removeprefix("optional ")
-        if (CONFIG_DIR / group).is_dir():
+        if is_group(group):
             groups[group] = default
-            groups |= {f"{group}/{path.name}": None for path in (CONFIG_DIR / group).iterdir() if path.is_dir()}
+            groups |= dict.fromkeys(subgroups(group))
     if "finished_run" in entries:  # the default is the choice of the run, which is not augmented
         groups = dict.fromkeys(group for group in groups if "/" not in group)
     if "sweep" in groups:
         groups |= {"hydra/sweeper": "grid", "hydra/launcher": None}
-    return {group: default for group, default in groups.items() if (CONFIG_DIR / group).is_dir()}
+    return {group: default for group, default in groups.items() if is_group(group)}
 
 
 def describe_group(group: str, default: str | list[str] | None) -> str:
-    """Return the group's name and a line for each of its choices, the default first."""
+    """Return the group's name and a line for each of its choices: the project's own first, then the default."""
     defaults = default if isinstance(default, list) else [default]
-    files = sorted((CONFIG_DIR / group).glob("[!_]*.yaml"), key=lambda file: (file.stem not in defaults, file.stem))
+    files = sorted(choices(group), key=lambda file: (not is_own(file), file.stem not in defaults, file.stem))
     lines = [f"    {file.stem:<20} {first_comment(file)}{' (default)' * (file.stem in defaults)}" for file in files]
     return "\n".join([f"  {group}", *lines])
 
@@ -58,17 +59,22 @@ def first_comment(file: Path) -> str:
     return next((line[2:] for line in lines if line.startswith("# ")), "")
 
 
-def quote_texts() -> None:
+def quote_texts(arguments: Sequence[str]) -> list[str]:
     """Quote names and paths that Hydra's grammar would read as something else, so that any character is allowed."""
-    is_sweep = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv))
-    for number, argument in enumerate(sys.argv):
-        key, equals, text = argument.partition("=")
-        setting = key.lstrip("+")
-        if setting == "outputs" and text in ("", "null"):
-            raise UserError(f"{argument}: no folder; use outputs=DIR")
-        if equals and setting in TEXTS and not (is_sweep and re.search(r"[\[{('\"]", text)):  # such as choice(a,b)
-            values = text.split(",") if is_sweep else [text]
-            sys.argv[number] = f"{key}={','.join(literal(setting, value) for value in values)}"
+    is_sweep = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments))
+    return [quote_text(argument, is_sweep) for argument in arguments]
+
+
+def quote_text(argument: str, is_sweep: bool) -> str:
+    """Return an argument, with its value quoted if it is a name or path that needs it."""
+    key, equals, text = argument.partition("=")
+    setting = key.lstrip("+")
+    if setting == "outputs" and text in ("", "null"):
+        raise UserError(f"{argument}: no folder; use outputs=DIR")
+    if not equals or setting not in TEXTS or (is_sweep and re.search(r"[\[{('\"]", text)):  # such as choice(a,b)
+        return argument
+    values = text.split(",") if is_sweep else [text]
+    return f"{key}={','.join(literal(setting, value) for value in values)}"
 
 
 def literal(setting: str, text: str) -> str:

@@ -2,17 +2,20 @@
 
 import errno
 import re
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pytorch_intro.cli.hydra_internals import known_keys, unknown_choice
 from pytorch_intro.common.errors import INTERRUPTED, RunError, UserError, exception_chain, first_lines
-from pytorch_intro.config.paths import CONFIG_DIR
+from pytorch_intro.config import groups
+from pytorch_intro.config.groups import choices, config_file, is_group
+from pytorch_intro.config.paths import display_path
 
 DISK = {
     errno.ENOSPC: "the disk is full; free some space",
@@ -27,12 +30,16 @@ LOST_RANK = r"(gloo|NCCL).*(closed|reset|peer|pipe|remote process|aborted|[Tt]im
 KILLED_WORKER = r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)"
 
 
-def explain_composition(error: Exception, config_name: str) -> str | None:
+def explain_composition(error: Exception, config_name: str, arguments: Sequence[str]) -> str | None:
     """Return the line for an error of composing conf/<config_name>.yaml; None if it is not a user mistake."""
     for cause in exception_chain(error):  # OmegaConf wraps the errors of resolvers
         if isinstance(cause, UserError):
             return str(cause)
-    message = first_lines(error)
+        if isinstance(cause, yaml.MarkedYAMLError) and cause.problem_mark:
+            return explain_yaml(cause, cause.problem_mark)
+        if isinstance(cause, UnicodeDecodeError) and (file := find_undecodable()):
+            return f"{display_path(file)}: not UTF-8 ({cause.reason}); save it as UTF-8"
+    message = next(filter(None, map(first_lines, exception_chain(error))), "")  # Hydra's own may be empty
     if isinstance(error, OverrideParseException) and "while evaluating" not in message:  # a function such as choice()
         return explain_syntax(error.override, config_name)
     if isinstance(error, MissingConfigException) and error.options is not None:
@@ -40,15 +47,17 @@ def explain_composition(error: Exception, config_name: str) -> str | None:
         return unknown_choice(group, choice, error.options)
     if merged := re.match(r"Error merging override ([\w.]+)=(.*)", message):
         group = merged[1].replace(".", "/")
-        if (CONFIG_DIR / group).is_dir():
+        if is_group(group):
             return f"{merged[1]}: is a config group; use {group}={merged[2]}"
         return f"{merged[1]}={merged[2]}: invalid value; see --cfg job"
     if unknown := re.match(r"Could not override '([^']+)'", message):
-        return explain_unknown_key(unknown[1], known_keys(error))
+        return explain_unknown_key(unknown[1], known_keys(error), arguments)
     if isinstance(error, ValueError) and "Config group override" in message:
-        groups = [text for text in sys.argv[1:] if "[" not in text and (CONFIG_DIR / text.partition("=")[0]).is_dir()]
-        wrong = [text for text in groups if not (CONFIG_DIR / f"{text.replace('=', '/', 1)}.yaml").exists()]
+        given = [text for text in arguments if "[" not in text and is_group(text.partition("=")[0])]
+        wrong = [text for text in given if not config_file(text.replace("=", "/", 1)).exists()]
         return f"{', '.join(wrong)}: is a config group; set it to one of its choices, see --help"
+    if isinstance(error, ValueError) and "Invalid defaults list" in message:
+        return f"{message}; write a list there, as in the other files"
     if isinstance(error, ValueError) and "completion plugin" in message:
         return f"--shell-completion: {message}; use install=bash"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
@@ -69,22 +78,38 @@ def explain_syntax(argument: str, config_name: str) -> str:
     return f"{argument}: invalid value; close brackets and quotes, and quote other text, as in \"{key}='TEXT'\""
 
 
-def explain_unknown_key(key: str, known: Iterable[str]) -> str:
+def explain_yaml(error: yaml.MarkedYAMLError, place: yaml.Mark) -> str:
+    """Return the line for a config file that is not valid YAML, with the place of the error."""
+    return f"{display_path(place.name)}, line {place.line + 1}: not valid YAML ({error.problem}); correct this line"
+
+
+def find_undecodable() -> Path | None:
+    """Return the first config file that is not UTF-8."""
+    for file in (file for folder in groups.CONFIG_DIRS for file in sorted(folder.rglob("*.yaml"))):
+        try:
+            file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            return file
+    return None
+
+
+def explain_unknown_key(key: str, known: Iterable[str], arguments: Sequence[str]) -> str:
     """Return the line for a key that the config does not have; the choice of a group may add it."""
     from pytorch_intro.config.validate import unknown_key
 
     names = key.split(".")
     for depth in range(1, len(names)):
         group, paths = "/".join(names[:depth]), (".".join(names[depth:]), key)
-        choices = []
-        for file in sorted((CONFIG_DIR / group).glob("[!_]*.yaml")):
-            content = OmegaConf.load(file)  # its keys are those of the group, or with @package _global_ full ones
-            if any(OmegaConf.select(content, path) is not None for path in paths):
-                choices.append(file.stem)
-        if choices and any(re.match(rf"{group}=[^\[]+,", text) for text in sys.argv):
+        possible = []
+        for file in choices(group):
+            with suppress(yaml.YAMLError, ValueError, OSError):  # a broken file, which is not the one in question
+                content = OmegaConf.load(file)  # its keys are those of the group, or with @package _global_ full ones
+                if any(OmegaConf.select(content, path) is not None for path in paths):
+                    possible.append(file.stem)
+        if possible and any(re.match(rf"{group}=[^\[]+,", text) for text in arguments):
             return f"{key}: unknown setting without its {group}; in a sweep over {group}, use ++{key}=VALUE"
-        if choices:
-            return f"{key}: unknown setting; it needs {' or '.join(f'{group}={choice}' for choice in choices[:2])}"
+        if possible:
+            return f"{key}: unknown setting; it needs {' or '.join(f'{group}={choice}' for choice in possible[:2])}"
     return unknown_key(key, [name for name in known if name != key])
 
 

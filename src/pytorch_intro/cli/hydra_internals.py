@@ -1,7 +1,6 @@
 """The only module that uses what Hydra does not document (written for 1.3.8); an upgrade touches this file alone."""
 
 import sys
-from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,16 +14,17 @@ from hydra.core.override_parser.types import ChoiceSweep, QuotedString
 from hydra.errors import OverrideParseException
 from hydra.types import RunMode, TaskFunction
 from hydra.version import setbase
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.common.errors import UserError, exit_with_error
+from pytorch_intro.config import groups
 from pytorch_intro.config.flatten import flatten
-from pytorch_intro.config.paths import CONFIG_DIR
+from pytorch_intro.config.paths import IS_CLONE
 
 VERSION_BASE = "1.3"
 
 
-def run_app(task: TaskFunction, config_name: str) -> None:
+def run_app(task: TaskFunction, config_name: str, arguments: Sequence[str]) -> None:
     """Compose the config and run the task, like hydra.main, but raise errors instead of printing them.
 
     hydra.main prints the errors of composing in several lines and exits with code 1, unless HYDRA_FULL_ERROR=1. It also
@@ -32,13 +32,13 @@ def run_app(task: TaskFunction, config_name: str) -> None:
     """
     parser = get_args_parser()
     parser.error = lambda message: exit_with_error(f"{message}; see --help")  # type: ignore[method-assign]
-    args = parser.parse_intermixed_args()  # -m may stand between settings
+    args = parser.parse_intermixed_args(arguments)  # -m may stand between settings
     if args.experimental_rerun:
         raise UserError("--experimental-rerun: not supported; use resume=DIR")
     if (args.resolve or args.package) and not args.cfg:
         raise UserError("--resolve, --package: require --cfg; add --cfg job")
     name, overrides = args.config_name or config_name, args.overrides
-    app = build_app(args, config_name)
+    app = build_app(config_name, args.config_path, args.config_dir)
     actions = {
         "cfg": lambda: app.show_cfg(name, overrides, args.cfg, args.package, args.resolve),
         "info": lambda: app.show_info(args.info, name, overrides),
@@ -63,14 +63,39 @@ def run_app(task: TaskFunction, config_name: str) -> None:
         GlobalHydra.instance().clear()
 
 
-def build_app(args: Namespace, job_name: str) -> Hydra:
-    """Return Hydra's application for the folder conf/, or for those of --config-path and --config-dir."""
+def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """Return the config that a task of these overrides gets."""
+    app = build_app(config_name)
+    try:
+        check_choices(app, overrides)
+        return app.get_sanitized_cfg(app.compose_config(config_name, list(overrides), RunMode.RUN), "job")
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def run_task(task: TaskFunction, config_name: str, overrides: Sequence[str]) -> None:
+    """Compose the config and run the task, without reading the command line."""
+    app = build_app(config_name)
+    try:
+        check_choices(app, overrides)
+        app.run(config_name, task, [*overrides, "hydra.mode=RUN"])
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def build_app(job_name: str, config_path: str | None = None, config_dir: str | None = None) -> Hydra:
+    """Return Hydra's application for the folders conf/, or for those of --config-path and --config-dir."""
     setbase(VERSION_BASE)
-    search_path = create_automatic_config_search_path(sys.argv[0], None, args.config_path or str(CONFIG_DIR))
-    if args.config_dir:
-        if not Path(args.config_dir).is_dir():
-            raise UserError(f"--config-dir={args.config_dir}: no such folder; use an existing one")
-        folder = f"file://{Path(args.config_dir).resolve()}"
+    *own, built_in = map(str, groups.CONFIG_DIRS)
+    if config_path:
+        own, built_in = [], config_path if IS_CLONE else str(Path(config_path).absolute())
+    search_path = create_automatic_config_search_path(sys.argv[0], None, built_in)
+    for folder in own:
+        search_path.prepend("project", f"file://{folder}", anchor=SearchPathQuery(provider="main"))
+    if config_dir:
+        if not Path(config_dir).is_dir():
+            raise UserError(f"--config-dir={config_dir}: no such folder; use an existing one")
+        folder = f"file://{Path(config_dir).resolve()}"
         search_path.prepend("command-line", folder, anchor=SearchPathQuery(provider="schema"))
     return Hydra.create_main_hydra2(job_name, search_path)
 
@@ -104,6 +129,7 @@ def known_keys(error: Exception) -> list[str]:
     """Return the dotted keys of the config that lacks an overridden key, or the groups if a group is unknown."""
     node = getattr(error.__cause__, "parent_node", None)  # where OmegaConf looked for the key
     if node is None:
-        return [path.relative_to(CONFIG_DIR).as_posix() for path in CONFIG_DIR.rglob("*") if path.is_dir()]
+        top = groups.subgroups("")
+        return [*top, *(name for group in top for name in groups.subgroups(group))]
     config = node._get_root()
     return [*flatten(config), *map(str, config)]

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from traceback import print_exc
 from typing import NoReturn
 
@@ -58,7 +59,10 @@ def first_lines(error: BaseException) -> str:
 
 
 def check_installed(feature: str, packages: Sequence[str], extra: str) -> None:
-    """Raise a UserError if a package that a feature needs, from requirements-<extra>.txt, is not installed."""
+    """Raise a UserError if a package that a feature needs, of pytorch-intro[<extra>], is not installed."""
     missing = [name.rpartition(".")[2] for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"{feature}: {', '.join(missing)} not installed; run pip install -r requirements-{extra}.txt")
+        file = f"requirements-{extra}.txt"
+        is_clone = (Path(__file__).resolve().parents[3] / file).is_file()
+        command = f"pip install -r {file}" if is_clone else f"pip install 'pytorch-intro[{extra}]'"
+        raise UserError(f"{feature}: {', '.join(missing)} not installed; run {command}")

@@ -1,10 +1,78 @@
-"""Paths of the project."""
+"""Where the code, the built-in configs and the user's project are; how to start a command there.
+
+A clone of the repository has all of them. Where the package is installed, the project is a folder of the user's with a
+conf/, and possibly a src/; built-in configs are part of the package.
+"""
 
 import os
+import re
+import sys
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[3]
-CONFIG_DIR = PROJECT / "conf"
+from pytorch_intro.common.errors import UserError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+CLONE = None if (PACKAGE / "conf").is_dir() else PACKAGE.parents[1]
+CONFIG_DIR = (CLONE or PACKAGE) / "conf"
+PROJECT_VARIABLE = "PYTORCH_INTRO_PROJECT"  # environment variable: the project, whatever the working directory is
+
+# Packages that a module of the same name in the project's src/ would replace, besides Python's own.
+USED_PACKAGES = (
+    "filelock", "hydra", "lightning", "matplotlib", "numpy", "omegaconf", "PIL", "pydantic", "pytorch_intro",
+    "tensorboard", "torch", "torchmetrics", "torchvision", "tqdm", "yaml",
+)  # fmt: skip
+
+
+def find_project() -> Path:
+    """Return the folder that data/, outputs/, conf/ and src/ belong to.
+
+    That is the clone if one of its scripts was started; else the working directory or its nearest parent with a conf/.
+    """
+    if CLONE and Path(sys.argv[0]).resolve().parent == CLONE / "src":
+        return CLONE
+    if folder := os.environ.get(PROJECT_VARIABLE):
+        return Path(folder).resolve()
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "conf").is_dir()), CLONE or here)
+
+
+PROJECT = find_project()
+IS_CLONE = PROJECT == CLONE
+
+
+def command_line(name: str) -> list[str]:
+    """Return the words that a user types in the project to start a command."""
+    return ["python", f"src/{name}.py"] if IS_CLONE else ["pytorch-intro", name]
+
+
+def with_commands(text: str) -> str:
+    """Return a text about a clone, `python src/train.py` or requirements-scale.txt, in the words of this project."""
+    if IS_CLONE:
+        return text
+    text = re.sub(r"python src/(\w+)\.py", r"pytorch-intro \1", text)  # of the same length
+    text = re.sub(r"-r requirements-(\w+)\.txt", r"'pytorch-intro[\1]'", text)
+    return re.sub(r"requirements-(\w+)\.txt", r"pytorch-intro[\1]", text)
+
+
+def process_arguments(name: str) -> list[str]:
+    """Return program and arguments that start a command in a new process, from any working directory."""
+    return [sys.executable, *([str(PROJECT / "src" / f"{name}.py")] if IS_CLONE else ["-m", "pytorch_intro", name])]
+
+
+def add_own_code() -> None:
+    """Make the modules in the project's src/ importable, so that configs can name them.
+
+    Raises:
+        UserError: if one has the name of a module that this package needs.
+    """
+    source = PROJECT / "src"
+    if IS_CLONE or not (PROJECT / "conf").is_dir() or not source.is_dir() or str(source) in sys.path:
+        return
+    for path in sorted(source.iterdir()):
+        if path.suffix in ("", ".py") and path.stem in (*sys.stdlib_module_names, *USED_PACKAGES):
+            remedy = "in a clone, use python src/train.py" if path.stem == "pytorch_intro" else "rename it"
+            raise UserError(f"{path}: hides the module {path.stem} of Python or of a package; {remedy}")
+    sys.path.insert(0, str(source))
 
 
 def display_path(path: str | Path) -> str:

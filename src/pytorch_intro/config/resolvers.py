@@ -1,4 +1,4 @@
-"""OmegaConf resolvers of the configs: ${project:PATH}, ${output_dir:}, ${new_run_dir:…} and ${new_sweep_dir:…}."""
+"""OmegaConf resolvers of the configs: project, package, output_dir, new_run_dir and new_sweep_dir."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from pytorch_intro.common.distributed import is_distributed_launch
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.config.paths import PROJECT, display_path
+from pytorch_intro.config.paths import PACKAGE, PROJECT, display_path
 
 _RESERVED = re.compile(r"sweeps|bench|latest|\d{4}-\d\d-\d\d", re.IGNORECASE)  # some file systems ignore case
 
@@ -19,6 +19,7 @@ _RESERVED = re.compile(r"sweeps|bench|latest|\d{4}-\d\d-\d\d", re.IGNORECASE)  #
 def register_resolvers(more: Mapping[str, Callable[..., Any]] | None = None) -> None:
     """Register the resolvers, and further ones by name; each is called once per config, as some create a folder."""
     OmegaConf.register_new_resolver("project", lambda path: literal_path(PROJECT / path), replace=True)
+    OmegaConf.register_new_resolver("package", lambda path: literal_path(PACKAGE / path), replace=True)
     OmegaConf.register_new_resolver("output_dir", output_dir, replace=True)
     for name, resolver in {"new_run_dir": new_run_dir, "new_sweep_dir": new_sweep_dir, **(more or {})}.items():
         OmegaConf.register_new_resolver(name, resolver, use_cache=True, replace=True)

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig
 from pytorch_intro.analysis.class_metrics import find_class_metrics, most_frequent_error, per_class_scores
 from pytorch_intro.common.files import write_atomically
 from pytorch_intro.common.text import to_displayable
+from pytorch_intro.config.paths import command_line
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.inference.finished_run import FinishedRun
 from pytorch_intro.runs.folder import CONFUSION, CONFUSION_EXTERNAL, further_metrics
@@ -58,7 +59,7 @@ def summarize_evaluation(run: FinishedRun, trainer: Trainer, datamodule: DataMod
         "precision": trainer.precision,
         "torch": torch.__version__,
         "lightning": lightning.__version__,
-        "command": shlex.join(["python", "src/eval.py", *HydraConfig.get().overrides.task]),
+        "command": shlex.join([*command_line("eval"), *HydraConfig.get().overrides.task]),
     }
 
 

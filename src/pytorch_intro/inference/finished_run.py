@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.analysis.ranking import best_run
 from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.config.paths import command_line
 from pytorch_intro.config.resolvers import literal_path
 from pytorch_intro.runs.config_record import CONFIG, trusted_config
 from pytorch_intro.runs.folder import BEST, Result, RunFolder
@@ -56,8 +57,8 @@ def resolve_run(run: str | None, outputs: str) -> str:
 def require_finished(folder: Path) -> Path:
     """Return the folder, or raise a UserError if its run is not finished."""
     if not (folder / "result.json").exists():
-        resume = shlex.quote(f"resume={folder}")
-        raise UserError(f"{folder}: the run is not finished; resume it with python src/train.py {resume}")
+        command = shlex.join([*command_line("train"), f"resume={folder}"])
+        raise UserError(f"{folder}: the run is not finished; resume it with {command}")
     return folder
 
 
@@ -74,7 +75,7 @@ def latest_run(outputs: Path) -> Path:
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
         if read_result(file.parent):
             return file.parent
-    raise UserError(f"run=latest: no finished run in {outputs}; train one with python src/train.py")
+    raise UserError(f"run=latest: no finished run in {outputs}; train one with {' '.join(command_line('train'))}")
 
 
 def read_result(folder: Path) -> Result | None:

@@ -15,6 +15,7 @@ from pytorch_intro.analysis import class_metrics
 from pytorch_intro.analysis.class_metrics import datamodule_of
 from pytorch_intro.analysis.markdown import escape_cell, markdown_table
 from pytorch_intro.common.files import write_atomically
+from pytorch_intro.config.paths import with_commands
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.runs.config_record import load_config
 from pytorch_intro.runs.folder import REPORT, Result, RunFolder, further_metrics
@@ -81,7 +82,7 @@ A {network} of {result["parameters"]:,} parameters that classifies {color} image
 
 {table}
 
-{images}{USAGE}
+{images}{with_commands(USAGE)}
 ## How it was trained
 
 ```bash

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.common.files import write_atomically
+from pytorch_intro.config.paths import command_line
 from pytorch_intro.config.resolvers import literal_path
 
 CONFIG, EXTENDED = "config.yaml", "config_extended.yaml"
@@ -39,7 +40,7 @@ class Extension(NamedTuple):
 def current_command() -> str:
     """Return the command line of this process, on one line."""
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    command = " ".join(shlex.join(["python", "src/train.py", *overrides]).split())
+    command = " ".join(shlex.join([*command_line("train"), *overrides]).split())
     return command.encode(errors="replace").decode()
 
 

@@ -17,7 +17,7 @@ from pytorch_intro.common.errors import first_lines
 from pytorch_intro.common.files import remove
 from pytorch_intro.common.locks import FolderLockedError
 from pytorch_intro.config.environment import resolve_environment
-from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.config.paths import process_arguments
 from pytorch_intro.config.resolvers import output_dir
 from pytorch_intro.runs.folder import Result, RunFolder
 from pytorch_intro.sweeps.folder import ERROR, PRUNED, PrunedError, SweepFolder, first_line
@@ -79,11 +79,11 @@ def record_error(error: Exception, config: DictConfig, run: RunFolder) -> str:
 
 
 def run_in_processes(run: RunFolder) -> Result:
-    """Train on several devices by src/train.py in a new process; Lightning starts the others by its command line."""
+    """Train on several devices in a new process of the training command; Lightning starts the others."""
     with run.lock():
         pass  # raises if another process uses the folder
     overrides = HydraConfig.get().overrides.task
-    command = [sys.executable, str(PROJECT / "src" / "train.py"), *overrides, f"hydra.run.dir={quoted(str(run.path))}"]
+    command = [*process_arguments("train"), *overrides, f"hydra.run.dir={quoted(str(run.path))}"]
     error = ""
     # The processes of a launcher are not those of the training.
     environment = {name: value for name, value in os.environ.items() if name not in RANKS}

@@ -21,7 +21,7 @@ from pytorch_intro.common.errors import UserError, check_installed, exit_with_er
 from pytorch_intro.common.files import remove
 from pytorch_intro.config.environment import resolve_environment
 from pytorch_intro.config.flatten import flatten, is_under
-from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.config.paths import PROJECT, PROJECT_VARIABLE
 from pytorch_intro.data.ingest.data_root import checked_root
 from pytorch_intro.runs.config_record import IGNORED_KEYS
 from pytorch_intro.runs.folder import RunFolder
@@ -194,7 +194,8 @@ class Runner:
         overrides = [[*shared, *job.overrides, folder, f"hydra.sweep.subdir='{job.name}'"] for job in jobs]
         path = os.pathsep.join(filter(None, [str(PROJECT / "src"), os.environ.get("PYTHONPATH")]))
         try:
-            with env_override({"PYTHONPATH": path}):  # for processes that a launcher starts
+            # For processes that a launcher starts, maybe in another working directory.
+            with env_override({"PYTHONPATH": path, PROJECT_VARIABLE: str(PROJECT)}):
                 returns = self.launcher.launch(overrides, initial_job_idx=self.num_launched)
         except UserError:
             raise

@@ -13,7 +13,7 @@ from pytorch_intro.analysis.markdown import markdown_table
 from pytorch_intro.analysis.ranking import sort_key
 from pytorch_intro.common.files import write_atomically
 from pytorch_intro.common.text import text_table
-from pytorch_intro.config.paths import display_path
+from pytorch_intro.config.paths import command_line, display_path
 from pytorch_intro.runs.folder import METRICS, further_metrics
 from pytorch_intro.sweeps.folder import Outcome, Record, SweepFolder
 
@@ -92,7 +92,7 @@ class Summary:
         """Return the command that repeats a job outside the sweep."""
         job = self.record.jobs[row.job]
         given = [value for value in job["given"] if value.partition("=")[0] not in ("name", "outputs", "overwrite")]
-        return shlex.join(["python", "src/train.py", *given, *job["swept"]])
+        return shlex.join([*command_line("train"), *given, *job["swept"]])
 
     def progress(self) -> str:
         """Return, for example, "12 jobs: 10 finished, 1 failed, 1 unfinished"."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from pytorch_intro.common.errors import UserError, exit_with_error
 from pytorch_intro.common.streams import protect_streams
+from pytorch_intro.config.paths import with_commands
 from pytorch_intro.tour import CHAPTERS
 from pytorch_intro.tour.chapter import Cell, Chapter, read_chapter
 
@@ -28,16 +29,18 @@ class Tour:
 
     Args:
         name: __name__ of the script; unless it is "__main__", as in worker processes that import it, nothing runs.
+        arguments: Numbers of the chosen chapters; by default, the arguments of the command line.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, arguments: Sequence[str] | None = None) -> None:
         self.is_running = name == "__main__"
         self.is_notebook = hasattr(builtins, "__IPYTHON__")  # sys.argv is then that of the kernel
         if self.is_running and not self.is_notebook:
             protect_streams()
-        arguments = [] if self.is_notebook or not self.is_running else sys.argv[1:]
+        if arguments is None:
+            arguments = [] if self.is_notebook or not self.is_running else sys.argv[1:]
         if {"-h", "--help"} & set(arguments):
-            print(f"{USAGE}\n{contents()}")
+            print(f"{with_commands(USAGE)}\n{contents()}")
             self.is_running = False
         try:
             self.chosen = chosen_chapters(arguments if self.is_running else [])

@@ -6,9 +6,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.config.paths import PACKAGE
 
-SAMPLE = PROJECT / "src" / "pytorch_intro" / "data" / "sample"
+SAMPLE = PACKAGE / "data" / "sample"
 
 
 def sample_root() -> str:

@@ -8,7 +8,7 @@ import hydra
 from omegaconf import DictConfig
 
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.config.paths import CONFIG_DIR
+from pytorch_intro.config.groups import choices
 
 # What Classifier and EpochLogger log for callbacks; metrics=[…] adds further ones to those of a validation.
 TRAIN_METRICS = ("train/loss", "train/accuracy", "epoch_seconds", "images_per_second")
@@ -105,8 +105,8 @@ def check_monitors(config: DictConfig, has_validation: bool = True) -> None:
 
 
 def how_to_add(config: DictConfig, metric: str) -> str:
-    """Return "add it with metrics=[…], or " for a metric that has a file in conf/metrics but was not chosen."""
+    """Return "add it with metrics=[…], or " for a metric that is a choice of metrics but was not chosen."""
     stage, _, name = str(metric).rpartition("/")
-    if stage != "val" or not (CONFIG_DIR / "metrics" / f"{name}.yaml").exists():
+    if stage != "val" or name not in {file.stem for file in choices("metrics")}:
         return ""
     return f"add it with metrics=[{','.join(['accuracy', *chosen_metrics(config), name])}], or "

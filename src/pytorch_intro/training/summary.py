@@ -12,7 +12,7 @@ from hydra.types import RunMode
 
 from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.text import text_table
-from pytorch_intro.config.paths import PROJECT, display_path
+from pytorch_intro.config.paths import IS_CLONE, PROJECT, display_path
 from pytorch_intro.runs.folder import REPORT, Result, RunFolder, further_metrics
 
 FILES = (*REPORT, "checkpoints/best.ckpt", "README.md")
@@ -52,12 +52,13 @@ def next_commands(outputs: str) -> str:
     binaries = Path(sys.executable).parent
     activated = Path(shutil.which("python") or "").parent == binaries
     prefix = "" if activated else f"{display_path(binaries)}{os.sep}"
-    python, tensorboard = (shlex.quote(prefix + name) for name in ("python", "tensorboard"))
-    train, predict = (shlex.quote(display_path(PROJECT / "src" / name)) for name in ("train.py", "predict.py"))
+    python, installed, tensorboard = (shlex.quote(prefix + name) for name in ("python", "pytorch-intro", "tensorboard"))
+    scripts = [shlex.quote(display_path(PROJECT / "src" / name)) for name in ("train.py", "predict.py")]
+    train, predict = [f"{python} {s}" for s in scripts] if IS_CLONE else [f"{installed} train", f"{installed} predict"]
     commands = {
         f"{tensorboard} --logdir {shlex.quote(display_path(outputs))}": "curves, at http://localhost:6006",
-        f"{python} {predict} images=PATH": "classify your own images: a file, a folder, a glob",
-        f"{python} {train} --help": "other networks, data and settings",
-        f"{python} {train} -m seed=0,1,2": "a sweep of three runs",
+        f"{predict} images=PATH": "classify your own images: a file, a folder, a glob",
+        f"{train} --help": "other networks, data and settings",
+        f"{train} -m seed=0,1,2": "a sweep of three runs",
     }
     return "\n".join(f"  {command:<34}  # {purpose}" for command, purpose in commands.items())

@@ -20,6 +20,7 @@ from ray.exceptions import RayError
 
 from pytorch_intro.cli.entrypoint import install_signal_handlers
 from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.config.paths import PROJECT_VARIABLE
 from pytorch_intro.sweeps.hydra_internals import failed_job
 from pytorch_intro.sweeps.job import JobLostError
 
@@ -74,7 +75,8 @@ def start_ray(init: dict[str, Any]) -> None:
         init = {"include_dashboard": False, "object_store_memory": 80 * 2**20} | init  # jobs return small objects
     elif address != "auto":
         check_reachable(str(address))
-    variables: Any = {"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}}  # for the user's own modules
+    names = ("PYTHONPATH", PROJECT_VARIABLE)  # for the user's own modules, and the folders of the project
+    variables: Any = {"env_vars": {name: os.environ[name] for name in names}}
     defaults: dict[str, Any] = {"logging_level": logging.WARNING, "runtime_env": variables}
     try:
         ray.init(**defaults | init)

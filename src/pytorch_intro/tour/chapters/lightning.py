@@ -61,4 +61,4 @@ assert all(
 )
 "the same parameters, to the last bit"
 # At work: src/pytorch_intro/training/trainer.py: build_trainer
-# At work: src/train.py: train
+# At work: src/pytorch_intro/commands/train.py: train

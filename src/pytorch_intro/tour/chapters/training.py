@@ -100,10 +100,10 @@ f"plot: {file}"
 
 # %%
 # From here: `python src/train.py` trains on all 60,000 pictures, and the README has the rest.
-commands = [
-    "python src/train.py",
-    "python src/train.py --help",
-    "tensorboard --logdir outputs",
-]
-assert all((PROJECT / command.split()[1]).exists() for command in commands[:2])
-"\n".join(commands)
+from importlib.util import find_spec
+
+from pytorch_intro.config.paths import command_line
+
+train = " ".join(command_line("train"))
+assert find_spec("pytorch_intro.commands.train") is not None
+"\n".join([train, f"{train} --help", "tensorboard --logdir outputs"])

@@ -1,0 +1,45 @@
+"""Evaluate a finished run on its test images, or on others of the same classes."""
+
+from omegaconf import DictConfig, OmegaConf
+
+from pytorch_intro.cli.entrypoint import entrypoint
+from pytorch_intro.inference.finished_run import FinishedRun, apply_overrides, resolve_run
+
+
+@entrypoint("eval", resolvers={"resolve_run": resolve_run})
+def main(config: DictConfig) -> float | None:
+    from lightning import seed_everything
+
+    from pytorch_intro.config.paths import display_path
+    from pytorch_intro.inference.eval_data import external_test_data, original_test_data
+    from pytorch_intro.inference.evaluate import force_single_device, record, show, summarize_evaluation
+    from pytorch_intro.training.hardware import resolve_hardware
+    from pytorch_intro.training.trainer import build_trainer
+
+    run = FinishedRun(config.run_dir, config.allow, ["model", "classifier", "data", "trainer", "callbacks", "metrics"])
+    overrides = apply_overrides(run.config, config, ["data", "trainer", "metrics"])
+    is_external = "data" in overrides
+    force_single_device(run.config.trainer, overrides)
+    hardware = resolve_hardware(run.config)
+    seed_everything(run.config.seed, workers=True, verbose=False)
+
+    datamodule = external_test_data(run) if is_external else original_test_data(run)
+    class_metrics = {"_target_": "pytorch_intro.analysis.class_metrics.ClassMetrics"}
+    progress_bar = run.config.callbacks.get("progress_bar")
+    callbacks = OmegaConf.create({"class_metrics": class_metrics, "progress_bar": progress_bar})
+    trainer = build_trainer(run.config.trainer, callbacks, OmegaConf.create({}), hardware)
+    if metrics := run.config.get("metrics"):
+        from pytorch_intro.config.validate import check_config
+        from pytorch_intro.metrics.callback import add_metrics
+
+        check_config(metrics, "metrics", {})
+        add_metrics(metrics, datamodule, trainer)
+    trainer.test(run.classifier(compiled=True), datamodule, verbose=False)
+
+    evaluation = summarize_evaluation(run, trainer, datamodule)
+    try:
+        written = record(evaluation, run.path, is_external)
+    finally:
+        show(evaluation)  # also if it cannot be recorded
+    print(f"\nwritten: {', '.join(map(display_path, written))}")
+    return evaluation["test/accuracy"]

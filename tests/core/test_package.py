@@ -1,0 +1,303 @@
+"""The installed package: a wheel, its command, and a project of the user's own with a conf/ and a src/."""
+
+import importlib.util
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import FORKS, NO_PICTURES, Answer, Command, write_images
+from test_removal import ONE_BATCH
+
+import pytorch_intro
+from pytorch_intro import __main__ as program
+from pytorch_intro.config import groups, paths
+from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
+
+ONE_STEP = [*(argument for argument in ONE_BATCH if not argument.startswith("name=")), *NO_PICTURES]
+HAS_INFERENCE = (PROJECT / "src" / "eval.py").exists()
+HAS_SWEEPS = (PROJECT / "src" / "hydra_plugins").exists()
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this project, built as pip builds it, offline."""
+    from hatchling.builders.wheel import WheelBuilder
+
+    return Path(next(WheelBuilder(str(PROJECT)).build(directory=str(tmp_path_factory.mktemp("wheel")))))
+
+
+@pytest.fixture(scope="session")
+def program_file(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command of an environment with the wheel, and with the other packages of this one."""
+    folder = tmp_path_factory.mktemp("env")
+    venv.create(folder, symlinks=True)
+    python = folder / "bin" / "python"
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "others.pth").write_text(sysconfig.get_path("purelib"))
+    install = ["--python", str(python), "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", *install], check=True)
+    return folder / "bin" / "pytorch-intro"
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder."""
+    path = tmp_path_factory.mktemp("empty") / "Schuhe ü (1)"
+    path.mkdir()
+    return path
+
+
+def start(program_file: Path, folder: Path, *arguments: str, **variables: str) -> Answer:
+    """Run the installed command in a folder."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | variables
+    command = [str(program_file), *arguments]
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    return Answer(ended.returncode, ended.stdout, ended.stderr)
+
+
+def test_the_wheel_has_code_configs_and_sample_and_is_small(wheel: Path) -> None:
+    assert wheel.stat().st_size <= 3e6
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    code = {path.relative_to(PROJECT / "src") for path in (PROJECT / "src").glob("*/**/*.py")}
+    configs = {Path("pytorch_intro/conf", path.relative_to(CONFIG_DIR)) for path in CONFIG_DIR.rglob("*.yaml")}
+    sample = {path.relative_to(PROJECT / "src") for path in (PROJECT / "src").glob("pytorch_intro/data/sample/*.gz")}
+    assert len(sample) == 4
+    assert names >= {path.as_posix() for path in code | configs | sample} | {"pytorch_intro/py.typed"}
+    assert {name.partition("/")[0] for name in names} == {path.parts[0] for path in code}
+
+
+def test_the_extra_all_has_the_packages_of_every_extra(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+        required = re.findall(r"^Requires-Dist: (.*); extra == '(\w+)'$", archive.read(name).decode(), re.MULTILINE)
+    assert len({extra for _, extra in required}) > 2
+    assert {line for line, extra in required if extra == "all"} == {line for line, extra in required if extra != "all"}
+
+
+def test_the_installed_command_trains_in_an_empty_folder(program_file: Path, folder: Path) -> None:
+    """A real process; outputs/ is in the folder, and the commands to run next are those of the package."""
+    answer = start(program_file, folder, "train", *ONE_STEP, "model=mlp", "name=first")
+    assert answer.code == 0, answer.err
+    assert {path.name for path in folder.iterdir()} == {"outputs"}
+    result = json.loads((folder / "outputs" / "first" / "result.json").read_text())
+    assert result["command"].startswith("pytorch-intro train data=sample")
+    assert result["pytorch_intro"] == pytorch_intro.__version__
+    assert "pytorch-intro predict images=PATH" in answer.out
+    assert "src/" not in answer.out
+
+
+def test_ctrl_c_during_the_first_import_of_the_installed_command_exits_quietly(
+    program_file: Path, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "omegaconf.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nsignal.pause()\n")
+    answer = start(program_file, folder, "train", PYTHONPATH=str(tmp_path))
+    assert (answer.code, answer.out, answer.err) == (130, "", "")
+
+
+NETWORK = """
+from torch import nn
+
+
+class Network(nn.Sequential):
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, width: int = 8) -> None:
+        super().__init__(nn.Flatten(), nn.LazyLinear(width), nn.ReLU(), nn.Linear(width, num_classes))
+"""
+OWN_FILES = {
+    "src/mine.py": NETWORK.replace("nn.LazyLinear(", "nn.Linear(image_shape[0] * image_shape[1] * image_shape[2], "),
+    "conf/model/mine.yaml": "# My network\n_target_: mine.Network\nwidth: 16\n",
+    "conf/data/mine.yaml": "# My data\ndefaults: [sample, _self_]\nbatch_size: 16\n",
+    "conf/experiment/mine.yaml": "# @package _global_\n# My recipe\ndefaults:\n  - override /model: mine\n"
+    "  - override /data: mine\ntrainer:\n  max_epochs: 1\n",
+    "conf/optimizer/sgd.yaml": "# My SGD\n_target_: torch.optim.SGD\n_partial_: true\nlr: 0.5\n",
+}
+# Runs commands of the installed package in the folder of a project, and prints their exit codes.
+RUN_ALL = """
+import os, sys
+from pathlib import Path
+os.chdir(FOLDER)
+sys.path[:] = [SITE, *(path for path in sys.path if path != str(PROJECT / "src")), str(PROJECT / "tests")]
+sys.executable = str(PROGRAM.with_name("python"))
+with OUT.open("w") as file:
+    os.dup2(file.fileno(), 1)
+    os.dup2(file.fileno(), 2)
+from forked import forked_processes, run_script
+
+for arguments in COMMANDS:
+    code = 0
+    try:
+        with forked_processes("trainer=ddp" in arguments):
+            run_script([str(PROGRAM), *arguments])
+    except SystemExit as stop:
+        code = stop.code or 0
+    print(f"{arguments[0]}: exit code {code}", flush=True)
+from pytorch_intro.config import paths
+assert Path(paths.__file__).is_relative_to(SITE), paths.__file__
+"""
+
+
+def write_project(folder: Path) -> None:
+    for name, text in OWN_FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+@pytest.mark.skipif(not (HAS_INFERENCE and HAS_SWEEPS), reason="inference and sweeps are optional parts")
+def test_every_command_runs_in_a_project_of_ones_own(program_file: Path, tmp_path: Path) -> None:
+    """With a network, data, a recipe and an optimizer of its own, from a folder below; two ranks included."""
+    project = tmp_path / "Schuhe ü (1)"
+    write_project(project)
+    write_images(tmp_path, "image.png")
+    below = project / "notebooks"
+    below.mkdir()
+    few = ["experiment=mine", *ONE_STEP[1:]]
+    commands = [
+        ["train", *few, "name=first"],
+        ["train", "resume=../outputs/first", "trainer.max_epochs=2"],
+        ["train", "-m", *few, "name=widths", "model.width=4,8", "optimizer=sgd"],
+        ["eval", "run=first"],
+        ["predict", "run=first", f"images={tmp_path / 'image.png'}", "num_workers=0"],
+        ["export", "run=first", "num_images=2"],
+        *([["tour", "15"]] if importlib.util.find_spec("pytorch_intro.tour") else []),
+        ["train", *few, "name=ranks", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"],
+    ]
+    script, out = tmp_path / "run_all.py", tmp_path / "out"
+    script.write_text(RUN_ALL)
+    (site,) = program_file.parents[1].glob("lib/python*/site-packages")
+    values = {"FOLDER": below, "PROJECT": PROJECT, "SITE": str(site), "PROGRAM": program_file, "OUT": out}
+    process = FORKS.Process(target=runpy.run_path, args=(str(script), {**values, "COMMANDS": commands}))
+    process.start()
+    process.join(200)
+    printed = out.read_text()
+    assert process.exitcode == 0, printed
+    assert [line for line in printed.splitlines() if "exit code" in line] == [f"{c[0]}: exit code 0" for c in commands]
+    assert {path.name for path in project.iterdir()} == {"src", "conf", "outputs", "notebooks"}
+    assert not list(below.iterdir())
+    outputs = project / "outputs"
+    config = yaml.safe_load((outputs / "first" / "config.yaml").read_text())
+    assert config["model"] == {"_target_": "mine.Network", "width": 16}
+    assert {path.name for path in (outputs / "first").iterdir()} >= {"result.json", "predictions.csv", "export"}
+    jobs = list((outputs / "sweeps" / "widths").glob("*/config.yaml"))
+    assert [yaml.safe_load(job.read_text())["optimizer"]["lr"] for job in jobs] == [0.5, 0.5]
+    assert (outputs / "ranks" / "result.json").exists()
+
+
+@pytest.fixture
+def own_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a conf/ and a src/ of its own, for commands in this process."""
+    write_project(tmp_path)
+    monkeypatch.setattr(groups, "CONFIG_DIRS", [tmp_path / "conf", CONFIG_DIR])
+    monkeypatch.setattr(paths, "PROJECT", tmp_path)
+    monkeypatch.setattr(paths, "IS_CLONE", False)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return tmp_path
+
+
+def test_help_lists_the_choices_of_both_places_ones_own_first(own_project: Path, command: Command) -> None:
+    text = command("--help").out
+    assert re.search(r"^  model\n    mine +My network\n    cnn .*\(default\)\n    mlp ", text, re.MULTILINE)
+    assert re.search(r"^  optimizer\n    sgd +My SGD\n    muon .*\(default\)\n    adamw ", text, re.MULTILINE)
+    assert "pytorch-intro train data=sample" in text
+    assert "needs pytorch-intro[scale]" in text or not HAS_SWEEPS
+    assert "python src/" not in text
+
+
+def test_configs_of_both_places_are_composed_and_ones_own_win(own_project: Path, command: Command) -> None:
+    own = yaml.safe_load(command("experiment=mine", "optimizer=sgd", "--cfg", "job").out)
+    assert own["model"] == {"_target_": "mine.Network", "width": 16}
+    assert own["data"]["batch_size"] == 16
+    assert own["data"]["root"] == "${package:data/sample}"
+    assert own["optimizer"] == {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.5}
+    assert yaml.safe_load(command("model=mlp", "--cfg", "job").out)["model"]["_target_"].endswith("MLP")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["model=min"], "model=min: unknown choice; choose from .*cnn, .*mine, mlp.*"),
+        (["model=mine", "model.widht=3"], "model.widht: unknown setting; did you mean model.width.*"),
+        (["model.width=3", "model=mlp"], "model.width: unknown setting; it needs model=cnn or model=mine"),
+        (["model=broken"], r".*conf/model/broken\.yaml, line 3: not valid YAML \(.*\); correct this line"),
+        (["model=latin"], r".*conf/model/latin\.yaml: not UTF-8 \(.*\); save it as UTF-8"),
+        (["model=text"], "Invalid defaults list in 'model/text', defaults must be a list .*; write a list there, .*"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_mistakes_name_the_configs_of_both_places(
+    own_project: Path, command: Command, arguments: list[str], line: str
+) -> None:
+    files = {
+        "broken": b"# Mine\nwidth: [1, 2\nheight: 3\n",
+        "latin": b"# Gr\xf6\xdfe\n",
+        "text": b"defaults: a",
+    }
+    for name, content in files.items():
+        (own_project / "conf" / "model" / f"{name}.yaml").write_bytes(content)
+    answer = command(*arguments)
+    assert answer.code == 2
+    assert re.fullmatch(f"error: {line}\n", answer.err), answer.err
+
+
+@pytest.mark.parametrize("name", ["random.py", "torch.py", "json/__init__.py", "pytorch_intro/__init__.py"])
+def test_a_module_that_hides_a_needed_one_is_refused(own_project: Path, command: Command, name: str) -> None:
+    file = own_project / "src" / name
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    answer = command("--cfg", "job")
+    assert answer.code == 2
+    hidden = own_project / "src" / Path(name).parts[0]
+    remedy = "in a clone, use python src/train.py" if "intro" in name else "rename it"
+    assert answer.err == f"error: {hidden}: hides the module {hidden.stem} of Python or of a package; {remedy}\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "folder", "found"),
+    [(None, "a/b/c", "a"), (None, "x/y", "x/y"), ("other", "a/b/c", "other")],
+    ids=["parent with conf", "none", "variable"],
+)
+def test_the_project_is_the_nearest_folder_with_a_conf(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str | None, folder: str, found: str
+) -> None:
+    """Or that of the environment variable, or of a script of the clone."""
+    (tmp_path / "a" / "conf").mkdir(parents=True)
+    (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / folder)
+    monkeypatch.setattr(sys, "argv", ["pytorch-intro"])
+    monkeypatch.setattr(paths, "CLONE", None)
+    if variable:
+        monkeypatch.setenv(paths.PROJECT_VARIABLE, str(tmp_path / variable))
+    assert paths.find_project() == tmp_path / found
+    monkeypatch.setattr(paths, "CLONE", PROJECT)
+    monkeypatch.setattr(sys, "argv", [str(PROJECT / "src" / "train.py")])
+    assert paths.find_project() == PROJECT
+
+
+def test_the_program_lists_the_commands_and_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line for each file in commands/."""
+    program.main([])
+    listed = re.findall(r"^  (\w+) +\S.*[^.]$", capsys.readouterr().out.split("Commands:")[1], re.MULTILINE)
+    assert listed == sorted(path.stem for path in (PROJECT / "src").glob("*.py"))
+    program.main(["--version"])
+    assert capsys.readouterr().out == f"pytorch-intro {pytorch_intro.__version__}\n"
+
+
+@pytest.mark.parametrize(("typed", "remedy"), [("trian", "use train, "), ("qqq", "choose from ")])
+def test_an_unknown_command_is_answered_with_the_nearest(
+    capsys: pytest.CaptureFixture[str], typed: str, remedy: str
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        program.main([typed])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {typed}: unknown command; {remedy}")
+
+
+def test_the_citation_has_the_version() -> None:
+    assert yaml.safe_load((PROJECT / "CITATION.cff").read_text())["version"] == pytorch_intro.__version__
