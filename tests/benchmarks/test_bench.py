@@ -206,15 +206,15 @@ def test_bench_unbalanced_measures_the_recall_of_both_classes(
     assert (train.targets.bincount().tolist(), train.classes) == ([160, 8], ["T-shirt/top", "Shirt"])
     assert FewShirts("", train=False).targets.bincount().tolist() == [40, 40]
     small = f"bench.arguments=['trainer=cpu','trainer.max_epochs=1','data.val_fraction=0','data.root={tmp_path}']"
-    variants = "{plain: [], sampler=balanced: ['data.sampler=balanced']}"
+    variants = "{plain: [], sampled: ['data.sampler=balanced']}"
     arguments = ["bench=unbalanced", small, "seeds=1", "~bench.variants", f"+bench.variants={variants}"]
     monkeypatch.setattr(sys, "argv", ["src/bench.py", *arguments, f"outputs={tmp_path}"])
     bench.main()
     runs = json.loads(next((tmp_path / "bench").glob("*.json")).read_text())["runs"]
-    for name in ("plain", "sampler=balanced"):
+    for name in ("plain", "sampled"):
         (run,) = runs[name]
         assert sum(run["recall"].values()) / 2 == pytest.approx(run["balanced_accuracy"])
-    assert "| sampler=balanced |" in capsys.readouterr().out
+    assert "| sampled |" in capsys.readouterr().out
     assert next((tmp_path / "bench").glob("*.png")).stat().st_size > 1000
 
 
