@@ -58,8 +58,8 @@ class GracefulShutdown(Callback):
         if code := all_reduce_max(self.exit_code):
             self.stop(trainer, trainer.current_epoch, code)
 
-    # In both, the end of the epoch before has saved a checkpoint. Here, Lightning has restored the handlers: no signal
-    # can arrive between this and the test that nobody looks at.
+    # In both, the end of the epoch before has saved a checkpoint. Not on_train_end: Lightning restores the handlers
+    # after it, and a signal in between would be lost.
     on_fit_end = on_train_epoch_start
 
     def stop(self, trainer: Trainer, epoch: int, exit_code: int) -> None:
