@@ -1,6 +1,8 @@
 """The private parts of Lightning that this project uses still behave as lightning_internals.py expects."""
 
 import inspect
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,8 @@ import pytest
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loops import fit_loop
+from lightning.pytorch.loops import fit_loop, training_epoch_loop
+from lightning.pytorch.trainer.connectors import signal_connector
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -163,6 +166,24 @@ def test_a_run_that_has_nothing_left_to_train_has_the_right_epoch(tmp_path: Path
 
 def test_lightning_decides_about_restarts_by_the_method_that_is_replaced() -> None:
     assert "_iteration_based_training()" in inspect.getsource(fit_loop._FitLoop.restarting.fset)
+
+
+def test_lightning_broadcasts_sigterm_by_the_methods_that_are_replaced() -> None:
+    assert "[self._sigterm_notifier_fn]" in inspect.getsource(signal_connector._SignalConnector)
+    assert "self._broadcast_sigterm_tensor()" in inspect.getsource(training_epoch_loop._TrainingEpochLoop.advance)
+
+
+def test_launched_ranks_end_when_rank_0_stops_early() -> None:
+    """Also those that have not connected to it yet. Lightning's observer of them has none left that it could miss."""
+    trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False)
+    launcher: Any = trainer.strategy.launcher
+    ranks = launcher.procs
+    with subprocess.Popen(["sleep", "100"]) as rank:
+        ranks.append(rank)
+        with pytest.raises(SystemExit), lightning_internals.kill_ranks_on_error(trainer):
+            raise SystemExit(143)
+        assert rank.wait(10) == -signal.SIGKILL
+    assert ranks == []
 
 
 def test_callbacks_can_be_read_and_changed() -> None:

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ from torch.utils.data import Dataset
 
 from pytorch_intro.runs.folder import RunFolder
 from pytorch_intro.runs.logs import truncate_logs
+from pytorch_intro.training.callbacks import graceful_shutdown
 from pytorch_intro.training.callbacks.graceful_shutdown import EXIT_CODES, GracefulShutdown
+from pytorch_intro.training.checkpoint import BestLastCheckpoint
 from pytorch_intro.training.classifier import Classifier
 from pytorch_intro.training.trainer import silence_lightning
 
@@ -282,6 +285,40 @@ def test_a_second_signal_exits_immediately() -> None:
     with pytest.raises(SystemExit) as stop:
         shutdown.on_signal(signal.SIGINT, None)
     assert stop.value.code == 130
+
+
+def test_the_own_signal_of_a_rank_that_stops_for_another_is_not_a_second_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A launcher signals one rank after the other; here, while this one saves the checkpoint."""
+    shutdown, saved = GracefulShutdown(), []
+
+    def save_last(*_: Any) -> None:
+        shutdown.on_signal(signal.SIGTERM, None)
+        saved.append(True)
+
+    monkeypatch.setattr(graceful_shutdown, "all_reduce_max", lambda _: 143)
+    monkeypatch.setattr(graceful_shutdown, "is_resumable_step", lambda _: True)
+    monkeypatch.setattr(BestLastCheckpoint, "save_last", save_last)
+    checkpoint = BestLastCheckpoint(str(tmp_path), "val/accuracy", "max", None)
+    trainer: Any = SimpleNamespace(checkpoint_callback=checkpoint, current_epoch=0, global_step=1)
+    with pytest.raises(SystemExit) as stop:
+        shutdown.on_train_batch_end(trainer, BoringModel(), None, None, 0)
+    assert saved
+    assert stop.value.code == 143
+
+
+def test_a_signal_after_the_last_step_ends_the_run_before_its_test(
+    command: Command, tmp_path: Path, whole_runs: WholeRuns
+) -> None:
+    """It resumes with the test."""
+    run = tmp_path / "outputs" / "stopped"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Classifier, "on_train_end", lambda _: signal.raise_signal(signal.SIGTERM))
+        assert command(*SMALL, "name=stopped").code == 143
+    assert not (run / "result.json").exists()
+    assert command(*SMALL, "name=stopped").code == 0
+    assert_same_run(whole_runs(*SMALL), run)
 
 
 def test_signals_have_their_former_handlers_again_after_training(tmp_path: Path) -> None:

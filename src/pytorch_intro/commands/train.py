@@ -25,6 +25,7 @@ def train(config: DictConfig, run: RunFolder) -> Result:
 
     from pytorch_intro.training.checkpoint import select_checkpoint
     from pytorch_intro.training.hardware import resolve_hardware
+    from pytorch_intro.training.lightning_internals import kill_ranks_on_error
     from pytorch_intro.training.result import result_of, run_result_hooks
     from pytorch_intro.training.resume import check_extension, checkpoint_to_resume
     from pytorch_intro.training.setup import build_experiment
@@ -45,9 +46,10 @@ def train(config: DictConfig, run: RunFolder) -> Result:
     run.begin(config)
     wait_for_all_ranks(trainer)
 
-    trainer.fit(classifier, datamodule, ckpt_path=checkpoint_to_resume(run.path), weights_only=True)
-    selected = select_checkpoint(trainer)
-    trainer.test(classifier, datamodule, ckpt_path=selected.path, weights_only=True, verbose=False)
+    with kill_ranks_on_error(trainer):
+        trainer.fit(classifier, datamodule, ckpt_path=checkpoint_to_resume(run.path), weights_only=True)
+        selected = select_checkpoint(trainer)
+        trainer.test(classifier, datamodule, ckpt_path=selected.path, weights_only=True, verbose=False)
 
     result = result_of(config, trainer, selected, time.perf_counter() - started)
     rows = run_result_hooks(trainer, result)

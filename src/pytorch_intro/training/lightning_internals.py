@@ -5,13 +5,16 @@ in reports/csv_logger.py.
 Source: https://github.com/Lightning-AI/pytorch-lightning/tree/2.6.6/src/lightning
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.trainer import call
+from lightning.pytorch.trainer.connectors.signal_connector import _get_sigkill_signal
 from lightning.pytorch.trainer.states import TrainerFn
 
 
@@ -76,6 +79,33 @@ def call_epoch_start_hooks_on_resume(trainer: Trainer) -> None:
             trainer.callbacks, trainer.loggers = every, loggers  # type: ignore[attr-defined]
 
     loop.on_advance_start = start_epoch  # type: ignore[method-assign]
+
+
+def fix_signals(trainer: Trainer) -> None:
+    """Let a rank that receives SIGTERM exit without waiting for the others.
+
+    Lightning's handler calls that of the command only after a broadcast to all ranks, which never ends if another rank
+    waits in a different collective. Its training loop broadcasts in every step, too, and waits for the device; here,
+    GracefulShutdown does so on the CPU. See pytorch/trainer/connectors/signal_connector.py.
+    """
+    trainer._signal_connector._sigterm_notifier_fn = lambda *_: None  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
+@contextmanager
+def kill_ranks_on_error(trainer: Trainer) -> Iterator[None]:
+    """Kill the ranks that Lightning launched when this one, rank 0, stops early: they may wait for it.
+
+    Those that are still starting would try to connect for half an hour. Lightning does so after Ctrl-C only.
+    """
+    try:
+        yield
+    except BaseException:
+        launcher = trainer.strategy.launcher
+        if isinstance(launcher, _SubprocessScriptLauncher):
+            launcher.kill(_get_sigkill_signal())
+            launcher.procs.clear()  # for the thread that kills rank 0 after any of them; see _ChildProcessObserver
+        raise
 
 
 def keep_averages(trainer: Trainer) -> None:

@@ -21,7 +21,7 @@ from pytorch_intro.config.instantiate import instantiate
 from pytorch_intro.training.callbacks.graceful_shutdown import GracefulShutdown
 from pytorch_intro.training.callbacks.nan_guard import TerminateOnNaN
 from pytorch_intro.training.checkpoint import AtomicCheckpointIO
-from pytorch_intro.training.lightning_internals import fix_resume, keep_averages
+from pytorch_intro.training.lightning_internals import fix_resume, fix_signals, keep_averages
 from pytorch_intro.training.monitors import resolve_mode
 
 
@@ -79,6 +79,7 @@ def build_trainer(
         node.pop("threads", None)  # not a setting of Lightning's Trainer
     built: Trainer = instantiate(node, "trainer", **values)
     fix_resume(built)
+    fix_signals(built)
     keep_averages(built)
     if built.num_devices > 1:  # Lightning's launcher would set another number
         os.environ["OMP_NUM_THREADS"] = str(hardware["threads"])

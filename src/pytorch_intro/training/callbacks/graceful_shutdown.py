@@ -29,7 +29,7 @@ class GracefulShutdown(Callback):
     """
 
     def __init__(self) -> None:
-        self.exit_code = 0
+        self.exit_code = 0  # of a signal that this rank has received; another rank's must not make it a second one
         self.is_hung_up = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -48,27 +48,24 @@ class GracefulShutdown(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.stop_requested() and is_resumable_step(trainer):  # all ranks have to call the first
+        code = all_reduce_max(self.exit_code)  # all ranks have to call this
+        if code and is_resumable_step(trainer):
             if isinstance(trainer.checkpoint_callback, BestLastCheckpoint):
                 trainer.checkpoint_callback.save_last(trainer)
-            self.stop(trainer, trainer.current_epoch + 1)
+            self.stop(trainer, trainer.current_epoch + 1, code)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.stop_requested():
-            self.stop(trainer, trainer.current_epoch)
+        if code := all_reduce_max(self.exit_code):
+            self.stop(trainer, trainer.current_epoch, code)
 
-    on_train_end = on_train_epoch_start  # in both, the end of the epoch before has saved a checkpoint
+    # In both, the end of the epoch before has saved a checkpoint. Not on_train_end: Lightning restores the handlers
+    # after it, and a signal in between would be lost.
+    on_fit_end = on_train_epoch_start
 
-    def stop_requested(self) -> bool:
-        """Return whether any rank has received a signal."""
-        if code := all_reduce_max(self.exit_code):  # if 0, assign nothing: a signal may have arrived in between
-            self.exit_code = code
-        return code > 0
-
-    def stop(self, trainer: Trainer, epoch: int) -> None:
+    def stop(self, trainer: Trainer, epoch: int, exit_code: int) -> None:
         """Log where training stopped, and exit; `epoch` is that of the last step, counted from 1."""
         saved = "no checkpoint was saved"
         if isinstance(trainer.checkpoint_callback, BestLastCheckpoint):
             saved = f"saved {trainer.checkpoint_callback.last}; run the same command to resume"
         log.warning(f"interrupted at step {trainer.global_step}, epoch {max(1, epoch)}: {saved}")
-        raise SystemExit(self.exit_code)
+        raise SystemExit(exit_code)
