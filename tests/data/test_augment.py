@@ -196,6 +196,27 @@ def test_resized_crops_do_not_depend_on_the_number_of_threads(batch: Tensor, mon
     assert torch.equal(resized_crop(batch, boxes, (9, 9)), expected)
 
 
+@every_module
+def test_large_images_and_channels_last_give_the_same_images(
+    module: nn.Module, batch: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CPU takes large images one after the other, and a cache has channels last."""
+    augmentation, changed = Augmentation({"own": module}), []
+    for large, memory_format in (
+        (10**6, torch.contiguous_format),
+        (10**6, torch.channels_last),
+        (1, torch.contiguous_format),
+        (1, torch.channels_last),
+    ):
+        monkeypatch.setattr("pytorch_intro.data.augment.basic.LARGE", large)
+        torch.manual_seed(0)
+        changed.append(augmentation(batch.to(memory_format=memory_format)))
+    assert torch.equal(changed[0], changed[1])
+    assert torch.equal(changed[2], changed[3])
+    assert_alike(changed[0], [*changed[2]])
+    assert all(images.is_contiguous() for images in changed)
+
+
 @pytest.mark.parametrize("size", [12, (12, 10)])
 def test_the_size_of_resized_crops_is_that_of_the_network_unless_given(size: Any) -> None:
     images = random_images(1)

@@ -110,6 +110,22 @@ def test_the_network_gets_image_size_and_the_checkpoint_describes_both(
     assert images.shape[1:] == shape
 
 
+def test_cached_images_have_channels_last_and_networks_get_them_contiguous(photos: Path) -> None:
+    """The layout that crops are fastest with; networks may call view."""
+    for augment in ({}, {"crop": RandomResizedCrop()}, {"flip": RandomHorizontalFlip()}):
+        datamodule = opened(photos, augment=augment)
+        images, _ = next(iter(datamodule.train_dataloader()))
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(images, torch.stack([datamodule.train_set[row][0] for row in first_rows(datamodule)]))
+        for is_training in (False, True):
+            assert datamodule.preprocess(images, augment=is_training).is_contiguous()
+
+
+def first_rows(datamodule: DataModule) -> list[int]:
+    """Return the rows of the first training batch."""
+    return list(next(iter(datamodule.train_dataloader().batch_sampler)))  # type: ignore[arg-type]
+
+
 def test_center_crop_equals_torchvision() -> None:
     images = torch.randint(256, (2, 3, 21, 32), dtype=torch.uint8)
     for size in ((15, 22), (15, 23), (21, 32)):

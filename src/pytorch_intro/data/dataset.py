@@ -53,7 +53,10 @@ class BatchedDataset(Dataset[Sample]):
 
 
 class InMemoryImageDataset(BatchedDataset):
-    """Images (N, C, H, W) uint8, labels (N,) int64 and the names of the classes."""
+    """Images (N, C, H, W) uint8, labels (N,) int64 and the names of the classes.
+
+    The images may be stored with channels last, which is the fastest layout for random resized crops.
+    """
 
     storage: Storage = "in memory"
 
@@ -65,11 +68,14 @@ class InMemoryImageDataset(BatchedDataset):
         self.image_shape = (channels, height, width)
 
     def __getitem__(self, index: int) -> Sample:
-        return self.images[index], int(self.targets[index])
+        return self.images[index].contiguous(), int(self.targets[index])
 
     def __getitems__(self, indices: Indices) -> Batch:
         rows = torch.as_tensor(indices)
-        return self.images.index_select(0, rows), self.targets.index_select(0, rows)
+        if self.images.is_contiguous():
+            return self.images.index_select(0, rows), self.targets.index_select(0, rows)
+        pixels = self.images.permute(0, 2, 3, 1)  # channels last, which copies whole rows
+        return pixels.index_select(0, rows).permute(0, 3, 1, 2), self.targets.index_select(0, rows)
 
 
 class ImageSubset(Subset[Sample]):
@@ -99,7 +105,7 @@ class ImageSubset(Subset[Sample]):
     def to(self, device: torch.device) -> "ImageSubset":
         """Copy the images and labels to a device, where batches are then gathered without the host."""
         images, targets = self.dataset.__getitems__(self.indices)
-        copy = InMemoryImageDataset(images.to(device), targets.to(device), self.dataset.classes)
+        copy = InMemoryImageDataset(images.contiguous().to(device), targets.to(device), self.dataset.classes)
         return ImageSubset(copy, torch.arange(len(self), device=device))
 
 

@@ -28,7 +28,7 @@ class Normalize(nn.Module):
         """(N, C, H, W) uint8 to float32."""
         if self.scale.device != images.device:
             self.to(images.device)  # once, with the first batch
-        return images.float().mul_(self.scale).add_(self.offset)
+        return images.to(torch.float32, memory_format=torch.contiguous_format).mul_(self.scale).add_(self.offset)
 
     def denormalize(self, images: Tensor) -> Tensor:
         """(N, C, H, W) normalized float to uint8."""

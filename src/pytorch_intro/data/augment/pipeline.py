@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from pytorch_intro.common.errors import UserError, first_lines
@@ -17,6 +17,12 @@ class Augmentation(nn.Sequential):
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         super().__init__(*modules.values())
         self.names = list(modules)
+
+    def forward(self, images: Tensor) -> Tensor:
+        for module in self:
+            # A cache has channels last, which is faster for the crop alone.
+            images = module(images if isinstance(module, RandomResizedCrop) else images.contiguous())
+        return images
 
     @property
     def has_hflip(self) -> bool:

@@ -30,7 +30,7 @@ STALE_AFTER_SECONDS = 3 * 24 * 3600  # unlikely to be in use after that
 
 
 class ImageCache:
-    """A folder of images.npy (N, C, H, W) uint8, labels.npy (N,) int64, broken.json and decoder.json.
+    """A folder of images.npy (N, H, W, C) uint8, labels.npy (N,) int64, broken.json and decoder.json.
 
     Until it is complete, the folder is named <name>.partial; an interrupted one is resumed.
 
@@ -65,7 +65,7 @@ class ImageCache:
         """Return the images with these targets, (N,) int64; in memory if `is_small` accepts their bytes."""
         with self.explain_read_errors():
             if is_small(self.images.stat().st_size):
-                pixels = torch.from_numpy(np.load(self.images, allow_pickle=False))
+                pixels = to_nchw(np.load(self.images, allow_pickle=False))
                 images = InMemoryImageDataset(pixels, targets, classes)
             else:
                 images = MemmapImageDataset(self.images, targets, classes)
@@ -103,7 +103,7 @@ class ImageCache:
             decode = decoder()
             log.info("data: decoding %s images once, into %s", f"{len(samples):,}", self.folder)
             self.partial.mkdir(exist_ok=True)
-            with CacheWriter(self.partial, (len(samples), decode.channels, *decode.size)) as writer:
+            with CacheWriter(self.partial, (len(samples), *decode.size, decode.channels)) as writer:
                 todo = range(writer.done, len(samples))
                 for results in parallel_map(samples, decode, todo, num_workers, "decoding"):
                     for result in results:
@@ -182,8 +182,13 @@ class MemmapImageDataset(InMemoryImageDataset):
 
 
 def load_memmap(file: Path) -> Tensor:
-    """Memory-map the array in a .npy file; writes to the tensor never reach the file."""
-    return torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
+    """Memory-map the images in a .npy file; writes to the tensor never reach the file."""
+    return to_nchw(np.load(file, mmap_mode="c", allow_pickle=False))
+
+
+def to_nchw(images: np.ndarray) -> Tensor:
+    """View images (N, H, W, C) as a tensor (N, C, H, W) with channels last."""
+    return torch.from_numpy(images.transpose(0, 3, 1, 2))
 
 
 def hash_text(text: str) -> str:

@@ -27,7 +27,7 @@ class CacheWriter:
 
     Args:
         folder: Folder of the files.
-        shape: (N, C, H, W) of the complete cache.
+        shape: (N, H, W, C) of the complete cache.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
@@ -84,7 +84,7 @@ class CacheWriter:
 
     def append(self, result: DecodeResult) -> None:
         """Write one image, black if it is broken, and its label."""
-        self.file.write((self.blank if result.error else result.value).tobytes())
+        self.file.write((self.blank if result.error else result.value.transpose(1, 2, 0)).tobytes())
         if result.error:
             self.broken[self.done] = result.error
         self.labels.append(result.label)

@@ -38,7 +38,7 @@ from pytorch_intro.data.ingest.uncached import UncachedDataset
 
 log = logging.getLogger(__name__)
 
-CACHE_VERSION = 2  # bump when the decoder output changes
+CACHE_VERSION = 3  # bump when the decoder output or the layout of the files changes
 
 Cache = Literal["decoded", "none"]
 

@@ -50,8 +50,8 @@ class CropDecoder:
         top, left, rows, columns = self.crop.sample_one(height, width)
         assert self.crop.size
         box = self.decoder.load_box(image, (left, top, left + columns, top + rows), self.crop.size)
-        pixels = torch.from_numpy(box.reshape(*box.shape[:2], -1)).permute(2, 0, 1)
-        return resize_box(pixels, self.crop.size).contiguous().numpy()
+        pixels = resize_box(box.reshape(*box.shape[:2], -1), self.crop.size)
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 class UncachedDataset(BatchedDataset):
