@@ -18,7 +18,8 @@ from pytorch_intro.training.lightning_internals import callbacks
 def result_of(config: DictConfig, trainer: lightning.Trainer, selected: SelectedCheckpoint, seconds: float) -> Result:
     """Return the result of a run after trainer.fit and trainer.test, which took `seconds` in total.
 
-    Accuracies are fractions of 1; images_per_second is that of the last epoch; best_epoch is counted from 1.
+    Accuracies are fractions of 1; images_per_second is that of the last epoch; best_epoch is counted from 1;
+    0 are the weights before the first epoch.
     """
     folder, outputs = Path(config.run_dir).resolve(), Path(config.outputs).resolve()
     metrics = selected.metrics | {name: value.item() for name, value in trainer.callback_metrics.items()}
