@@ -148,7 +148,7 @@ def test_a_run_with_other_classes_is_refused_before_any_work(
 ) -> None:
     """As many classes, of which one has another name."""
     names = {name: name for name in FinishedRun(finished_run).inputs["classes"]} | {"Bag": "Purse"}
-    renamed = "data.target_transform={" + ",".join(f"'{old}':'{new}'" for old, new in names.items()) + "}"
+    renamed = "data.target_transform={" + ",".join(f"{old}:{new}" for old, new in names.items()) + "}"
     arguments = ["data=sample", "trainer=cpu", renamed, "name=other", f"model.weights={finished_run}"]
     answer = command(*arguments)
     assert answer.code == 2

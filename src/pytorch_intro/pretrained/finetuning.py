@@ -122,7 +122,7 @@ class Finetuning(Callback):
                 "data.mixup_alpha, data.cutmix_alpha: finetune=head does not mix images; set both to 0, or use "
                 "finetune=gradual"
             )
-        if trainer.limit_train_batches == 0 or trainer.max_steps == 0:  # type: ignore[attr-defined]
+        if trainer.limit_train_batches == 0 or trainer.max_steps == 0:
             key = "max_steps" if trainer.max_steps == 0 else "limit_train_batches"
             raise UserError(f"trainer.{key}=0: finetune=head saves the head after one epoch; remove this setting")
         if classifier.is_compiled:
