@@ -244,6 +244,28 @@ def test_default_weights_always_get_a_new_head(monkeypatch: pytest.MonkeyPatch) 
     assert not torch.equal(network.head.weight, donor.fc.weight)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("library", "name"), [("timm", "test_vit"), ("torchvision", "resnet18"), ("torchvision", "squeezenet1_1")]
+)
+def test_the_head_of_a_run_is_kept_only_for_the_same_classes(library: str, name: str, tmp_path: Path) -> None:
+    """In any order, which its outputs get."""
+    names = list("abcdefg")
+    size = (3, 160, 160) if name == "test_vit" else RGB
+    donor = make(library, name, image_shape=size).eval()
+    state = {f"network.{key}": tensor for key, tensor in donor.state_dict().items()}
+    file = tmp_path / "best.ckpt"
+    torch.save({"state_dict": state, "datamodule_hyper_parameters": {"classes": names}}, file)
+    images = torch.rand(2, *size)
+    with torch.no_grad():
+        expected = donor(images)
+        for order in (range(7), [6, 1, 2, 3, 4, 5, 0]):
+            network = make(library, name, file, image_shape=size, classes=[names[number] for number in order]).eval()
+            assert torch.allclose(network(images), expected[:, list(order)], atol=1e-5)
+    with pytest.raises(UserError, match=r"\(only in the weights: g; only in the data: x\); set model.new_head=true"):
+        make(library, name, file, image_shape=size, classes=list("abcdefx"))
+    make(library, name, file, image_shape=size, classes=list("abcdefx"), new_head=True)
+
+
 def test_fine_tuned_network_is_used_without_its_weights_file(
     command: Command, lite0_file: Path, tmp_path: Path
 ) -> None:
