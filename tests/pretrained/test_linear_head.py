@@ -152,7 +152,7 @@ def test_a_long_fit_says_how_long_it_will_take_and_how_far_it_is(
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     heads = fit_heads(train, val, CLASSES, GRID, balanced=False)
     first, *others = caplog.messages
-    assert first == f"finetune: fitting the head to 120 x 16 features, 4 times, about {10 * 30 * 4} s"
+    assert first == f"finetune: fitting the head to 120 x 16 features, 4 times, about {10 * 60 * 4} s"
     strongest = next(head for head in heads if head.l2 == 1.0)
     metrics = f"val/accuracy {strongest.accuracy:.4f}, val/loss {strongest.loss:.4f}"
     assert others[0] == f"finetune: L2 regularization 1, 1 of 4: {metrics}, 10 s"

@@ -99,7 +99,7 @@ class Finetuning(Callback):
             self.mode = "head" if device == "cpu" else "gradual"
             reason = "too slow to train" if device == "cpu" else "fast enough to train"
             log.info(f"finetune: {self.mode}, since the device is {device}, {reason} all layers")
-        if network.origin == RANDOM:
+        if network.origin == RANDOM and trainer.is_global_zero:
             log.warning(
                 f"model.weights=null: finetune={self.mode} starts from random weights, so expect a low accuracy; use "
                 "model.weights=default or a file"

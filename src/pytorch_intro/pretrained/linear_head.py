@@ -12,9 +12,8 @@ from torch.nn.functional import cross_entropy
 
 log = logging.getLogger(__name__)
 
-TYPICAL_EVALUATIONS = 30  # of the loss and its gradient, for each strength of the regularization
+TYPICAL_EVALUATIONS = 60  # of the loss and its gradient, for each strength of the regularization
 MAX_ITERATIONS = 200  # of L-BFGS, for each strength of the regularization
-MIN_CHANGE = 1e-6  # of the loss in an iteration of L-BFGS, which ends below it
 DEFAULT_L2 = 0.01  # without validation data
 
 
@@ -103,9 +102,7 @@ def minimize(
     values: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, l2: float, class_weights: Tensor | None
 ) -> None:
     """Minimize the regularized loss over weight and bias, in place."""
-    optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=MAX_ITERATIONS, tolerance_change=MIN_CHANGE, line_search_fn="strong_wolfe"
-    )
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> float:
         optimizer.zero_grad()
