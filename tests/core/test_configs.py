@@ -156,7 +156,7 @@ def test_whole_numbers_are_accepted_for_all_floats(optimizer: str, scheduler: st
                 break
         else:
             pytest.fail(f"{key} accepts neither 1 nor 0")
-    assert {"data.mixup_alpha", "data.cutmix_alpha", "data.mean", "optimizer.lr"} < set(replaced)
+    assert {"data.mixup_alpha", "data.cutmix_alpha", "data.dataset_mean", "optimizer.lr"} < set(replaced)
     config.data.val_fraction = config.data.test_fraction = 0.2
     datamodule, classifier, trainer = build_experiment(config, ON_CPU)
     assert datamodule.mix

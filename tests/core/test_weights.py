@@ -1,8 +1,10 @@
 """Training starts from the weights of a file or of a finished run, completely or not at all."""
 
+import copy
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,15 @@ from pytorch_intro.training.weights import adapt_channels, build_network, read_w
 SHAPE = (1, 28, 28)
 
 
-def network(weights: object, *overrides: str, num_classes: int = 10, image_shape: tuple[int, int, int] = SHAPE) -> Any:
+def network(
+    weights: object,
+    *overrides: str,
+    num_classes: int = 10,
+    image_shape: tuple[int, int, int] = SHAPE,
+    classes: Sequence[str] | None = None,
+) -> Any:
     config = compose(f"model.weights={weights}", *overrides).model
-    return build_network(config, image_shape, num_classes)
+    return build_network(config, image_shape, num_classes, classes=classes)
 
 
 def is_equal(first: nn.Module, second: nn.Module, without: str = "nothing") -> bool:
@@ -81,6 +89,70 @@ def test_a_head_for_other_classes_needs_permission(donor: nn.Module, tmp_path: P
     assert is_equal(new := network(tmp_path / "w.pt", "model.new_head=true", num_classes=7), donor, without="layers.15")
     assert new.layers[-1].weight.shape == (7, 128)
     assert not is_equal(network(tmp_path / "w.pt", "model.new_head=true"), donor)  # new for the same classes, too
+
+
+LETTERS = list("abcdefghij")
+
+
+@pytest.fixture
+def saved(donor: nn.Module, tmp_path: Path) -> Path:
+    """Return a checkpoint file of the donor with the names of its ten classes."""
+    state = {f"network.{name}": tensor for name, tensor in donor.state_dict().items()}
+    content = {"state_dict": state, "datamodule_hyper_parameters": {"classes": LETTERS}}
+    torch.save(content, tmp_path / "best.ckpt")
+    return tmp_path / "best.ckpt"
+
+
+def test_a_head_for_the_same_classes_is_kept_in_any_order(saved: Path, donor: nn.Module) -> None:
+    """Its outputs get the order of the data."""
+    images = torch.rand(2, *SHAPE)
+    same = network(saved, classes=LETTERS).eval()
+    other_order = network(saved, classes=list("jbcdefghia")).eval()
+    with torch.no_grad():
+        expected = copy.deepcopy(donor).eval()(images)
+        assert torch.equal(same(images), expected)
+        assert torch.allclose(other_order(images), expected[:, [9, 1, 2, 3, 4, 5, 6, 7, 8, 0]], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("classes", "differences"),
+    [
+        ("abcdefghix", "only in the weights: j; only in the data: x"),
+        ("vwxyzfghij", "only in the weights: a, b, c, …; only in the data: v, w, x, …"),
+        ("abcdefghijk", "only in the data: k"),
+        ("abc", "only in the weights: d, e, f, …"),
+    ],
+)
+def test_a_head_for_classes_with_other_names_needs_permission(
+    saved: Path, donor: nn.Module, classes: str, differences: str
+) -> None:
+    """For as many classes, too."""
+    with pytest.raises(UserError) as caught:
+        network(saved, num_classes=len(classes), classes=list(classes))
+    assert str(caught.value) == (
+        f"model.weights={saved}: the head is for other classes ({differences}); set model.new_head=true to train a new "
+        "one"
+    )
+    new = network(saved, "model.new_head=true", num_classes=len(classes), classes=list(classes))
+    assert is_equal(new, donor, without="layers.15")
+
+
+def test_a_run_with_other_classes_is_refused_before_any_work(
+    command: Command, finished_run: Path, tmp_path: Path
+) -> None:
+    """As many classes, of which one has another name."""
+    names = {name: name for name in FinishedRun(finished_run).inputs["classes"]} | {"Bag": "Purse"}
+    renamed = "data.target_transform={" + ",".join(f"{old}:{new}" for old, new in names.items()) + "}"
+    arguments = ["data=sample", "trainer=cpu", renamed, "name=other", f"model.weights={finished_run}"]
+    answer = command(*arguments)
+    assert answer.code == 2
+    assert answer.err == (
+        f"error: model.weights={finished_run}: the head is for other classes (only in the weights: Bag; only in the "
+        "data: Purse); set model.new_head=true to train a new one\n"
+    )
+    assert not (tmp_path / "outputs" / "other").exists()
+    answer = command(*arguments, "model.new_head=true", "trainer.fast_dev_run=true")
+    assert answer.code == 0, answer.err
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -151,26 +223,49 @@ def test_a_run_starts_from_a_finished_run_and_does_not_need_it_afterwards(
 ) -> None:
     first = Path(shutil.copytree(finished_run, tmp_path / "first"))
     arguments = ["data=sample", "trainer=cpu", f"model.weights={first}", "name=second", "optimizer.lr=0"]
-    answer = command(*arguments, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "data.mean=null")
+    answer = command(*arguments, "trainer.max_epochs=1", "trainer.limit_train_batches=1")
     assert answer.code == 0, answer.err
     second = tmp_path / "outputs" / "second"
     log = (second / "train.log").read_text()
-    assert f"input: 28 pixels, mean 0.286 (from the run {first})" in log
+    assert f"input: 28 pixels, mean 0.286, std 0.353 (from the run {first})" in log
     assert f"weights: 23 of 23 tensors from {first}" in log
     shutil.rmtree(first)
     run_here("eval", f"run={second}")
     extended = command(f"resume={second}", "trainer.max_epochs=2")
     assert extended.code == 0, extended.err
     log = (second / "train.log").read_text()
-    assert f"input: 28 pixels, mean 0.286 (from {second / 'checkpoints' / 'last.ckpt'})" in log
+    assert f"input: 28 pixels, mean 0.286, std 0.353 (from {second / 'checkpoints' / 'last.ckpt'})" in log
     assert log.count("weights: 23 of 23") == 1
 
 
 def test_only_null_settings_of_the_data_come_from_the_weights(finished_run: Path) -> None:
-    config = compose("data=sample", f"model.weights={finished_run}", "data.image_size=20", "data.std=null")
+    config = compose("data=sample", f"model.weights={finished_run}", "data.image_size=20", "data.mean=[0.5]")
     datamodule = build_datamodule(config)
     assert datamodule.image_shape == (1, 20, 20)
+    assert datamodule.hparams["mean"] == [0.5]
     assert datamodule.hparams["std"] == FinishedRun(finished_run).inputs["std"]
+
+
+def test_mean_and_std_of_the_dataset_give_way_to_those_of_the_weights(
+    finished_run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Unless the user sets them. Without weights, they are used instead of computed ones."""
+    caplog.set_level(logging.INFO)
+    own = ["data=sample", "data.dataset_mean=[0.1]", "data.dataset_std=[0.2]"]
+    statistics = {
+        name: tuple(build_datamodule(compose(*own, *more)).hparams[key][0] for key in ("mean", "std"))
+        for name, more in {
+            "weights": [f"model.weights={finished_run}"],
+            "user": [f"model.weights={finished_run}", "data.mean=[0.3]", "data.std=[0.4]"],
+            "dataset": [],
+            "computed": ["data.dataset_mean=null", "data.dataset_std=null"],
+        }.items()
+    }
+    assert statistics["weights"] == (0.286, 0.353)
+    assert statistics["user"] == (0.3, 0.4)
+    assert statistics["dataset"] == (0.1, 0.2)
+    assert statistics["computed"] == pytest.approx((0.286, 0.353), abs=0.01)
+    assert f"(from the run {finished_run}, instead of mean 0.1, std 0.2 of the dataset)" in caplog.text
 
 
 def test_weights_are_accepted_for_a_class_of_ones_own_and_left_to_it_if_it_takes_them(

@@ -142,7 +142,7 @@ def test_unreadable_files_are_listed_and_the_others_classified(
     script: Command, run_copy: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A text, a truncated file, an empty file, a decompression bomb, a missing path on stdin: exit code 1."""
-    (pictures / "note.txt").write_text("not an image")
+    (pictures / "note").write_text("not an image")
     (pictures / "empty.png").touch()
     whole = (pictures / "00.png").read_bytes()
     (pictures / "half.png").write_bytes(whole[: len(whole) // 2])
@@ -151,13 +151,33 @@ def test_unreadable_files_are_listed_and_the_others_classified(
     answer = script("predict", f"run={run_copy}", f"images={pictures}")
     assert answer.code == 1
     assert len(rows(run_copy)) == 12
-    for name in ("note.txt", "empty.png", "half.png", "bomb.pbm"):
+    for name in ("note", "empty.png", "half.png", "bomb.pbm"):
         assert f"failed to read {pictures / name}: " in answer.err
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"nowhere.png\n{pictures / '01.png'}\n"))
     answer = script("predict", f"run={run_copy}", "images=-")
     assert answer.code == 1
     assert "failed to read nowhere.png" in answer.err
     assert len(rows(run_copy)) == 1
+
+
+def test_other_files_in_a_folder_are_skipped_and_counted(
+    script: Command, run_copy: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """By their extension; named in another way, they fail."""
+    for name in ("note.txt", "sub/sound.WAV", "sub/other.wav", "film.mpg"):
+        (pictures / name).parent.mkdir(exist_ok=True)
+        (pictures / name).write_text("not an image")
+    (pictures / "00.png").rename(pictures / "without_extension")
+    answer = script("predict", f"run={run_copy}", f"images={pictures}")
+    assert answer.code == 0, answer.err
+    assert "images: skipped 4 file(s) that are no images: 2 .wav, 1 .mpg, 1 .txt" in answer.out + answer.err
+    assert len(rows(run_copy)) == 12
+    answer = script("predict", f"run={run_copy}", f"images={pictures / '*'}")
+    assert answer.code == 1
+    assert f"failed to read {pictures / 'note.txt'}" in answer.err
+    answer = script("predict", f"run={run_copy}", f"images={pictures / 'sub'}")
+    assert answer.code == 2
+    assert "no image in this folder; give a file" in answer.err
 
 
 def test_nothing_is_written_if_no_file_can_be_read(script: Command, run_copy: Path, tmp_path: Path) -> None:
@@ -208,7 +228,7 @@ MISTAKES = [
     (["PICTURES"], ["pictures: "], "not a setting", "use images=/.*--help"),
     (["images=nowhere"], ["images=nowhere"], "no such file|does not exist", GIVE_IMAGES),
     (["images=*.nothing"], ["images=*.nothing"], "no file matches", GIVE_IMAGES),
-    (["images=EMPTY"], ["images=", "empty: "], "no file in this folder|folder is empty", GIVE_IMAGES),
+    (["images=EMPTY"], ["images=", "empty: "], "no image in this folder|folder is empty", GIVE_IMAGES),
     (["images=PICTURES", "top_k=11"], ["top_k=11"], "classes", r"\b10\b"),
     (["images=PICTURES", "top_k=0"], ["top_k=0"], WRONG_VALUE, ABOVE_0),
     (["images=PICTURES", "invert=maybe"], ["invert=maybe"], WRONG_VALUE, f"({BOOLEAN}).*auto"),

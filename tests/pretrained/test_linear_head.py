@@ -1,6 +1,9 @@
 """The linear head: regularized logistic regression of features, with the strength that is best on validation data."""
 
+import itertools
+import logging
 import math
+import time
 
 import pytest
 import torch
@@ -134,6 +137,26 @@ def test_the_scale_and_the_offset_of_all_features_do_not_matter() -> None:
         assert (one.l2, one.accuracy) == (other.l2, other.accuracy)
         assert one.loss == pytest.approx(other.loss, rel=1e-2)
         assert torch.allclose(one.weight, 50 * other.weight, atol=1e-2)
+
+
+def test_a_long_fit_says_how_long_it_will_take_and_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each look at the clock is 10 s after the one before."""
+    caplog.set_level(logging.INFO)
+    train, val = make(), make(seed=1)
+    fit_heads(train, val, CLASSES, GRID, balanced=False)
+    assert caplog.messages == ["finetune: fitting the head to 120 x 16 features, 4 times, about 0 s"]
+    caplog.clear()
+    clock = itertools.count(step=10)
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    heads = fit_heads(train, val, CLASSES, GRID, balanced=False)
+    first, *others = caplog.messages
+    assert first == f"finetune: fitting the head to 120 x 16 features, 4 times, about {10 * 60 * 4} s"
+    strongest = next(head for head in heads if head.l2 == 1.0)
+    metrics = f"val/accuracy {strongest.accuracy:.4f}, val/loss {strongest.loss:.4f}"
+    assert others[0] == f"finetune: L2 regularization 1, 1 of 4: {metrics}, 10 s"
+    assert len(others) == 4
 
 
 def test_the_same_features_give_the_same_bits() -> None:

@@ -152,7 +152,7 @@ def test_a_saved_network_of_the_library_can_be_loaded(library: str, name: str, t
 
 
 def test_input_settings_are_those_of_the_weights(lite0_file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Gray images get the average of mean and std over the channels; the data's own settings are kept."""
+    """Gray images get the average of mean and std over the channels; the user's own settings are kept."""
     caplog.set_level(logging.INFO)
     assert TimmNetwork.input_settings("resnet50", "a1_in1k") == {
         "image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "crop_pct": 0.95,
@@ -162,13 +162,13 @@ def test_input_settings_are_those_of_the_weights(lite0_file: Path, caplog: pytes
     assert (settings["image_size"], settings["crop_pct"], settings["interpolation"]) == (224, 0.875, "bilinear")
     assert TimmNetwork.input_settings(LITE0, str(lite0_file))["mean"] == [0.5] * 3
     assert TimmNetwork.input_settings(LITE0, None) == {}
-    config = compose("data=sample", "model=torchvision", "data.mean=null", "data.image_size=32")
+    config = compose("data=sample", "model=torchvision", "data.image_size=32", "data.std=[0.4]")
     datamodule = build_datamodule(config)
     assert datamodule.image_shape == (1, 32, 32)
     assert datamodule.hparams["mean"] == [pytest.approx((0.485 + 0.456 + 0.406) / 3)]
-    assert datamodule.std == [0.353]
+    assert datamodule.std == [0.4]
     assert "input: mean 0.485 0.456 0.406" in caplog.text
-    assert "(from the weights of resnet18.IMAGENET1K_V1)" in caplog.text
+    assert "(from the weights of resnet18.IMAGENET1K_V1, instead of mean 0.286 of the dataset)" in caplog.text
 
 
 MISTAKES = {
@@ -244,6 +244,28 @@ def test_default_weights_always_get_a_new_head(monkeypatch: pytest.MonkeyPatch) 
     assert not torch.equal(network.head.weight, donor.fc.weight)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("library", "name"), [("timm", "test_vit"), ("torchvision", "resnet18"), ("torchvision", "squeezenet1_1")]
+)
+def test_the_head_of_a_run_is_kept_only_for_the_same_classes(library: str, name: str, tmp_path: Path) -> None:
+    """In any order, which its outputs get."""
+    names = list("abcdefg")
+    size = (3, 160, 160) if name == "test_vit" else RGB
+    donor = make(library, name, image_shape=size).eval()
+    state = {f"network.{key}": tensor for key, tensor in donor.state_dict().items()}
+    file = tmp_path / "best.ckpt"
+    torch.save({"state_dict": state, "datamodule_hyper_parameters": {"classes": names}}, file)
+    images = torch.rand(2, *size)
+    with torch.no_grad():
+        expected = donor(images)
+        for order in (range(7), [6, 1, 2, 3, 4, 5, 0]):
+            network = make(library, name, file, image_shape=size, classes=[names[number] for number in order]).eval()
+            assert torch.allclose(network(images), expected[:, list(order)], atol=1e-5)
+    with pytest.raises(UserError, match=r"\(only in the weights: g; only in the data: x\); set model.new_head=true"):
+        make(library, name, file, image_shape=size, classes=list("abcdefx"))
+    make(library, name, file, image_shape=size, classes=list("abcdefx"), new_head=True)
+
+
 def test_fine_tuned_network_is_used_without_its_weights_file(
     command: Command, lite0_file: Path, tmp_path: Path
 ) -> None:
@@ -251,7 +273,7 @@ def test_fine_tuned_network_is_used_without_its_weights_file(
     file = tmp_path / "lite0.pth"
     file.write_bytes(lite0_file.read_bytes())
     common = [*FEW, "model=timm", "trainer.max_epochs=1"]
-    answer = command(*common, f"model.weights={file}", "model.new_head=true", "name=first", "data.mean=null")
+    answer = command(*common, f"model.weights={file}", "model.new_head=true", "name=first")
     assert answer.code == 0, answer.err
     first = tmp_path / "outputs" / "first"
     log = (first / "train.log").read_text()
@@ -272,7 +294,7 @@ def test_resume_after_kill_gives_identical_weights_without_the_weights_file(
     file = tmp_path / "lite0.pth"
     file.write_bytes(lite0_file.read_bytes())
     arguments = [*FEW, "model=timm", f"model.weights={file}", "model.new_head=true", "trainer.limit_train_batches=2"]
-    arguments += ["model.kwargs.drop_path_rate=0.2", "data.mean=null", "callbacks.checkpoint.every_n_minutes=1e-9"]
+    arguments += ["model.kwargs.drop_path_rate=0.2", "callbacks.checkpoint.every_n_minutes=1e-9"]
     whole = whole_runs(*arguments, "trainer.max_epochs=2")
     file.unlink()
     weights = torch.load(whole / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]

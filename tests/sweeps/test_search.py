@@ -15,6 +15,7 @@ from conftest import NO_PICTURES, Command, Process, compose, epochs_trained, rea
 from explained import ABOVE_0, UNKNOWN, WRONG_VALUE, assert_explained
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from instant_jobs import finish_at_once
+from lightning.pytorch.trainer.states import TrainerFn
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 from torch import nn
@@ -167,6 +168,25 @@ def test_trials_are_pruned_by_their_accuracy_even_if_the_objective_is_a_loss(
         else:
             study.tell(trial, 0.0)
     assert pruned == [0.4]
+
+
+def test_a_validation_before_the_first_epoch_is_not_reported(tmp_path: Path) -> None:
+    """As finetune=gradual has one: the study would take it for the first epoch."""
+    study = optuna.create_study(storage=open_storage(tmp_path / "study.db"), study_name="sweep")
+    study.ask().set_user_attr(FOLDER, "0")
+    (tmp_path / "0").mkdir()
+    pruning = Pruning(str(tmp_path / "0"), "median")
+    trainer: Any = SimpleNamespace(is_global_zero=True, current_epoch=0, sanity_checking=False)
+    trainer.state, trainer.strategy = (
+        SimpleNamespace(fn=TrainerFn.FITTING),
+        SimpleNamespace(broadcast=lambda text: text),
+    )
+    pruning.on_fit_start(trainer, nn.Identity())  # type: ignore[arg-type]
+    for trainer.global_step, accuracy in ((0, 0.9), (5, 0.4)):
+        trainer.callback_metrics = {"val/accuracy": torch.tensor(accuracy)}
+        pruning.on_validation_end(trainer, nn.Identity())  # type: ignore[arg-type]
+    assert list(study.trials[0].intermediate_values) == [0]
+    assert abs(study.trials[0].intermediate_values[0]) == pytest.approx(0.4)
 
 
 # Arguments, names that the message contains, and regular expressions of its problem and its remedy.

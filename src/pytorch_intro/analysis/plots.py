@@ -32,7 +32,7 @@ def plot_curves(history: Mapping[int, Mapping[str, float]], title: str, best_epo
     """Plot loss and accuracy of training and validation over the epochs, and other metrics of the validation.
 
     Args:
-        history: Metrics by name (train/loss, …) of each epoch, counted from 1.
+        history: Metrics by name (train/loss, …) of each epoch, counted from 1; 0: before the first.
         best_epoch: Epoch whose weights were selected.
     """
     names = {name for metrics in history.values() for name in metrics if name.startswith("val/")}

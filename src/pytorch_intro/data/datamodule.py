@@ -42,6 +42,8 @@ ImageSize = Side | Annotated[list[Side], Field(min_length=2, max_length=2)]
 CropPct = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Workers = Annotated[int, Field(ge=0, le=512)]
+Mean = Sequence[Annotated[float, Field(ge=0, le=1)]]
+Std = Sequence[Annotated[float, Field(gt=0, le=1)]]
 Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -77,8 +79,10 @@ class DataModule(LightningDataModule):
         num_folds: Annotated[int, Field(ge=2)] | None = None,
         fold: NonNegativeInt = 0,
         split_seed: Seed = 0,
-        mean: Sequence[Annotated[float, Field(ge=0, le=1)]] | None = None,
-        std: Sequence[Annotated[float, Field(gt=0, le=1)]] | None = None,
+        mean: Mean | None = None,
+        std: Std | None = None,
+        dataset_mean: Mean | None = None,
+        dataset_std: Std | None = None,
         augment: Mapping[str, nn.Module] | None = None,
         mixup_alpha: Alpha = 0.0,
         cutmix_alpha: Alpha = 0.0,
@@ -119,8 +123,8 @@ class DataModule(LightningDataModule):
         self.crop_pct = crop_pct
         self.interpolation = interpolation
         self.split_spec = SplitSpec(val_fraction, test_fraction, num_folds, fold, split_seed)
-        self.mean = mean
-        self.std = std
+        self.mean = dataset_mean if mean is None else mean  # mean is maybe that of the weights; see build_datamodule
+        self.std = dataset_std if std is None else std
         self.settings_from_weights: Collection[str] = ()  # names; their mean and std are adapted to the channels
         self.augment = Augmentation(augment or {})
         self.mixup_alpha = mixup_alpha

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Timer
 from pydantic import Field, PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -24,9 +24,10 @@ from pytorch_intro.data.dataset import ImageSubset
 from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
 from pytorch_intro.pretrained.features import FeatureCache, FeatureDataset
 from pytorch_intro.pretrained.linear_head import Features, Head, fit_heads
-from pytorch_intro.pretrained.network import PretrainedNetwork
+from pytorch_intro.pretrained.network import RANDOM, PretrainedNetwork
+from pytorch_intro.training.callbacks.epoch_logger import EpochLogger
 from pytorch_intro.training.classifier import Classifier, tta_views
-from pytorch_intro.training.lightning_internals import callbacks
+from pytorch_intro.training.lightning_internals import callbacks, validate_before_training
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ class Finetuning(Callback):
     regression, with the L2 regularization that is best on the validation data. One epoch then measures and saves it.
 
     gradual: The head is fitted in the same way, then all layers are trained, with lower learning rates near the input.
-    Starting from a random head would distort the pretrained features (Kumar et al. 2022, arXiv:2202.10054).
+    Starting from a random head would distort the pretrained features (Kumar et al. 2022, arXiv:2202.10054). The fitted
+    head is validated and saved as epoch 0, since it may be better than all epochs.
 
     full: All layers are trained from the start.
 
@@ -56,19 +58,19 @@ class Finetuning(Callback):
         balanced: Whether to weight all classes equally when the head is fitted, instead of all images.
         layer_decay: Factor of the learning rate per layer, from the head (1) to the input.
         freeze_batchnorm: Whether batch norms keep the statistics of the pretrained weights.
-        images_seen: Approximate number of images to train on if max_epochs is None, in 5 to 50 epochs.
+        images_seen: Approximate number of images to train all layers on if max_epochs is None, in 5 to 50 epochs.
         max_epochs: Value of trainer.max_epochs.
     """
 
     def __init__(
         self,
         mode: Mode,
-        views: PositiveInt | None = None,
-        l2_grid: Sequence[Strength] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001),
-        balanced: bool = True,
+        views: PositiveInt | None,
+        l2_grid: Sequence[Strength],
+        balanced: bool,
         layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0,
         freeze_batchnorm: bool = False,
-        images_seen: PositiveInt = 20_000,
+        images_seen: PositiveInt | None = None,
         max_epochs: int | None = None,
     ) -> None:
         if not l2_grid:
@@ -82,6 +84,7 @@ class Finetuning(Callback):
         self.images_seen = images_seen
         self.max_epochs = max_epochs
         self.is_resumed = self.is_trained = False  # is_trained: after at least one epoch
+        self.batch_norms: list[nn.Module] = []
 
     def __call__(self, datamodule: DataModule, classifier: Classifier, trainer: Trainer) -> None:
         """Prepare a run for fine-tuning, before trainer.fit."""
@@ -96,6 +99,11 @@ class Finetuning(Callback):
             self.mode = "head" if device == "cpu" else "gradual"
             reason = "too slow to train" if device == "cpu" else "fast enough to train"
             log.info(f"finetune: {self.mode}, since the device is {device}, {reason} all layers")
+        if network.origin == RANDOM and trainer.is_global_zero:
+            log.warning(
+                f"model.weights=null: finetune={self.mode} starts from random weights, so expect a low accuracy; use "
+                "model.weights=default or a file"
+            )
         self.datamodule, self.network = datamodule, network
         if self.mode in ("head", "gradual"):
             network.check_linear_head()
@@ -104,6 +112,8 @@ class Finetuning(Callback):
             self.prepare_head(classifier, trainer)
         else:
             self.prepare_layers(classifier, trainer)
+            if self.freeze_batchnorm:
+                self.batch_norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
         callbacks(trainer).insert(0, self)
 
     def prepare_head(self, classifier: Classifier, trainer: Trainer) -> None:
@@ -118,6 +128,14 @@ class Finetuning(Callback):
                     f"data.{name}: finetune=head fits the head to all images, with all classes weighted equally by "
                     f"finetune.balanced; use data.{name}=null, or finetune=gradual"
                 )
+        if trainer.limit_train_batches == 0 or trainer.max_steps == 0:
+            key = "max_steps" if trainer.max_steps == 0 else "limit_train_batches"
+            raise UserError(f"trainer.{key}=0: finetune=head saves the head after one epoch; remove this setting")
+        if classifier.is_compiled:
+            raise UserError(
+                "compile=true: finetune=head trains no layer, so compiling takes longer than it saves; use "
+                "compile=false, or finetune=gradual"
+            )
         log.info(
             "finetune: the head is fitted by L-BFGS, and one epoch measures it; loss, optimizer, scheduler and "
             "trainer.max_epochs are not used"
@@ -130,7 +148,7 @@ class Finetuning(Callback):
         self.datamodule.train_dataloader = partial(self.train_dataloader, trainer, classifier)  # type: ignore[method-assign]
 
     def prepare_layers(self, classifier: Classifier, trainer: Trainer) -> None:
-        if self.max_epochs is None and trainer.max_steps == -1:
+        if self.images_seen and self.max_epochs is None and trainer.max_steps == -1:
             epochs = math.ceil(self.images_seen / self.datamodule.epoch_size)
             epochs = min(max(epochs, MIN_EPOCHS), MAX_EPOCHS)
             trainer.fit_loop.max_epochs = epochs
@@ -156,6 +174,9 @@ class Finetuning(Callback):
             )
         self.is_resumed, self.is_trained = True, state_dict["is_trained"]
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.started = time.perf_counter()
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         if self.mode == "gradual" and not self.is_resumed:
@@ -163,14 +184,31 @@ class Finetuning(Callback):
         if self.mode != "head" and not self.is_resumed:
             self.log_duration(trainer, pl_module)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.mode == "gradual" and not self.is_resumed and self.datamodule.val_set:
+            self.validate_head(trainer)
+        seconds = time.perf_counter() - self.started
+        for timer in callbacks(trainer):
+            if isinstance(timer, Timer):  # measures train_seconds, from here on
+                timer.load_state_dict({"time_elapsed": {"train": timer.time_elapsed() + seconds}})
+
+    def validate_head(self, trainer: Trainer) -> None:
+        """Validate the fitted head as epoch 0, which makes it the first best.ckpt."""
+        validate_before_training(trainer)
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        for callback in callbacks(trainer):
+            if isinstance(callback, EpochLogger):
+                callback.history[0] = metrics
+        if metrics:  # unless trainer.limit_val_batches=0
+            values = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+            log.info(f"epoch 0: {values} (the fitted head, before all layers are trained)")
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Keep frozen parts in evaluation mode: Lightning sets all of the module to training mode."""
         if self.mode == "head":
             self.network.body.eval()
-        elif self.freeze_batchnorm:
-            for module in self.network.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+        for module in self.batch_norms:
+            module.eval()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.is_trained = True
@@ -208,7 +246,7 @@ class Finetuning(Callback):
         cache.extract = partial(self.mean_features, classifier)
         val = cache.compute(val_set, "val") if val_set else None
         self.network.train()
-        log.info(f"finetune: features computed in {time.perf_counter() - started:.1f} s, fitting the head")
+        log.info(f"finetune: features computed in {time.perf_counter() - started:.1f} s")
         with torch.random.fork_rng(devices=[]):
             heads = fit_heads(train, val, len(datamodule.classes), self.l2_grid, self.balanced)
         log_heads(heads)

@@ -1,6 +1,8 @@
 """The linear head of a network, fitted to features: multinomial logistic regression."""
 
+import logging
 import math
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,6 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+log = logging.getLogger(__name__)
+
+TYPICAL_EVALUATIONS = 60  # of the loss and its gradient, for each strength of the regularization
 MAX_ITERATIONS = 200  # of L-BFGS, for each strength of the regularization
 DEFAULT_L2 = 0.01  # without validation data
 
@@ -59,7 +64,9 @@ def fit_heads(
     weight = torch.zeros(num_classes, values.shape[1], device=values.device, requires_grad=True)
     bias = torch.zeros(num_classes, device=values.device, requires_grad=True)
     heads = []
+    log_duration(values, weight, len(l2_grid))
     for l2 in sorted(l2_grid, reverse=True):
+        started = time.perf_counter()
         minimize(values, train.targets, weight, bias, l2, class_weights)
         head_weight = weight.detach() * scale  # for features that are neither centered nor scaled
         head_bias = bias.detach() - head_weight @ center
@@ -69,9 +76,26 @@ def fit_heads(
             accuracy = (logits.argmax(dim=1) == val.targets).double().mean().item()
             loss = cross_entropy(logits, val.targets).item()
         heads.append(Head(head_weight, head_bias, l2, accuracy, loss))
+        if (seconds := time.perf_counter() - started) > 5:  # a sign of life
+            log.info(
+                f"finetune: L2 regularization {l2:g}, {len(heads)} of {len(l2_grid)}: val/accuracy {accuracy:.4f}, "
+                f"val/loss {loss:.4f}, {seconds:.0f} s"
+            )
     if val is None:
         return sorted(heads, key=lambda head: abs(math.log(head.l2 / DEFAULT_L2)))
     return sorted(heads, key=lambda head: (-head.accuracy, head.loss))
+
+
+def log_duration(values: Tensor, weight: Tensor, strengths: int) -> None:
+    """Log about how long the fit will take, from the time of one evaluation of the loss and its gradient."""
+    started = time.perf_counter()
+    with torch.no_grad():
+        (values @ weight.T).T @ values
+        if values.is_cuda:
+            torch.cuda.synchronize()
+    seconds = (time.perf_counter() - started) * TYPICAL_EVALUATIONS * strengths
+    count, dim = values.shape
+    log.info(f"finetune: fitting the head to {count:,} x {dim:,} features, {strengths} times, about {seconds:.0f} s")
 
 
 def minimize(

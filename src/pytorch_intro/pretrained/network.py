@@ -13,8 +13,16 @@ from torch import Tensor, nn
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.config.validate import check_value
 from pytorch_intro.data.ingest.source import get_parameters
-from pytorch_intro.training.weights import find_weights, load_state, read_run, read_weights, run_input_settings
+from pytorch_intro.training.weights import (
+    SavedWeights,
+    find_weights,
+    load_state,
+    read_run,
+    read_weights,
+    run_input_settings,
+)
 
+RANDOM = "random weights"  # value of PretrainedNetwork.origin
 FILE_SUFFIXES = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
 DropRate = Annotated[float, Field(ge=0, lt=1)]
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -53,6 +61,7 @@ class PretrainedNetwork(nn.Module):
         new_head: Whether a head in a file or run is replaced; with weights of the library, it always is.
         kwargs: Further arguments of the network's class; null values are left out.
         load_weights: Whether the weights are read; False if those of a checkpoint replace them anyway.
+        classes: Class names of the data; a head that is kept has to be for the same.
     """
 
     head: nn.Linear | None
@@ -67,12 +76,13 @@ class PretrainedNetwork(nn.Module):
         new_head: bool = False,
         kwargs: Mapping[str, Any] | None = None,
         load_weights: bool = True,
+        classes: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.name = name
         arguments = given(kwargs)
         choice = self.check(name, weights, arguments, load_weights)
-        self.origin = "random weights" if weights is None else self.library_origin(choice)
+        self.origin = RANDOM if weights is None else self.library_origin(choice)
         if choice.path:
             self.origin = f"{choice.path}, whose license is not recorded"
         try:
@@ -86,12 +96,14 @@ class PretrainedNetwork(nn.Module):
         if weights is not None and load_weights:
             heads = self.head_names(network) or [head_name or ""]
             if choice.path is None:
-                tensors, new_head = self.download(choice, image_shape, arguments), True
+                saved, new_head = SavedWeights(self.download(choice, image_shape, arguments), None), True
             else:
-                tensors = with_library_names(read_weights(choice.path), head_name)
+                read = read_weights(choice.path)
+                tensors = with_library_names(read.tensors, head_name)
                 tensors = self.convert(tensors, network, heads, choice, image_shape, arguments)
+                saved = SavedWeights(tensors, read.classes)
             source = weights if choice.path else choice.full_name
-            load_state(network, tensors, heads, source, new_head)
+            load_state(network, saved, heads, source, new_head, classes)
         self.body, self.head = split_off(network, head_name)
 
     def features(self, images: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def card_rows(trainer: Trainer, result: Result) -> dict[str, str]:
     splits = {"training": datamodule.train_set, "validation": datamodule.val_set, "test": datamodule.test_set}
     data = ", ".join(f"{len(split):,} {name}" for name, split in splits.items() if split)
     epochs = f"{result['epochs']} epoch{'s' * (result['epochs'] != 1)}"
-    weights = f"`checkpoints/best.ckpt`, of epoch {result['best_epoch']}"
+    weights = f"`checkpoints/best.ckpt`, of epoch {result['best_epoch'] or '0, before the first'}"
     if trainer.checkpoint_callback is None:
         weights = "not saved, because the run had no checkpoints"
     return {

@@ -195,7 +195,7 @@ class SelectedCheckpoint(NamedTuple):
     """The weights that are tested and used: the best by validation, or the last if no checkpoint was saved."""
 
     path: str | None  # None: the weights in memory at the end of training
-    epoch: int  # counted from 1
+    epoch: int  # counted from 1; 0: before the first
     metrics: dict[str, float]  # val/… of these weights, all other metrics of the last epoch, and train_seconds
 
 
@@ -209,4 +209,5 @@ def select_checkpoint(trainer: Trainer) -> SelectedCheckpoint:
         return SelectedCheckpoint(None, trainer.current_epoch, metrics)
     checkpoint = torch.load(path, weights_only=True, map_location="cpu")
     of_last_epoch = {name: value for name, value in metrics.items() if not name.startswith("val/")}
-    return SelectedCheckpoint(path, checkpoint["epoch"] + 1, checkpoint["metrics"] | of_last_epoch)
+    epoch = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["ready"]
+    return SelectedCheckpoint(path, epoch, checkpoint["metrics"] | of_last_epoch)

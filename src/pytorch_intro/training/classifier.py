@@ -50,6 +50,7 @@ class Classifier(LightningModule):
         # Plain values only: a checkpoint that contains modules or functions does not load with weights_only=True.
         self.save_hyperparameters("num_classes", "tta_flip", "tta_shift")
         self.network = network.to(memory_format=torch.channels_last)  # about twice as fast for convolutions
+        self.is_compiled = bool(compile)
         if compile:  # in place, so that the keys of the state dict stay the same
             self.network.compile(mode=None if compile is True else compile)
         self.optimizer = optimizer

@@ -126,6 +126,20 @@ def load_averages(
         load(trainer, pl_module, checkpoint)
 
 
+def validate_before_training(trainer: Trainer) -> None:
+    """Run a whole validation before the first step, with all hooks and loggers; to be called in on_train_start.
+
+    As _TrainingEpochLoop does it after an epoch, in pytorch/loops/training_epoch_loop.py. Averages of the weights start
+    with the current ones: on_fit_start may have changed those that WeightAveraging.setup copied.
+    """
+    for callback in callbacks(trainer):
+        if isinstance(callback, WeightAveraging) and callback._average_model is not None:
+            callback._average_model.module.load_state_dict(trainer.lightning_module.state_dict())
+    trainer.validating = True
+    trainer.fit_loop.epoch_loop.val_loop.run()
+    trainer.training = True
+
+
 def is_resumable_step(trainer: Trainer) -> bool:
     """Return whether a checkpoint saved in on_train_batch_end would be complete.
 

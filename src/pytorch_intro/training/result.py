@@ -20,7 +20,7 @@ def result_of(config: DictConfig, trainer: lightning.Trainer, selected: Selected
     """Return the result of a run after trainer.fit and trainer.test, which took `seconds` in total.
 
     It has every metric that was logged as val/… or test/…. Accuracies are fractions of 1; images_per_second is that of
-    the last epoch; best_epoch is counted from 1.
+    the last epoch; best_epoch is counted from 1; 0 are the weights before the first epoch.
     """
     folder, outputs = Path(config.run_dir).resolve(), Path(config.outputs).resolve()
     metrics = selected.metrics | {name: value.item() for name, value in trainer.callback_metrics.items()}

@@ -102,7 +102,10 @@ def build_datamodule(config: DictConfig, resumed: tuple[dict[str, Any], str] | N
     settings = {name: value for name, value in settings.items() if name in config.data and config.data[name] is None}
     datamodule: DataModule = instantiate(config.data, "data", **settings)
     if settings:
-        log.info("input: %s (from %s)", describe_input(settings), source)
+        own = {name: config.data.get(f"dataset_{name}") for name in settings}
+        replaced = {name: list(value) for name, value in own.items() if value not in (None, settings[name])}
+        reason = f"from {source}" + (f", instead of {describe_input(replaced)} of the dataset" if replaced else "")
+        log.info("input: %s (%s)", describe_input(settings), reason)
         datamodule.settings_from_weights = settings
     datamodule.setup("fit")
     return datamodule
@@ -142,7 +145,7 @@ def build_classifier(config: DictConfig, datamodule: DataModule, load_weights: b
     `load_weights` is false if the weights of a checkpoint replace model.weights anyway.
     """
     num_classes = len(datamodule.classes)
-    network = build_network(config.model, datamodule.image_shape, num_classes, load_weights)
+    network = build_network(config.model, datamodule.image_shape, num_classes, load_weights, datamodule.classes)
     dry_run(network, datamodule.image_shape, num_classes)
     values = {
         "network": network,

@@ -35,7 +35,7 @@ def print_summary(
     rows = {
         **accuracies,
         **others,
-        "best epoch": f"{result['best_epoch']} of {result['epochs']}",
+        "best epoch": f"{result['best_epoch'] or '0, before the first,'} of {result['epochs']}",
         "parameters": f"{result['parameters']:,}",
         "seconds": f"{result['train_seconds']:.1f} of training, {seconds:.1f} in total",
         "device": result["device"],

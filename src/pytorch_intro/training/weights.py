@@ -7,7 +7,7 @@ import pickle
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hydra
 import torch
@@ -29,8 +29,19 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int
 COUNTER = "num_batches_tracked"  # buffer of batch norm, which old files lack
 
 
+class SavedWeights(NamedTuple):
+    """Tensors of a network by name, and the class names in the order of its outputs; None if not recorded."""
+
+    tensors: dict[str, Tensor]
+    classes: list[str] | None
+
+
 def build_network(
-    node: DictConfig, image_shape: tuple[int, int, int], num_classes: int, load_weights: bool = True
+    node: DictConfig,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    load_weights: bool = True,
+    classes: Sequence[str] | None = None,
 ) -> nn.Module:
     """Build the network of a model node, and load model.weights.
 
@@ -38,12 +49,15 @@ def build_network(
 
     Args:
         load_weights: Whether to read the weights; False if those of a checkpoint replace them anyway.
+        classes: Class names of the data; the head of a run has to be for the same.
     """
     parameters = model_parameters(node)
     values: dict[str, Any] = {"image_shape": image_shape, "num_classes": num_classes}
     if parameters is None or "weights" in parameters:
         if parameters is not None and "load_weights" in parameters:
             values["load_weights"] = load_weights
+            if "classes" in parameters:
+                values["classes"] = classes
         elif not load_weights and isinstance(node.get("weights"), str):
             values["weights"] = None
         network: nn.Module = instantiate(node, "model", **values)
@@ -52,7 +66,7 @@ def build_network(
     network = instantiate(arguments, "model", **values)
     weights = node.get("weights")
     if load_weights and weights is not None:
-        load_state(network, read_weights(weights), last_linear(network), weights, bool(node.get("new_head")))
+        load_state(network, read_weights(weights), last_linear(network), weights, bool(node.get("new_head")), classes)
     return network
 
 
@@ -101,8 +115,8 @@ def find_weights(weights: str) -> Path | None:
     return Path(path) if os.path.exists(path) else None  # noqa: PTH110
 
 
-def read_weights(weights: str) -> dict[str, Tensor]:
-    """Read the tensors of a network, by name, from a file or from the folder of a finished run.
+def read_weights(weights: str) -> SavedWeights:
+    """Read the tensors of a network from a file or from the folder of a finished run.
 
     No code in the file is executed. The names lose the prefixes of common wrappers.
     """
@@ -117,6 +131,8 @@ def read_weights(weights: str) -> dict[str, Tensor]:
         content = read_safetensors(path, weights)
     else:
         content = read_pickle(path, weights)
+    recorded = content.get("datamodule_hyper_parameters") if isinstance(content, Mapping) else None
+    classes = recorded.get("classes") if isinstance(recorded, Mapping) else None
     for key in STATE_DICT_KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -132,7 +148,7 @@ def read_weights(weights: str) -> dict[str, Tensor]:
             f"model.weights={weights}: contains tensors of type {', '.join(types).replace('torch.', '')}; use weights "
             "in floating point"
         )
-    return strip_prefixes(tensors)
+    return SavedWeights(strip_prefixes(tensors), classes)
 
 
 def read_run(weights: str) -> dict[str, Any]:
@@ -195,26 +211,37 @@ def last_linear(network: nn.Module) -> list[str]:
 
 
 def load_state(
-    network: nn.Module, tensors: dict[str, Tensor], heads: Sequence[str], weights: str, new_head: bool
+    network: nn.Module,
+    saved: SavedWeights,
+    heads: Sequence[str],
+    weights: str,
+    new_head: bool,
+    classes: Sequence[str] | None = None,
 ) -> None:
     """Load all tensors into a network and log how; raise a UserError, and load none, if they do not fit.
 
     If no name matches, but the number of tensors and their shapes in order do, they are loaded in this order. The first
-    convolution is adapted to another number of channels.
+    convolution is adapted to another number of channels, and the head to another order of the same classes.
 
     Args:
         heads: Names of the modules that map features to classes.
         weights: Value of model.weights, for messages.
         new_head: Whether the heads keep their initial values.
+        classes: Class names of the data; None if unknown.
     """
     expected = network.state_dict()
     in_heads = head_tensors(expected, heads)
-    tensors, notes = match(tensors, expected, in_heads)
+    tensors, notes = match(saved.tensors, expected, in_heads)
     if differences := mismatch(tensors, expected, in_heads):
         raise UserError(
             f"model.weights={weights}: does not fit {type(network).__name__}, nothing was loaded ({differences}); use "
             "weights of this network, or the network of these weights"
         )
+    if not new_head and saved.classes and classes and saved.classes != list(classes):
+        check_same_classes(saved.classes, classes, weights)
+        order = torch.tensor([saved.classes.index(name) for name in classes])
+        tensors = {name: tensor[order] if name in in_heads else tensor for name, tensor in tensors.items()}
+        notes += ", the outputs of the head in the order of the data's classes"
     loaded = {name: tensor for name, tensor in tensors.items() if not (new_head and name in in_heads)}
     if differences := mismatch(loaded, expected, in_heads if new_head else ()):
         raise UserError(
@@ -224,6 +251,22 @@ def load_state(
     network.load_state_dict(expected | loaded)
     kept = f"; the head is new ({', '.join(heads)})" if new_head else ""
     log.info("weights: %d of %d tensors from %s%s%s", len(loaded), len(expected), weights, notes, kept)
+
+
+def check_same_classes(saved: Sequence[str], classes: Sequence[str], weights: str) -> None:
+    """Raise a UserError if the class names of the weights and of the data differ; their order may."""
+    lists = {"in the weights": sorted({*saved} - {*classes}), "in the data": sorted({*classes} - {*saved})}
+    if any(lists.values()):
+        differences = "; ".join(f"only {where}: {some_of(names)}" for where, names in lists.items() if names)
+        raise UserError(
+            f"model.weights={weights}: the head is for other classes ({differences}); set model.new_head=true to train "
+            "a new one"
+        )
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Return the first names, as text."""
+    return ", ".join(names[:MAX_SHOWN]) + ", …" * (len(names) > MAX_SHOWN)
 
 
 def head_tensors(names: Iterable[str], heads: Sequence[str]) -> set[str]:
@@ -290,6 +333,5 @@ def mismatch(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], igno
     parts = []
     for kind, names in kinds.items():
         if names:
-            more = ", …" if len(names) > MAX_SHOWN else ""
-            parts.append(f"{len(names)} {kind}: {', '.join(names[:MAX_SHOWN])}{more}")
+            parts.append(f"{len(names)} {kind}: {some_of(names)}")
     return "; ".join(parts)

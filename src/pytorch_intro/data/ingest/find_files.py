@@ -2,14 +2,21 @@
 
 import glob
 import hashlib
+import logging
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from PIL import Image
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.locks import LOCK_OWNER
 
+log = logging.getLogger(__name__)
+
+VIDEOS = {".mpg", ".mpeg"}  # which Pillow recognizes, but cannot decode
 IGNORED_FILES = {"thumbs.db", "desktop.ini"}  # and hidden files
 OUTPUTS = {"train.log", "sweep.json", LOCK_OWNER}  # in folders of runs and sweeps; the last while one is active
 
@@ -18,7 +25,8 @@ def find_files(images: str | None, lines: Iterable[str]) -> list[str]:
     """Return the paths of the image files, sorted except where listed one by one.
 
     Args:
-        images: File, folder (all files below it), glob, or - for the lines.
+        images: File, folder (all files below it, except for those with the extension of another kind), glob, or - for
+            the lines.
         lines: Paths, one per line.
 
     Raises:
@@ -30,8 +38,12 @@ def find_files(images: str | None, lines: Iterable[str]) -> list[str]:
         found = [line.rstrip("\r\n") for line in lines if line.strip()]
         problem = "no paths on stdin"
     elif os.path.isdir(images):  # noqa: PTH112, which never raises
-        found = sorted(os.path.join(images, file) for file in walk_files(Path(images)))  # noqa: PTH118
-        problem = "no file in this folder"
+        files = sorted(os.path.join(images, file) for file in walk_files(Path(images)))  # noqa: PTH118
+        found = [file for file in files if may_be_image(file)]
+        if others := Counter(Path(file).suffix.lower() for file in files if not may_be_image(file)):
+            kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common())
+            log.warning("images: skipped %s file(s) that are no images: %s", f"{others.total():,}", kinds)
+        problem = "no image in this folder"
     elif os.path.exists(images):  # noqa: PTH110
         return [images]
     else:
@@ -40,6 +52,12 @@ def find_files(images: str | None, lines: Iterable[str]) -> list[str]:
     if not found:
         raise UserError(f"images={images}: {problem}; give a file, a folder, a glob, or - for paths on stdin")
     return found
+
+
+def may_be_image(path: str) -> bool:
+    """Return whether a file has the extension of an image format that Pillow reads, or none at all."""
+    suffix, formats = Path(path).suffix.lower(), Image.registered_extensions()
+    return not suffix or (suffix in formats and formats[suffix] in Image.OPEN and suffix not in VIDEOS)
 
 
 def list_names(folder: str) -> list[str]:

@@ -43,7 +43,7 @@ class Pruning(Callback):
                 self.trial = running_trial(self.run_dir, self.pruner)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+        if trainer.state.fn != TrainerFn.FITTING or trainer.global_step == 0:  # not before the first epoch
             return
         with explain_locked(self.study_file):
             reason = trainer.strategy.broadcast(self.reason_to_prune(trainer))  # all ranks stop together

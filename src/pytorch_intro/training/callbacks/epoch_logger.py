@@ -22,7 +22,7 @@ class EpochLogger(Callback):
     """
 
     def __init__(self) -> None:
-        self.history: dict[int, dict[str, float]] = {}  # metrics by name of each epoch, counted from 1
+        self.history: dict[int, dict[str, float]] = {}  # metrics by name of each epoch, from 1; 0: before it
         self.start_epoch()
 
     def state_dict(self) -> dict[str, Any]:
