@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from pytorch_intro.analysis import class_metrics
 from pytorch_intro.analysis.class_metrics import datamodule_of
 from pytorch_intro.analysis.markdown import escape_cell, markdown_table
+from pytorch_intro.analysis.reliability import describe_calibration
 from pytorch_intro.common.files import write_atomically
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.runs.config_record import load_config
@@ -107,7 +108,7 @@ def card_rows(trainer: Trainer, result: Result) -> dict[str, str]:
         "data": f"{datamodule.source.name}: {data} images",
         "test accuracy": format_percent(result["test/accuracy"]),
         "validation accuracy": format_percent(result["val/accuracy"]),
-        "expected calibration error": f"{scores['ece']:.4f}" if scores else "not measured",
+        "calibration": describe_calibration(result) or "not measured",
         "confusion": class_metrics.most_frequent_error(scores) if scores else "not measured",
         "trained": f"{epochs}, {result['train_seconds']:.0f} s on {result['device']}",
         "weights": weights,

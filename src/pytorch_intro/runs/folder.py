@@ -37,12 +37,15 @@ Result = dict[str, Any]
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 REPLACED = ".replaced"
-REPORT = (CURVES, CONFUSION, MISTAKES) = ("curves.png", "confusion_matrix.png", "mistakes.png")
-CONFUSION_EXTERNAL = "confusion_matrix_external.png"
+REPORT = (CURVES, CONFUSION, RELIABILITY, MISTAKES) = (
+    "curves.png", "confusion_matrix.png", "reliability.png", "mistakes.png",
+)  # fmt: skip
+CONFUSION_EXTERNAL, RELIABILITY_EXTERNAL = "confusion_matrix_external.png", "reliability_external.png"
+OPERATING_POINT = "operating_point.png"
 # Written by training, evaluation, prediction and export.
 OUTPUT_FILES = (
     CONFIG, EXTENDED, "result.json", "checkpoints", "tensorboard", "csv", "README.md", "eval.json", *REPORT,
-    CONFUSION_EXTERNAL, "predictions.csv", "predictions.png", "export",
+    CONFUSION_EXTERNAL, RELIABILITY_EXTERNAL, OPERATING_POINT, "predictions.csv", "predictions.png", "export",
 )  # fmt: skip
 RUN_FILES = (*OUTPUT_FILES, "error.txt", "pruned.txt")  # overwrite=true replaces them
 

@@ -27,6 +27,8 @@ def result_of(config: DictConfig, trainer: lightning.Trainer, selected: Selected
         "name": folder.relative_to(outputs).as_posix() if folder.is_relative_to(outputs) else folder.name,
         "seed": config.seed,
         **{name: nan_to_none(metrics.get(name)) for name in ("val/accuracy", "val/loss", "test/accuracy", "test/loss")},
+        **{name: nan_to_none(value) for name, value in metrics.items() if name.startswith(("val/", "test/"))},
+        "temperature": trainer.lightning_module.temperature,
         "epochs": trainer.current_epoch,
         "best_epoch": selected.epoch,
         "parameters": sum(parameter.numel() for parameter in trainer.lightning_module.parameters()),
