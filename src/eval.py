@@ -47,7 +47,9 @@ def main(config: DictConfig) -> float | None:
     try:
         written = record(evaluation, find_class_metrics(trainer).reliability, point, run.path, is_external)
     finally:
-        show(evaluation, point)  # also if it cannot be recorded
+        show(evaluation)  # also if it cannot be recorded
+        if point:
+            print(point.describe())
     print(f"\nwritten: {', '.join(map(display_path, written))}")
     return evaluation["test/accuracy"]
 

@@ -172,7 +172,7 @@ def test_without_validation_images_the_evaluated_ones_choose_and_eval_says_so(
     assert found["threshold_from"] == "evaluated images"
     assert found["recall_at_threshold"] >= 0.9
     assert "validation images of the run are not available" in answer.out + answer.err
-    assert "too optimistic" in answer.out + answer.err
+    assert "chosen on the evaluated images, without validation images" in answer.out + answer.err
 
 
 def test_other_images_are_evaluated_with_a_threshold_from_the_runs_validation_images(
@@ -227,13 +227,6 @@ def test_predict_uses_the_threshold_of_the_evaluation(script: Command, run: Path
         ("eval", ["min_recall=high"], ["min_recall=high"], "invalid value", "number"),
         ("eval", ["min_recall=0.9", "positive=sock"], ["positive=sock"], "no such class", "use shirt or top"),
         ("eval", ["positive=top"], ["positive=top"], "no effect", "min_precision or min_recall"),
-        (
-            "eval",
-            ["min_precision=1", "positive=shirt"],
-            ["min_precision=1"],
-            "not reached",
-            r"at most min_precision=0\.",
-        ),
         ("predict", ["threshold=0"], ["threshold=0"], "invalid value", "greater than 0"),
         ("predict", ["threshold=1.2"], ["threshold=1.2"], "invalid value", "less than or equal to 1"),
         ("predict", ["threshold=best"], ["threshold=best"], "invalid value", "'eval'"),
@@ -257,6 +250,23 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     answer = script(name, f"run={run}", *arguments, *more)
     assert answer.code == 2
     assert_explained(answer.err, arguments, names, problem, remedy)
+    assert sorted(run.iterdir()) == before
+
+
+def test_a_precision_that_no_threshold_reaches_is_refused_and_nothing_is_written(script: Command, run: Path) -> None:
+    """The network gives every image the same probability, so that half of the positive ones are right."""
+    file = run / "checkpoints" / "best.ckpt"
+    checkpoint = torch.load(file, weights_only=True)
+    for weights in checkpoint["state_dict"].values():
+        weights.zero_()
+    torch.save(checkpoint, file)
+    before = sorted(run.iterdir())
+    answer = script("eval", f"run={run}", "trainer.accelerator=cpu", "min_precision=0.9")
+    assert answer.code == 2
+    names = ["min_precision=0.9", "72 validation images"]
+    assert_explained(
+        answer.err, ["min_precision=0.9"], names, "not reached", r"use at most min_precision=0\.5, .* 1\.0"
+    )
     assert sorted(run.iterdir()) == before
 
 
@@ -284,4 +294,4 @@ def test_the_curves_of_any_images_can_be_plotted(positives: int, threshold: floa
     """Of images without the class, and if no image reaches the threshold."""
     scores = torch.linspace(0.01, 0.99, 40).double()
     picture = plots.plot_operating_point(scores, torch.arange(40) >= 40 - positives, threshold, "a")
-    assert len(picture.getcolors(1 << 24)) > 3
+    assert len({*picture.getdata()}) > 3

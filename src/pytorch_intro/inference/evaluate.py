@@ -103,8 +103,8 @@ def record(
     return written
 
 
-def show(evaluation: Evaluation, point: OperatingPoint | None = None) -> None:
-    """Print the metrics of each class and of all images, and the operating point if one was chosen."""
+def show(evaluation: Evaluation) -> None:
+    """Print the metrics of each class and of all images."""
     classes = [(to_displayable(name, MAX_NAME), scores) for name, scores in evaluation.get("classes", {}).items()]
     width = max(len(name) for name, _ in [*classes, ("test/accuracy", {})])
     print(f"\n{evaluation['run']} on {evaluation['images']:,} images of {to_displayable(evaluation['data'])}")
@@ -119,5 +119,3 @@ def show(evaluation: Evaluation, point: OperatingPoint | None = None) -> None:
     print(f"  {'calibration':<{width}}  {describe_calibration(evaluation)}")
     if classes:
         print(f"  {most_frequent_error(evaluation)}")
-    if point:
-        print(point.describe())

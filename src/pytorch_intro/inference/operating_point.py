@@ -224,9 +224,9 @@ def choose_threshold(scores: Scores, goal: Goal, name: str, source: str) -> floa
 
 
 def short_number_between(lower: float, upper: float) -> float:
-    """Return a number x with lower < x <= upper: the middle, with as few digits as possible."""
+    """Return the middle of two numbers, with as few digits as it needs to be between them; else the upper one."""
     numbers = (round((lower + upper) / 2, digits) for digits in range(1, 17))
-    return next((number for number in numbers if lower < number <= upper), upper)
+    return next((number for number in numbers if lower < number < upper), upper)
 
 
 def evaluate_with_goal(
@@ -258,6 +258,6 @@ def evaluate_with_goal(
     evaluated = collected.take()
     if chosen_on is None:
         chosen_on, source = evaluated, "evaluated images"
-        log.warning("threshold: chosen on the evaluated images, as there are no validation images: too optimistic")
+        log.warning("threshold: chosen on the evaluated images, without validation images; expect worse on others")
         threshold = choose_threshold(chosen_on, goal, name, source)
     return OperatingPoint(goal, name, threshold, source, chosen_on, evaluated)
