@@ -1,5 +1,6 @@
 """The temperature of temperature scaling (Guo et al. 2017, arXiv:1706.04599), fitted to logits."""
 
+import math
 from typing import NamedTuple
 
 from torch import Tensor
@@ -43,11 +44,11 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> Fit:
     for _ in range(MAX_ITERATIONS):
         slope, curvature = derivatives(margins, inverse)
         lower, upper = (lower, inverse) if slope > 0 else (inverse, upper)
-        proposal = inverse - slope / curvature if curvature > 0 else lower
-        is_inside = lower < proposal < upper
-        step, inverse = abs(proposal - inverse), proposal if is_inside else (lower * upper) ** 0.5
-        if step <= TOLERANCE * inverse:
+        step = slope / curvature if curvature > 0 else math.inf
+        if abs(step) <= TOLERANCE * inverse:
+            inverse -= step
             break
+        inverse = inverse - step if lower < inverse - step < upper else (lower * upper) ** 0.5
     return Fit(round(1 / inverse, 6))
 
 
