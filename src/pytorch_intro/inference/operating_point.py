@@ -159,7 +159,6 @@ class OperatingPoint:
         source: Kind of the images in `chosen_on`.
     """
 
-    goal: Goal
     name: str
     threshold: float
     source: str
@@ -260,4 +259,4 @@ def evaluate_with_goal(
         chosen_on, source = evaluated, "evaluated images"
         log.warning("threshold: chosen on the evaluated images, without validation images; expect worse on others")
         threshold = choose_threshold(chosen_on, goal, name, source)
-    return OperatingPoint(goal, name, threshold, source, chosen_on, evaluated)
+    return OperatingPoint(name, threshold, source, chosen_on, evaluated)
