@@ -40,9 +40,9 @@ ON_CPU = {"accelerator": "cpu", "precision": "32-true", "threads": 1}
 
 
 def test_every_config_group_is_tested() -> None:
-    """The groups of Hydra, benchmarks and sweeps have their own tests; conf/reports is part of callbacks=default."""
+    """Those of Hydra, benchmarks and sweeps have their own tests; reports and calibration are in callbacks=default."""
     groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
-    assert groups - {"hydra", "bench", "search", "sweep", "reports"} == set(GROUPS)
+    assert groups - {"hydra", "bench", "search", "sweep", "reports", "calibration"} == set(GROUPS)
 
 
 SWEEPS = ["sweep", "search", "hydra/sweeper", "hydra/launcher"]
@@ -71,6 +71,7 @@ def test_the_config_composes_without_the_reports(choice: str, tmp_path: Path) ->
         config = hydra.compose("train", [f"callbacks={choice}", f"run_dir={tmp_path}"])
     complete = compose(f"callbacks={choice}").callbacks
     needed = {"checkpoint", "epoch_log", "progress_bar"} | ({choice} - {"default"})
+    needed |= {"calibration"} & {*complete}
     assert set(config.callbacks) == needed
     assert set(complete) == needed | {"class_metrics", "report", "model_card", "hparams", "tensorboard", "slow_steps"}
 

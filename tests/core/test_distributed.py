@@ -93,6 +93,7 @@ def assert_same_metrics(run: Path, single: Path) -> None:
     results = [json.loads((folder / "result.json").read_text()) for folder in (run, single)]
     for metric in ("val/accuracy", "val/loss", "test/accuracy", "test/loss"):
         assert results[0][metric] == pytest.approx(results[1][metric], rel=1e-4), metric
+    assert results[0]["temperature"] == pytest.approx(results[1]["temperature"], rel=1e-3)
     assert not list(run.glob("train_ddp*"))
 
 

@@ -11,7 +11,8 @@ from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 SOURCE = PROJECT / "src" / "pytorch_intro"
 CORE = ("common", "config", "data", "models", "runs", "training", "cli")
 OPTIONAL = (
-    "safety", "analysis", "photos", "pretrained", "metrics", "reports", "inference", "sweeps", "benchmarks", "tour",
+    "safety", "analysis", "photos", "pretrained", "metrics", "calibration", "reports", "inference", "sweeps",
+    "benchmarks", "tour",
 )  # fmt: skip
 
 # Which optional packages the files of a conf/ group may name; every other file may only name the core.
@@ -20,6 +21,7 @@ MAY_NAME = {
     "model": ("pretrained",),
     "finetune": ("pretrained",),
     "metrics": ("metrics",),
+    "calibration": ("calibration",),
     "reports": ("analysis", "reports"),
     "logger": ("reports",),
     "bench": ("benchmarks",),

@@ -29,6 +29,7 @@ CAPABILITIES = {
         "conf/experiment/finetune.yaml", "conf/bench/finetune.yaml", f"{PACKAGE}/benchmarks/finetuning.py",
         "tests/pretrained",
     ],
+    "calibration": [f"{PACKAGE}/calibration", "conf/calibration", "tests/calibration"],
     "photos": [
         f"{PACKAGE}/photos", "conf/data/augment/affine.yaml", "conf/data/augment/blur.yaml",
         "conf/data/augment/color_jitter.yaml", "conf/data/augment/grayscale.yaml", "conf/data/augment/photos.yaml",

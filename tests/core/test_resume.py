@@ -83,6 +83,7 @@ def assert_same_run(one: Path, other: Path) -> None:
         for key, value in a["state_dict"].items():
             assert torch.equal(value, b["state_dict"][key]), key
         assert a["callbacks"].keys() == b["callbacks"].keys()
+        assert a.get("temperature") == b.get("temperature")
     results = [json.loads((run / "result.json").read_text()) for run in (one, other)]
     for key in ("val/accuracy", "val/loss", "test/accuracy", "test/loss", "epochs", "best_epoch", "seed"):
         assert results[0][key] == results[1][key], key

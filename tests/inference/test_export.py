@@ -72,6 +72,7 @@ def test_labels_json_describes_input_and_output(exported: Path) -> None:
     assert content["classes"] == load_run(exported).classes
     assert content["input"]["shape"] == ["N", 1, 28, 28]
     assert content["input"]["channels"] == "gray"
+    assert content["temperature"] == load_run(exported).temperature
     assert content["result"] == json.loads((exported / "result.json").read_text())
 
 

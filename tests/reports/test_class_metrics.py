@@ -77,7 +77,7 @@ def test_class_metric_state_does_not_grow_with_the_number_of_images() -> None:
         state = [value for value in metrics.metric_state.values() if isinstance(value, Tensor)]
         assert len(state) == len(metrics.metric_state)
         sizes.append(sum(value.numel() for value in state))
-    assert sizes == 2 * [9 + 3 * 16 + 3 * 2 * NUM_THRESHOLDS]
+    assert sizes == 2 * [9 + 3 * 16 + 1 + 3 * 2 * NUM_THRESHOLDS]
 
 
 def test_samples_with_nan_logits_are_counted() -> None:
@@ -210,7 +210,7 @@ def test_without_test_batches_there_are_no_test_metrics(
     assert collected[0].val
     assert collected[0].test is None
     run = tmp_path / "outputs" / "first"
-    assert "| expected calibration error | not measured |" in (run / "README.md").read_text()
+    assert "| calibration | not measured |" in (run / "README.md").read_text()
     assert not (run / "confusion_matrix.png").exists()
     assert "confused" not in answer.out
 

@@ -10,65 +10,47 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
-from torchmetrics import Metric
 
 from pytorch_intro.analysis.names import to_display_names
+from pytorch_intro.analysis.reliability import Reliability, describe_calibration
 from pytorch_intro.common.distributed import all_gather_object
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.dataset import Batch
 from pytorch_intro.training.lightning_internals import callbacks
 
 MAX_CLASSES = 2000  # the confusion matrix of more classes would take too much memory
-NUM_BINS = 15  # for the calibration error, as in Guo et al. 2017 (arXiv:1706.04599)
 NUM_THRESHOLDS = 127  # for the precision-recall curves, as many as TensorBoard plots
 NUM_ERRORS = 32
 
 Scores = dict[str, Any]
 
 
-class PerClassMetrics(Metric):
+class PerClassMetrics(Reliability):
     """Confusion matrix, calibration error and precision-recall curves, over all images and ranks.
 
-    torchmetrics computes the same (the tests compare), at a higher cost. MulticlassCalibrationError stores the
-    confidence of every image. MulticlassConfusionMatrix and the binned MulticlassPrecisionRecallCurve call
-    torch.bincount, which waits for the GPU; on mps, and with deterministic algorithms, they compare all elements with
-    all bins instead: 26 GB for 512 images of 10 classes. Here an update adds to sums of a fixed size.
+    torchmetrics computes the same (the tests compare), at a higher cost. MulticlassConfusionMatrix and the binned
+    MulticlassPrecisionRecallCurve call torch.bincount, which waits for the GPU; on mps, and with deterministic
+    algorithms, they compare all elements with all bins instead: 26 GB for 512 images of 10 classes. Here an update adds
+    to sums of a fixed size.
     """
 
-    full_state_update = False
     confusion: Tensor
-    num_samples: Tensor
-    num_correct: Tensor
-    confidence_sum: Tensor
     histogram: Tensor
-    bin_edges: Tensor
     thresholds: Tensor
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.register_buffer("bin_edges", torch.linspace(0, 1, NUM_BINS + 1, dtype=torch.float32), persistent=False)
         self.register_buffer("thresholds", torch.linspace(0, 1, NUM_THRESHOLDS, dtype=torch.float32), persistent=False)
-        counts = {
-            "confusion": num_classes**2,
-            "num_samples": NUM_BINS + 1,  # the last bin is for a confidence of exactly 1
-            "num_correct": NUM_BINS + 1,
-            "histogram": num_classes * 2 * NUM_THRESHOLDS,
-        }
-        for name, size in counts.items():
+        for name, size in (("confusion", num_classes**2), ("histogram", num_classes * 2 * NUM_THRESHOLDS)):
             self.add_state(name, torch.zeros(size, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("confidence_sum", torch.zeros(NUM_BINS + 1, dtype=torch.float32), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Add a batch: logits (N, num_classes) float, targets (N,) int64."""
+        super().update(logits, targets)
         probabilities = logits.float().softmax(dim=1)
-        confidences, predicted = probabilities.max(dim=1)
-        ones = torch.ones_like(targets)
-        self.confusion.index_add_(0, targets * self.num_classes + predicted, ones)
-        bins = torch.bucketize(confidences, self.bin_edges, right=True) - 1
-        self.num_samples.index_add_(0, bins, ones)
-        self.num_correct.index_add_(0, bins, (predicted == targets).long())
-        self.confidence_sum.index_add_(0, bins, confidences)
+        predicted = probabilities.argmax(dim=1)
+        self.confusion.index_add_(0, targets * self.num_classes + predicted, torch.ones_like(targets))
         classes = torch.arange(self.num_classes, device=targets.device)
         rows = 2 * classes + (classes == targets[:, None]).long()
         columns = torch.bucketize(probabilities, self.thresholds, right=True) - 1
@@ -76,17 +58,16 @@ class PerClassMetrics(Metric):
         self.histogram.index_add_(0, cells, torch.ones_like(cells))
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the metrics of all images.
+        """Return the metrics of all images: those of Reliability, and two more.
 
         Returns:
             confusion_matrix: (num_classes, num_classes) int64; rows are true classes, columns predicted ones.
-            ece: () float32, expected calibration error.
             positives: (num_classes, 2, NUM_THRESHOLDS) int64; false and true positives of each class at each threshold.
         """
         histogram = self.histogram.view(self.num_classes, 2, NUM_THRESHOLDS)
         return {
+            **super().compute(),
             "confusion_matrix": self.confusion.view(self.num_classes, self.num_classes),
-            "ece": (self.num_correct - self.confidence_sum).abs().sum() / self.num_samples.sum(),
             "positives": histogram.flip(-1).cumsum(-1).flip(-1),
         }
 
@@ -133,23 +114,31 @@ def top_rows(tables: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 class ClassMetrics(Callback):
     """Collects per-class metrics of each validation and test, and the most confident errors of each test.
 
+    The metrics of a test, and the errors, are those of the logits divided by the classifier's temperature. The
+    calibration error and the negative log-likelihood with and without it are logged.
+
     Attributes:
         val, test: Metrics of the last validation and test, as PerClassMetrics.compute returns them; None if there was
             none, or with more than MAX_CLASSES classes.
         errors: Errors of the last test, as TopErrors.compute returns them; None if there was no test.
+        reliability: Metrics of the last test with and without the temperature, as Reliability.compute returns them;
+            empty if there was no test.
     """
 
     def __init__(self) -> None:
         self.val: dict[str, Tensor] | None = None
         self.test: dict[str, Tensor] | None = None
         self.errors: dict[str, Tensor] | None = None
+        self.reliability: dict[str, dict[str, Tensor]] = {}
         self.per_class: PerClassMetrics | None = None
         self.top_errors = TopErrors()
+        self.with_temperature, self.without = Reliability(), Reliability()
 
     def start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         num_classes = len(datamodule_of(trainer).classes)
         self.per_class = PerClassMetrics(num_classes).to(pl_module.device) if num_classes <= MAX_CLASSES else None
         self.top_errors = TopErrors()
+        self.with_temperature, self.without = (Reliability().to(pl_module.device) for _ in range(2))
 
     on_validation_epoch_start = on_test_epoch_start = start
 
@@ -170,10 +159,14 @@ class ClassMetrics(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if self.per_class:
-            self.per_class.update(outputs["logits"], outputs["targets"])
+        logits, targets = outputs["logits"], outputs["targets"]
         if trainer.testing:
-            self.top_errors.update(batch[0], outputs["logits"], outputs["targets"])
+            self.without.update(logits, targets)
+            logits = logits / pl_module.temperature
+            self.with_temperature.update(logits, targets)
+            self.top_errors.update(batch[0], logits, targets)
+        if self.per_class:
+            self.per_class.update(logits, targets)
 
     on_validation_batch_end = on_test_batch_end
 
@@ -183,13 +176,18 @@ class ClassMetrics(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.test = self.compute()
         self.errors = self.top_errors.compute()
+        self.reliability = {"": self.with_temperature.compute(), "_uncalibrated": self.without.compute()}
+        for suffix, metrics in self.reliability.items():
+            values = {f"test/{name}{suffix}": metrics[name] for name in ("ece", "nll")}
+            pl_module.log_dict(values, on_step=False, on_epoch=True, sync_dist=True)
 
     def on_result(self, trainer: Trainer, result: dict[str, Any]) -> dict[str, str]:
-        """Return a row for the printed table: the three pairs of classes that the test confused most often."""
-        if self.test is None:
-            return {}
-        scores = per_class_scores(self.test, datamodule_of(trainer).classes)
-        return {"confused": "\n".join(most_confused_pairs(scores, 3))}
+        """Return rows for the printed table: calibration, and the pairs of classes that were confused most often."""
+        rows = {"calibration": describe_calibration(result)}
+        if self.test is not None:
+            scores = per_class_scores(self.test, datamodule_of(trainer).classes)
+            rows["confused"] = "\n".join(most_confused_pairs(scores, 3))
+        return rows
 
 
 def find_class_metrics(trainer: Trainer) -> ClassMetrics:

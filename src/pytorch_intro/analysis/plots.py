@@ -97,6 +97,82 @@ def plot_confusion(matrix: Tensor, classes: Sequence[str], name: str, dpi: int =
     return as_image(figure)
 
 
+def plot_reliability(reliability: Mapping[str, Mapping[str, Tensor]], temperature: float) -> Image.Image:
+    """Plot the accuracy of images by the probability of their predicted class, without and with the temperature.
+
+    Args:
+        reliability: Value of ClassMetrics.reliability.
+        temperature: Temperature; if it is 1, there is one diagram.
+    """
+    titles = {"_uncalibrated": "without temperature", "": f"temperature {temperature:.3g}"}
+    if temperature == 1:
+        titles = {"": "probabilities"}
+    figure = Figure(figsize=(4 * len(titles), 4.6), layout="constrained")
+    grid = figure.add_gridspec(2, len(titles), height_ratios=[4, 1])
+    for column, (suffix, title) in enumerate(titles.items()):
+        metrics = {name: values.cpu().double().numpy() for name, values in reliability[suffix].items()}
+        counts, correct, confidences = (
+            np.append(values[:-2], values[-2:].sum())  # a confidence of exactly 1 belongs to the last bin
+            for values in (metrics[name] for name in ("num_samples", "num_correct", "confidence_sum"))
+        )
+        edges = np.linspace(0, 1, len(counts) + 1)
+        used = counts > 0
+        axes = figure.add_subplot(grid[0, column], xlim=(0, 1), ylim=(0, 1), title=f"{title}, ECE {metrics['ece']:.3f}")
+        axes.bar(edges[:-1][used], correct[used] / counts[used], 1 / len(counts), align="edge", color="#56B4E9",
+                 edgecolor="white", label="accuracy")  # fmt: skip
+        means = confidences[used] / counts[used]
+        axes.plot(means, means, "o", color="#D55E00", markersize=4, label="mean probability")
+        axes.plot([0, 1], [0, 1], "--", color="gray", linewidth=1)
+        axes.legend(frameon=False, loc="upper left")
+        shares = figure.add_subplot(grid[1, column], xlim=(0, 1), xlabel="probability of the predicted class")
+        shares.bar(edges[:-1], counts / max(counts.sum(), 1), 1 / len(counts), align="edge", color="gray",
+                   edgecolor="white")  # fmt: skip
+        shares.set_ylabel("images")
+        for each in (axes, shares):
+            each.spines[["top", "right"]].set_visible(False)
+            each.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_xticklabels([])
+    return as_image(figure)
+
+
+def plot_operating_point(scores: Tensor, is_positive: Tensor, threshold: float, name: str) -> Image.Image:
+    """Plot the precision-recall and the ROC curve of one of two classes, with the point of a threshold.
+
+    Args:
+        scores: (N,) probability of the class.
+        is_positive: (N,) bool, whether it is the true class.
+        name: Name of the class.
+    """
+    order = scores.argsort(descending=True)
+    ends = np.append(np.diff(scores[order].numpy()) != 0, True)  # the last of equal scores
+    hits = is_positive[order].numpy()
+    true, false = hits.cumsum()[ends], (~hits).cumsum()[ends]
+    recall, precision, false_rate = true / max(hits.sum(), 1), true / (true + false), false / max((~hits).sum(), 1)
+    chosen = int((scores[order].numpy()[ends] >= threshold).sum()) - 1  # -1: no image is predicted positive
+    (name,), families = fit_families([to_displayable(name, MAX_NAME)])
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    figure.suptitle(f"{name}: threshold {threshold}", parse_math=False, fontsize=11, fontfamily=families)
+    curves = {
+        "precision and recall": ("recall", recall, "precision", precision),
+        "ROC": ("false positive rate", np.append(0, false_rate), "true positive rate", np.append(0, recall)),
+    }
+    for position, (title, (x_name, x, y_name, y)) in enumerate(curves.items(), 1):
+        axes = figure.add_subplot(1, 2, position, title=title, xlim=(0, 1), ylim=(0, 1.02))
+        axes.set(xlabel=x_name, ylabel=y_name)
+        axes.plot(x, y, color="#0072B2")
+        if chosen >= 0:
+            row = chosen + len(x) - len(recall)
+            axes.plot(x[row], y[row], "o", color="#D55E00", clip_on=False)
+            text = f"{x_name} {x[row]:.1%}\n{y_name} {y[row]:.1%}"
+            style: dict[str, Any] = {"ha": "center", "arrowprops": {"arrowstyle": "-", "color": "gray"}}
+            axes.annotate(text, (x[row], y[row]), xytext=(0.5, 0.5), textcoords="axes fraction", **style)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1))
+    return as_image(figure)
+
+
 def plot_errors(errors: Mapping[str, Tensor], data: "DataModule", **options: int) -> Image.Image:
     """Plot the result of TopErrors.compute: images, predicted classes with their probabilities, and true classes."""
     columns = (errors[name].tolist() for name in ("predicted", "confidences", "targets"))

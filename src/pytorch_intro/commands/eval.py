@@ -10,13 +10,17 @@ from pytorch_intro.inference.finished_run import FinishedRun, apply_overrides, r
 def main(config: DictConfig) -> float | None:
     from lightning import seed_everything
 
+    from pytorch_intro.analysis.class_metrics import find_class_metrics
     from pytorch_intro.config.paths import display_path
-    from pytorch_intro.inference.eval_data import external_test_data, original_test_data
+    from pytorch_intro.data.datamodule import DataModule
+    from pytorch_intro.inference.eval_data import data_for_threshold, external_test_data, original_test_data
     from pytorch_intro.inference.evaluate import force_single_device, record, show, summarize_evaluation
+    from pytorch_intro.inference.operating_point import check_goal, evaluate_with_goal
     from pytorch_intro.training.hardware import resolve_hardware
     from pytorch_intro.training.trainer import build_trainer
 
     run = FinishedRun(config.run_dir, config.allow, ["model", "classifier", "data", "trainer", "callbacks", "metrics"])
+    goal = check_goal(config, run)
     overrides = apply_overrides(run.config, config, ["data", "trainer", "metrics"])
     is_external = "data" in overrides
     force_single_device(run.config.trainer, overrides)
@@ -34,12 +38,17 @@ def main(config: DictConfig) -> float | None:
 
         check_config(metrics, "metrics", {})
         add_metrics(metrics, datamodule, trainer)
-    trainer.test(run.classifier(compiled=True), datamodule, verbose=False)
+    own_data: DataModule | None = datamodule
+    if goal and is_external:
+        own_data = data_for_threshold(FinishedRun(config.run_dir, config.allow, ["model", "classifier", "data"]))
+    point = evaluate_with_goal(goal, run, trainer, run.classifier(compiled=True), datamodule, own_data)
 
-    evaluation = summarize_evaluation(run, trainer, datamodule)
+    evaluation = summarize_evaluation(run, trainer, datamodule, point)
     try:
-        written = record(evaluation, run.path, is_external)
+        written = record(evaluation, find_class_metrics(trainer).reliability, point, run.path, is_external)
     finally:
         show(evaluation)  # also if it cannot be recorded
+        if point:
+            print(point.describe())
     print(f"\nwritten: {', '.join(map(display_path, written))}")
     return evaluation["test/accuracy"]

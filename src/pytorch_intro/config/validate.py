@@ -49,6 +49,7 @@ SETTINGS: dict[str, Any] = (
         "name": str | int | None,
         "seed": Annotated[int, Field(ge=0, lt=2**32)],
         "compile": bool | Literal["reduce-overhead", "max-autotune"],
+        "calibrate": bool | None,
         "overwrite": bool,
         "resume": str | None,
         "allow": list[str],

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,24 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning import Trainer
 from omegaconf import DictConfig, ListConfig
+from torch import Tensor
 
 from pytorch_intro.analysis.class_metrics import find_class_metrics, most_frequent_error, per_class_scores
+from pytorch_intro.analysis.reliability import describe_calibration
 from pytorch_intro.common.files import write_atomically
 from pytorch_intro.common.text import to_displayable
 from pytorch_intro.config.paths import command_line
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.inference.finished_run import FinishedRun
-from pytorch_intro.runs.folder import CONFUSION, CONFUSION_EXTERNAL, further_metrics
+from pytorch_intro.inference.operating_point import OperatingPoint
+from pytorch_intro.runs.folder import (
+    CONFUSION,
+    CONFUSION_EXTERNAL,
+    OPERATING_POINT,
+    RELIABILITY,
+    RELIABILITY_EXTERNAL,
+    shown_metrics,
+)
 from pytorch_intro.training.result import nan_to_none
 
 MAX_NAME = 60  # characters of a class name in the printed table
@@ -38,11 +48,15 @@ def force_single_device(trainer: DictConfig, given: Sequence[str]) -> None:
     trainer.num_nodes, trainer.strategy = 1, "auto"
     if "trainer.threads" not in given:
         trainer.threads = "auto"
+    if trainer.limit_val_batches == 0:  # of the training; a threshold may be chosen on validation images
+        trainer.limit_val_batches = 1.0
     if trainer.limit_test_batches == 0 or ("data" in given and "trainer.limit_test_batches" not in given):
         trainer.limit_test_batches = 1.0
 
 
-def summarize_evaluation(run: FinishedRun, trainer: Trainer, datamodule: DataModule) -> Evaluation:
+def summarize_evaluation(
+    run: FinishedRun, trainer: Trainer, datamodule: DataModule, point: OperatingPoint | None = None
+) -> Evaluation:
     """Return the content of eval.json, after the test; without per-class metrics if there are too many classes."""
     assert datamodule.test_set
     class_metrics = find_class_metrics(trainer).test
@@ -54,6 +68,8 @@ def summarize_evaluation(run: FinishedRun, trainer: Trainer, datamodule: DataMod
         "data": datamodule.source.name,
         "images": images,
         **{name: value for name, value in metrics.items() if name.startswith("test/")},
+        "temperature": run.temperature,
+        **(point.summary() if point else {}),
         **scores,
         "device": str(trainer.strategy.root_device),
         "precision": trainer.precision,
@@ -63,14 +79,22 @@ def summarize_evaluation(run: FinishedRun, trainer: Trainer, datamodule: DataMod
     }
 
 
-def record(evaluation: Evaluation, folder: Path, is_external: bool) -> list[Path]:
-    """Write eval.json and the confusion matrix to the run folder, and return their paths.
+def record(
+    evaluation: Evaluation,
+    reliability: Mapping[str, Mapping[str, Tensor]],
+    point: OperatingPoint | None,
+    folder: Path,
+    is_external: bool,
+) -> list[Path]:
+    """Write eval.json and the figures to the run folder, and return their paths.
 
     Args:
-        is_external: Whether the images are not those of the run. Then confusion_matrix.png, which the model card
-            shows, is not overwritten.
+        reliability: Value of ClassMetrics.reliability.
+        point: Operating point, if one was chosen.
+        is_external: Whether the images are not those of the run. Then the figures that the model card shows are not
+            overwritten.
     """
-    from pytorch_intro.analysis.plots import plot_confusion, save
+    from pytorch_intro.analysis.plots import plot_confusion, plot_operating_point, plot_reliability, save
 
     written = [folder / "eval.json"]
     write_atomically(written[0], json.dumps(evaluation, indent=2) + "\n")
@@ -78,13 +102,19 @@ def record(evaluation: Evaluation, folder: Path, is_external: bool) -> list[Path
         matrix = torch.tensor(evaluation["confusion_matrix"])
         written.append(folder / (CONFUSION_EXTERNAL if is_external else CONFUSION))
         save(plot_confusion(matrix, list(evaluation["classes"]), evaluation["data"]), written[-1])
+    if reliability:
+        written.append(folder / (RELIABILITY_EXTERNAL if is_external else RELIABILITY))
+        save(plot_reliability(reliability, evaluation["temperature"]), written[-1])
+    if point:
+        written.append(folder / OPERATING_POINT)
+        save(plot_operating_point(*point.evaluated, point.threshold, point.name), written[-1])
     return written
 
 
 def show(evaluation: Evaluation) -> None:
     """Print the metrics of each class and of all images."""
     classes = [(to_displayable(name, MAX_NAME), scores) for name, scores in evaluation.get("classes", {}).items()]
-    further = [name for name in further_metrics(evaluation) if evaluation[name] is not None]
+    further = [name for name in shown_metrics(evaluation) if evaluation[name] is not None]
     width = max(map(len, [*(name for name, _ in classes), "test/accuracy", *further]))
     print(f"\n{evaluation['run']} on {evaluation['images']:,} images of {to_displayable(evaluation['data'])}")
     if classes:
@@ -97,6 +127,6 @@ def show(evaluation: Evaluation) -> None:
     print(f"  {'test/loss':<{width}}  {'NaN or inf' if loss is None else f'{loss:.4f}'}")
     for name in further:
         print(f"  {name:<{width}}  {evaluation[name]:.4f}")
+    print(f"  {'calibration':<{width}}  {describe_calibration(evaluation)}")
     if classes:
-        print(f"  {'ece':<{width}}  {evaluation['ece']:.4f}  (expected calibration error, 15 bins)")
         print(f"  {most_frequent_error(evaluation)}")

@@ -178,6 +178,7 @@ def save_labels(run: FinishedRun, folder: Path) -> None:
             "steps": preprocessing_steps(inputs),
         },
         "output": {"name": "probabilities", "dtype": "float32", "shape": ["N", len(inputs["classes"])]},
+        "temperature": run.temperature,  # inside the models: the logits are divided by it before the softmax
         "opset": OPSET,
         "result": run.result,
     }

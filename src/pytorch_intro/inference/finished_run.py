@@ -158,6 +158,11 @@ class FinishedRun:
         """Shape, normalization and classes of the network's input images; see DataModule.setup."""
         return self.checkpoint["datamodule_hyper_parameters"]
 
+    @property
+    def temperature(self) -> float:
+        """Divisor of the logits, 1 if none was fitted; see calibration/."""
+        return self.checkpoint.get("temperature", 1.0)
+
     def classifier(self, compiled: bool = False) -> "Classifier":
         """Build the classifier with the tested weights, on the CPU, in eval mode and without an optimizer.
 
@@ -192,6 +197,7 @@ class FinishedRun:
             reason = " ".join(str(error).split())
             line = f"checkpoint does not match the model built from its config ({reason})"
             raise UserError(f"{self.path}: {line}; check out commit {commit}, or retrain") from error
+        classifier.temperature = self.temperature
         return classifier.eval()
 
 

@@ -55,7 +55,8 @@ class LoadedRun(NamedTuple):
 
     Attributes:
         network: Module in eval mode that maps normalized images, float32 (N, C, H, W), to logits (N, num_classes). If
-            the run was tested with test-time augmentation, the logits are the mean over the views.
+            the run was tested with test-time augmentation, the logits are the mean over the views. They are already
+            divided by the temperature: their softmax is the probabilities of predict.py.
         classes: Class names, in the order of the logits.
         transforms: Converts one image to the network's input, float32 (C, H, W).
     """
@@ -63,6 +64,11 @@ class LoadedRun(NamedTuple):
     network: Classifier
     classes: list[str]
     transforms: Transforms
+
+    @property
+    def temperature(self) -> float:
+        """The temperature by which the network divides its logits; 1 if none was fitted."""
+        return self.network.temperature
 
 
 def load_run(path: str | Path, allow: Sequence[str] = ()) -> LoadedRun:

@@ -19,6 +19,7 @@ from pytorch_intro.config.paths import display_path
 from pytorch_intro.data.ingest.decoder import Decoder
 from pytorch_intro.data.ingest.relabel import warn_of_similar
 from pytorch_intro.inference.finished_run import FinishedRun
+from pytorch_intro.inference.operating_point import Decision
 from pytorch_intro.inference.predict import Prediction
 
 MAX_SHOWN = 64  # images in the table and on the contact sheet
@@ -30,19 +31,21 @@ class PredictionReport:
 
     Args:
         top_k: Number of labels per image; a UserError if it exceeds the number of classes.
+        decision: Threshold of one of two classes; None: the label is the most probable class.
 
     Attributes:
         num_failed: Number of files that could not be read. Each is reported on stderr at once.
         write_error: Why nothing could be written, for example because the disk is read-only.
     """
 
-    def __init__(self, run: FinishedRun, top_k: int) -> None:
+    def __init__(self, run: FinishedRun, top_k: int, decision: Decision | None = None) -> None:
         self.classes = to_display_names(run.inputs["classes"])
         if top_k > len(self.classes):
             raise UserError(f"top_k={top_k}: the run has {len(self.classes)} classes; use at most that many")
         warn_of_similar(self.classes, "train again after renaming or merging them")
         self.run = run
         self.top_k = top_k
+        self.decision = decision
         self.shown: list[Prediction] = []
         self.num_failed = 0
         self.write_error: OSError | None = None
@@ -99,10 +102,15 @@ class PredictionReport:
         return rows
 
     def top_classes(self, prediction: Prediction) -> list[tuple[str, float]]:
-        """Return the most likely classes with their probabilities, best first."""
+        """Return the most likely classes with their probabilities, best first; with a threshold, the label first."""
         assert prediction.probabilities is not None
-        shares, indices = prediction.probabilities.topk(self.top_k)
-        return [(self.classes[index], share) for index, share in zip(indices.tolist(), shares.tolist(), strict=True)]
+        shares = prediction.probabilities.tolist()
+        indices = prediction.probabilities.topk(self.top_k).indices.tolist()
+        if self.decision:
+            positive, threshold = self.decision
+            label = positive if shares[positive] >= threshold else 1 - positive
+            indices = [label, 1 - label][: self.top_k]
+        return [(self.classes[index], shares[index]) for index in indices]
 
     def save_contact_sheet(self) -> None:
         """Save the first images with their labels as predictions.png."""
@@ -122,6 +130,9 @@ class PredictionReport:
             labels = (f"{label} {share:.1%}" for label, share in self.top_classes(prediction))
             rows.append([prediction.path, *labels, "(inverted)" if prediction.inverted else ""])
         print(text_table(rows))
+        if self.decision:
+            positive, threshold = self.decision
+            print(f"threshold: {self.classes[positive]} if its probability is at least {threshold}")
         total = self.counts.total()
         if total > len(self.shown):
             print(f"  … and {total - len(self.shown):,} more")

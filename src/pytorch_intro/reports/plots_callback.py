@@ -1,4 +1,4 @@
-"""Figures in the run folder: curves.png, confusion_matrix.png, mistakes.png."""
+"""Figures in the run folder: curves.png, confusion_matrix.png, reliability.png, mistakes.png."""
 
 from pathlib import Path
 
@@ -6,16 +6,17 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from pytorch_intro.analysis.class_metrics import datamodule_of, find_class_metrics
-from pytorch_intro.runs.folder import CONFUSION, CURVES, MISTAKES
+from pytorch_intro.runs.folder import CONFUSION, CURVES, MISTAKES, RELIABILITY
 from pytorch_intro.training.callbacks.epoch_logger import EpochLogger
 from pytorch_intro.training.checkpoint import BestLastCheckpoint
+from pytorch_intro.training.classifier import Classifier
 from pytorch_intro.training.lightning_internals import callbacks
 
 # Matplotlib is imported when there is something to plot: that takes a quarter of a second.
 
 
 class Report(Callback):
-    """Plots the curves after training, and the confusion matrix and the most confident errors after the test.
+    """Plots the curves after training; confusion matrix, reliability and the most confident errors after the test.
 
     The curves need callbacks.epoch_log, the others callbacks.class_metrics.
 
@@ -37,12 +38,15 @@ class Report(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        from pytorch_intro.analysis.plots import plot_confusion, plot_errors, save
+        from pytorch_intro.analysis.plots import plot_confusion, plot_errors, plot_reliability, save
 
+        assert isinstance(pl_module, Classifier)
         metrics, data = find_class_metrics(trainer), datamodule_of(trainer)
         if metrics.test:
             matrix, title = metrics.test["confusion_matrix"], f"{self.folder.name}, test"
             save(plot_confusion(matrix, data.classes, title), self.folder / CONFUSION)
+        if metrics.reliability:
+            save(plot_reliability(metrics.reliability, pl_module.temperature), self.folder / RELIABILITY)
         if metrics.errors:
             save(plot_errors(metrics.errors, data), self.folder / MISTAKES)
 

@@ -35,15 +35,19 @@ log = logging.getLogger(__name__)
 
 Result = dict[str, Any]
 METRICS = ("val/accuracy", "val/loss", "test/accuracy", "test/loss")  # in every result; null if not measured
+CALIBRATION = ("test/ece", "test/nll", "test/ece_uncalibrated", "test/nll_uncalibrated")  # printed in one row
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 REPLACED = ".replaced"
-REPORT = (CURVES, CONFUSION, MISTAKES) = ("curves.png", "confusion_matrix.png", "mistakes.png")
-CONFUSION_EXTERNAL = "confusion_matrix_external.png"
+REPORT = (CURVES, CONFUSION, RELIABILITY, MISTAKES) = (
+    "curves.png", "confusion_matrix.png", "reliability.png", "mistakes.png",
+)  # fmt: skip
+CONFUSION_EXTERNAL, RELIABILITY_EXTERNAL = "confusion_matrix_external.png", "reliability_external.png"
+OPERATING_POINT = "operating_point.png"
 # Written by training, evaluation, prediction and export.
 OUTPUT_FILES = (
     CONFIG, EXTENDED, "result.json", "checkpoints", "tensorboard", "csv", "README.md", "eval.json", *REPORT,
-    CONFUSION_EXTERNAL, "predictions.csv", "predictions.png", "export",
+    CONFUSION_EXTERNAL, RELIABILITY_EXTERNAL, OPERATING_POINT, "predictions.csv", "predictions.png", "export",
 )  # fmt: skip
 RUN_FILES = (*OUTPUT_FILES, "error.txt", "pruned.txt")  # overwrite=true replaces them
 
@@ -51,6 +55,11 @@ RUN_FILES = (*OUTPUT_FILES, "error.txt", "pruned.txt")  # overwrite=true replace
 def further_metrics(result: Mapping[str, Any]) -> list[str]:
     """Return the names of the metrics in a result that not every run has: those of metrics=[…] and of callbacks."""
     return [name for name in result if name.startswith(("val/", "test/")) and name not in METRICS]
+
+
+def shown_metrics(result: Mapping[str, Any]) -> list[str]:
+    """Return the names of the further metrics that tables list one by one."""
+    return [name for name in further_metrics(result) if name not in CALIBRATION]
 
 
 class RunFolder:

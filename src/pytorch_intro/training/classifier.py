@@ -33,6 +33,10 @@ class Classifier(LightningModule):
         tta_flip: Test-time augmentation (TTA): average the logits of each image and its horizontal flip.
         tta_shift: TTA: average the logits over shifts of up to this many pixels in each direction.
         compile: Whether to compile the network in place, or the mode of torch.compile (reduce-overhead: CUDA graphs).
+
+    Attributes:
+        temperature: Divisor of the logits that `forward` returns in eval mode; see calibration/. 1 during training: the
+            logits of each step and the losses are those of the network itself. A checkpoint may have another one.
     """
 
     def __init__(
@@ -63,12 +67,16 @@ class Classifier(LightningModule):
         self.test_metrics = EpochMetrics()
         self.no_tta_metrics = EpochMetrics()
         self.parameter_groups: Callable[[], Iterable[Any]] = self.network.parameters  # fine-tuning sets others
+        self.temperature = 1.0
         self.resumed_metrics: dict[str, float] = {}  # of the checkpoint that training resumes from
         self.resumed_total_steps: float | None = None  # likewise
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (N, num_classes) of images (N, C, H, W) float; in eval mode, the mean over all views."""
-        return self.network(images) if self.training else self.tta_logits(images).mean(dim=0)
+        """Return the logits (N, num_classes) of images (N, C, H, W) float.
+
+        In eval mode, they are the mean over all views, divided by the temperature: their softmax is what predict gives.
+        """
+        return self.network(images) if self.training else self.tta_logits(images).mean(dim=0) / self.temperature
 
     def tta_logits(self, images: Tensor) -> Tensor:
         """Return the logits of each view of the images: (views, N, num_classes) float32; the first is the image."""
@@ -91,7 +99,7 @@ class Classifier(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         images, targets = batch
-        logits = self(images)
+        logits = self.tta_logits(images).mean(dim=0)
         self.val_metrics.update(cross_entropy(logits, targets), logits, targets)
         return {"logits": logits, "targets": targets}
 
@@ -133,11 +141,13 @@ class Classifier(LightningModule):
         checkpoint["total_steps"] = self.total_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue with the sums of an interrupted epoch, and with the metrics known so far."""
+        """Continue with the sums of an interrupted epoch and the metrics known so far; or test with the temperature."""
         if self.trainer.training:
             self.train_metrics.restore(checkpoint["train_metrics"], self.trainer.global_rank, self.trainer.world_size)
             self.resumed_metrics = checkpoint["metrics"]
             self.resumed_total_steps = checkpoint["total_steps"]
+        else:
+            self.temperature = checkpoint.get("temperature", 1.0)
 
     def on_fit_start(self) -> None:
         """Restore trainer.callback_metrics, which Lightning resets: a validation may precede the interruption."""

@@ -29,6 +29,7 @@ def result_of(config: DictConfig, trainer: lightning.Trainer, selected: Selected
         "name": folder.relative_to(outputs).as_posix() if folder.is_relative_to(outputs) else folder.name,
         "seed": config.seed,
         **{name: nan_to_none(metrics.get(name)) for name in (*METRICS, *further_metrics(metrics))},
+        "temperature": trainer.lightning_module.temperature,
         "epochs": trainer.current_epoch,
         "best_epoch": selected.epoch,
         "parameters": sum(parameter.numel() for parameter in trainer.lightning_module.parameters()),

@@ -37,6 +37,7 @@ def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[Data
     resumed = checkpoint_of(config)
     datamodule = build_datamodule(config, resumed)
     check_monitors(config, has_validation=datamodule.val_set is not None)
+    check_calibration(config, has_validation=datamodule.val_set is not None)
     classifier = build_classifier(config, datamodule, load_weights=resumed is None)
     if config.get("finetune"):  # changes what is trained, and how; see pretrained/finetuning.py
         instantiate(config.finetune, "finetune")(datamodule, classifier, trainer)
@@ -56,6 +57,19 @@ def warn_of_slow_average(config: DictConfig, datamodule: DataModule, classifier:
         log.warning(
             f"callbacks.ema.decay={decay}: after {steps:,} steps, {share:.0%} of the average are the initial weights; "
             f"use callbacks.ema.decay={max(0.5, 1 - 5 / steps):.3g} or train longer"
+        )
+
+
+def check_calibration(config: DictConfig, has_validation: bool) -> None:
+    """Raise a UserError if calibrate=true is impossible."""
+    if not config.get("calibrate"):
+        return
+    if not config.callbacks.get("calibration"):
+        raise UserError("calibrate=true: needs callbacks.calibration; use callbacks=default, or calibrate=false")
+    if not has_validation or config.trainer.limit_val_batches == 0:
+        raise UserError(
+            "calibrate=true: the run has no validation data; set data.val_fraction=0.1, remove "
+            "trainer.limit_val_batches, or use calibrate=false"
         )
 
 

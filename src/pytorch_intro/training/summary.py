@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.text import text_table
 from pytorch_intro.config.paths import IS_CLONE, PROJECT, display_path
-from pytorch_intro.runs.folder import REPORT, Result, RunFolder, further_metrics
+from pytorch_intro.runs.folder import REPORT, Result, RunFolder, shown_metrics
 
 FILES = (*REPORT, "checkpoints/best.ckpt", "README.md")
 
@@ -25,7 +25,7 @@ def print_summary(
     if not is_rank_zero():
         return
     accuracies = {name: f"{result[name]:.2%}" for name in ("val/accuracy", "test/accuracy") if result[name] is not None}
-    names = ("val/loss", "test/loss", *further_metrics(result))
+    names = ("val/loss", "test/loss", *shown_metrics(result))
     others = {name: f"{result[name]:.4f}" for name in names if result[name] is not None}
     seconds = result["total_seconds"]
     if HydraConfig.get().mode == RunMode.MULTIRUN:
