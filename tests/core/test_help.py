@@ -18,7 +18,7 @@ from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 HEAVY = ["torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "matplotlib", "numpy", "pydantic"]
 GROUPS = ["data", "data/augment", "model", "optimizer", "scheduler", "trainer", "experiment", "callbacks", "logger"]
 GROUPS += ["finetune"] if (CONFIG_DIR / "finetune").exists() else []
-SCRIPTS = ["train", "eval", "predict", "export", "bench"]
+SCRIPTS = ["train", "eval", "predict", "export", "data_report", "bench"]
 RUN_AND_LIST_IMPORTS = """
 import atexit, os, runpy, sys
 atexit.register(lambda: print(*sys.modules, file=sys.stderr))
@@ -51,6 +51,7 @@ OWN_GROUPS = {
     "eval": ["data", "trainer"],
     "predict": [],
     "export": ["data"],
+    "data_report": ["data"],
     "bench": ["bench"],
 }
 

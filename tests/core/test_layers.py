@@ -10,7 +10,9 @@ from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 
 SOURCE = PROJECT / "src" / "pytorch_intro"
 CORE = ("common", "config", "data", "models", "runs", "training", "cli")
-OPTIONAL = ("safety", "analysis", "photos", "pretrained", "reports", "inference", "sweeps", "benchmarks", "tour")
+OPTIONAL = (
+    "safety", "analysis", "photos", "pretrained", "reports", "inference", "sweeps", "data_report", "benchmarks", "tour",
+)  # fmt: skip
 
 # Which optional packages the files of a conf/ group may name; every other file may only name the core.
 MAY_NAME = {

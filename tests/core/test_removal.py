@@ -22,6 +22,9 @@ CAPABILITIES = {
         f"{PACKAGE}/inference", "src/eval.py", "src/predict.py", "src/export.py", "conf/eval.yaml",
         "conf/predict.yaml", "conf/export.yaml", "conf/finished_run.yaml", "tests/inference",
     ],
+    "data_report": [
+        f"{PACKAGE}/data_report", "src/data_report.py", "conf/data_report.yaml", "tests/data_report",
+    ],
     "safety": [f"{PACKAGE}/safety", "tests/safety"],
     "pretrained": [
         f"{PACKAGE}/pretrained", "conf/model/timm.yaml", "conf/model/torchvision.yaml", "conf/finetune",

@@ -19,6 +19,14 @@ log = logging.getLogger(__name__)
 
 
 def original_test_data(run: FinishedRun) -> DataModule:
+    """Return the run's data as original_data does; raise a UserError if it has no test images."""
+    datamodule = original_data(run)
+    if datamodule.test_set is None:
+        raise UserError("data: the run has no test images (data.test_fraction=0); choose other data with data=CHOICE")
+    return datamodule
+
+
+def original_data(run: FinishedRun) -> DataModule:
     """Return the run's data with its original split and normalization; raise a UserError if it has changed."""
     inputs = run.inputs
     # Settings that are null in the config may have come from the network's weights.
@@ -39,8 +47,6 @@ def original_test_data(run: FinishedRun) -> DataModule:
                 f"data: the {what} changed since {run.path} was trained ({inputs[name]} → {now[name]}), so the test "
                 "images may have changed too; use the original data (data.root=DIR), or choose other data (data=CHOICE)"
             )
-    if datamodule.test_set is None:
-        raise UserError("data: the run has no test images (data.test_fraction=0); choose other data with data=CHOICE")
     return datamodule
 
 
