@@ -22,6 +22,7 @@ def main(config: DictConfig) -> None:
     from pytorch_intro.config.instantiate import instantiate
     from pytorch_intro.config.paths import display_path
     from pytorch_intro.config.validate import SETTINGS, check_config
+    from pytorch_intro.data_report.findings import Findings
     from pytorch_intro.data_report.predictions import average_predictions
     from pytorch_intro.data_report.report import Report, check_replaceable, choose_name
     from pytorch_intro.data_report.survey import Survey
@@ -45,7 +46,7 @@ def main(config: DictConfig) -> None:
     outputs = [output for run in runs for output in predict_held_out(run, device)]
     survey = Survey(instantiate(data, "data"))
     predictions = average_predictions(survey, outputs, [display_path(run.path) for run in runs]) if runs else None
-    report = Report(survey, name, shlex.join(["python", *sys.argv]), predictions)
+    report = Report(Findings(survey, predictions), name, shlex.join(["python", *sys.argv]))
     report.save(folder)
     print(report.summary())
     print(f"\nwritten: {display_path(folder / 'report.md')}")

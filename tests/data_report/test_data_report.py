@@ -408,7 +408,7 @@ def test_a_picture_that_vanishes_meanwhile_is_left_out(
             (root / name).unlink()
         return find_exact_duplicates(survey)
 
-    monkeypatch.setattr("pytorch_intro.data_report.report.find_exact_duplicates", remove_first)
+    monkeypatch.setattr("pytorch_intro.data_report.findings.find_exact_duplicates", remove_first)
     content = report("data=folder", f"data.root={root}")
     assert ["test/cat/again.png", "train/cat/00.png"] in groups(content, "duplicates_across_splits")
     assert len(groups(content, "near_duplicates")) == 2

@@ -1,411 +1,57 @@
 """Writes the report: report.md for people, report.json for programs, and pictures."""
 
-import itertools
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from omegaconf import DictConfig
-from PIL import Image
 
 from pytorch_intro.analysis import plots
-from pytorch_intro.analysis.fonts import fit_families
 from pytorch_intro.analysis.markdown import markdown_table
-from pytorch_intro.analysis.names import to_display_names
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.files import atomic_directory
-from pytorch_intro.common.text import text_table, to_displayable
+from pytorch_intro.common.text import text_table
 from pytorch_intro.config.resolvers import checked_name
-from pytorch_intro.data_report.duplicates import NearDuplicates, find_exact_duplicates, find_near_duplicates
-from pytorch_intro.data_report.inspection import ANIMATED, ONE_COLOR, TURNED, WRONG_SUFFIX
-from pytorch_intro.data_report.label_errors import find_label_errors
-from pytorch_intro.data_report.predictions import Predictions
-from pytorch_intro.data_report.survey import SPLITS, Survey
-
-MAX_LISTED = 1000  # entries of a list in report.json
-MAX_SHOWN = 20  # entries of a list in report.md
-MAX_PICTURES = 32  # images in one picture
-MAX_SHEETS, SHEET_IMAGES = 50, 24  # contact sheets, and images in each
-MAX_BARS = 60  # classes in the bar chart
-UNBALANCED = 10  # times as many images in the largest class as in the smallest
-EXTREME_RATIO = 3  # longer side to shorter side
-SPLIT_COLORS = ("#0072B2", "#E69F00", "#009E73", "#BBBBBB")  # of Okabe and Ito
-
-
-@dataclass
-class Finding:
-    """A kind of problem that the report looks for.
-
-    Attributes:
-        key: Name in report.json.
-        title: Name in report.md.
-        count: Number of images or pairs; 0 if there is nothing to do.
-        why: Why it matters, in a sentence or two.
-        remedy: What to do.
-        facts: Further numbers, by name.
-        header, rows: Table of examples.
-        entries: The same as plain values, for report.json.
-        pictures: Names of the pictures.
-    """
-
-    key: str
-    title: str
-    count: int
-    why: str
-    remedy: str
-    facts: dict[str, Any] = field(default_factory=dict)
-    header: Sequence[str] = ()
-    rows: list[Sequence[str]] = field(default_factory=list)
-    entries: list[dict[str, Any]] = field(default_factory=list)
-    pictures: list[str] = field(default_factory=list)
+from pytorch_intro.data_report.findings import MAX_LISTED, MAX_SHEETS, Findings
+from pytorch_intro.data_report.survey import SPLITS
 
 
 class Report:
-    """Everything that is found, and the pictures of it.
+    """The report on a dataset, in three forms.
 
     Args:
-        survey: Facts about all images.
+        found: What was found.
         name: Name of the report.
         command: Command that creates it.
-        predictions: Predictions for label errors, if there is a run.
     """
 
-    def __init__(self, survey: Survey, name: str, command: str, predictions: Predictions | None = None) -> None:
-        self.survey, self.name, self.command, self.predictions = survey, name, command, predictions
-        self.classes = to_display_names(survey.classes)
-        self.pictures: dict[str, Image.Image] = {}
-        self.counts = np.zeros((len(self.classes), len(SPLITS)), np.int64)
-        is_known = survey.facts["label"] >= 0
-        np.add.at(self.counts, (survey.facts["label"][is_known], survey.split[is_known]), 1)
-        self.findings = [
-            self.find_broken(),
-            *self.find_exact(),
-            self.find_near(),
-            *([self.find_wrong_labels(predictions)] if predictions else []),
-            self.find_imbalance(),
-            self.find_extreme_sizes(),
-            *self.find_flagged(),
-        ]
-        self.plot_class_counts()
-        self.plot_contact_sheets()
-
-    # Descriptions of images
-
-    def describe(self, row: int) -> dict[str, str]:
-        """Return name, class and split of an image, as plain text."""
-        survey = self.survey
-        label = int(survey.facts["label"][row])
-        name = self.classes[label] if label >= 0 else "unknown"
-        return {"image": to_displayable(survey.name_of(row)), "class": name, "split": SPLITS[survey.split[row]]}
-
-    def caption(self, row: int) -> str:
-        about = self.describe(row)
-        return f"{about['class']}\n{Path(about['image']).name} ({about['split']})"
-
-    def add_grid(self, name: str, rows: Sequence[int], captions: Sequence[str], title: str, columns: int = 8) -> str:
-        """Add a picture of images with captions; those that can no longer be read are left out."""
-        previews = self.survey.previews(rows)
-        shown = [(previews[row], caption) for row, caption in zip(rows, captions, strict=True) if row in previews]
-        self.pictures[name] = plots.plot_image_grid(
-            [image for image, _ in shown], [caption for _, caption in shown], title, columns=columns
-        )
-        return name
-
-    # Findings
-
-    def find_broken(self) -> Finding:
-        errors = self.survey.errors()
-        entries = [self.describe(row) | {"error": to_displayable(error)} for row, error in sorted(errors.items())]
-        return Finding(
-            "broken",
-            "Broken files",
-            len(errors),
-            "They cannot be decoded: truncated copies, downloads that failed, files of another kind. Training stops at "
-            "the first of them.",
-            "Copy or download them again, or remove them. `data.skip_broken=true` trains without them.",
-            header=("image", "class", "error"),
-            rows=[(entry["image"], entry["class"], entry["error"]) for entry in entries[:MAX_SHOWN]],
-            entries=entries[:MAX_LISTED],
-        )
-
-    def find_exact(self) -> list[Finding]:
-        """Return duplicates across splits, duplicates with different labels, and all duplicates."""
-        survey = self.survey
-        groups = find_exact_duplicates(survey)
-        split, label = survey.split, survey.facts["label"]
-        split_sets = [{*split[group].tolist()} - {SPLITS.index("unused")} for group in groups]
-        across = [group for group, splits in zip(groups, split_sets, strict=True) if len(splits) > 1]
-        conflicting = [group for group in groups if len({*label[group].tolist()}) > 1]
-        leaked = {}
-        for a, b in ((1, 0), (2, 0), (2, 1)):
-            count = sum(
-                int((split[group] == a).sum())
-                for group, found in zip(groups, split_sets, strict=True)
-                if {a, b} <= found
-            )
-            leaked[f"{SPLITS[a]} images that are also {SPLITS[b]} images"] = count
-        tables = [
-            ("duplicates_across_splits", "The same picture in two splits", across, len(across)),
-            ("duplicates_with_different_labels", "The same picture under two labels", conflicting, len(conflicting)),
-            ("duplicates", "The same picture twice", groups, sum(len(group) - 1 for group in groups)),
-        ]
-        texts = {
-            "duplicates_across_splits": (
-                "A network remembers its training images, so validation and test results become better than on new "
-                "images.",
-                "`data.drop_duplicates=true` drops them from training; training also warns of them.",
-            ),
-            "duplicates_with_different_labels": (
-                "One of the labels is wrong, or the classes overlap. The network cannot learn both.",
-                "Look at each pair and correct the label, or remove the picture.",
-            ),
-            "duplicates": (
-                "Pixel by pixel the same: such an image counts twice in training. A few do no harm.",
-                "Remove the copies if there are many, above all if they belong to few classes.",
-            ),
-        }
-        findings = []
-        for key, title, chosen, count in tables:
-            why, remedy = texts[key]
-            entries = [{"images": [self.describe(row) for row in group[:MAX_SHOWN].tolist()]} for group in chosen]
-            finding = Finding(
-                key,
-                title,
-                count,
-                why,
-                remedy,
-                facts={"groups": len(chosen), **(leaked if key == "duplicates_across_splits" else {})},
-                header=("images", "classes", "splits"),
-                rows=[self.group_row(entry["images"]) for entry in entries[:MAX_SHOWN]],
-                entries=entries[:MAX_LISTED],
-            )
-            if chosen and key != "duplicates":
-                rows = [row for group in chosen[: MAX_PICTURES // 2] for row in group[:2].tolist()]
-                captions = [self.caption(row) for row in rows]
-                finding.pictures.append(self.add_grid(f"{key}.png", rows, captions, title.lower()))
-            findings.append(finding)
-        return findings
-
-    def group_row(self, images: list[dict[str, str]]) -> tuple[str, str, str]:
-        names = [image["image"] for image in images]
-        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        classes, splits = (", ".join(dict.fromkeys(image[name] for image in images)) for name in ("class", "split"))
-        return shown, classes, splits
-
-    def find_near(self) -> Finding:
-        near: NearDuplicates = find_near_duplicates(self.survey)
-        split, label = self.survey.split[near.pairs], self.survey.facts["label"][near.pairs]
-        entries: list[dict[str, Any]] = [
-            {"images": [self.describe(row) for row in pair.tolist()], "similarity": round(float(score), 3)}
-            for pair, score in zip(near.pairs[:MAX_LISTED], near.scores, strict=False)
-        ]
-        finding = Finding(
-            "near_duplicates",
-            "Almost the same picture twice",
-            len(near.pairs),
-            "The same picture in another size or compression, or cropped by a few pixels; or two pictures of the same "
-            "scene. Across splits they flatter the results as exact duplicates do. In small gray images, different "
-            "objects can look the same too: judge by the picture.",
-            "Keep all pictures of one object or scene in one split (the column split of a CSV file does that), and "
-            "remove copies.",
-            facts={
-                "pairs across splits": int((split[:, 0] != split[:, 1]).sum()),
-                "pairs with different labels": int((label[:, 0] != label[:, 1]).sum()),
-                "candidates by perceptual hash": near.num_candidates,
-                "candidates compared by pixels": near.num_checked,
-            },
-            header=("images", "classes", "splits", "similarity"),
-            rows=[(*self.group_row(entry["images"]), str(entry["similarity"])) for entry in entries[:MAX_SHOWN]],
-            entries=entries,
-        )
-        if len(near.pairs):
-            rows = near.pairs[: MAX_PICTURES // 2].ravel().tolist()
-            captions = [self.caption(row) for row in rows]
-            finding.pictures.append(self.add_grid("near_duplicates.png", rows, captions, "almost the same pictures"))
-        return finding
-
-    def find_wrong_labels(self, predictions: Predictions) -> Finding:
-        labels = self.survey.facts["label"][predictions.rows]
-        positions, suggested, margins = find_label_errors(predictions.probabilities, labels)
-        rows = predictions.rows[positions]
-        probability = predictions.probabilities[positions, suggested]
-        entries = [
-            self.describe(row) | {"suggested": self.classes[new], "probability": round(float(p), 3), "margin": float(m)}
-            for row, new, p, m in list(zip(rows.tolist(), suggested, probability, margins, strict=True))[:MAX_LISTED]
-        ]
-        finding = Finding(
-            "label_errors",
-            "Labels that are likely wrong",
-            len(rows),
-            "A trained network is confident of another class for these images, which it was not trained on. Many are "
-            "wrong labels; others are hard or unusual images, whose labels are right.",
-            "Look at them from the top, and correct those that are wrong. Stop where most labels are right.",
-            facts={"images checked": len(predictions.rows), "runs": ", ".join(predictions.runs)},
-            header=("image", "label", "split", "suggested", "probability"),
-            rows=[
-                (entry["image"], entry["class"], entry["split"], entry["suggested"], f"{entry['probability']:.0%}")
-                for entry in entries[:MAX_SHOWN]
-            ],
-            entries=entries,
-        )
-        if len(rows):
-            shown = rows[:MAX_PICTURES].tolist()
-            captions = [f"is {entry['class']}?\nor {entry['suggested']}" for entry in entries[:MAX_PICTURES]]
-            finding.pictures.append(self.add_grid("label_errors.png", shown, captions, "labels that are likely wrong"))
-        return finding
-
-    def find_imbalance(self) -> Finding:
-        totals = self.counts.sum(axis=1)
-        present = np.flatnonzero(totals)
-        smallest, largest = totals[present].min(), totals[present].max()
-        small = [
-            index
-            for index in present[np.argsort(totals[present], kind="stable")]
-            if totals[index] * UNBALANCED < largest
-        ]
-        return Finding(
-            "unbalanced_classes",
-            f"Classes with less than a {'tenth' if UNBALANCED == 10 else UNBALANCED} of the largest class's images",
-            len(small),
-            "Training sees frequent classes more often, and accuracy hides errors in rare ones.",
-            "Look at the results per class, which `python src/eval.py` prints, and add images of rare classes.",
-            facts={"smallest class": int(smallest), "largest class": int(largest)},
-            header=("class", "images"),
-            rows=[(self.classes[index], f"{totals[index]:,}") for index in small[:MAX_SHOWN]],
-            entries=[{"class": self.classes[index], "images": int(totals[index])} for index in small[:MAX_LISTED]],
-        )
-
-    def find_extreme_sizes(self) -> Finding:
-        facts = self.survey.facts
-        rows = np.flatnonzero(facts["width"] > 0)
-        sides = np.stack([facts["width"][rows], facts["height"][rows]]).astype(float)
-        shorter, ratio = sides.min(axis=0), sides.max(axis=0) / sides.min(axis=0).clip(min=1)
-        middle, usual = (float(np.median(values)) if len(rows) else 0.0 for values in (shorter, ratio))
-        is_tiny = shorter * 4 < middle
-        is_extreme = (ratio >= EXTREME_RATIO) & (ratio >= 2 * usual)
-        found = rows[is_tiny | is_extreme]
-        entries = [
-            self.describe(row) | {"size": f"{facts['width'][row]} x {facts['height'][row]}"}
-            for row in found[:MAX_LISTED].tolist()
-        ]
-        return Finding(
-            "extreme_sizes",
-            "Tiny or very long pictures",
-            len(found),
-            "Icons and thumbnails have less than a quarter of the usual side, and become blurred when they are "
-            "enlarged. Of a very long picture, the center crop keeps a small share.",
-            "Remove what does not belong to the data; `data.resize=pad` keeps all of a long picture.",
-            facts={"tiny": int(is_tiny.sum()), f"longer than {EXTREME_RATIO} times their width": int(is_extreme.sum())},
-            header=("image", "class", "size"),
-            rows=[(entry["image"], entry["class"], entry["size"]) for entry in entries[:MAX_SHOWN]],
-            entries=entries,
-        )
-
-    def find_flagged(self) -> list[Finding]:
-        kinds = [
-            (
-                ONE_COLOR, "one_color", "Pictures of one color", "They show nothing: failed exports, empty scans.",
-                "Remove them, or make them again.",
-            ),
-            (
-                WRONG_SUFFIX, "wrong_suffix", "Files whose name ends in another format",
-                "Pillow reads them by their content; other programs may not.", "Rename them.",
-            ),
-            (
-                ANIMATED, "animated", "Animations and files of several pages",
-                "Only the first picture of each is used.", "Save the pictures that you want as files of their own.",
-            ),
-            (
-                TURNED, "turned", "Pictures turned by EXIF", "The camera saved them on their side, with a note. This "
-                "project turns them upright; programs that ignore the note do not.",
-                "Nothing, unless other programs read the same files.",
-            ),
-        ]  # fmt: skip
-        findings = []
-        for flag, key, title, why, remedy in kinds:
-            rows = np.flatnonzero(self.survey.facts["flags"] & flag)
-            entries = [self.describe(row) for row in rows[:MAX_LISTED].tolist()]
-            table = [(entry["image"], entry["class"]) for entry in entries[:MAX_SHOWN]]
-            findings.append(
-                Finding(key, title, len(rows), why, remedy, header=("image", "class"), rows=[*table], entries=entries)
-            )
-        return findings
-
-    # Pictures
-
-    def plot_class_counts(self) -> None:
-        """Plot the images per class and split; of many classes, the largest and the smallest."""
-        totals = self.counts.sum(axis=1)
-        order = np.argsort(-totals, kind="stable")
-        title = "images per class"
-        if len(order) > MAX_BARS:
-            half = MAX_BARS // 2
-            title = f"images per class: the {half} largest and the {half} smallest of {len(order):,}"
-            order = np.concatenate([order[:half], order[-half:]])
-        labels, families = fit_families([to_displayable(self.classes[index], plots.MAX_NAME) for index in order])
-        figure = Figure(figsize=(8, 1.2 + 0.26 * len(order)), layout="constrained", dpi=100)
-        axes = figure.add_subplot(title=title, xlabel="images")
-        left = np.zeros(len(order), np.int64)
-        for number, (name, color) in enumerate(zip(SPLITS, SPLIT_COLORS, strict=True)):
-            width = self.counts[order, number]
-            if width.any():
-                axes.barh(range(len(order)), width, left=left, color=color, label=name)
-                left += width
-        axes.set_yticks(range(len(order)), labels, fontsize=8, fontfamily=families, parse_math=False)
-        axes.invert_yaxis()
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
-        self.pictures["class_counts.png"] = plots.as_image(figure)
-
-    def plot_contact_sheets(self) -> None:
-        """Plot evenly spaced images of each class; of many classes, the first MAX_SHEETS."""
-        facts, flags = self.survey.facts, self.survey.split != SPLITS.index("unused")
-        order = np.argsort(facts["label"], kind="stable")
-        bounds = np.searchsorted(facts["label"][order], np.arange(min(len(self.classes), MAX_SHEETS) + 1))
-        chosen: dict[int, list[int]] = {}
-        for index, (start, end) in enumerate(itertools.pairwise(bounds)):
-            rows = order[start:end][flags[order[start:end]]]
-            chosen[index] = (
-                rows[np.unique(np.linspace(0, len(rows) - 1, SHEET_IMAGES).round().astype(int))].tolist()
-                if len(rows)
-                else []
-            )
-        previews = self.survey.previews([row for rows in chosen.values() for row in rows])
-        for index, rows in chosen.items():
-            if shown := [row for row in rows if row in previews]:
-                captions = [Path(self.describe(row)["image"]).name for row in shown]
-                title = f"{self.classes[index]}: {len(shown)} of {self.counts[index].sum():,} images"
-                images = [previews[row] for row in shown]
-                self.pictures[f"class_{index:03}.png"] = plots.plot_image_grid(images, captions, title)
-
-    # Output
+    def __init__(self, found: Findings, name: str, command: str) -> None:
+        self.found, self.name, self.command = found, name, command
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of report.json."""
-        facts = self.survey.facts
+        facts = self.found.survey.facts
         is_read = facts["width"] > 0
         sizes = np.stack([facts["width"][is_read], facts["height"][is_read]], axis=1)
         unique, number = np.unique(sizes, axis=0, return_counts=True)
         common = np.argsort(-number, kind="stable")[:10]
-        kinds = np.bincount(facts["kind"][is_read], minlength=len(self.survey.kinds))
+        kinds = np.bincount(facts["kind"][is_read], minlength=len(self.found.survey.kinds))
         ratios = sizes[:, 0] / sizes[:, 1].clip(min=1)
         return {
             "name": self.name,
             "command": self.command,
-            "dataset": self.survey.name,
-            "root": self.survey.root,
+            "dataset": self.found.survey.name,
+            "root": self.found.survey.root,
             "images": len(facts),
-            "splits": {name: int((self.survey.split == number).sum()) for number, name in enumerate(SPLITS)},
+            "splits": {name: int((self.found.survey.split == number).sum()) for number, name in enumerate(SPLITS)},
             "classes": {
                 name: dict(zip(SPLITS, counts, strict=True))
-                for name, counts in zip(self.classes, self.counts.tolist(), strict=True)
+                for name, counts in zip(self.found.classes, self.found.counts.tolist(), strict=True)
             },
-            "kinds": {name: int(count) for name, count in zip(self.survey.kinds, kinds, strict=True)},
+            "kinds": {name: int(count) for name, count in zip(self.found.survey.kinds, kinds, strict=True)},
             "sizes": {
                 "different": len(unique),
                 "most_common": [
@@ -418,9 +64,9 @@ class Report:
             },
             "findings": {
                 finding.key: {"count": finding.count, **finding.facts, "examples": finding.entries}
-                for finding in self.findings
+                for finding in self.found.items
             },
-            "pictures": sorted(self.pictures),
+            "pictures": sorted(self.found.pictures),
         }
 
     def as_markdown(self, content: dict[str, Any]) -> str:
@@ -428,11 +74,11 @@ class Report:
         splits = ", ".join(
             f"{count:,} {name}" for name, count in content["splits"].items() if count and name != "unused"
         )
-        found = [finding for finding in self.findings if finding.count]
-        clean = [lower_first(finding.title) for finding in self.findings if not finding.count]
+        found = [finding for finding in self.found.items if finding.count]
+        clean = [lower_first(finding.title) for finding in self.found.items if not finding.count]
         lines = [
             f"# Data report: {self.name}",
-            f"{content['images']:,} images of {len(self.classes):,} classes ({content['dataset']}): {splits}.",
+            f"{content['images']:,} images of {len(self.found.classes):,} classes ({content['dataset']}): {splits}.",
             f"Created by `{self.command}`.",
             "## What was found",
         ]
@@ -444,7 +90,7 @@ class Report:
             lines.append(markdown_table(("finding", "count", "what to do"), rows))
         if clean:
             lines.append(f"Nothing to report: {', '.join(clean)}.")
-        if self.predictions is None:
+        if self.found.predictions is None:
             lines.append("Label errors were not looked for: that needs a trained network, `run=DIR`.")
         for finding in found:
             lines += [f"## {finding.title}", finding.why, f"**What to do:** {finding.remedy}"]
@@ -461,12 +107,12 @@ class Report:
             if len(finding.entries) > len(finding.rows):
                 lines.append(f"The first {len(finding.rows)}; `report.json` lists up to {MAX_LISTED:,}.")
         lines += ["## Classes", "![images per class](class_counts.png)"]
-        if len(self.classes) <= plots.MAX_NAMED_CLASSES:
-            used = [number for number in range(len(SPLITS)) if self.counts[:, number].any()]
+        if len(self.found.classes) <= plots.MAX_NAMED_CLASSES:
+            used = [number for number in range(len(SPLITS)) if self.found.counts[:, number].any()]
             header = ("class", *(SPLITS[number] for number in used), "all")
             rows_ = [
                 (name, *(f"{counts[number]:,}" for number in used), f"{counts.sum():,}")
-                for name, counts in zip(self.classes, self.counts, strict=True)
+                for name, counts in zip(self.found.classes, self.found.counts, strict=True)
             ]
             lines.append(markdown_table(header, rows_))
         lines += ["## Sizes and formats", size_text(content["sizes"])]
@@ -476,15 +122,15 @@ class Report:
         sheets = [name for name in content["pictures"] if re.fullmatch(r"class_\d+\.png", name)]
         if sheets:
             lines += ["## Contact sheets", "Look at each class once: does every picture belong to it?"]
-            if len(self.classes) > MAX_SHEETS:
-                lines.append(f"The first {MAX_SHEETS} of {len(self.classes):,} classes.")
-            lines += [f"![{escape(self.classes[int(name[6:9])])}]({name})" for name in sheets]
+            if len(self.found.classes) > MAX_SHEETS:
+                lines.append(f"The first {MAX_SHEETS} of {len(self.found.classes):,} classes.")
+            lines += [f"![{escape(self.found.classes[int(name[6:9])])}]({name})" for name in sheets]
         return "\n\n".join(lines) + "\n"
 
     def summary(self) -> str:
         """Return the table that is printed."""
-        rows = [("images", f"{len(self.survey):,}", f"{len(self.classes):,} classes")]
-        for finding in self.findings:
+        rows = [("images", f"{len(self.found.survey):,}", f"{len(self.found.classes):,} classes")]
+        for finding in self.found.items:
             details = ", ".join(f"{value:,} {name}" for name, value in finding.facts.items() if isinstance(value, int))
             rows.append((lower_first(finding.title), f"{finding.count:,}", details if finding.count else ""))
         return text_table(rows)
@@ -494,7 +140,7 @@ class Report:
         check_replaceable(folder)
         content = self.as_json()
         with atomic_directory(folder) as temporary:
-            for name, image in self.pictures.items():
+            for name, image in self.found.pictures.items():
                 image.save(temporary / name, format="PNG", optimize=True)
             (temporary / "report.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
             (temporary / "report.md").write_text(self.as_markdown(content), encoding="utf-8")

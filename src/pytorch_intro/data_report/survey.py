@@ -93,7 +93,8 @@ def take_samples(samples: Any, rows: Sequence[int]) -> Any:
     if not isinstance(samples, ImageFiles):
         return Subset(samples, list(rows))
     subset = copy(samples)
-    subset.paths, subset.targets = ([values[row] for row in rows] for values in (samples.paths, samples.targets))
+    subset.paths = [samples.paths[row] for row in rows]
+    subset.targets = [samples.targets[row] for row in rows]
     return subset
 
 
