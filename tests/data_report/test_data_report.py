@@ -433,6 +433,22 @@ def test_a_full_disk_leaves_the_earlier_report(
     assert [path.name for path in folder.iterdir()] == ["mine"]
 
 
+def test_ctrl_c_leaves_the_earlier_report(
+    planted: Path, report: Reporter, script: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["data=folder", f"data.root={planted}", "name=mine"]
+    report(*arguments)
+    folder = tmp_path / "outputs" / "data_reports"
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", interrupt)
+    assert script("data_report", *arguments, f"outputs={tmp_path / 'outputs'}").code == 130
+    assert [path.name for path in folder.iterdir()] == ["mine"]
+    assert (folder / "mine" / "report.md").exists()
+
+
 # Mistakes
 
 
