@@ -19,7 +19,7 @@ from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 HEAVY = ["torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "matplotlib", "numpy", "pydantic"]
 GROUPS = ["data", "data/augment", "model", "optimizer", "scheduler", "trainer", "experiment", "callbacks", "logger"]
 GROUPS += [group for group in ("finetune", "metrics") if (CONFIG_DIR / group).exists()]
-SCRIPTS = ["train", "eval", "predict", "export", "bench"]
+SCRIPTS = ["train", "eval", "predict", "export", "data_report", "bench"]
 RUN_AND_LIST_IMPORTS = """
 import atexit, os, runpy, sys
 atexit.register(lambda: print(*sys.modules, file=sys.stderr))
@@ -52,6 +52,7 @@ OWN_GROUPS = {
     "eval": [group for group in ("data", "metrics", "trainer") if (CONFIG_DIR / group).exists()],
     "predict": [],
     "export": ["data"],
+    "data_report": ["data"],
     "bench": ["bench"],
 }
 

@@ -23,6 +23,10 @@ CAPABILITIES = {
         f"{PACKAGE}/commands/predict.py", f"{PACKAGE}/commands/export.py", "conf/eval.yaml", "conf/predict.yaml",
         "conf/export.yaml", "conf/finished_run.yaml", "tests/inference",
     ],
+    "data_report": [
+        f"{PACKAGE}/data_report", "src/data_report.py", f"{PACKAGE}/commands/data_report.py", "conf/data_report.yaml",
+        "tests/data_report",
+    ],
     "safety": [f"{PACKAGE}/safety", "tests/safety"],
     "pretrained": [
         f"{PACKAGE}/pretrained", "conf/model/timm.yaml", "conf/model/torchvision.yaml", "conf/finetune",

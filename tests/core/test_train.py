@@ -244,19 +244,28 @@ def test_a_run_works_without_sweep_settings(command: Command) -> None:
     assert "finished before" in command(*few).out
 
 
-def test_training_does_not_read_the_official_test_images(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
-    """They are loaded once, after the last training batch."""
-    order = []
+def test_training_uses_only_the_hashes_of_the_official_test_images(
+    monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    """They are opened once, to find duplicates; the first batch of them is fetched after the training."""
+    order: list[str] = []
     original = fashion_mnist.FashionMNISTSample.__init__
+    fetch = fashion_mnist.FashionMNISTSample.__getitems__
 
     def recording_init(self: Any, root: str, train: bool = True) -> None:
         order.append("train" if train else "test")
         original(self, root, train)
 
+    def recording_fetch(self: Any, indices: Any) -> Any:
+        if len(self) == 400 and order[-1] != "test batch":
+            order.append("test batch")
+        return fetch(self, indices)
+
     monkeypatch.setattr(fashion_mnist.FashionMNISTSample, "__init__", recording_init)
+    monkeypatch.setattr(fashion_mnist.FashionMNISTSample, "__getitems__", recording_fetch)
     monkeypatch.setattr(EpochLogger, "on_fit_end", lambda *_: order.append("fitted"))
     assert command(*SAMPLE, "trainer.max_epochs=1", "trainer.limit_train_batches=2").code == 0
-    assert order == ["train", "fitted", "test"]
+    assert order == ["train", "test", "fitted", "test batch"]
 
 
 def test_a_validation_within_an_epoch_can_be_the_best(command: Command, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from pytorch_intro.data.ingest.image_folder import ImageFolder
 from pytorch_intro.data.ingest.reader import DatasetReader
 from pytorch_intro.data.ingest.uncached import UncachedDataset
 
-FILES = {"images.npy", "labels.npy", "broken.json", "decoder.json"}
+FILES = {"images.npy", "labels.npy", "hashes.npy", "broken.json", "decoder.json"}
 
 
 def reader(**options: Any) -> DatasetReader:

@@ -38,8 +38,10 @@ def find_groups(defaults: object) -> dict[str, str | list[str] | None]:
         if is_group(group):
             groups[group] = default
             groups |= dict.fromkeys(subgroups(group))
-    if "finished_run" in entries:  # the default is the choice of the run, which is not augmented
-        groups = dict.fromkeys(group for group in groups if "/" not in group)
+    if "model" not in groups:  # nothing is trained, and therefore nothing augmented
+        groups = {group: default for group, default in groups.items() if "/" not in group}
+    if "finished_run" in entries:  # the default is the choice of the run
+        groups = dict.fromkeys(groups)
     if "sweep" in groups:
         groups |= {"hydra/sweeper": "grid", "hydra/launcher": None}
     return {group: default for group, default in groups.items() if is_group(group)}

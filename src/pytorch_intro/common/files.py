@@ -31,6 +31,23 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Create a temporary folder that replaces `path` on success, and is removed on failure."""
+    temporary, previous = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "previous"))
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        shutil.rmtree(previous, ignore_errors=True)
+        if path.exists():
+            path.rename(previous)
+        temporary.rename(path)
+        shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def archive(paths: Sequence[Path], folder: Path, has_results: bool) -> None:
     """Move files and folders, in this order, into an archive folder, whose content they replace.
 

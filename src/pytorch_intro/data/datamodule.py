@@ -19,6 +19,7 @@ from pytorch_intro.data.augment.pipeline import Augmentation, build_mixup_cutmix
 from pytorch_intro.data.class_sampler import ClassSampler
 from pytorch_intro.data.class_weights import WeightsByName, named_weights
 from pytorch_intro.data.dataset import Batch, ImageSubset, RepeatedSubset, identity_collate
+from pytorch_intro.data.duplicates import handle_duplicates
 from pytorch_intro.data.ingest.decoder import Interpolation, Resize
 from pytorch_intro.data.ingest.introspect import describe_images
 from pytorch_intro.data.ingest.reader import Cache, DatasetReader
@@ -79,6 +80,7 @@ class DataModule(LightningDataModule):
         num_folds: Annotated[int, Field(ge=2)] | None = None,
         fold: NonNegativeInt = 0,
         split_seed: Seed = 0,
+        drop_duplicates: bool = False,
         mean: Mean | None = None,
         std: Std | None = None,
         dataset_mean: Mean | None = None,
@@ -123,6 +125,7 @@ class DataModule(LightningDataModule):
         self.crop_pct = crop_pct
         self.interpolation = interpolation
         self.split_spec = SplitSpec(val_fraction, test_fraction, num_folds, fold, split_seed)
+        self.drop_duplicates = drop_duplicates
         self.mean = dataset_mean if mean is None else mean  # mean is maybe that of the weights; see build_datamodule
         self.std = dataset_std if std is None else std
         self.settings_from_weights: Collection[str] = ()  # names; their mean and std are adapted to the channels
@@ -139,6 +142,7 @@ class DataModule(LightningDataModule):
         self.train_set: ImageSubset
         self.val_set: ImageSubset | None = None
         self.test_set: ImageSubset | None = None
+        self.own_test: ImageSubset | None = None  # the dataset's own test images, loaded before to find duplicates
         self.image_shape: tuple[int, int, int]
         self.classes: list[str]
         self.center_crop: CenterCrop
@@ -161,11 +165,15 @@ class DataModule(LightningDataModule):
         self.position = state_dict
 
     def setup(self, stage: str) -> None:
-        """Load the training and validation images once; the dataset's own test images only for the test."""
+        """Load the images once; of the dataset's own test images, only the hashes are used before the test."""
         if not hasattr(self, "train_set"):
             own = self.source.split("train"), self.source.split("val"), self.source.has_split("test")
             self.train_set, self.val_set, self.test_set = self.split_spec.apply(*own)
             images = self.train_set.dataset
+            if images.pixel_hashes() is not None or self.drop_duplicates:
+                self.own_test = None if self.test_set else self.source.split("test")
+            others = {"validation": self.val_set, "test": self.test_set or self.own_test}
+            self.train_set = handle_duplicates(self.train_set, others, self.drop_duplicates)
             self.classes = images.classes
             self.set_shapes(images.image_shape)
             for name in {"mean", "std"}.intersection(self.settings_from_weights):
@@ -189,7 +197,7 @@ class DataModule(LightningDataModule):
             }
             self.save_hyperparameters(describe_images(self.train_set) | preprocessing, logger=False)
             self.log_summary()
-        if stage == "test" and self.test_set is None and (own_test := self.source.split("test")):
+        if stage == "test" and self.test_set is None and (own_test := self.own_test or self.source.split("test")):
             check_classes(self.classes, own_test, "test")
             self.test_set = own_test
 

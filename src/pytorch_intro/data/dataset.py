@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from pytorch_intro.data.augment.crops import RandomResizedCrop
+from pytorch_intro.data.duplicates import hash_images
 
 Sample = tuple[Tensor, int]
 Batch = tuple[Tensor, Tensor]
@@ -51,14 +52,22 @@ class BatchedDataset(Dataset[Sample]):
         """
         return self
 
+    def pixel_hashes(self) -> Tensor | None:
+        """Return the hash of each image, (N,) int64; None if the images are decoded on the fly."""
+        return None
+
 
 class InMemoryImageDataset(BatchedDataset):
     """Images (N, C, H, W) uint8, labels (N,) int64 and the names of the classes.
 
     The images may be stored with channels last, which is the fastest layout for random resized crops.
+
+    Attributes:
+        hashes: (N,) int64, as hash_images returns them; None until they are needed.
     """
 
     storage: Storage = "in memory"
+    hashes: Tensor | None = None
 
     def __init__(self, images: Tensor, targets: Tensor, classes: Sequence[str]) -> None:
         self.images = images
@@ -76,6 +85,11 @@ class InMemoryImageDataset(BatchedDataset):
             return self.images.index_select(0, rows), self.targets.index_select(0, rows)
         pixels = self.images.permute(0, 2, 3, 1)  # channels last, which copies whole rows
         return pixels.index_select(0, rows).permute(0, 3, 1, 2), self.targets.index_select(0, rows)
+
+    def pixel_hashes(self) -> Tensor:
+        if self.hashes is None:
+            self.hashes = hash_images(self.images)
+        return self.hashes
 
 
 class ImageSubset(Subset[Sample]):

@@ -3,13 +3,10 @@
 import itertools
 import json
 import logging
-import os
-import shutil
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +30,6 @@ ROUNDS = 5  # maximum number of repetitions of the speed measurement
 MAX_SECONDS = 10  # after which no further round starts
 
 Function = Callable[[Tensor], Tensor]
-
-
-@contextmanager
-def atomic_directory(path: Path) -> Iterator[Path]:
-    """Create a temporary folder that replaces `path` on success, and is removed on failure."""
-    temporary, previous = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "previous"))
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        shutil.rmtree(previous, ignore_errors=True)
-        if path.exists():
-            path.rename(previous)
-        temporary.rename(path)
-        shutil.rmtree(previous, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def export_model(predictor: Predictor, folder: Path) -> None:

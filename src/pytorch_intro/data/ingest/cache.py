@@ -18,8 +18,9 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from torch import Tensor
 
 from pytorch_intro.common.errors import UserError, first_lines
-from pytorch_intro.common.files import write_atomically
+from pytorch_intro.common.files import atomic_write, write_atomically
 from pytorch_intro.data.dataset import InMemoryImageDataset
+from pytorch_intro.data.duplicates import hash_images
 from pytorch_intro.data.ingest.cache_writer import CacheWriter
 from pytorch_intro.data.ingest.decoder import BIT_DEPTHS, Decoder
 from pytorch_intro.data.ingest.parallel import parallel_map
@@ -30,7 +31,7 @@ STALE_AFTER_SECONDS = 3 * 24 * 3600  # unlikely to be in use after that
 
 
 class ImageCache:
-    """A folder of images.npy (N, H, W, C) uint8, labels.npy (N,) int64, broken.json and decoder.json.
+    """A folder of images.npy (N, H, W, C) uint8, labels.npy and hashes.npy (N,) int64, broken.json and decoder.json.
 
     Until it is complete, the folder is named <name>.partial; an interrupted one is resumed.
 
@@ -71,7 +72,21 @@ class ImageCache:
                 images = MemmapImageDataset(self.images, targets, classes)
             if images.images.dtype != torch.uint8 or len(images.images) != len(targets):
                 raise ValueError(f"{len(images.images)} images instead of {len(targets)}")
+            images.hashes = self.hashes(images.images)
         return images
+
+    def hashes(self, images: Tensor) -> Tensor:
+        """Return the hashes of the images, (N,) int64, from hashes.npy; compute and write it the first time."""
+        file = self.folder / "hashes.npy"
+        if file.exists():
+            hashes = torch.from_numpy(np.load(file, allow_pickle=False))
+            if (hashes.dtype, len(hashes)) != (torch.int64, len(images)):
+                raise ValueError(f"{len(hashes)} hashes of {len(images)} images")
+            return hashes
+        hashes = hash_images(images)
+        with suppress(OSError), atomic_write(file) as written:  # the cache of another user, or a full disk
+            np.save(written, hashes.numpy())
+        return hashes
 
     def build(
         self,

@@ -1,0 +1,1 @@
+"""A report on a dataset before training: broken files, duplicates, likely label errors."""
