@@ -121,12 +121,9 @@ def test_a_single_metric_can_be_chosen(choice: str) -> None:
 
 
 def test_metrics_that_are_not_chosen_are_not_even_imported(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("pytorch_intro.metrics")]:
-        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pytorch_intro.metrics.callback", None)  # an import fails
     assert command(*FAST, "trainer.fast_dev_run=true", "name=accuracy").code == 0
-    assert not [name for name in sys.modules if name.startswith("pytorch_intro.metrics")]
-    assert command(*FAST, "trainer.fast_dev_run=true", "metrics=mcc", "name=mcc").code == 0
-    assert "pytorch_intro.metrics.callback" in sys.modules
+    assert command(*FAST, "trainer.fast_dev_run=true", "metrics=mcc", "name=mcc").code != 0
 
 
 RESUMED = [

@@ -13,8 +13,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassStatScores
 
-NUM_BINS = 1024  # of each class, evenly spaced in the log-odds of the probability
-MIN_LOG_ODDS, MAX_LOG_ODDS = -64.0, 16.0  # a softmax in float32 has no probability between 1 - 6e-8 and 1
+NUM_BINS = 2048  # of each class, evenly spaced in the log-odds of the probability
+MIN_LOG_ODDS, MAX_LOG_ODDS = -40.0, 16.0  # a softmax in float32 has no probability between 1 - 6e-8 and 1
 
 
 class BalancedAccuracy(MulticlassStatScores):
