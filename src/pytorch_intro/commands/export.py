@@ -11,16 +11,11 @@ def main(config: DictConfig) -> None:
     from pydantic import PositiveInt
 
     from pytorch_intro.common.errors import check_installed
+    from pytorch_intro.common.files import atomic_directory
     from pytorch_intro.config.paths import display_path
     from pytorch_intro.config.validate import check_value
     from pytorch_intro.inference.eval_data import images_to_compare
-    from pytorch_intro.inference.export import (
-        PACKAGES,
-        atomic_directory,
-        compare_with_pytorch,
-        export_model,
-        save_labels,
-    )
+    from pytorch_intro.inference.export import PACKAGES, compare_with_pytorch, export_model, save_labels
     from pytorch_intro.inference.finished_run import FinishedRun, apply_overrides
     from pytorch_intro.inference.load import Predictor, load_from
 
