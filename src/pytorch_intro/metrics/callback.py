@@ -170,7 +170,8 @@ class FurtherMetrics(Callback):
                 for name, node in self.nodes.items()
             }
             log_choice(metrics, f"{num_images:,} images x {self.num_classes:,} classes")
-            self.collections[stage] = MetricCollection(metrics, compute_groups=compute_groups(metrics)).to(device)
+            collection = MetricCollection({**metrics}, compute_groups=compute_groups(metrics))
+            self.collections[stage] = collection.to(device)
         self.collections[stage].reset()
 
     def update(self, stage: str, outputs: Any) -> None:
