@@ -294,4 +294,4 @@ def test_the_curves_of_any_images_can_be_plotted(positives: int, threshold: floa
     """Of images without the class, and if no image reaches the threshold."""
     scores = torch.linspace(0.01, 0.99, 40).double()
     picture = plots.plot_operating_point(scores, torch.arange(40) >= 40 - positives, threshold, "a")
-    assert len({*picture.getdata()}) > 3
+    assert len({*picture.tobytes()}) > 3

@@ -77,7 +77,7 @@ def test_a_reliability_diagram_of_any_number_of_images_can_be_plotted(
     plots.save(plots.plot_reliability(both, temperature), tmp_path / "reliability.png")
     with Image.open(tmp_path / "reliability.png") as picture:
         assert (picture.width > 1.5 * picture.height) == (temperature != 1)
-        assert len({*picture.getdata()}) > 3
+        assert len({*picture.tobytes()}) > 3
 
 
 def test_the_calibration_is_described_in_one_line() -> None:
