@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if Path(sys.argv[0]).stem == "pytorch-intro":  # Ctrl-C during the imports below
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
+from pytorch_intro.common.version import __version__
 from pytorch_intro.config.resolvers import register_resolvers
 
 if TYPE_CHECKING:
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 
     from pytorch_intro.inference.load import load_run as load_run
 
-__version__ = "0.1.0"
-__all__ = ["TrainedRun", "compose", "load_run", "train"]
+__all__ = ["TrainedRun", "__version__", "compose", "load_run", "train"]
 
 register_resolvers()  # so that hydra.compose works in a notebook
 

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from pytorch_intro import __version__
 from pytorch_intro.common.errors import exit_with_error
 from pytorch_intro.common.streams import protect_streams
+from pytorch_intro.common.version import __version__
 from pytorch_intro.config.paths import PACKAGE
 
 USAGE = """\

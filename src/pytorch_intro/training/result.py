@@ -8,7 +8,7 @@ import lightning
 import torch
 from omegaconf import DictConfig
 
-import pytorch_intro
+from pytorch_intro.common.version import __version__
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.runs.config_record import recorded_command
 from pytorch_intro.runs.folder import METRICS, Result, further_metrics
@@ -39,7 +39,7 @@ def result_of(config: DictConfig, trainer: lightning.Trainer, selected: Selected
         "device": str(trainer.strategy.root_device),
         "torch": torch.__version__,
         "lightning": lightning.__version__,
-        "pytorch_intro": pytorch_intro.__version__,
+        "pytorch_intro": __version__,
         "git_commit": git_commit(),
         "command": recorded_command(folder),
     }
