@@ -412,6 +412,7 @@ def test_of_many_validation_images_every_nth_is_kept(monkeypatch: pytest.MonkeyP
 
 
 def test_a_problem_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="pytorch_intro")
     logits = torch.eye(5)[torch.arange(257) % 5]
     scaling = fit_on_rank(0, 1, logits, torch.arange(257) % 5)
     assert scaling.temperature == 1.0

@@ -17,8 +17,8 @@ from pytorch_intro.config import groups
 from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 
 HEAVY = ["torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "matplotlib", "numpy", "pydantic"]
-GROUPS = ["data", "data/augment", "model", "optimizer", "scheduler", "trainer", "experiment", "callbacks", "logger"]
-GROUPS += [group for group in ("finetune", "metrics") if (CONFIG_DIR / group).exists()]
+GROUPS = ["data", "data/augment", "model", "loss", "optimizer", "scheduler", "trainer", "experiment", "callbacks"]
+GROUPS += [group for group in ("logger", "finetune", "metrics") if (CONFIG_DIR / group).exists()]
 SCRIPTS = ["train", "eval", "predict", "export", "data_report", "bench"]
 RUN_AND_LIST_IMPORTS = """
 import atexit, os, runpy, sys

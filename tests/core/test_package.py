@@ -222,7 +222,7 @@ def test_configs_of_both_places_are_composed_and_ones_own_win(own_project: Path,
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["model=min"], "model=min: unknown choice; choose from .*cnn, .*mine, mlp.*"),
+        (["model=min"], "model=min: unknown choice; did you mean mine\\? choose from .*cnn, .*mine, mlp.*"),
         (["model=mine", "model.widht=3"], "model.widht: unknown setting; did you mean model.width.*"),
         (["model.width=3", "model=mlp"], "model.width: unknown setting; it needs model=cnn or model=mine"),
         (["model=broken"], r".*conf/model/broken\.yaml, line 3: not valid YAML \(.*\); correct this line"),

@@ -48,7 +48,7 @@ def test_two_runs_in_one_process_leave_it_as_it_was(tmp_path: Path) -> None:
     ("overrides", "problem"),
     [
         (["model.widht=3"], "model.widht: unknown setting; did you mean model.width"),
-        (["model=cmn"], "model=cmn: unknown choice; choose from "),
+        (["model=cmn"], "model=cmn: unknown choice; did you mean cnn\\? choose from "),
         (["trainer.max_epochs=many"], "trainer.max_epochs=many: invalid value; input should be a valid integer"),
         (["name=../x"], "name='../x': not a valid folder name; use letters"),
         ("data=sample", r"'data=sample': not a list; use \['data=sample'\]"),

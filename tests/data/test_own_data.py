@@ -588,8 +588,8 @@ def mistakes(root: Path) -> dict[str, Expected]:
         "unknown augmentation": (
             ["data=folder", two, "data/augment=[flop]"],
             ["data/augment", "flop"],
-            f"[Cc]ould not load|{NO_CHOICE}",
-            "see --help",
+            NO_CHOICE,
+            "choose from .*flip",
         ),
         "no dataset": (["data=custom"], ["data.dataset._target_"], "[Mm]issing|required", "see --(help|cfg job)"),
         "dataset that is not there": (

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,8 @@ def test_an_evaluation_is_recorded_before_it_is_shown(
     monkeypatch.setattr(evaluate, "show", show)
     answer = script("eval", f"run={run_copy}", CPU)
     assert answer.code == 0, answer.err
-    assert answer.out.endswith("eval.json, " + os.path.relpath(run_copy / "confusion_matrix.png") + "\n")
+    figures = (os.path.relpath(run_copy / name) for name in ("confusion_matrix.png", "reliability.png"))
+    assert answer.out.endswith("eval.json, " + ", ".join(figures) + "\n")
 
 
 def test_an_evaluation_on_a_read_only_disk_is_shown(
@@ -47,7 +49,7 @@ def test_an_evaluation_on_a_read_only_disk_is_shown(
     monkeypatch.setattr(evaluate, "write_atomically", raise_read_only)
     answer = script("eval", f"run={run_copy}", CPU)
     accuracy = json.loads((run_copy / "result.json").read_text())["test/accuracy"]
-    assert f"test/accuracy  {accuracy:.2%}" in answer.out
+    assert re.search(rf"test/accuracy +{accuracy:.2%}", answer.out)
     assert answer.code == 1
     assert_explained(answer.err, [str(run_copy)], [str(run_copy)], "read-only", "copy the run to another folder")
 

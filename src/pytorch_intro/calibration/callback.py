@@ -94,7 +94,7 @@ class TemperatureScaling(Callback):
         logits, targets = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         self.temperature, problem = fit_temperature(logits, targets)
         if problem and problem != self.problem and trainer.is_global_zero:
-            log.warning(f"calibration: temperature {self.temperature:g} from {len(targets):,} images: {problem}")
+            log.info(f"calibration: temperature {self.temperature:g} from {len(targets):,} images: {problem}")
         self.problem = problem
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
