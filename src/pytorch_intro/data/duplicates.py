@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,9 +76,10 @@ def handle_duplicates(train: "ImageSubset", others: Mapping[str, "ImageSubset | 
     listed = " and ".join(f"{count:,} {name}" for name, count in counts.items() if count)
     if not drop:
         shares = ", ".join(f"{mask.float().mean():.2%} of {name}" for name, mask in found.items() if mask.any())
-        log.warning(
+        log.log(
+            logging.WARNING if is_rank_zero() else logging.INFO,
             f"data: {listed} images are also training images ({shares}); see data_report.py, or use "
-            "data.drop_duplicates=true"
+            "data.drop_duplicates=true",
         )
         return train
     is_elsewhere = torch.isin(train_hashes, torch.cat([values for values in hashes.values() if values is not None]))

@@ -27,6 +27,7 @@ from pytorch_intro.runs.folder import (
     OPERATING_POINT,
     RELIABILITY,
     RELIABILITY_EXTERNAL,
+    format_metric,
     shown_metrics,
 )
 from pytorch_intro.training.result import nan_to_none
@@ -126,7 +127,7 @@ def show(evaluation: Evaluation) -> None:
     loss = evaluation["test/loss"]
     print(f"  {'test/loss':<{width}}  {'NaN or inf' if loss is None else f'{loss:.4f}'}")
     for name in further:
-        print(f"  {name:<{width}}  {evaluation[name]:.4f}")
+        print(f"  {name:<{width}}  {format_metric(name, evaluation[name])}")
     print(f"  {'calibration':<{width}}  {describe_calibration(evaluation)}")
     if classes:
         print(f"  {most_frequent_error(evaluation)}")

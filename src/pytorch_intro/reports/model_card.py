@@ -19,7 +19,7 @@ from pytorch_intro.common.files import write_atomically
 from pytorch_intro.config.paths import with_commands
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.runs.config_record import load_config
-from pytorch_intro.runs.folder import REPORT, Result, RunFolder, shown_metrics
+from pytorch_intro.runs.folder import REPORT, Result, RunFolder, format_metric, shown_metrics
 from pytorch_intro.training.classifier import Classifier
 from pytorch_intro.training.monitors import chosen_metrics
 
@@ -112,7 +112,7 @@ def card_rows(trainer: Trainer, result: Result) -> dict[str, str]:
         "data": f"{datamodule.source.name}: {data} images",
         "test accuracy": format_percent(result["test/accuracy"]),
         "validation accuracy": format_percent(result["val/accuracy"]),
-        **{name: f"{result[name]:.4f}" for name in shown_metrics(result) if result[name] is not None},
+        **{name: format_metric(name, result[name]) for name in shown_metrics(result) if result[name] is not None},
         "calibration": describe_calibration(result) or "not measured",
         "confusion": class_metrics.most_frequent_error(scores) if scores else "not measured",
         "trained": f"{epochs}, {result['train_seconds']:.0f} s on {result['device']}",

@@ -62,6 +62,11 @@ def shown_metrics(result: Mapping[str, Any]) -> list[str]:
     return [name for name in further_metrics(result) if name not in CALIBRATION]
 
 
+def format_metric(name: str, value: float) -> str:
+    """Return the value of a metric as text: accuracies in percent."""
+    return f"{value:.2%}" if "accuracy" in name else f"{value:.4f}"
+
+
 class RunFolder:
     """Paths in the folder of a run, and the rules for starting, resuming and finishing it.
 

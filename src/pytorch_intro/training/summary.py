@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.text import text_table
 from pytorch_intro.config.paths import IS_CLONE, PROJECT, display_path
-from pytorch_intro.runs.folder import REPORT, Result, RunFolder, shown_metrics
+from pytorch_intro.runs.folder import REPORT, Result, RunFolder, format_metric, shown_metrics
 
 FILES = (*REPORT, "checkpoints/best.ckpt", "README.md")
 
@@ -24,17 +24,15 @@ def print_summary(
     """Print the result as a table and the next commands; in a sweep, one line. For more_rows, see run_result_hooks."""
     if not is_rank_zero():
         return
-    accuracies = {name: f"{result[name]:.2%}" for name in ("val/accuracy", "test/accuracy") if result[name] is not None}
-    names = ("val/loss", "test/loss", *shown_metrics(result))
-    others = {name: f"{result[name]:.4f}" for name in names if result[name] is not None}
+    names = ("val/accuracy", "test/accuracy", *shown_metrics(result), "val/loss", "test/loss")
+    metrics = {name: format_metric(name, result[name]) for name in names if result[name] is not None}
     seconds = result["total_seconds"]
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        figures = [f"{name} {accuracy}" for name, accuracy in accuracies.items()]
+        figures = [f"{name} {metrics[name]}" for name in names[:2] if name in metrics]
         print(f"{title}: {', '.join([*figures, f'{seconds:.1f} s'])}")
         return
     rows = {
-        **accuracies,
-        **others,
+        **metrics,
         "best epoch": f"{result['best_epoch'] or '0, before the first,'} of {result['epochs']}",
         "parameters": f"{result['parameters']:,}",
         "seconds": f"{result['train_seconds']:.1f} of training, {seconds:.1f} in total",
