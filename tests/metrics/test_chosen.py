@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pytorch_intro.analysis import plots
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.metrics.callback import add_metrics, check_metric, check_validation
+from pytorch_intro.runs.folder import format_metric
 from pytorch_intro.training.monitors import is_higher_better
 
 SEVEN = ["accuracy", "top5", "f1_macro", "balanced_accuracy", "auroc", "average_precision", "mcc"]
@@ -69,15 +70,15 @@ def test_the_model_card_has_every_metric(run: Path, result: dict[str, Any]) -> N
     values = {score["type"]: score["value"] for score in scores["metrics"]}
     assert values == {name: result[f"test/{name}"] for name in ["accuracy", *FURTHER]}
     for name in FURTHER:
-        assert f"| test/{name} | {result[f'test/{name}']:.4f} |" in card
+        assert f"| test/{name} | {format_metric(name, result[f'test/{name}'])} |" in card
 
 
 def test_the_stored_result_is_printed_with_every_metric(command: Command, run: Path, result: dict[str, Any]) -> None:
     answer = command(f"resume={run}", f"outputs={run.parent}")
     assert answer.code == 0, answer.err
     for name in FURTHER:
-        assert re.search(rf"val/{name} +{result[f'val/{name}']:.4f}\n", answer.out)
-        assert re.search(rf"test/{name} +{result[f'test/{name}']:.4f}\n", answer.out)
+        assert re.search(rf"val/{name} +{format_metric(name, result[f'val/{name}'])}\n", answer.out)
+        assert re.search(rf"test/{name} +{format_metric(name, result[f'test/{name}'])}\n", answer.out)
 
 
 @pytest.mark.pictures
@@ -102,7 +103,7 @@ def test_evaluation_measures_the_metrics_of_the_run_and_others(script: Command, 
     evaluation = json.loads((copy / "eval.json").read_text())
     for name in FURTHER:
         assert evaluation[f"test/{name}"] == pytest.approx(result[f"test/{name}"], abs=1e-6)
-        assert re.search(rf"test/{name} +{evaluation[f'test/{name}']:.4f}\n", answer.out)
+        assert re.search(rf"test/{name} +{format_metric(name, evaluation[f'test/{name}'])}\n", answer.out)
     assert script("eval", f"run={copy}", "metrics=[mcc]", KAPPA.replace("kappa", "k")).code == 0
     evaluation = json.loads((copy / "eval.json").read_text())
     assert "test/auroc" not in evaluation
