@@ -254,7 +254,7 @@ class Findings:
         )
         if len(rows):
             shown = rows[:MAX_PICTURES].tolist()
-            captions = [f"is {entry['class']}?\nor {entry['suggested']}" for entry in entries[:MAX_PICTURES]]
+            captions = [f"label {entry['class']}\nrather {entry['suggested']}?" for entry in entries[:MAX_PICTURES]]
             finding.pictures.append(self.add_grid("label_errors.png", shown, captions, "labels that are likely wrong"))
         return finding
 
