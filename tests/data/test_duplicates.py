@@ -80,7 +80,7 @@ def test_hash_of_no_images_is_empty() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two classes of six training and three test images; two test images of cat are training images, encoded anew."""
+    """Two classes of six training and three test images; two test images of cat are training images, encoded again."""
     images = random_images(18)
     for number in range(12):
         write_png(tmp_path / f"images/train/{'cat' if number < 6 else 'dog'}/{number:02}.png", images[number])

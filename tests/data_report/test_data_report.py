@@ -43,7 +43,7 @@ def save(image: Image.Image, path: Path, **options: Any) -> None:
 
 
 def plant(root: Path) -> None:
-    """Write 12 training and 6 test images of two classes, and beside them one or two images of each problem."""
+    """Write 12 training and 6 test images of two classes, and one or two further images of each problem."""
     for number in range(18):
         split, name = "train" if number < 12 else "test", CLASSES[number % 2]
         save(photo(number), root / f"{split}/{name}/{number:02}.png")

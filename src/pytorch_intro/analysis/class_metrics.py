@@ -14,7 +14,7 @@ from torch import Tensor
 from pytorch_intro.analysis.names import to_display_names
 from pytorch_intro.analysis.reliability import Reliability, describe_calibration
 from pytorch_intro.common.distributed import all_gather_object
-from pytorch_intro.data.datamodule import DataModule
+from pytorch_intro.data.datamodule import datamodule_of
 from pytorch_intro.data.dataset import Batch
 from pytorch_intro.training.lightning_internals import callbacks
 
@@ -193,12 +193,6 @@ class ClassMetrics(Callback):
 def find_class_metrics(trainer: Trainer) -> ClassMetrics:
     """Return the trainer's ClassMetrics, or an empty one if it has none."""
     return next((callback for callback in callbacks(trainer) if isinstance(callback, ClassMetrics)), ClassMetrics())
-
-
-def datamodule_of(trainer: Trainer) -> DataModule:
-    datamodule = trainer.datamodule  # type: ignore[attr-defined]
-    assert isinstance(datamodule, DataModule)
-    return datamodule
 
 
 def per_class_scores(metrics: dict[str, Tensor], classes: Sequence[str]) -> Scores:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pytorch_intro.calibration.temperature import fit_temperature
 from pytorch_intro.common.distributed import all_gather_object
-from pytorch_intro.data.datamodule import DataModule
+from pytorch_intro.data.datamodule import datamodule_of
 from pytorch_intro.data.dataset import Batch
 from pytorch_intro.training.classifier import Classifier
 
@@ -44,8 +44,7 @@ class TemperatureScaling(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.enabled:
             return
-        datamodule = trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(datamodule, DataModule)
+        datamodule = datamodule_of(trainer)
         if datamodule.val_set is None or trainer.limit_val_batches == 0:
             self.enabled = False
             log.info("calibration: no temperature, since the run has no validation data")
@@ -75,7 +74,7 @@ class TemperatureScaling(Callback):
         logits, targets = outputs["logits"], outputs["targets"]
         if self.every > 1:
             # The sampler gives each rank every world_size-th image of a batch.
-            first = batch_idx * trainer.datamodule.batch_size + trainer.global_rank  # type: ignore[attr-defined]
+            first = batch_idx * datamodule_of(trainer).batch_size + trainer.global_rank
             positions = first + trainer.world_size * torch.arange(len(targets), device=targets.device)
             chosen = positions % self.every == 0
             logits, targets = logits[chosen], targets[chosen]

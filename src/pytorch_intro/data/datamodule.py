@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, cast
 
 import torch
-from lightning import LightningDataModule
+from lightning import LightningDataModule, Trainer
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -398,3 +398,10 @@ def stored_size(
             f"data.image_size={image_size}; use a larger data.crop_pct, or data.decode_size"
         )
     return stored if isinstance(image_size, list) else stored[0]
+
+
+def datamodule_of(trainer: Trainer) -> DataModule:
+    """Return the data module of a trainer that has one."""
+    datamodule = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(datamodule, DataModule)
+    return datamodule

@@ -17,7 +17,7 @@ from torchmetrics import Metric, MetricCollection, classification
 
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.config.instantiate import instantiate
-from pytorch_intro.data.datamodule import DataModule
+from pytorch_intro.data.datamodule import DataModule, datamodule_of
 from pytorch_intro.data.dataset import Batch
 from pytorch_intro.metrics.scores import ClassScores
 from pytorch_intro.training.lightning_internals import callbacks
@@ -190,7 +190,9 @@ class FurtherMetrics(Callback):
         collection.reset()  # frees stored scores
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.start("val", len(datamodule_of(trainer).val_set or ()), pl_module.device)
+        datamodule = datamodule_of(trainer)
+        images = datamodule.test_set if trainer.testing else datamodule.val_set
+        self.start(stage_of(trainer), len(images or ()), pl_module.device)
 
     def on_validation_batch_end(
         self,
@@ -201,27 +203,18 @@ class FurtherMetrics(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self.update("val", outputs)
+        self.update(stage_of(trainer), outputs)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.finish("val", pl_module)
+        self.finish(stage_of(trainer), pl_module)
 
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.start("test", len(datamodule_of(trainer).test_set or ()), pl_module.device)
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self.update("test", outputs)
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.finish("test", pl_module)
+def stage_of(trainer: Trainer) -> str:
+    return "test" if trainer.testing else "val"
 
 
 def log_choice(metrics: Mapping[str, Metric], scores: str) -> None:
@@ -245,9 +238,3 @@ def shape_states(metric: Metric, num_classes: int) -> None:
     for name, state in metric.metric_state.items():
         rows = [torch.atleast_1d(each)[:0] for each in state] if isinstance(state, list) else empty[name]
         setattr(metric, name, rows)
-
-
-def datamodule_of(trainer: Trainer) -> DataModule:
-    datamodule = trainer.datamodule  # type: ignore[attr-defined]
-    assert isinstance(datamodule, DataModule)
-    return datamodule

@@ -12,12 +12,11 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 
 from pytorch_intro.analysis import class_metrics
-from pytorch_intro.analysis.class_metrics import datamodule_of
 from pytorch_intro.analysis.markdown import escape_cell, markdown_table
 from pytorch_intro.analysis.reliability import describe_calibration
 from pytorch_intro.common.files import write_atomically
 from pytorch_intro.config.paths import with_commands
-from pytorch_intro.data.datamodule import DataModule
+from pytorch_intro.data.datamodule import DataModule, datamodule_of
 from pytorch_intro.runs.config_record import load_config
 from pytorch_intro.runs.folder import REPORT, Result, RunFolder, format_metric, shown_metrics
 from pytorch_intro.training.classifier import Classifier

@@ -5,7 +5,8 @@ from pathlib import Path
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from pytorch_intro.analysis.class_metrics import datamodule_of, find_class_metrics
+from pytorch_intro.analysis.class_metrics import find_class_metrics
+from pytorch_intro.data.datamodule import datamodule_of
 from pytorch_intro.runs.folder import CONFUSION, CURVES, MISTAKES, RELIABILITY
 from pytorch_intro.training.callbacks.epoch_logger import EpochLogger
 from pytorch_intro.training.checkpoint import BestLastCheckpoint
