@@ -32,6 +32,7 @@ from compose_cache import cache_composition
 from forked import TRAIN, forked_processes, run_script
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from installed import Installed, build_wheel, create_environment, install
 from omegaconf import DictConfig
 from omegaconf.grammar_parser import parse
 from PIL import Image
@@ -56,6 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the tests with processes first: they are the longest, and those of one worker share one forkserver."""
     first = (
         "test_removal",
+        "test_new_project",
         "test_launchers",
         "test_distributed",
         "test_finetuning",
@@ -83,6 +85,12 @@ def pytest_collection_finish() -> None:
 
 # For runs in other processes, where the fixture _blank_figures has no effect.
 NO_PICTURES = ["callbacks.report=null", "callbacks.tensorboard=null"]
+
+# A training of one batch.
+ONE_BATCH = [
+    "data=sample", "trainer=cpu", "trainer.max_epochs=1", "name=first", "trainer.limit_train_batches=1",
+    "trainer.limit_val_batches=1", "trainer.limit_test_batches=1", "data.batch_size=16",
+]  # fmt: skip
 
 
 @dataclass
@@ -130,6 +138,20 @@ def _blank_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
         for name in ("plot_curves", "plot_confusion", "plot_image_grid", "as_image"):
             monkeypatch.setattr(plots, name, lambda *_, **__: Image.new("RGB", (8, 8)))
         monkeypatch.setattr(SummaryWriter, "add_embedding", lambda *_, **__: None)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the wheel of this project."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """Return an environment with the wheel."""
+    environment = create_environment(tmp_path_factory.mktemp("env"))
+    install(environment, wheel)
+    return environment
 
 
 @contextlib.contextmanager

@@ -63,8 +63,8 @@ def compose(overrides: Sequence[str] = (), command: str = "train") -> "DictConfi
 def __getattr__(name: str) -> Any:
     if name != "load_run":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pytorch_intro.config.paths import add_own_code
+    from pytorch_intro.config.paths import open_project
     from pytorch_intro.inference.load import load_run
 
-    add_own_code()  # for networks in the project's src/
+    open_project()  # for networks in the project's src/
     return load_run

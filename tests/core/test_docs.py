@@ -329,7 +329,8 @@ def test_the_docs_list_every_package_config_group_and_script() -> None:
         if block.text.startswith(("src/pytorch_intro/\n", "conf/ "))
     )
     source = PROJECT / "src" / "pytorch_intro"
-    expected = {path.parent.relative_to(source).as_posix() for path in source.rglob("*.py")} - {"."}
+    expected = {path.parent.relative_to(source).as_posix() for path in source.rglob("__init__.py")} - {"."}
+    expected = {folder for folder in expected if "/template/" not in folder}
     assert {*tree_folders(packages)} == expected
     groups = " ".join(re.findall(r"^ +((?:\w+/ +)+)", project, re.MULTILINE)).replace("/", "").split()
     assert {*groups} == {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}

@@ -5,8 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import FORKS, NO_PICTURES, write_images
-from test_removal import ONE_BATCH
+from conftest import FORKS, NO_PICTURES, ONE_BATCH, write_images
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.paths import PROJECT

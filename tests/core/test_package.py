@@ -1,21 +1,15 @@
 """The installed package: a wheel, its command, and a project of the user's own with a conf/ and a src/."""
 
-import importlib.util
 import json
-import os
 import re
-import runpy
-import subprocess
 import sys
-import sysconfig
-import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import FORKS, NO_PICTURES, Answer, Command, write_images
-from test_removal import ONE_BATCH
+from conftest import NO_PICTURES, ONE_BATCH, Command
+from installed import Installed
 
 import pytorch_intro
 from pytorch_intro import __main__ as program
@@ -28,40 +22,11 @@ HAS_SWEEPS = (PROJECT / "src" / "hydra_plugins").exists()
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this project, built as pip builds it, offline."""
-    from hatchling.builders.wheel import WheelBuilder
-
-    return Path(next(WheelBuilder(str(PROJECT)).build(directory=str(tmp_path_factory.mktemp("wheel")))))
-
-
-@pytest.fixture(scope="session")
-def program_file(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The command of an environment with the wheel, and with the other packages of this one."""
-    folder = tmp_path_factory.mktemp("env")
-    venv.create(folder, symlinks=True)
-    python = folder / "bin" / "python"
-    (site,) = folder.glob("lib/python*/site-packages")
-    (site / "others.pth").write_text(sysconfig.get_path("purelib"))
-    install = ["--python", str(python), "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", *install], check=True)
-    return folder / "bin" / "pytorch-intro"
-
-
-@pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty folder."""
     path = tmp_path_factory.mktemp("empty") / "Schuhe ü (1)"
     path.mkdir()
     return path
-
-
-def start(program_file: Path, folder: Path, *arguments: str, **variables: str) -> Answer:
-    """Run the installed command in a folder."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | variables
-    command = [str(program_file), *arguments]
-    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    return Answer(ended.returncode, ended.stdout, ended.stderr)
 
 
 def test_the_wheel_has_code_configs_and_sample_and_is_small(wheel: Path) -> None:
@@ -83,24 +48,24 @@ def test_the_extra_all_has_the_packages_of_every_extra(wheel: Path) -> None:
     assert {line for line, extra in required if extra == "all"} == {line for line, extra in required if extra != "all"}
 
 
-def test_the_installed_command_trains_in_an_empty_folder(program_file: Path, folder: Path) -> None:
+def test_the_installed_command_trains_in_an_empty_folder(installed: Installed, folder: Path) -> None:
     """A real process; outputs/ is in the folder, and the commands to run next are those of the package."""
-    answer = start(program_file, folder, "train", *ONE_STEP, "model=mlp", "name=first")
-    assert answer.code == 0, answer.err
+    answer = installed.start(folder, "train", *ONE_STEP, "model=mlp", "name=first")
+    assert answer.returncode == 0, answer.stderr
     assert {path.name for path in folder.iterdir()} == {"outputs"}
     result = json.loads((folder / "outputs" / "first" / "result.json").read_text())
     assert result["command"].startswith("pytorch-intro train data=sample")
     assert result["pytorch_intro"] == pytorch_intro.__version__
-    assert "pytorch-intro predict images=PATH" in answer.out
-    assert "src/" not in answer.out
+    assert "pytorch-intro predict images=PATH" in answer.stdout
+    assert "src/" not in answer.stdout
 
 
 def test_ctrl_c_during_the_first_import_of_the_installed_command_exits_quietly(
-    program_file: Path, folder: Path, tmp_path: Path
+    installed: Installed, folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "omegaconf.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nsignal.pause()\n")
-    answer = start(program_file, folder, "train", PYTHONPATH=str(tmp_path))
-    assert (answer.code, answer.out, answer.err) == (130, "", "")
+    answer = installed.start(folder, "train", PYTHONPATH=str(tmp_path))
+    assert (answer.returncode, answer.stdout, answer.stderr) == (130, "", "")
 
 
 NETWORK = """
@@ -119,75 +84,12 @@ OWN_FILES = {
     "  - override /data: mine\ntrainer:\n  max_epochs: 1\n",
     "conf/optimizer/sgd.yaml": "# My SGD\n_target_: torch.optim.SGD\n_partial_: true\nlr: 0.5\n",
 }
-# Runs commands of the installed package in the folder of a project, and prints their exit codes.
-RUN_ALL = """
-import os, sys
-from pathlib import Path
-os.chdir(FOLDER)
-sys.path[:] = [SITE, *(path for path in sys.path if path != str(PROJECT / "src")), str(PROJECT / "tests")]
-sys.executable = str(PROGRAM.with_name("python"))
-with OUT.open("w") as file:
-    os.dup2(file.fileno(), 1)
-    os.dup2(file.fileno(), 2)
-from forked import forked_processes, run_script
-
-for arguments in COMMANDS:
-    code = 0
-    try:
-        with forked_processes("trainer=ddp" in arguments):
-            run_script([str(PROGRAM), *arguments])
-    except SystemExit as stop:
-        code = stop.code or 0
-    print(f"{arguments[0]}: exit code {code}", flush=True)
-from pytorch_intro.config import paths
-assert Path(paths.__file__).is_relative_to(SITE), paths.__file__
-"""
 
 
 def write_project(folder: Path) -> None:
     for name, text in OWN_FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-
-
-@pytest.mark.skipif(not (HAS_INFERENCE and HAS_SWEEPS), reason="inference and sweeps are optional parts")
-def test_every_command_runs_in_a_project_of_ones_own(program_file: Path, tmp_path: Path) -> None:
-    """With a network, data, a recipe and an optimizer of its own, from a folder below; two ranks included."""
-    project = tmp_path / "Schuhe ü (1)"
-    write_project(project)
-    write_images(tmp_path, "image.png")
-    below = project / "notebooks"
-    below.mkdir()
-    few = ["experiment=mine", *ONE_STEP[1:]]
-    commands = [
-        ["train", *few, "name=first"],
-        ["train", "resume=../outputs/first", "trainer.max_epochs=2"],
-        ["train", "-m", *few, "name=widths", "model.width=4,8", "optimizer=sgd"],
-        ["eval", "run=first"],
-        ["predict", "run=first", f"images={tmp_path / 'image.png'}", "num_workers=0"],
-        ["export", "run=first", "num_images=2"],
-        *([["tour", "15"]] if importlib.util.find_spec("pytorch_intro.tour") else []),
-        ["train", *few, "name=ranks", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"],
-    ]
-    script, out = tmp_path / "run_all.py", tmp_path / "out"
-    script.write_text(RUN_ALL)
-    (site,) = program_file.parents[1].glob("lib/python*/site-packages")
-    values = {"FOLDER": below, "PROJECT": PROJECT, "SITE": str(site), "PROGRAM": program_file, "OUT": out}
-    process = FORKS.Process(target=runpy.run_path, args=(str(script), {**values, "COMMANDS": commands}))
-    process.start()
-    process.join(200)
-    printed = out.read_text()
-    assert process.exitcode == 0, printed
-    assert [line for line in printed.splitlines() if "exit code" in line] == [f"{c[0]}: exit code 0" for c in commands]
-    assert {path.name for path in project.iterdir()} == {"src", "conf", "outputs", "notebooks"}
-    assert not list(below.iterdir())
-    outputs = project / "outputs"
-    config = yaml.safe_load((outputs / "first" / "config.yaml").read_text())
-    assert config["model"] == {"_target_": "mine.Network", "width": 16}
-    assert {path.name for path in (outputs / "first").iterdir()} >= {"result.json", "predictions.csv", "export"}
-    jobs = list((outputs / "sweeps" / "widths").glob("*/config.yaml"))
-    assert [yaml.safe_load(job.read_text())["optimizer"]["lr"] for job in jobs] == [0.5, 0.5]
-    assert (outputs / "ranks" / "result.json").exists()
 
 
 @pytest.fixture
@@ -256,6 +158,30 @@ def test_a_module_that_hides_a_needed_one_is_refused(own_project: Path, command:
     hidden = own_project / "src" / Path(name).parts[0]
     remedy = "in a clone, use python src/train.py" if "intro" in name else "rename it"
     assert answer.err == f"error: {hidden}: hides the module {hidden.stem} of Python or of a package; {remedy}\n"
+
+
+@pytest.mark.parametrize(
+    ("dependencies", "problem"),
+    [
+        ('["numpy", "PyTorch_Intro[photos]>=0.0.1"]', None),
+        ('["pytorch-intro>=99"]', "the project needs pytorch-intro>=99, but {version} is installed; install .*"),
+        ('["pytorch-intro<=0.0.1"]', "the project needs pytorch-intro<=0.0.1, but {version} is installed; install .*"),
+        ('["pytorch-intro"', "not valid \\(.*\\); correct it"),
+        ('["pytorch-intro >> 3"]', "not valid \\(.*\\); correct it"),
+    ],
+    ids=["fits", "newer", "older", "no TOML", "no requirement"],
+)
+def test_a_project_for_another_version_is_refused(
+    own_project: Path, command: Command, dependencies: str, problem: str | None
+) -> None:
+    file = own_project / "pyproject.toml"
+    file.write_text(f'[project]\nname = "mine"\ndependencies = {dependencies}\n')
+    answer = command("--cfg", "job")
+    if problem is None:
+        assert answer.code == 0
+    else:
+        assert answer.code == 2
+        assert re.fullmatch(f"error: {file}: {problem.format(version=pytorch_intro.__version__)}\n", answer.err)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from typing import Any
 
 import hydra
 import pytest
+from conftest import ONE_BATCH
 from hydra.core.global_hydra import GlobalHydra
-from test_removal import ONE_BATCH
 
 from pytorch_intro import compose, train
 from pytorch_intro.common.errors import UserError

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import FORKS, NO_PICTURES
+from conftest import FORKS, NO_PICTURES, ONE_BATCH
 
 from pytorch_intro.config.paths import PROJECT
 
@@ -27,6 +27,7 @@ CAPABILITIES = {
         f"{PACKAGE}/data_report", "src/data_report.py", f"{PACKAGE}/commands/data_report.py", "conf/data_report.yaml",
         "tests/data_report",
     ],
+    "new_project": [f"{PACKAGE}/new_project", "src/new.py", f"{PACKAGE}/commands/new.py", "tests/new_project"],
     "safety": [f"{PACKAGE}/safety", "tests/safety"],
     "pretrained": [
         f"{PACKAGE}/pretrained", "conf/model/timm.yaml", "conf/model/torchvision.yaml", "conf/finetune",
@@ -77,10 +78,6 @@ run(src / "train.py", *ARGUMENTS)
 import pytorch_intro
 assert Path(pytorch_intro.__file__).is_relative_to(COPY)
 """
-ONE_BATCH = [
-    "data=sample", "trainer=cpu", "trainer.max_epochs=1", "name=first", "trainer.limit_train_batches=1",
-    "trainer.limit_val_batches=1", "trainer.limit_test_batches=1", "data.batch_size=16",
-]  # fmt: skip
 
 
 @pytest.mark.parametrize("capability", PRESENT)

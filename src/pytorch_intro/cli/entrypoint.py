@@ -27,7 +27,7 @@ from pytorch_intro.common.errors import INTERRUPTED, SIGNALS, RunError, StopRun,
 from pytorch_intro.common.locks import FolderLockedError
 from pytorch_intro.common.streams import protect_streams
 from pytorch_intro.config.environment import resolve_environment
-from pytorch_intro.config.paths import add_own_code
+from pytorch_intro.config.paths import open_project
 from pytorch_intro.config.resolvers import output_dir, register_resolvers
 from pytorch_intro.runs.folder import RunFolder
 
@@ -70,7 +70,7 @@ def run(task: Task, config_name: str, arguments: Sequence[str]) -> None:
             if {"--help", "-h"} & set(arguments):
                 print_help(config_name)
                 return
-            add_own_code()
+            open_project()
             run_app(wrap_task(task), config_name, quote_texts(arguments))
         except RunError as error:
             exit_with_error(str(error), 1)

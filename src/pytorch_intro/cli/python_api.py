@@ -19,7 +19,7 @@ from pytorch_intro.cli.hydra_internals import compose_config, run_task
 from pytorch_intro.common.cpu import JOB_MONITOR
 from pytorch_intro.common.errors import SIGNALS, RunError, UserError
 from pytorch_intro.config.environment import resolve_environment
-from pytorch_intro.config.paths import add_own_code
+from pytorch_intro.config.paths import open_project
 from pytorch_intro.config.resolvers import output_dir, register_resolvers
 from pytorch_intro.runs.folder import RunFolder
 
@@ -81,7 +81,7 @@ def prepared(config_name: str, overrides: Sequence[str]) -> Iterator[list[str]]:
     GlobalHydra.instance().clear()
     register_resolvers()
     try:
-        add_own_code()
+        open_project()
         yield quote_texts(overrides)
     except (UserError, RunError):
         raise

@@ -9,7 +9,8 @@ import re
 import sys
 from pathlib import Path
 
-from pytorch_intro.common.errors import UserError
+from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.common.version import __version__
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CLONE = None if (PACKAGE / "conf").is_dir() else PACKAGE.parents[1]
@@ -18,8 +19,8 @@ PROJECT_VARIABLE = "PYTORCH_INTRO_PROJECT"  # environment variable: the project,
 
 # Packages that a module of the same name in the project's src/ would replace, besides Python's own.
 USED_PACKAGES = (
-    "filelock", "hydra", "lightning", "matplotlib", "numpy", "omegaconf", "PIL", "pydantic", "pytorch_intro",
-    "tensorboard", "torch", "torchmetrics", "torchvision", "tqdm", "yaml",
+    "filelock", "hydra", "lightning", "matplotlib", "numpy", "omegaconf", "packaging", "PIL", "pydantic",
+    "pytest", "pytorch_intro", "tensorboard", "torch", "torchmetrics", "torchvision", "tqdm", "yaml",
 )  # fmt: skip
 
 
@@ -59,20 +60,47 @@ def process_arguments(name: str) -> list[str]:
     return [sys.executable, *([str(PROJECT / "src" / f"{name}.py")] if IS_CLONE else ["-m", "pytorch_intro", name])]
 
 
-def add_own_code() -> None:
-    """Make the modules in the project's src/ importable, so that configs can name them.
+def open_project() -> None:
+    """Check that the project is for this version, and make the modules in its src/ importable for configs.
 
     Raises:
-        UserError: if one has the name of a module that this package needs.
+        UserError: if it needs another version, or if a module has the name of one that this package needs.
     """
+    if IS_CLONE or not (PROJECT / "conf").is_dir():
+        return
+    check_version(PROJECT / "pyproject.toml")
     source = PROJECT / "src"
-    if IS_CLONE or not (PROJECT / "conf").is_dir() or not source.is_dir() or str(source) in sys.path:
+    if not source.is_dir() or str(source) in sys.path:
         return
     for path in sorted(source.iterdir()):
         if path.suffix in ("", ".py") and path.stem in (*sys.stdlib_module_names, *USED_PACKAGES):
             remedy = "in a clone, use python src/train.py" if path.stem == "pytorch_intro" else "rename it"
             raise UserError(f"{path}: hides the module {path.stem} of Python or of a package; {remedy}")
     sys.path.insert(0, str(source))
+
+
+def check_version(file: Path) -> None:
+    """Raise a UserError if the dependencies in a pyproject.toml exclude the installed version of this package."""
+    if not file.is_file():
+        return
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        needed = [Requirement(text) for text in content.get("project", {}).get("dependencies", [])]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, InvalidRequirement) as error:
+        raise UserError(f"{file}: not valid ({first_lines(error)}); correct it") from error
+    for requirement in needed:
+        is_this = requirement.name.lower().replace("_", "-") == "pytorch-intro"
+        if is_this and not requirement.specifier.contains(__version__, prereleases=True):
+            raise UserError(
+                f"{file}: the project needs pytorch-intro{requirement.specifier}, but {__version__} is installed; "
+                "install a version that fits, or change this requirement"
+            )
 
 
 def display_path(path: str | Path) -> str:
