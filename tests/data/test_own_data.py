@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -44,24 +43,6 @@ def opened(target: str, *overrides: str) -> DataModule:
     )
     datamodule.setup("test")
     return datamodule
-
-
-def test_the_documented_dataset_works_as_printed(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The module and the command of docs/data.md."""
-    page = (PROJECT / "docs" / "data.md").read_text()
-    printed = re.search(
-        r"src/(\w+)\.py[^\n]*\n+```python\n(.*?)```\n+```bash\npython src/train\.py (.*?)\n", page, re.S
-    )
-    assert printed
-    name, code, arguments = printed.groups()
-    assert len([line for line in code.splitlines() if line]) <= 12
-    (tmp_path / f"{name}.py").write_text(code)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    answer = command(*arguments.split("#")[0].split(), "name=own")
-    assert answer.code == 0, answer.err
-    assert json.loads((tmp_path / "outputs" / "own" / "result.json").read_text())["test/accuracy"] > 0.9
 
 
 class Gradients(Dataset[tuple[Tensor, int]]):
