@@ -33,6 +33,7 @@ AUGMENTATIONS = sorted(path.stem for path in (CONFIG_DIR / "data" / "augment").g
 REQUIRED = {  # settings without a default
     "data=custom": ["data.dataset._target_=torchvision.datasets.FakeData"],
     "data=folder": [f"data.root={CONFIG_DIR}"],
+    "data=huggingface": ["data.path=user/name"],
     "data=csv": [f"data.root={CONFIG_DIR}", "data.labels=labels.csv"],
 }
 GPU_ONLY = {("trainer", "fsdp")}

@@ -11,13 +11,13 @@ from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 SOURCE = PROJECT / "src" / "pytorch_intro"
 CORE = ("common", "config", "data", "models", "runs", "training", "cli")
 OPTIONAL = (
-    "safety", "analysis", "photos", "pretrained", "metrics", "calibration", "reports", "inference", "sweeps",
+    "safety", "analysis", "photos", "hub", "pretrained", "metrics", "calibration", "reports", "inference", "sweeps",
     "data_report", "new_project", "benchmarks", "tour",
 )  # fmt: skip
 
 # Which optional packages the files of a conf/ group may name; every other file may only name the core.
 MAY_NAME = {
-    "data": ("photos",),
+    "data": ("photos", "hub"),
     "model": ("pretrained",),
     "finetune": ("pretrained",),
     "metrics": ("metrics",),

@@ -28,6 +28,7 @@ CAPABILITIES = {
         "tests/data_report",
     ],
     "new_project": [f"{PACKAGE}/new_project", "src/new.py", f"{PACKAGE}/commands/new.py", "tests/new_project"],
+    "hub": [f"{PACKAGE}/hub", "conf/data/huggingface.yaml", "tests/hub"],
     "safety": [f"{PACKAGE}/safety", "tests/safety"],
     "pretrained": [
         f"{PACKAGE}/pretrained", "conf/model/timm.yaml", "conf/model/torchvision.yaml", "conf/finetune",

@@ -65,6 +65,7 @@ class DataModule(LightningDataModule):
         root: str | None,
         download: bool = True,
         labels: str | None = None,
+        path: str | None = None,
         image_size: ImageSize | None = None,
         decode_size: Side | None = None,
         crop_pct: CropPct | None = None,
@@ -119,7 +120,8 @@ class DataModule(LightningDataModule):
             interpolation=interpolation or "bilinear",
             cache=cache,
         )
-        self.source = DatasetSplits(dataset, {"root": root, "download": download, "labels": labels}, reader)
+        options = {"root": root, "download": download, "labels": labels, "path": path}
+        self.source = DatasetSplits(dataset, options, reader)
         self.image_size = image_size
         self.decode_size = decode_size
         self.crop_pct = crop_pct

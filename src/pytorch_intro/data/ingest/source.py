@@ -27,7 +27,7 @@ class DatasetSplits:
     Args:
         make: Dataset class, or a partial of it. A class with a parameter `train` is opened with train=True and False,
             one with `split` with split="train" and so on; any other is opened as a whole.
-        options: Values of root, download and labels, passed on if the class takes them.
+        options: Values of root, download, labels and path, passed on if the class takes them.
         reader: Reader that brings all images to one shape.
     """
 
@@ -41,8 +41,9 @@ class DatasetSplits:
         self.options = {name: value for name, value in options.items() if name in accepted}
         self.reader = reader
         self.whole: tuple[BatchedDataset, Tensor, list[str]] | None = None
-        if options.get("labels") and "labels" not in parameters:
-            raise UserError(f"data.labels={options['labels']}: {self.name} does not take a labels file; use data=csv")
+        for option, choice in (("labels", "csv"), ("path", "huggingface")):
+            if options.get(option) and option not in parameters:
+                raise UserError(f"data.{option}={options[option]}: not used by {self.name}; use data={choice}")
         if "root" in self.options:
             if self.options["root"] is None:
                 raise UserError(f"data.root: required by {self.name}; set data.root=DIR")

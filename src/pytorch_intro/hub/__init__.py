@@ -1,0 +1,1 @@
+"""The Hugging Face hub: its datasets, and datasets of local files in its formats."""
