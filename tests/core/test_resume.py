@@ -28,6 +28,7 @@ from pytorch_intro.runs.folder import RunFolder
 from pytorch_intro.runs.logs import truncate_logs
 from pytorch_intro.training.callbacks import graceful_shutdown
 from pytorch_intro.training.callbacks.graceful_shutdown import EXIT_CODES, GracefulShutdown
+from pytorch_intro.training.callbacks.total_time import TotalTime
 from pytorch_intro.training.checkpoint import BestLastCheckpoint
 from pytorch_intro.training.classifier import Classifier
 from pytorch_intro.training.trainer import silence_lightning
@@ -135,6 +136,18 @@ def test_the_log_says_where_in_an_epoch_training_resumes(command: Command, minut
     with killed_at(8):
         command(*arguments)
     assert f"last.ckpt ({position})" in command(*arguments).out
+
+
+def test_total_seconds_count_the_processes_before_a_resume(
+    command: Command, tmp_path: Path, whole_runs: WholeRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As train_seconds do, which otherwise could exceed them; up to the checkpoint that the run resumes from."""
+    run = shutil.copytree(killed_run(whole_runs(*SMALL), 9), tmp_path / "outputs" / "killed")
+    earlier = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["total_seconds"]
+    assert earlier > 0
+    monkeypatch.setattr(TotalTime, "seconds", lambda self: self.earlier)
+    assert command(*SMALL, "name=killed").code == 0
+    assert json.loads((run / "result.json").read_text())["total_seconds"] == round(earlier, 3)
 
 
 @pytest.mark.parametrize("batch", [0, 9])
