@@ -82,6 +82,17 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str]] = {
         WRONG_VALUE,
         "greater than or equal to -1|at least -1|>= -1",
     ),
+    **{
+        f"nothing to train, by {setting}": ([setting], [setting.partition("{")[0]], "trains nothing", remedy)
+        for setting, remedy in {
+            "trainer.max_epochs=0": "use 1 or more",
+            "trainer.max_steps=0": "use 1 or more",
+            "trainer.limit_train_batches=0": "use 1 or more",
+            "trainer.limit_train_batches=0.0": "use 1 or more",
+            "trainer.max_time=00:00:00:00": "use a longer time, as in 00:00:10:00",
+            "trainer.max_time={minutes: 0}": "use a longer time, as in 00:00:10:00",
+        }.items()
+    },
     "endless training with a schedule that needs an end": (
         ["trainer.max_epochs=-1"],
         ["scheduler", "trainer.max_epochs"],
@@ -511,6 +522,26 @@ def test_name_can_be_reused_after_a_mistake_that_only_the_trainer_finds(command:
     assert answer.code == 2
     assert_explained(answer.err, few, ["limit_val_batches"], r"0\.1 \* 5 < 1", r"limit_val_batches=0\.2")
     assert command(*few).code == 0
+
+
+def test_a_run_that_ends_before_its_first_step_is_not_finished(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights would be the initial ones."""
+    monkeypatch.setattr("lightning.pytorch.callbacks.Timer.time_elapsed", lambda *_: 5.0)
+    few = ["data=sample", "name=first", "trainer.max_time=00:00:00:01"]
+    answer = command(*few)
+    assert answer.code == 2
+    assert_explained(answer.err, few, ["trainer.max_time"], "stopped before its first step", "longer time")
+    assert not (tmp_path / "outputs" / "first" / "result.json").exists()
+
+
+def test_the_last_weights_of_a_run_without_validation_are_not_called_the_best(command: Command) -> None:
+    few = ["data=sample", "trainer=cpu", "trainer.max_epochs=2", "trainer.limit_train_batches=2"]
+    answer = command(*few, "data.val_fraction=0")
+    assert answer.code == 0, answer.err
+    assert "best epoch" not in answer.out
+    assert "2; the last weights, since nothing was validated" in answer.out
 
 
 def test_hydra_full_error_prints_the_traceback_of_a_mistake(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

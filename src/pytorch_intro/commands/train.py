@@ -29,7 +29,7 @@ def train(config: DictConfig, run: RunFolder) -> Result:
     from pytorch_intro.training.lightning_internals import callbacks, kill_ranks_on_error
     from pytorch_intro.training.result import result_of, run_result_hooks
     from pytorch_intro.training.resume import check_extension, checkpoint_to_resume
-    from pytorch_intro.training.setup import build_experiment
+    from pytorch_intro.training.setup import build_experiment, check_trained
     from pytorch_intro.training.trainer import wait_for_all_ranks
 
     if "sweep" in config:  # unless the sweeps were deleted
@@ -50,6 +50,7 @@ def train(config: DictConfig, run: RunFolder) -> Result:
 
     with kill_ranks_on_error(trainer):
         trainer.fit(classifier, datamodule, ckpt_path=checkpoint_to_resume(run.path), weights_only=True)
+        check_trained(trainer)
         selected = select_checkpoint(trainer)
         trainer.test(classifier, datamodule, ckpt_path=selected.path, weights_only=True, verbose=False)
 

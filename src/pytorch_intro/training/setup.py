@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[Data
     The trainer and the optimizer come first: their settings are checked before images are read.
     `hardware` are the accelerator and precision, as resolve_hardware returns them.
     """
+    check_length(config)
     check_monitors(config)
     seed_everything(config.seed, workers=True, verbose=False)
     trainer = build_trainer(config.trainer, config.callbacks, config.logger, hardware, chosen_metrics(config))
@@ -43,6 +45,25 @@ def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[Data
         instantiate(config.finetune, "finetune")(datamodule, classifier, trainer)
     warn_of_slow_average(config, datamodule, classifier, trainer)
     return datamodule, classifier, trainer
+
+
+def check_length(config: DictConfig) -> None:
+    """Raise a UserError if the settings leave nothing to train: the run would end with its initial weights."""
+    trainer = config.trainer
+    for name in ("max_epochs", "max_steps", "limit_train_batches"):
+        if trainer.get(name) == 0:
+            raise UserError(f"trainer.{name}={trainer[name]}: trains nothing; use 1 or more, or leave it out")
+    if trainer.get("max_time") is not None and not re.search("[1-9]", str(trainer.max_time)):
+        raise UserError(f"trainer.max_time={trainer.max_time}: trains nothing; use a longer time, as in 00:00:10:00")
+
+
+def check_trained(trainer: Trainer) -> None:
+    """Raise a UserError if the training ended before its first step."""
+    if trainer.global_step == 0:
+        raise UserError(
+            "trainer.max_time, callbacks: the training was stopped before its first step; use a longer time, or remove "
+            "the callback that stops it"
+        )
 
 
 def warn_of_slow_average(config: DictConfig, datamodule: DataModule, classifier: Classifier, trainer: Trainer) -> None:
