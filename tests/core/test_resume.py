@@ -239,6 +239,18 @@ def test_resume_needs_only_the_folder(command: Command, tmp_path: Path, whole_ru
     assert command(f"resume={tmp_path}").code == 2
 
 
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+def test_a_checkpoint_of_another_run_of_the_same_shape_is_refused(
+    command: Command, tmp_path: Path, whole_runs: WholeRuns, name: str
+) -> None:
+    run = shutil.copytree(killed_run(whole_runs(*SMALL), 9), tmp_path / "outputs" / "first")
+    shutil.copy(killed_run(whole_runs(*PICTURED), 9) / "checkpoints" / name, run / "checkpoints" / name)
+    answer = command(*SMALL, "name=first")
+    assert answer.code == 2
+    assert f"{name}: belongs to another run than {run / 'config.yaml'}" in answer.err
+    assert "model.weights=FILE" in answer.err
+
+
 def test_overwrite_keeps_the_previous_run_until_the_first_checkpoint(
     command: Command, tmp_path: Path, whole_runs: WholeRuns
 ) -> None:
