@@ -114,7 +114,7 @@ def test_external_images_are_matched_by_class_name(script: Command, run_copy: Pa
     assert "training images of the run" not in answer.out
     dress = scores["classes"]["Dress"]
     assert (dress["recall"], dress["f1"], dress["support"]) == (None, None, 0)
-    assert re.search(r"Dress +\S+ +– +– +0\n", answer.out), "not 0.00 %"
+    assert re.search(r"Dress +\S+ +- +- +0\n", answer.out), "not 0.00 %"
 
 
 def test_training_images_among_external_images_are_counted(script: Command, command: Command, tmp_path: Path) -> None:

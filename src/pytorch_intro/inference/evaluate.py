@@ -116,7 +116,7 @@ def record(
 
 def format_score(score: float | None) -> str:
     """Return a score in percent, or a dash if it is undefined."""
-    return "–" if score is None else f"{score:.2%}"
+    return "-" if score is None else f"{score:.2%}"
 
 
 def show(evaluation: Evaluation) -> None:
