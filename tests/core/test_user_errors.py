@@ -99,6 +99,12 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str]] = {
         r"model\.weights=a/best\.ckpt",
     ),
     "choice without its group": (["resnet"], ["resnet"], "not a setting", "model=resnet"),
+    "checkpoints outside of the run folder": (
+        ["callbacks.checkpoint.dirpath=/elsewhere"],
+        ["callbacks.checkpoint.dirpath=/elsewhere"],
+        "belong in the run folder",
+        "leave it out.*outputs=DIR",
+    ),
     "unknown choice": (["model=cmn"], ["model=cmn"], NO_CHOICE, "cnn, mlp, resnet"),
     "unknown group": (["modle=mlp"], ["modle"], UNKNOWN, r"did you mean model\b"),
     "empty choice": (["model="], ["model="], NO_CHOICE, "cnn, mlp, resnet"),

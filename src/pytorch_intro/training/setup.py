@@ -31,6 +31,7 @@ def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[Data
     `hardware` are the accelerator and precision, as resolve_hardware returns them.
     """
     check_length(config)
+    check_checkpoint_folder(config)
     check_monitors(config)
     seed_everything(config.seed, workers=True, verbose=False)
     trainer = build_trainer(config.trainer, config.callbacks, config.logger, hardware, chosen_metrics(config))
@@ -196,21 +197,45 @@ def build_classifier(config: DictConfig, datamodule: DataModule, load_weights: b
     return classifier
 
 
-def dry_run(network: torch.nn.Module, image_shape: tuple[int, int, int], num_classes: int) -> None:
-    """Check that the network accepts two black images and returns (2, num_classes)."""
+def dry_run(network: object, image_shape: tuple[int, int, int], num_classes: int) -> None:
+    """Check that the network accepts two black images, returns logits (2, num_classes), and can be trained."""
     name, shape, expected = type(network).__name__, (2, *image_shape), (2, num_classes)
+    if not isinstance(network, torch.nn.Module):
+        raise UserError(f"model: a {name}, not a torch.nn.Module; use a class derived from it")
     network.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            output_shape = tuple(network(torch.zeros(shape)).shape)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            output = network(torch.zeros(shape))
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # any kind: it may be the user's class
         raise UserError(
-            f"model: {name} does not accept images of shape {shape} ({first_lines(error)}); choose another model, or "
-            "another data.image_size"
+            f"model: {name} does not accept images of shape {shape} ({type(error).__name__}: {first_lines(error)}); "
+            "choose another model, or another data.image_size"
         ) from error
-    if output_shape != expected:
+    returned = f"model: {name} returns"
+    if not isinstance(output, torch.Tensor):
+        raise UserError(f"{returned} a {type(output).__name__}, expected a tensor {expected}; return the logits alone")
+    if tuple(output.shape) != expected:
         raise UserError(
-            f"model: {name} returns {output_shape} for images of shape {shape}, expected {expected}; choose another "
+            f"{returned} {tuple(output.shape)} for images of shape {shape}, expected {expected}; choose another "
             "model, or return one logit per class"
         )
+    if not output.is_floating_point():
+        raise UserError(f"{returned} {output.dtype} values, expected floating point; return the logits")
+    if not output.requires_grad:
+        raise UserError(
+            f"model: the logits of {name} depend on no parameter with requires_grad=True, so nothing can be trained; "
+            "add parameters, or remove no_grad() and detach()"
+        )
     network.train()
+
+
+def check_checkpoint_folder(config: DictConfig) -> None:
+    """Raise a UserError if the checkpoints would be in another folder than the other commands look in."""
+    folder = OmegaConf.select(config, "callbacks.checkpoint.dirpath")
+    if folder is not None and config.get("run_dir") and Path(folder) != Path(config.run_dir, "checkpoints"):
+        raise UserError(
+            f"callbacks.checkpoint.dirpath={folder}: checkpoints belong in the run folder, where eval.py and resume "
+            "look for them; leave it out, and set outputs=DIR for all of the run"
+        )
