@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import Command, run_code, run_here, sample_datamodule
 from conftest import Process as ForkedProcess
-from conftest import run_code, run_here, sample_datamodule
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from PIL import Image
@@ -23,6 +23,7 @@ from pytorch_intro.benchmarks import quickstart
 from pytorch_intro.benchmarks.data import torchvision_dataset
 from pytorch_intro.benchmarks.harness import Process, run_process
 from pytorch_intro.benchmarks.unbalanced import FewShirts
+from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.data.ingest.fashion_mnist import FashionMNISTSample
 
@@ -52,6 +53,23 @@ def processes_here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return commands
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["bench=accuracy", "bench.recipes=[default,nonsense]"], "experiment=nonsense: unknown choice"),
+        (["bench=ablation", "+bench.variants.wide=['model.with=3']"], "model.with: unknown setting"),
+        (["bench=unbalanced", "bench.arguments=['loss=none']"], "loss=none: unknown choice"),
+    ],
+)
+def test_wrong_arguments_of_a_variant_are_reported_before_the_first_run(
+    script: Command, processes_here: list[list[str]], tmp_path: Path, arguments: list[str], line: str
+) -> None:
+    answer = script("bench", *arguments, f"outputs={tmp_path}", "trainer.accelerator=cpu")
+    assert answer.code == 2
+    assert answer.err.startswith(f"error: {line}"), answer.err
+    assert not processes_here
+
+
 def test_run_process_returns_seconds_memory_and_output() -> None:
     """Seconds, peak memory in bytes, and output; a process that fails raises an error."""
     process = run_process([sys.executable, "-c", "print('x' * 10)"])
@@ -59,6 +77,8 @@ def test_run_process_returns_seconds_memory_and_output() -> None:
     # A new process starts with the memory of its parent.
     assert 10**6 < process.memory < 10**9 + 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert process.output == "x" * 10 + "\n"
+    with pytest.raises(UserError, match="refused, see its error above"):
+        run_process([sys.executable, "-c", "raise SystemExit(2)"])
     with pytest.raises(RuntimeError, match="ended with exit code 3"):
         run_process([sys.executable, "-c", "raise SystemExit(3)"])
 

@@ -1,18 +1,22 @@
 """The networks learn, depend on the data's shape only, and create tensors on their input's device."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from conftest import compose, sample_datamodule
-from torch import nn
+from omegaconf import OmegaConf
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.paths import CONFIG_DIR
 from pytorch_intro.models.cnn import CosineStem
 from pytorch_intro.models.mlp import MLP
 from pytorch_intro.training.metrics import EpochMetrics
+from pytorch_intro.training.setup import dry_run
 from pytorch_intro.training.weights import build_network
 
 MODELS = sorted(path.stem for path in (CONFIG_DIR / "model").glob("*.yaml") if "pretrained" not in path.read_text())
@@ -79,6 +83,70 @@ def test_mlp_equals_the_network_of_the_tutorial() -> None:
         x = (x @ weight.T + bias).clamp(min=0)
     torch.testing.assert_close(mlp(images), x @ weights[4].T + weights[5])
     assert sum(weight.numel() for weight in weights) == 669_706
+
+
+class Linear(nn.Linear):
+    """A network of the user's, which gives only the logits of its first pixels."""
+
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__(4, num_classes)
+
+    def forward(self, images: Tensor) -> Any:
+        return super().forward(images.flatten(1)[:, :4])
+
+
+class WithFeatures(Linear):
+    def forward(self, images: Tensor) -> Any:
+        return super().forward(images), images
+
+
+class Named(Linear):
+    def forward(self, images: Tensor) -> Any:
+        return {"logits": super().forward(images)}
+
+
+class Frozen(Linear):
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__(image_shape, num_classes)
+        self.requires_grad_(False)
+
+
+class Detached(Linear):
+    def forward(self, images: Tensor) -> Any:
+        return super().forward(images).detach()
+
+
+class Rounded(Linear):
+    def forward(self, images: Tensor) -> Any:
+        return super().forward(images).long()
+
+
+class Misspelled(Linear):
+    def forward(self, images: Tensor) -> Any:
+        return self.layer(images)
+
+
+def no_module(image_shape: tuple[int, int, int], num_classes: int) -> dict[str, int]:
+    return {"classes": num_classes}
+
+
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ("WithFeatures", r"returns a tuple, expected a tensor \(2, 10\); return the logits alone"),
+        ("Named", r"returns a dict, expected a tensor \(2, 10\); return the logits alone"),
+        ("Frozen", "depend on no parameter with requires_grad=True.*; add parameters, or remove"),
+        ("Detached", "depend on no parameter with requires_grad=True.*; add parameters, or remove"),
+        ("Rounded", "returns torch.int64 values, expected floating point; return the logits"),
+        ("Misspelled", r"does not accept images of shape \(2, 1, 28, 28\) \(AttributeError: .*'layer'"),
+        ("no_module", "a dict, not a torch.nn.Module; use a class derived from it"),
+    ],
+)
+def test_a_network_that_cannot_be_trained_is_refused(target: str, problem: str) -> None:
+    node = OmegaConf.create({"_target_": f"{__name__}.{target}"})
+    with pytest.raises(UserError, match=f"^model: .*{problem}"):
+        dry_run(build_network(node, (1, 28, 28), 10), (1, 28, 28), 10)
+    dry_run(Linear((1, 28, 28), 10), (1, 28, 28), 10)
 
 
 class NoFloat64(TorchDispatchMode):

@@ -28,6 +28,7 @@ from pytorch_intro.runs.folder import RunFolder
 from pytorch_intro.runs.logs import truncate_logs
 from pytorch_intro.training.callbacks import graceful_shutdown
 from pytorch_intro.training.callbacks.graceful_shutdown import EXIT_CODES, GracefulShutdown
+from pytorch_intro.training.callbacks.total_time import TotalTime
 from pytorch_intro.training.checkpoint import BestLastCheckpoint
 from pytorch_intro.training.classifier import Classifier
 from pytorch_intro.training.trainer import silence_lightning
@@ -137,6 +138,18 @@ def test_the_log_says_where_in_an_epoch_training_resumes(command: Command, minut
     assert f"last.ckpt ({position})" in command(*arguments).out
 
 
+def test_total_seconds_count_the_processes_before_a_resume(
+    command: Command, tmp_path: Path, whole_runs: WholeRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As train_seconds do, which otherwise could exceed them; up to the checkpoint that the run resumes from."""
+    run = shutil.copytree(killed_run(whole_runs(*SMALL), 9), tmp_path / "outputs" / "killed")
+    earlier = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["total_seconds"]
+    assert earlier > 0
+    monkeypatch.setattr(TotalTime, "seconds", lambda self: self.earlier)
+    assert command(*SMALL, "name=killed").code == 0
+    assert json.loads((run / "result.json").read_text())["total_seconds"] == round(earlier, 3)
+
+
 @pytest.mark.parametrize("batch", [0, 9])
 def test_resume_logs_every_image_once(command: Command, tmp_path: Path, whole_runs: WholeRuns, batch: int) -> None:
     """Plots do not change the weights."""
@@ -224,6 +237,18 @@ def test_resume_needs_only_the_folder(command: Command, tmp_path: Path, whole_ru
     assert json.loads((moved / "result.json").read_text())["command"].startswith(f"python src/train.py {SMALL[0]}")
     assert "finished before" in command(f"resume={moved}").out
     assert command(f"resume={tmp_path}").code == 2
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+def test_a_checkpoint_of_another_run_of_the_same_shape_is_refused(
+    command: Command, tmp_path: Path, whole_runs: WholeRuns, name: str
+) -> None:
+    run = shutil.copytree(killed_run(whole_runs(*SMALL), 9), tmp_path / "outputs" / "first")
+    shutil.copy(killed_run(whole_runs(*PICTURED), 9) / "checkpoints" / name, run / "checkpoints" / name)
+    answer = command(*SMALL, "name=first")
+    assert answer.code == 2
+    assert f"{name}: belongs to another run than {run / 'config.yaml'}" in answer.err
+    assert "model.weights=FILE" in answer.err
 
 
 def test_overwrite_keeps_the_previous_run_until_the_first_checkpoint(

@@ -1,5 +1,6 @@
 """Every user mistake exits with code 2 and one line that names the key or file, the problem and the remedy."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from explained import (
     assert_explained,
 )
 
+from pytorch_intro.common.version import __version__
+
 CLASSES = "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"
 
 
@@ -40,6 +43,68 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str]] = {
         "did you mean optimizer.momentum",
     ),
     "unknown top-level key with +": (["+sead=3"], ["sead"], UNKNOWN, "did you mean seed"),
+    **{
+        f"name of other projects, {setting}": (
+            [setting],
+            [setting.partition("=")[0].lstrip("+")],
+            UNKNOWN,
+            f"did you mean {meant}\\?",
+        )
+        for setting, meant in {
+            "epochs=3": "trainer.max_epochs",
+            "trainer.epochs=3": "trainer.max_epochs",
+            "+epochs=3": "trainer.max_epochs",
+            "augment=[flip]": "data/augment",
+            "augment=flip": "data/augment",
+            "device=cpu": "trainer.accelerator",
+            "gpus=1": "trainer.devices",
+            "lr=0.1": "optimizer.lr",
+            "learning_rate=0.1": "optimizer.lr",
+            "optimizer.learning_rate=0.1": "optimizer.lr",
+            "root=photos": "data.root",
+            "data.path=photos": "data.root",
+            "patience=3": "callbacks=early_stopping",
+            "pretrained=true": "model=timm",
+            "checkpoint=last.ckpt": "resume",
+        }.items()
+    },
+    "momentum of an optimizer without": (
+        ["optimizer=adamw", "optimizer.momentum=0.9"],
+        ["optimizer.momentum"],
+        UNKNOWN,
+        "needs optimizer=muon or optimizer=sgd",
+    ),
+    "network of torchvision as a choice": (
+        ["model=resnet50"],
+        ["model=resnet50"],
+        NO_CHOICE,
+        "model=torchvision model.name=resnet50",
+    ),
+    "network of torchvision as a target": (
+        ["model._target_=torchvision.models.resnet18"],
+        ["model._target_=torchvision.models.resnet18"],
+        "takes no image_shape and no num_classes",
+        "use model=torchvision model.name=resnet18",
+    ),
+    "network without an image shape": (
+        ["model._target_=torch.nn.Linear"],
+        ["model._target_=torch.nn.Linear"],
+        "takes no image_shape and no num_classes",
+        "add them to its parameters",
+    ),
+    "checkpoint as a model": (
+        ["model=a/best.ckpt"],
+        ["model=a/best.ckpt"],
+        "not a choice",
+        r"model\.weights=a/best\.ckpt",
+    ),
+    "choice without its group": (["resnet"], ["resnet"], "not a setting", "model=resnet"),
+    "checkpoints outside of the run folder": (
+        ["callbacks.checkpoint.dirpath=/elsewhere"],
+        ["callbacks.checkpoint.dirpath=/elsewhere"],
+        "belong in the run folder",
+        "leave it out.*outputs=DIR",
+    ),
     "unknown choice": (["model=cmn"], ["model=cmn"], NO_CHOICE, "cnn, mlp, resnet"),
     "unknown group": (["modle=mlp"], ["modle"], UNKNOWN, r"did you mean model\b"),
     "empty choice": (["model="], ["model="], NO_CHOICE, "cnn, mlp, resnet"),
@@ -82,6 +147,17 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str]] = {
         WRONG_VALUE,
         "greater than or equal to -1|at least -1|>= -1",
     ),
+    **{
+        f"nothing to train, by {setting}": ([setting], [setting.partition("{")[0]], "trains nothing", remedy)
+        for setting, remedy in {
+            "trainer.max_epochs=0": "use 1 or more",
+            "trainer.max_steps=0": "use 1 or more",
+            "trainer.limit_train_batches=0": "use 1 or more",
+            "trainer.limit_train_batches=0.0": "use 1 or more",
+            "trainer.max_time=00:00:00:00": "use a longer time, as in 00:00:10:00",
+            "trainer.max_time={minutes: 0}": "use a longer time, as in 00:00:10:00",
+        }.items()
+    },
     "endless training with a schedule that needs an end": (
         ["trainer.max_epochs=-1"],
         ["scheduler", "trainer.max_epochs"],
@@ -495,6 +571,43 @@ def test_mistake_exits_with_code_2_and_one_line(
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "multirun.yaml"]
 
 
+def test_a_path_without_its_setting_is_answered_with_the_setting(
+    script: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "outputs" / "first").mkdir(parents=True)
+    (tmp_path / "outputs" / "first" / "config.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    folder = "data=folder data.root=photos"
+    answers = {
+        ("train", "photos"): folder,
+        ("train", "data=photos"): folder,
+        ("train", "data=photos/more"): f"{folder}/more",
+        ("train", "data=labels/all.csv"): "data=csv data.labels=labels/all.csv data.root=DIR",
+        ("train", "outputs/first"): "resume=outputs/first",
+        ("data_report", "photos"): folder,
+        ("data_report", "outputs/first"): "run=outputs/first",
+        ("eval", "outputs/first"): "run=outputs/first",
+        ("eval", "first"): "run=first",
+        ("eval", "photos"): folder,
+        ("export", "outputs/first"): "run=outputs/first",
+        ("predict", "photos"): "images=photos",
+        ("predict", "data=photos"): "images=photos",
+        ("bench", "startup"): "bench=startup",
+    }
+    for (name, argument), remedy in answers.items():
+        answer = script(name, argument)
+        assert answer.code == 2
+        assert re.fullmatch(rf"error: {argument}: [^;]+; use {re.escape(remedy)}(, see --help)?\n", answer.err), (
+            answer.err
+        )
+
+
+@pytest.mark.parametrize("name", ["train", "predict", "bench"])
+def test_the_version_of_a_command_is_that_of_this_package(script: Command, name: str) -> None:
+    assert script(name, "--version").out == f"pytorch-intro {__version__}\n"
+
+
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="needs a machine without mps")
 def test_missing_accelerator_lists_the_available_ones(command: Command) -> None:
     arguments = ["data=sample", "trainer.accelerator=mps"]
@@ -511,6 +624,26 @@ def test_name_can_be_reused_after_a_mistake_that_only_the_trainer_finds(command:
     assert answer.code == 2
     assert_explained(answer.err, few, ["limit_val_batches"], r"0\.1 \* 5 < 1", r"limit_val_batches=0\.2")
     assert command(*few).code == 0
+
+
+def test_a_run_that_ends_before_its_first_step_is_not_finished(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights would be the initial ones."""
+    monkeypatch.setattr("lightning.pytorch.callbacks.Timer.time_elapsed", lambda *_: 5.0)
+    few = ["data=sample", "name=first", "trainer.max_time=00:00:00:01"]
+    answer = command(*few)
+    assert answer.code == 2
+    assert_explained(answer.err, few, ["trainer.max_time"], "stopped before its first step", "longer time")
+    assert not (tmp_path / "outputs" / "first" / "result.json").exists()
+
+
+def test_the_last_weights_of_a_run_without_validation_are_not_called_the_best(command: Command) -> None:
+    few = ["data=sample", "trainer=cpu", "trainer.max_epochs=2", "trainer.limit_train_batches=2"]
+    answer = command(*few, "data.val_fraction=0")
+    assert answer.code == 0, answer.err
+    assert "best epoch" not in answer.out
+    assert "2; the last weights, since nothing was validated" in answer.out
 
 
 def test_hydra_full_error_prints_the_traceback_of_a_mistake(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

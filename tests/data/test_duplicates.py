@@ -104,6 +104,16 @@ def test_duplicates_in_a_folder_are_counted(folder: Path, caplog: pytest.LogCapt
     assert len(data.train_set) == 12
 
 
+def test_an_image_in_two_classes_is_a_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the splits; the test image 13 of the class cat is the training image 7, a dog."""
+    setup("data=folder", f"data.root={folder}", "data.val_fraction=0")
+    assert "data: 1 image(s) are in several classes, pixel by pixel (cat and dog); data_report.py lists" in caplog.text
+    caplog.clear()
+    (folder / "test/cat/13.png").unlink()
+    setup("data=folder", f"data.root={folder}", "data.val_fraction=0")
+    assert "several classes" not in caplog.text
+
+
 def test_duplicates_in_a_csv_file_are_counted(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     paths = sorted(path.relative_to(folder) for path in folder.rglob("*.png"))
     lines = [f"{path.as_posix()},{path.parts[1]},{path.parts[0]}" for path in paths]

@@ -85,6 +85,29 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     assert files.hash_files()
 
 
+def test_a_link_to_the_folder_above_gives_no_images_of_other_classes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_images(tmp_path, "images/a/1.png", "images/a/more/2.png", "images/b/1.png")
+    (tmp_path / "images" / "a" / "more" / "above").symlink_to(tmp_path / "images")
+    assert ImageFolder(str(tmp_path / "images")).paths == ["a/1.png", "a/more/2.png", "b/1.png"]
+    assert f"skipped {tmp_path / 'images/a/more/above'}: a link to {tmp_path / 'images'}" in caplog.text
+
+
+@pytest.mark.parametrize("target", ["b", ".", "b/more"])
+def test_a_link_that_makes_a_class_of_another_one_is_an_error(tmp_path: Path, target: str) -> None:
+    write_images(tmp_path, "b/more/1.png", "c/1.png")
+    (tmp_path / "link").symlink_to(tmp_path / target)
+    with pytest.raises(UserError, match=f"{tmp_path}/link: a link by which the classes .* and .*; remove one"):
+        ImageFolder(str(tmp_path))
+
+
+def test_a_split_may_be_a_link_to_another(tmp_path: Path) -> None:
+    write_images(tmp_path, "train/a/1.png", "train/b/2.png", "val/a/3.png", "val/b/4.png")
+    (tmp_path / "test").symlink_to("val")
+    assert len(ImageFolder(str(tmp_path))) == 6
+
+
 def test_a_folder_named_train_next_to_class_folders_is_a_class(tmp_path: Path) -> None:
     write_images(tmp_path, "train/1.png", "bus/2.png")
     assert ImageFolder(str(tmp_path)).classes == ["bus", "train"]
@@ -123,6 +146,19 @@ def test_the_fingerprint_of_a_folder_changes_with_its_files(tmp_path: Path) -> N
     touched = fingerprint()
     write_images(tmp_path, "b/2.png")
     assert len({first, touched, fingerprint()}) == 3
+
+
+def test_the_fingerprint_changes_with_content_of_the_same_size_and_time(tmp_path: Path) -> None:
+    """As after cp -p, or after two files have changed places."""
+    write_images(tmp_path, "a/1.bmp", "b/1.bmp", "new.bmp")
+    folder = ImageFolder(str(tmp_path))
+    file, before = tmp_path / "a/1.bmp", folder.hash_files()
+    status = file.stat()
+    while file.stat().st_ctime_ns == status.st_ctime_ns:  # the clock of the file system may be coarse
+        file.write_bytes((tmp_path / "new.bmp").read_bytes())
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert folder.hash_files() != before
 
 
 Damage = Callable[[Path], Any]

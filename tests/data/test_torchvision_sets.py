@@ -356,3 +356,26 @@ def test_missing_files_with_download_false_name_the_setting(tmp_path: Path) -> N
     for name in ("mnist", "cifar10", "svhn"):
         with pytest.raises(UserError, match=r"data\.download=true"):
             opened(tmp_path, f"data={name}")
+
+
+@pytest.mark.parametrize("choice", ["fashion_mnist", "mnist", "cifar10"])
+def test_no_dataset_is_downloaded_into_a_folder_of_other_files(command: Command, tmp_path: Path, choice: str) -> None:
+    """As in data.root=DIR without data=folder."""
+    write_images(tmp_path / "photos", "cup/1.png", "key/1.png")
+    for more in ([], ["data.download=false"]):
+        answer = command(f"data={choice}", f"data.root={tmp_path / 'photos'}", *more)
+        assert answer.code == 2
+        assert answer.err.count("\n") == 1
+        assert "photos: contains cup, key, so" in answer.err
+        assert "add data=folder" in answer.err
+    assert sorted(path.name for path in (tmp_path / "photos").iterdir()) == ["cup", "key"]
+
+
+def test_datasets_are_downloaded_next_to_other_datasets(
+    server: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("cifar-10-batches-py", "FashionMNIST", "flowers-102", "oxford-iiit-pet", "stl10_binary", "train_32x32.mat")
+    for name in (*names, "lfw-py", "SUN397", "VOCdevkit", "eurosat", ".cache"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    serve_mnist(*server, monkeypatch)
+    assert len(fetched(tmp_path / "data", "mnist").train_set) == 36

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,36 @@ def test_external_images_are_matched_by_class_name(script: Command, run_copy: Pa
     assert scores["images"] == 7
     assert "7 images (all of them, since it has no test split)" in answer.out
     assert "confusion_matrix_external.png" in answer.out  # the model card shows the other one
+    assert "training images of the run" not in answer.out
+    dress = scores["classes"]["Dress"]
+    assert (dress["recall"], dress["f1"], dress["support"]) == (None, None, 0)
+    assert re.search(r"Dress +\S+ +- +- +0\n", answer.out), "not 0.00 %"
+
+
+def test_training_images_among_external_images_are_counted(script: Command, command: Command, tmp_path: Path) -> None:
+    """By their pixels: the folder that the run was trained on, and a copy with a new picture."""
+    photos, run = tmp_path / "photos", tmp_path / "outputs" / "first"
+    for name, level in (("cup", 0), ("key", 100)):
+        for number in range(20):
+            (photos / name).mkdir(parents=True, exist_ok=True)
+            Image.new("L", (12, 12), level + number).save(photos / name / f"{number}.png")
+    trained = command("data=folder", f"data.root={photos}", "trainer=cpu", "trainer.max_epochs=1", "data.batch_size=8",
+                      "data.test_fraction=0.2", "data.val_fraction=0.25", "name=first")  # fmt: skip
+    assert trained.code == 0, trained.err
+    shutil.copytree(photos, tmp_path / "copy", ignore=shutil.ignore_patterns(".cache"))
+    Image.new("L", (12, 12), 255).save(tmp_path / "copy" / "cup" / "new.png")
+    for root, total in ((photos, 40), (tmp_path / "copy", 41)):
+        answer = script("eval", f"run={run}", "data=folder", f"data.root={root}", "trainer.accelerator=cpu")
+        assert answer.code == 0, answer.err
+        assert f"24 of these {total} images are training images of the run" in answer.out
+        assert f"{total} images of ImageFolder, 24 training and 8 validation images of the run among them" in answer.out
+        scores = evaluation(run)
+        assert (scores["training_images"], scores["validation_images"], scores["images"]) == (24, 8, total)
+    shutil.rmtree(photos)
+    answer = script("eval", f"run={run}", "data=folder", f"data.root={root}", "trainer.accelerator=cpu")
+    assert answer.code == 0, answer.err
+    assert "not known whether the run was trained on these images" in answer.out
+    assert "training_images" not in evaluation(run)
 
 
 def test_images_of_other_classes_are_an_error(script: Command, run_copy: Path, tmp_path: Path) -> None:

@@ -48,6 +48,18 @@ def test_a_run_from_before_there_was_a_choice_of_losses_loads(run_copy: Path) ->
     assert load_config(run_copy / "config.yaml").loss.label_smoothing == 0.2
 
 
+def test_swapped_weights_of_another_run_are_refused(run_copy: Path) -> None:
+    """Its shape and its config may be the same; a run of an older version has no ID to compare."""
+    checkpoint = torch.load(run_copy / "checkpoints" / "best.ckpt", weights_only=True)
+    lines = (run_copy / "config.yaml").read_text().splitlines(keepends=True)
+    assert lines[1] == f"# run ID {checkpoint['run_id']}\n"
+    (run_copy / "config.yaml").write_text("".join([lines[0], "# run ID 0123456789abcdef\n", *lines[2:]]))
+    with pytest.raises(UserError, match=r"best\.ckpt: belongs to another run .*put the run's own checkpoint back"):
+        load_run(run_copy)
+    (run_copy / "config.yaml").write_text("".join([lines[0], *lines[2:]]))
+    assert load_run(run_copy).classes
+
+
 def test_the_package_is_imported_without_torch() -> None:
     """torch is only imported once load_run is accessed."""
     code = "import sys, pytorch_intro; assert 'torch' not in sys.modules"

@@ -743,11 +743,6 @@ SQUEEZENET = ["model=torchvision", "model.name=squeezenet1_1", "model.weights=nu
             "finetune.views=2: all views would be the same",
         ),
         (
-            ["finetune=head", "trainer.limit_train_batches=0"],
-            "trainer.limit_train_batches=0: finetune=head saves the head after one epoch; remove this setting",
-        ),
-        (["finetune=head", "trainer.max_steps=0"], "trainer.max_steps=0: finetune=head saves the head after one"),
-        (
             ["finetune=head", "compile=true"],
             "compile=true: finetune=head trains no layer, so compiling takes longer than it saves; use compile=false",
         ),

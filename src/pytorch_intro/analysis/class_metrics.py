@@ -204,7 +204,8 @@ def per_class_scores(metrics: dict[str, Tensor], classes: Sequence[str]) -> Scor
 
     Returns:
         ece: Expected calibration error over NUM_BINS bins.
-        classes: Precision, recall, f1 (0 to 1; 0 if undefined) and support (images) of each class, by name.
+        classes: Precision, recall, f1 (0 to 1) and support (images) of each class, by name. Recall and f1 of a class
+            without images are None, and so is its precision if no image was taken for it.
         confusion_matrix: Images by true class (rows) and predicted class (columns).
     """
     matrix = metrics["confusion_matrix"].cpu()
@@ -216,7 +217,10 @@ def per_class_scores(metrics: dict[str, Tensor], classes: Sequence[str]) -> Scor
         "support": support,
     }
     rows = zip(*(values.tolist() for values in columns.values()), strict=True)
-    scores = (dict(zip(columns, row, strict=True)) for row in rows)
+    scores = [dict(zip(columns, row, strict=True)) for row in rows]
+    for of_class, count in zip(scores, predicted.tolist(), strict=True):
+        if not of_class["support"]:
+            of_class |= {"recall": None, "f1": None} | ({} if count else {"precision": None})
     return {
         "ece": metrics["ece"].item(),
         "classes": dict(zip(to_display_names(classes), scores, strict=True)),

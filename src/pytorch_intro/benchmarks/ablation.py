@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from pytorch_intro.analysis.markdown import markdown_table
 from pytorch_intro.benchmarks.accuracy import Runs, mean_and_deviation, run_recipe
-from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, quiet
+from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, check_arguments, quiet
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.data.ingest.fashion_mnist import prepare
 from pytorch_intro.runs.config_record import load_config
@@ -35,6 +35,7 @@ def measure_ablation(
     Returns:
         Result of each run, with the floating point operations of its training.
     """
+    check_arguments([*variant, *arguments] for variant in variants.values())
     prepare(PROJECT / "data")  # before the runs, so that all find it
     runs: Runs = {name: [] for name in variants}
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tqdm import tqdm
 
 from pytorch_intro.benchmarks import quickstart
-from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_comparison, run_process
+from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, check_arguments, print_comparison, run_process
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.data.ingest.fashion_mnist import prepare
 
@@ -46,6 +46,8 @@ def measure_accuracy(
         Seconds, peak memory and result of each run.
     """
     root = PROJECT / "data"
+    own = {name: [*([] if name == DEFAULT else [f"experiment={name}"]), *arguments] for name in recipes}
+    check_arguments(own.values())
     prepare(root)  # before the runs, so that all find it
     runs: Runs = {name: [] for name in [*([QUICKSTART] if tutorial else []), *recipes]}
     with tempfile.TemporaryDirectory() as folder:
@@ -53,9 +55,9 @@ def measure_accuracy(
             if name == QUICKSTART:
                 runs[name].append(run_quickstart(str(root), context.device))
             else:
-                recipe = [] if name == DEFAULT else [f"experiment={name}"]
-                command = context.command("train", *recipe, *arguments)
-                runs[name].append(run_recipe(command, seed, Path(folder) / f"{name}-{seed}"))
+                runs[name].append(
+                    run_recipe(context.command("train", *own[name]), seed, Path(folder) / f"{name}-{seed}")
+                )
     print_accuracies(runs)
     print("wall-clock time of the whole command")
     times = print_comparison("seconds", "s", **{name: [run["seconds"] for run in done] for name, done in runs.items()})

@@ -4,11 +4,12 @@ import contextlib
 import io
 import logging
 import os
+import shlex
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
+from pytorch_intro.cli.python_api import compose
+from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.paths import process_arguments
 from pytorch_intro.training.hardware import device_name
 from pytorch_intro.training.trainer import build_trainer
@@ -91,6 +94,12 @@ def to_text(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
+def check_arguments(variants: Iterable[Sequence[str]]) -> None:
+    """Raise a UserError if the config of a variant cannot be composed, before any of them is trained."""
+    for arguments in variants:
+        compose("train", arguments)
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Suppress log lines and stdout."""
@@ -125,7 +134,8 @@ def run_process(command: Sequence[str], stderr: int | None = None) -> Process:
         stderr: Passed to subprocess.Popen.
 
     Raises:
-        RuntimeError: if it fails.
+        UserError: if it ends with exit code 2, after an error line of its own.
+        RuntimeError: if it fails otherwise.
     """
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process:
@@ -133,6 +143,8 @@ def run_process(command: Sequence[str], stderr: int | None = None) -> Process:
         output = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode == 2:
+        raise UserError(f"{shlex.join(command)}: refused, see its error above; change the settings of the benchmark")
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with exit code {process.returncode}")
     unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from pytorch_intro.analysis.markdown import markdown_table
 from pytorch_intro.benchmarks.accuracy import mean_and_deviation
-from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, run_process
+from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, check_arguments, run_process
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.data.dataset import InMemoryImageDataset
 from pytorch_intro.data.ingest.fashion_mnist import FashionMNIST, prepare
@@ -55,6 +55,7 @@ def measure_unbalanced(
     Returns:
         Recall of both classes and their mean, the balanced accuracy, of each run on the test images.
     """
+    check_arguments([*arguments, *variant] for variant in variants.values())
     root = PROJECT / "data"
     prepare(root)  # before the runs, so that all find it
     runs: Runs = {name: [] for name in variants}

@@ -26,6 +26,7 @@ from pytorch_intro.common.distributed import is_first_on_node, is_rank_zero
 from pytorch_intro.common.errors import INTERRUPTED, SIGNALS, RunError, StopRun, exit_with_error
 from pytorch_intro.common.locks import FolderLockedError
 from pytorch_intro.common.streams import protect_streams
+from pytorch_intro.common.version import __version__
 from pytorch_intro.config.environment import resolve_environment
 from pytorch_intro.config.paths import open_project
 from pytorch_intro.config.resolvers import output_dir, register_resolvers
@@ -69,6 +70,9 @@ def run(task: Task, config_name: str, arguments: Sequence[str]) -> None:
         try:
             if {"--help", "-h"} & set(arguments):
                 print_help(config_name)
+                return
+            if "--version" in arguments:
+                print(f"pytorch-intro {__version__}")
                 return
             open_project()
             run_app(wrap_task(task), config_name, quote_texts(arguments))

@@ -11,6 +11,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pytorch_intro.cli.argv import find_groups
 from pytorch_intro.cli.hydra_internals import known_keys, unknown_choice
 from pytorch_intro.common.errors import INTERRUPTED, RunError, UserError, exception_chain, first_lines
 from pytorch_intro.config import groups
@@ -71,11 +72,27 @@ def explain_syntax(argument: str, config_name: str) -> str:
     """Return the line for an argument that Hydra cannot parse."""
     key, equals, _ = argument.partition("=")
     if not equals:
-        remedy = f"images={argument}" if config_name == "predict" else "KEY=VALUE"
-        return f"{argument}: not a setting; use {remedy}, see --help"
+        return f"{argument}: not a setting; use {meant_by(argument, config_name)}, see --help"
     if not re.fullmatch(r"[~+]*[\w./@:-]+", key, re.ASCII):
         return f"{argument}: invalid key {key!r}; use letters from a to z, digits, _ and ."
     return f"{argument}: invalid value; close brackets and quotes, and quote other text, as in \"{key}='TEXT'\""
+
+
+def meant_by(argument: str, config_name: str) -> str:
+    """Return the setting for an argument without a key: most likely a path."""
+    config = OmegaConf.load(config_file(config_name))
+    texts = [config, *(OmegaConf.load(config_file(str(name))) for name in config.defaults if name == "finished_run")]
+    path = Path(argument)
+    if "images" in config:
+        return f"images={argument}"
+    if any("run" in text for text in texts) and (not path.exists() or (path / "config.yaml").exists()):
+        return f"run={argument}"
+    if (path / "config.yaml").exists():
+        return f"resume={argument}"
+    if path.is_dir():
+        return f"data=folder data.root={argument}"
+    found = (group for group in find_groups(config.defaults) if argument in [file.stem for file in choices(group)])
+    return next((f"{group}={argument}" for group in found), "KEY=VALUE")
 
 
 def explain_yaml(error: yaml.MarkedYAMLError, place: yaml.Mark) -> str:

@@ -50,7 +50,7 @@ def run_app(task: TaskFunction, config_name: str, arguments: Sequence[str]) -> N
     default = "multirun" if "hydra.mode=MULTIRUN" in overrides else "run"
     chosen = [flag for flag in actions if getattr(args, flag)] or [default]
     try:
-        check_choices(app, overrides)
+        check_choices(app, config_name, overrides)
         if len(chosen) > 1:
             flags = ", ".join(f"--{flag}".replace("_", "-") for flag in chosen)
             raise UserError(f"{flags}: cannot be combined; use one of them")
@@ -67,7 +67,7 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """Return the config that a task of these overrides gets."""
     app = build_app(config_name)
     try:
-        check_choices(app, overrides)
+        check_choices(app, config_name, overrides)
         return app.get_sanitized_cfg(app.compose_config(config_name, list(overrides), RunMode.RUN), "job")
     finally:
         GlobalHydra.instance().clear()
@@ -77,7 +77,7 @@ def run_task(task: TaskFunction, config_name: str, overrides: Sequence[str]) -> 
     """Compose the config and run the task, without reading the command line."""
     app = build_app(config_name)
     try:
-        check_choices(app, overrides)
+        check_choices(app, config_name, overrides)
         app.run(config_name, task, [*overrides, "hydra.mode=RUN"])
     finally:
         GlobalHydra.instance().clear()
@@ -100,7 +100,7 @@ def build_app(job_name: str, config_path: str | None = None, config_dir: str | N
     return Hydra.create_main_hydra2(job_name, search_path)
 
 
-def check_choices(app: Hydra, overrides: Sequence[str]) -> None:
+def check_choices(app: Hydra, config_name: str, overrides: Sequence[str]) -> None:
     """Raise a UserError for an unknown choice of a config group; of an optional group, Hydra would leave it out."""
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
@@ -114,14 +114,39 @@ def check_choices(app: Hydra, overrides: Sequence[str]) -> None:
         for each in values:
             if known and isinstance(each, list) and (repeated := [name for name in each if each.count(name) > 1]):
                 raise UserError(f"{override.key_or_group}: {repeated[0]} is in the list twice; list it once")
-        for choice in map(str, (choice for choice in choices if isinstance(choice, (str, QuotedString)))):
+        for choice in (choice for choice in choices if isinstance(choice, (str, QuotedString))):
+            choice = choice.text if isinstance(choice, QuotedString) else choice
+            if known and is_path(choice, override.key_or_group):
+                raise UserError(explain_path(config_name, override.key_or_group, choice))
             if known and choice not in known and "/" not in choice:
                 raise UserError(unknown_choice(override.key_or_group, choice, known))
 
 
+def is_path(choice: str, group: str) -> bool:
+    """Return whether the choice of a group is none, but a file or folder, or looks like one."""
+    is_choice = groups.config_file(f"{group}/{choice}").exists()
+    return not is_choice and ("/" in choice or (group == "data" and bool(choice) and Path(choice).exists()))
+
+
+def explain_path(config_name: str, group: str, path: str) -> str:
+    """Return the error line for a path instead of a choice, with the setting that takes it."""
+    remedies = {"data": f"data=folder data.root={path}", "model": f"model.weights={path}"}
+    remedy = remedies.get(group, "one of its choices, see --help")
+    if group == "data" and path.endswith(".csv"):
+        remedy = f"data=csv data.labels={path} data.root=DIR"
+    if config_name == "predict":
+        remedy = f"images={path}"
+    return f"{group}={path}: a path, not a choice; use {remedy}"
+
+
 def unknown_choice(group: str, choice: str, known: Iterable[str]) -> str:
     names = sorted(name for name in known if not name.startswith("_"))  # not _base
-    nearest = "".join(f"did you mean {name}? " for name in get_close_matches(choice, names, n=1))
+    nearest = "".join(f"did you mean {name}? " for name in get_close_matches(choice.lower(), names, n=1))
+    if group == "model" and "torchvision" in names and choice:
+        from torchvision.models import list_models
+
+        if choice.lower() in list_models():
+            nearest = f"did you mean model=torchvision model.name={choice.lower()}? "
     return f"{group}={choice}: unknown choice; {nearest}choose from {', '.join(names)}"
 
 

@@ -13,7 +13,12 @@ def main(config: DictConfig) -> float | None:
     from pytorch_intro.analysis.class_metrics import find_class_metrics
     from pytorch_intro.config.paths import display_path
     from pytorch_intro.data.datamodule import DataModule
-    from pytorch_intro.inference.eval_data import data_for_threshold, external_test_data, original_test_data
+    from pytorch_intro.inference.eval_data import (
+        count_images_of_run,
+        data_for_threshold,
+        external_test_data,
+        original_test_data,
+    )
     from pytorch_intro.inference.evaluate import force_single_device, record, show, summarize_evaluation
     from pytorch_intro.inference.operating_point import check_goal, evaluate_with_goal
     from pytorch_intro.training.hardware import resolve_hardware
@@ -44,6 +49,9 @@ def main(config: DictConfig) -> float | None:
     point = evaluate_with_goal(goal, run, trainer, run.classifier(compiled=True), datamodule, own_data)
 
     evaluation = summarize_evaluation(run, trainer, datamodule, point)
+    if is_external:
+        own_run = FinishedRun(config.run_dir, config.allow, ["model", "classifier", "data"])
+        evaluation |= count_images_of_run(own_run, datamodule)
     try:
         written = record(evaluation, find_class_metrics(trainer).reliability, point, run.path, is_external)
     finally:

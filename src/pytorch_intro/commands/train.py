@@ -23,12 +23,13 @@ def train(config: DictConfig, run: RunFolder) -> Result:
         print_summary(finished, run, config.outputs, "finished before, this is the stored result")
         return finished
 
+    from pytorch_intro.training.callbacks.total_time import TotalTime
     from pytorch_intro.training.checkpoint import select_checkpoint
     from pytorch_intro.training.hardware import resolve_hardware
-    from pytorch_intro.training.lightning_internals import kill_ranks_on_error
+    from pytorch_intro.training.lightning_internals import callbacks, kill_ranks_on_error
     from pytorch_intro.training.result import result_of, run_result_hooks
     from pytorch_intro.training.resume import check_extension, checkpoint_to_resume
-    from pytorch_intro.training.setup import build_experiment
+    from pytorch_intro.training.setup import build_experiment, check_trained
     from pytorch_intro.training.trainer import wait_for_all_ranks
 
     if "sweep" in config:  # unless the sweeps were deleted
@@ -42,16 +43,18 @@ def train(config: DictConfig, run: RunFolder) -> Result:
         from pytorch_intro.metrics.callback import add_metrics
 
         add_metrics(config.metrics, datamodule, trainer)
+    callbacks(trainer).append(total_time := TotalTime(started))
     check_extension(run.path, run.changes(config))
     run.begin(config)
     wait_for_all_ranks(trainer)
 
     with kill_ranks_on_error(trainer):
         trainer.fit(classifier, datamodule, ckpt_path=checkpoint_to_resume(run.path), weights_only=True)
+        check_trained(trainer)
         selected = select_checkpoint(trainer)
         trainer.test(classifier, datamodule, ckpt_path=selected.path, weights_only=True, verbose=False)
 
-    result = result_of(config, trainer, selected, time.perf_counter() - started)
+    result = result_of(config, trainer, selected, total_time.seconds())
     rows = run_result_hooks(trainer, result)
     run.finish(result)
     print_summary(result, run, config.outputs, more_rows=rows)

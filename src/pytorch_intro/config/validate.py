@@ -4,7 +4,7 @@ import functools
 import inspect
 import json
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, cast
@@ -42,6 +42,48 @@ LOSS_SETTINGS: dict[str, Any] = {
 
 # Settings that were renamed.
 RENAMED = {"classifier.label_smoothing": "loss.label_smoothing"}
+
+# What settings are called in other projects, by their name here; also with the group before it, as in trainer.epochs.
+OTHER_NAMES = {
+    "trainer.max_epochs": "epochs epoch num_epochs n_epochs nb_epochs num_train_epochs",
+    "trainer.max_steps": "steps num_steps max_iter iterations",
+    "trainer.accelerator": "device accelerator cuda mps cpu use_cuda use_gpu",
+    "trainer.devices": "gpus num_gpus n_gpus ngpus num_devices",
+    "trainer=gpu": "gpu",
+    "trainer.precision": "amp fp16 bf16 mixed_precision half dtype",
+    "trainer.gradient_clip_val": "clip grad_clip clip_grad gradient_clip max_grad_norm",
+    "trainer.limit_train_batches": "limit_batches",
+    "data.batch_size": "batch bs batchsize train_batch_size",
+    "data.root": "root path data_dir data_path dataset_path dir folder train_dir image_dir images",
+    "data.image_size": "img_size imgsz imagesize input_size size resolution",
+    "data.num_workers": "workers n_workers",
+    "data.val_fraction": "val_split validation_split val_size val_ratio val_percent",
+    "data.test_fraction": "test_split test_size test_ratio",
+    "data.num_folds": "folds k_folds kfold n_splits n_folds",
+    "data.sampler": "weighted_sampler",
+    "data": "dataset",
+    "data/augment": "augment augmentation augmentations transforms transform aug data_augmentation",
+    "model": "network arch architecture backbone net model_name",
+    "model.weights": "weights checkpoint_path",
+    "model=timm": "pretrained",
+    "optimizer.lr": "lr learning_rate learningrate lr0 base_lr",
+    "optimizer.weight_decay": "wd decay l2",
+    "optimizer": "opt optim",
+    "scheduler": "lr_scheduler schedule lr_schedule",
+    "callbacks=early_stopping": "patience early_stop early_stopping",
+    "callbacks=ema": "ema",
+    "loss": "criterion loss_fn",
+    "loss.class_weights": "class_weight weight_classes",
+    "loss.label_smoothing": "smoothing",
+    "metrics": "metric",
+    "resume": "ckpt ckpt_path checkpoint resume_from resume_from_checkpoint",
+    "name": "run_name experiment_name exp_name project",
+    "outputs": "output output_dir out_dir outdir out save_dir log_dir logdir",
+    "logger": "log tensorboard wandb",
+    "seed": "random_seed random_state manual_seed",
+    "compile": "torch_compile",
+}
+ALIASES = {other: name for name, others in OTHER_NAMES.items() for other in others.split()}
 
 # Settings that are not arguments of a target, and ranges that the signature of Lightning's Trainer does not state.
 SETTINGS: dict[str, Any] = (
@@ -104,17 +146,27 @@ def check_config(config: DictConfig | ListConfig, key: str = "", settings: dict[
 
 def unknown_key(key: str, known_keys: Iterable[str]) -> str:
     """Return the error line for an unknown key, with a suggestion: the same name elsewhere, or a similar key."""
-    known = list(known_keys)
+    known = [other for other in known_keys if key.startswith("hydra.") or not other.startswith("hydra.")]
     group, _, name = key.rpartition(".")
     siblings = [other for other in known if other.rpartition(".")[0] == group]
     names = {other.rpartition(".")[2]: other for other in reversed(known)}
     nearest = (
         RENAMED.get(key)
+        or alias(group, name, known)
         or names.get(name)
         or next(iter(get_close_matches(key, siblings, n=1, cutoff=0.5)), None)
         or next((names[match] for match in get_close_matches(name, names, n=1, cutoff=0.7)), None)
     )
     return f"{key}: unknown setting; {f'did you mean {nearest}?' if nearest else 'see --cfg job'}"
+
+
+def alias(group: str, name: str, known: Sequence[str]) -> str | None:
+    """Return the setting that other projects call `name`, if it is known here and in this group."""
+    meant = ALIASES.get(name.lower(), "")
+    setting = meant.partition("=")[0]  # or a config group
+    is_here = group in ("", setting.rpartition(".")[0] or setting)
+    dotted = setting.replace("/", ".")
+    return meant if is_here and any(f"{other}.".startswith(f"{dotted}.") for other in known) and meant else None
 
 
 def check_call(node: DictConfig, key: str, settings: Iterable[str] = ()) -> None:
@@ -126,6 +178,8 @@ def check_call(node: DictConfig, key: str, settings: Iterable[str] = ()) -> None
         raise UserError(
             f"{key}._target_={node['_target_']}: cannot be imported ({error}); check the spelling"
         ) from error
+    if key == "model":
+        check_network(str(node["_target_"]), signature)
     try:
         hints = type_hints(target)
     except NameError:  # annotations that only type checkers import
@@ -158,6 +212,20 @@ def type_hints(target: Any) -> dict[str, Any]:
 def has_kwargs(signature: inspect.Signature) -> bool:
     """Return whether any further argument is accepted by keyword."""
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+
+
+def check_network(target: str, signature: inspect.Signature) -> None:
+    """Raise a UserError if a network cannot be built for a shape of images and a number of classes."""
+    library, _, name = target.partition(".")
+    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    takes_any = inspect.Parameter.VAR_KEYWORD in kinds and library not in ("torchvision", "timm")
+    missing = [name for name in ("image_shape", "num_classes") if name not in signature.parameters]
+    if not missing or takes_any:
+        return
+    remedy = "add them to its parameters, or wrap it in a class that has them"
+    if library in ("torchvision", "timm"):
+        remedy = f"use model={library} model.name={name.rpartition('.')[2]}"
+    raise UserError(f"model._target_={target}: takes no {' and no '.join(missing)}; {remedy}")
 
 
 def check_item(node: DictConfig | ListConfig, name: Any, hint: Any, key: str) -> None:

@@ -19,7 +19,7 @@ from pytorch_intro.data.augment.pipeline import Augmentation, build_mixup_cutmix
 from pytorch_intro.data.class_sampler import ClassSampler
 from pytorch_intro.data.class_weights import WeightsByName, named_weights
 from pytorch_intro.data.dataset import Batch, ImageSubset, RepeatedSubset, identity_collate
-from pytorch_intro.data.duplicates import handle_duplicates
+from pytorch_intro.data.duplicates import handle_duplicates, warn_of_several_labels
 from pytorch_intro.data.ingest.decoder import Interpolation, Resize
 from pytorch_intro.data.ingest.introspect import describe_images
 from pytorch_intro.data.ingest.reader import Cache, DatasetReader
@@ -175,6 +175,7 @@ class DataModule(LightningDataModule):
             if images.pixel_hashes() is not None or self.drop_duplicates:
                 self.own_test = None if self.test_set else self.source.split("test")
             others = {"validation": self.val_set, "test": self.test_set or self.own_test}
+            warn_of_several_labels([self.train_set, *(part for part in others.values() if part)])
             self.train_set = handle_duplicates(self.train_set, others, self.drop_duplicates)
             self.classes = images.classes
             self.set_shapes(images.image_shape)

@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,6 +88,28 @@ def handle_duplicates(train: "ImageSubset", others: Mapping[str, "ImageSubset | 
     check_classes_remain(train, kept)
     log.info(f"data: dropped {int(is_elsewhere.sum()):,} training images, which are also {listed} images")
     return kept
+
+
+def warn_of_several_labels(subsets: Sequence["ImageSubset"]) -> None:
+    """Warn of images that occur several times, with different labels, in subsets of the same classes."""
+    classes = subsets[0].dataset.classes
+    subsets = [subset for subset in subsets if subset.dataset.classes == classes]
+    hashes = [subset_hashes(subset) for subset in subsets]
+    known = [values for values in hashes if values is not None]
+    if len(known) < len(hashes):
+        return
+    targets = torch.cat([subset.targets for subset in subsets])
+    values, order = torch.cat(known).sort(stable=True)
+    first, second = order[:-1], order[1:]  # neighbors have equal hashes if they are the same image
+    rows = ((values[:-1] == values[1:]) & (targets[first] != targets[second])).nonzero().flatten()
+    if not len(rows) or not is_rank_zero():
+        return
+    pairs = Counter(tuple(sorted((int(targets[first[row]]), int(targets[second[row]])))) for row in rows.tolist())
+    listed = ", ".join(f"{classes[a]} and {classes[b]}" for (a, b), _ in pairs.most_common(3))
+    log.warning(
+        f"data: {len(values[rows].unique()):,} image(s) are in several classes, pixel by pixel "
+        f"({listed}{', …' * (len(pairs) > 3)}); data_report.py lists them"
+    )
 
 
 def subset_hashes(subset: "ImageSubset") -> Tensor | None:

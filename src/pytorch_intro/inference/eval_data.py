@@ -10,6 +10,7 @@ from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.instantiate import instantiate
 from pytorch_intro.config.validate import check_config
 from pytorch_intro.data.datamodule import DataModule
+from pytorch_intro.data.duplicates import subset_hashes
 from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
 from pytorch_intro.data.normalize import Normalize
 from pytorch_intro.data.resize import CenterCrop
@@ -57,6 +58,37 @@ def data_for_threshold(run: FinishedRun) -> DataModule | None:
     except UserError as error:
         log.warning("threshold: the validation images of the run are not available: %s", error)
         return None
+
+
+def count_images_of_run(run: FinishedRun, external: DataModule) -> dict[str, int]:
+    """Return how many of the external images the run was trained or validated on, by their pixels; {} if unknown.
+
+    Args:
+        run: Run, with its own data; a missing dataset is not downloaded.
+        external: Data that the run is evaluated on.
+    """
+    assert external.test_set
+    hashes = subset_hashes(external.test_set)
+    run.config.data.download = False
+    try:
+        if hashes is None:
+            raise UserError("the images are decoded on the fly")
+        log.info("data: comparing with the run's own images")
+        own = original_data(run)
+    except UserError as error:
+        log.info("data: not known whether the run was trained on these images (%s)", error)
+        return {}
+    counts = {}
+    for name, subset in {"training": own.train_set, "validation": own.val_set}.items():
+        own_hashes = subset_hashes(subset) if subset else None
+        if own_hashes is not None and (count := int(torch.isin(hashes, own_hashes).sum())):
+            counts[f"{name}_images"] = count
+            log.warning(
+                "data: %s of these %s images are %s images of the run, so the accuracy is not that for new images; "
+                "use others, or leave out data= to use its own test images",
+                f"{count:,}", f"{len(hashes):,}", name,
+            )  # fmt: skip
+    return counts
 
 
 def external_test_data(run: FinishedRun) -> DataModule:

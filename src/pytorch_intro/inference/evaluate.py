@@ -34,6 +34,8 @@ from pytorch_intro.training.result import nan_to_none
 
 MAX_NAME = 60  # characters of a class name in the printed table
 
+KNOWN = ("training", "validation")  # see count_images_of_run
+
 Evaluation = dict[str, Any]
 
 
@@ -112,17 +114,25 @@ def record(
     return written
 
 
+def format_score(score: float | None) -> str:
+    """Return a score in percent, or a dash if it is undefined."""
+    return "-" if score is None else f"{score:.2%}"
+
+
 def show(evaluation: Evaluation) -> None:
     """Print the metrics of each class and of all images."""
     classes = [(to_displayable(name, MAX_NAME), scores) for name, scores in evaluation.get("classes", {}).items()]
     further = [name for name in shown_metrics(evaluation) if evaluation[name] is not None]
     width = max(map(len, [*(name for name, _ in classes), "test/accuracy", *further]))
-    print(f"\n{evaluation['run']} on {evaluation['images']:,} images of {to_displayable(evaluation['data'])}")
+    known = [f"{evaluation[f'{name}_images']:,} {name}" for name in KNOWN if f"{name}_images" in evaluation]
+    used = f", {' and '.join(known)} images of the run among them" if known else ""
+    print(f"\n{evaluation['run']} on {evaluation['images']:,} images of {to_displayable(evaluation['data'])}{used}")
     if classes:
         print(f"  {'':<{width}}  precision  recall      f1  support")
     for name, scores in classes:
         precision, recall, f1, support = (scores[score] for score in ("precision", "recall", "f1", "support"))
-        print(f"  {name:<{width}}  {precision:>9.2%}{recall:>8.2%}{f1:>8.2%}  {support:>7,}")
+        cells = f"{format_score(precision):>9}{format_score(recall):>8}{format_score(f1):>8}"
+        print(f"  {name:<{width}}  {cells}  {support:>7,}")
     print(f"\n  {'test/accuracy':<{width}}  {evaluation['test/accuracy']:.2%}")
     loss = evaluation["test/loss"]
     print(f"  {'test/loss':<{width}}  {'NaN or inf' if loss is None else f'{loss:.4f}'}")

@@ -128,9 +128,6 @@ class Finetuning(Callback):
                     f"data.{name}: finetune=head fits the head to all images, with all classes weighted equally by "
                     f"finetune.balanced; use data.{name}=null, or finetune=gradual"
                 )
-        if trainer.limit_train_batches == 0 or trainer.max_steps == 0:
-            key = "max_steps" if trainer.max_steps == 0 else "limit_train_batches"
-            raise UserError(f"trainer.{key}=0: finetune=head saves the head after one epoch; remove this setting")
         if classifier.is_compiled:
             raise UserError(
                 "compile=true: finetune=head trains no layer, so compiling takes longer than it saves; use "

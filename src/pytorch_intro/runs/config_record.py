@@ -1,6 +1,8 @@
 """Write and read a run's config.yaml, and the settings that resume=DIR has changed since, in config_extended.yaml."""
 
+import itertools
 import shlex
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -16,6 +18,7 @@ from pytorch_intro.config.paths import command_line
 from pytorch_intro.config.resolvers import literal_path
 
 CONFIG, EXTENDED = "config.yaml", "config_extended.yaml"
+RUN_ID = "# run ID "
 PARTS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "classifier")
 # Settings that resume=DIR may change: how long, with which callbacks and where the run is trained. A checkpoint holds
 # the state of everything else.
@@ -45,8 +48,18 @@ def current_command() -> str:
 
 
 def to_yaml_with_command(config: DictConfig) -> str:
-    """Return the config as YAML, with the command that composed it as a comment on top."""
-    return f"# {current_command()}\n{OmegaConf.to_yaml(config)}"
+    """Return the config as YAML, with the command that composed it and a new run ID as comments on top."""
+    return f"# {current_command()}\n{RUN_ID}{uuid.uuid4().hex[:16]}\n{OmegaConf.to_yaml(config)}"
+
+
+def run_id(folder: Path) -> str | None:
+    """Return the ID of the run in this folder, which its checkpoints have too; None if it has none."""
+    try:
+        with (folder / CONFIG).open(encoding="utf-8") as file:
+            line = next(itertools.islice(file, 1, None), "")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return line.removeprefix(RUN_ID).strip() if line.startswith(RUN_ID) else None
 
 
 def recorded_command(folder: Path) -> str:

@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pytorch_intro.common.distributed import all_reduce_max
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.files import atomic_write, remove
-from pytorch_intro.runs.config_record import load_extensions
+from pytorch_intro.runs.config_record import load_extensions, run_id
 from pytorch_intro.runs.folder import BEST, LAST, PREVIOUS, REPLACED
 from pytorch_intro.runs.logs import log_sizes
 from pytorch_intro.training.lightning_internals import callbacks, is_resumable_step
@@ -78,6 +78,7 @@ class BestLastCheckpoint(Checkpoint):
         for logger in loggers:
             logger.save()  # flushes its files
         checkpoint["log_files"] = log_sizes(self.run_folder, [logger.log_dir for logger in loggers])
+        checkpoint["run_id"] = run_id(self.run_folder)
         checkpoint["should_stop"] = trainer.should_stop
         checkpoint["num_extensions"] = len(load_extensions(self.run_folder))
         parts = freezable_parts(pl_module)

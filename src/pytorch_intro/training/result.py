@@ -17,7 +17,7 @@ from pytorch_intro.training.lightning_internals import callbacks
 
 
 def result_of(config: DictConfig, trainer: lightning.Trainer, selected: SelectedCheckpoint, seconds: float) -> Result:
-    """Return the result of a run after trainer.fit and trainer.test, which took `seconds` in total.
+    """Return the result of a run after trainer.fit and trainer.test; it took `seconds` in total, in all its processes.
 
     It has every metric that was logged as val/… or test/…. Accuracies are fractions of 1; images_per_second is that of
     the last epoch; best_epoch is counted from 1; 0 are the weights before the first epoch.

@@ -10,6 +10,7 @@ import torch
 
 from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.runs.config_record import CONFIG, run_id
 from pytorch_intro.runs.folder import BEST, LAST, PREVIOUS
 from pytorch_intro.runs.logs import truncate_logs
 
@@ -83,4 +84,10 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     is_ours = isinstance(checkpoint, dict) and checkpoint.keys() >= KEYS
     if not is_ours or not isinstance(checkpoint["log_files"], dict):
         raise UserError(f"{path}: not a checkpoint of this project; remove it, or choose another folder")
+    ours, theirs = run_id(path.parents[1]), checkpoint.get("run_id")
+    if ours and theirs and ours != theirs:  # older versions have no ID
+        raise UserError(
+            f"{path}: belongs to another run than {path.parents[1] / CONFIG} (run ID {theirs}, not {ours}); put the "
+            "run's own checkpoint back, or start a run from these weights: model.weights=FILE"
+        )
     return checkpoint

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[Data
     The trainer and the optimizer come first: their settings are checked before images are read.
     `hardware` are the accelerator and precision, as resolve_hardware returns them.
     """
+    check_length(config)
+    check_checkpoint_folder(config)
     check_monitors(config)
     seed_everything(config.seed, workers=True, verbose=False)
     trainer = build_trainer(config.trainer, config.callbacks, config.logger, hardware, chosen_metrics(config))
@@ -43,6 +46,25 @@ def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[Data
         instantiate(config.finetune, "finetune")(datamodule, classifier, trainer)
     warn_of_slow_average(config, datamodule, classifier, trainer)
     return datamodule, classifier, trainer
+
+
+def check_length(config: DictConfig) -> None:
+    """Raise a UserError if the settings leave nothing to train: the run would end with its initial weights."""
+    trainer = config.trainer
+    for name in ("max_epochs", "max_steps", "limit_train_batches"):
+        if trainer.get(name) == 0:
+            raise UserError(f"trainer.{name}={trainer[name]}: trains nothing; use 1 or more, or leave it out")
+    if trainer.get("max_time") is not None and not re.search("[1-9]", str(trainer.max_time)):
+        raise UserError(f"trainer.max_time={trainer.max_time}: trains nothing; use a longer time, as in 00:00:10:00")
+
+
+def check_trained(trainer: Trainer) -> None:
+    """Raise a UserError if the training ended before its first step."""
+    if trainer.global_step == 0:
+        raise UserError(
+            "trainer.max_time, callbacks: the training was stopped before its first step; use a longer time, or remove "
+            "the callback that stops it"
+        )
 
 
 def warn_of_slow_average(config: DictConfig, datamodule: DataModule, classifier: Classifier, trainer: Trainer) -> None:
@@ -175,21 +197,45 @@ def build_classifier(config: DictConfig, datamodule: DataModule, load_weights: b
     return classifier
 
 
-def dry_run(network: torch.nn.Module, image_shape: tuple[int, int, int], num_classes: int) -> None:
-    """Check that the network accepts two black images and returns (2, num_classes)."""
+def dry_run(network: object, image_shape: tuple[int, int, int], num_classes: int) -> None:
+    """Check that the network accepts two black images, returns logits (2, num_classes), and can be trained."""
     name, shape, expected = type(network).__name__, (2, *image_shape), (2, num_classes)
+    if not isinstance(network, torch.nn.Module):
+        raise UserError(f"model: a {name}, not a torch.nn.Module; use a class derived from it")
     network.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            output_shape = tuple(network(torch.zeros(shape)).shape)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            output = network(torch.zeros(shape))
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # any kind: it may be the user's class
         raise UserError(
-            f"model: {name} does not accept images of shape {shape} ({first_lines(error)}); choose another model, or "
-            "another data.image_size"
+            f"model: {name} does not accept images of shape {shape} ({type(error).__name__}: {first_lines(error)}); "
+            "choose another model, or another data.image_size"
         ) from error
-    if output_shape != expected:
+    returned = f"model: {name} returns"
+    if not isinstance(output, torch.Tensor):
+        raise UserError(f"{returned} a {type(output).__name__}, expected a tensor {expected}; return the logits alone")
+    if tuple(output.shape) != expected:
         raise UserError(
-            f"model: {name} returns {output_shape} for images of shape {shape}, expected {expected}; choose another "
+            f"{returned} {tuple(output.shape)} for images of shape {shape}, expected {expected}; choose another "
             "model, or return one logit per class"
         )
+    if not output.is_floating_point():
+        raise UserError(f"{returned} {output.dtype} values, expected floating point; return the logits")
+    if not output.requires_grad:
+        raise UserError(
+            f"model: the logits of {name} depend on no parameter with requires_grad=True, so nothing can be trained; "
+            "add parameters, or remove no_grad() and detach()"
+        )
     network.train()
+
+
+def check_checkpoint_folder(config: DictConfig) -> None:
+    """Raise a UserError if the checkpoints would be in another folder than the other commands look in."""
+    folder = OmegaConf.select(config, "callbacks.checkpoint.dirpath")
+    if folder is not None and config.get("run_dir") and Path(folder) != Path(config.run_dir, "checkpoints"):
+        raise UserError(
+            f"callbacks.checkpoint.dirpath={folder}: checkpoints belong in the run folder, where eval.py and resume "
+            "look for them; leave it out, and set outputs=DIR for all of the run"
+        )

@@ -33,7 +33,7 @@ def print_summary(
         return
     rows = {
         **metrics,
-        "best epoch": f"{result['best_epoch'] or '0, before the first,'} of {result['epochs']}",
+        **weights_row(result),
         "parameters": f"{result['parameters']:,}",
         "seconds": f"{result['train_seconds']:.1f} of training, {seconds:.1f} in total",
         "device": result["device"],
@@ -43,6 +43,13 @@ def print_summary(
     }
     table = text_table([name, value] for name, value in rows.items() if value)
     print(f"\n{title}: {result['name']}\n{table}\n\nnext:\n{next_commands(outputs)}")
+
+
+def weights_row(result: Result) -> dict[str, str]:
+    """Return which epoch's weights are the result; without validation these are the last ones."""
+    if result["val/loss"] is None and result["val/accuracy"] is None:
+        return {"epochs": f"{result['epochs']}; the last weights, since nothing was validated"}
+    return {"best epoch": f"{result['best_epoch'] or '0, before the first,'} of {result['epochs']}"}
 
 
 def next_commands(outputs: str) -> str:

@@ -69,13 +69,20 @@ def list_names(folder: str) -> list[str]:
 
 
 def walk_files(folder: Path, skip_runs: bool = False) -> Iterator[str]:
-    """Yield the paths below a folder, with / as separator, without hidden and system files; without runs on request."""
-    visited = set()
+    """Yield the paths below a folder, with / as separator, without hidden and system files; without runs on request.
+
+    A link to a folder above is skipped: of a class folder, it would lead to the images of all other classes.
+    """
+    visited, top = set(), os.path.realpath(folder)
     for parent, folders, files in os.walk(folder, onerror=raise_unreadable_dir, followlinks=True):
         if (place := os.path.realpath(parent)) in visited:  # a link leads back
             folders.clear()
             continue
         visited.add(place)
+        if top.startswith(os.path.join(place, "")) and place != top:  # noqa: PTH118
+            log.warning("skipped %s: a link to %s, a folder above it", parent, place)
+            folders.clear()
+            continue
         if skip_runs and Path(parent) != folder and is_run({*folders, *files}):
             folders.clear()
             continue
@@ -126,12 +133,16 @@ def raise_unreadable_dir(error: OSError) -> None:
 
 
 def hash_files(root: Path, paths: Iterable[str]) -> str:
-    """Return a digest of a folder's path and of the paths, sizes and modification times of files in it."""
+    """Return a digest of a folder's path, and of the path, size and times of each file.
+
+    The time of the last change (ctime) shows new content of the same size even if the modification time was restored,
+    as by cp -p or an archive. It also changes with the name and the permissions: then images are decoded once more.
+    """
     digest = hashlib.sha256(os.fsencode(root))
     for path in paths:
         try:
             status = os.stat(os.path.join(root, path))  # noqa: PTH116, PTH118, twice as fast, for millions of files
-            digest.update(os.fsencode(f"\0{path}\0{status.st_size}\0{status.st_mtime_ns}"))
+            digest.update(os.fsencode(f"\0{path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}"))
         except OSError:  # a dangling link, reported when it is decoded
             digest.update(os.fsencode(f"\0{path}\0"))
     return digest.hexdigest()

@@ -1,8 +1,9 @@
 """Image files below a folder, with labels from their subfolders or from a CSV file."""
 
+import itertools
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -57,7 +58,7 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         return Image.open(Path(self.root, self.paths[index])), self.targets[index]
 
     def hash_files(self) -> str:
-        """Return a digest of the files' paths, sizes and modification times."""
+        """Return a digest of the files' paths, sizes and times."""
         return hash_files(Path(self.root).resolve(), self.paths)
 
 
@@ -80,16 +81,19 @@ class ImageFolder(ImageFiles):
             raise UserError(f"data.root={root}: no train/ next to {' and '.join(splits)}; add the folder train/")
         labels: dict[str, tuple[str, str]] = {}
         warn_of_ignored_images(Path(root))
+        class_folders: list[Path] = []
         for split in [""] if others else splits:
             if split:
                 warn_of_ignored_images(Path(root, split))
             for name in list_folders(str(Path(root, split))) if split else folders:
                 folder = Path(root, split, name)
+                class_folders.append(folder)
                 files = list(walk_files(folder, skip_runs=True))
                 if not files:
                     raise UserError(f"{folder}: no images in this folder; remove it")
                 prefix = folder.relative_to(root).as_posix()
                 labels |= {f"{prefix}/{file}": (name, SPLITS.get(split.lower(), "")) for file in files}
+        check_links(class_folders)
         super().__init__(root, labels)
 
 
@@ -149,6 +153,18 @@ def list_folders(root: str) -> list[str]:
             "file: data=csv data.labels=FILE"
         )
     return names
+
+
+def check_links(class_folders: Sequence[Path]) -> None:
+    """Raise a UserError if, by a link, the folder of a class is that of another class, or contains it."""
+    places = sorted((os.path.join(os.path.realpath(folder), ""), folder) for folder in class_folders)  # noqa: PTH118
+    for (outer, one), (inner, other) in itertools.pairwise(places):
+        if inner.startswith(outer) and one.name != other.name:
+            link = one if one.is_symlink() else other
+            raise UserError(
+                f"{link}: a link by which the classes {one.name} and {other.name} have the same images; remove one of "
+                "both"
+            )
 
 
 def warn_of_ignored_images(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Construct a dataset of the user or of torchvision, and download a missing one of torchvision."""
 
 import inspect
+import re
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -10,9 +11,14 @@ from tarfile import TarError
 from typing import Any
 from zipfile import BadZipFile
 
+import torchvision
 from torchvision.datasets import VisionDataset
 
 from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.config.paths import PROJECT
+
+# How files of torchvision's datasets are named if not like their class; SVHN, LFW, VOC, SUN397, CLEVR.
+OTHER_NAMES = ("train32x32", "test32x32", "extra32x32", "lfw", "voc", "sun", "clevr")
 
 
 def open_dataset(make: Callable[..., Any], name: str, options: dict[str, Any]) -> Any:
@@ -29,6 +35,7 @@ def open_dataset(make: Callable[..., Any], name: str, options: dict[str, Any]) -
     except UserError as error:
         if not isinstance(error.__cause__, (RuntimeError, FileNotFoundError)):
             raise
+        check_download_root(make, name, Path(options["root"]))
         if not options["download"]:
             problem = f"{name} cannot be opened: {first_lines(error.__cause__)}"
             raise UserError(f"data.download=false: {problem}; use data.download=true") from error
@@ -55,6 +62,33 @@ def construct(make: Callable[..., Any], name: str, options: dict[str, Any]) -> A
             f"data.dataset: {name} cannot be opened: {type(error).__name__}: {first_lines(error)}; check its arguments "
             "(data.dataset.*) and its files (data.root)"
         ) from error
+
+
+def check_download_root(make: Callable[..., Any], name: str, root: Path) -> None:
+    """Raise a UserError if the root holds other files than datasets of torchvision: a download would mix with them.
+
+    Most likely they are the user's own images, and data=folder is missing. The project's data/ may hold anything.
+    """
+    module = getattr(make, "func", make).__module__
+    if root.resolve() == (PROJECT / "data").resolve() or not module.startswith(("torchvision.", "pytorch_intro.")):
+        return
+    known = (*map(normalize, torchvision.datasets.__all__), *OTHER_NAMES)
+    others = [path.name for path in sorted(root.iterdir()) if not is_dataset_file(path.name, known)]
+    if others:
+        more = ", …" if len(others) > 3 else ""
+        raise UserError(
+            f"data.root={root}: contains {', '.join(others[:3])}{more}, so {name} is not downloaded into it; for your "
+            f"own images, in one subfolder per class, add data=folder; for {name}, use another folder"
+        )
+
+
+def is_dataset_file(name: str, known: tuple[str, ...]) -> bool:
+    """Return whether a file or folder is hidden, or has the name of a dataset, as cifar-10-batches-py has."""
+    return name.startswith(".") or normalize(name).startswith(known)
+
+
+def normalize(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def download(make: Callable[..., Any], name: str, options: dict[str, Any]) -> None:
