@@ -62,7 +62,6 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str]] = {
             "learning_rate=0.1": "optimizer.lr",
             "optimizer.learning_rate=0.1": "optimizer.lr",
             "root=photos": "data.root",
-            "data.path=photos": "data.root",
             "patience=3": "callbacks=early_stopping",
             "pretrained=true": "model=timm",
             "checkpoint=last.ckpt": "resume",

@@ -54,7 +54,7 @@ OTHER_NAMES = {
     "trainer.gradient_clip_val": "clip grad_clip clip_grad gradient_clip max_grad_norm",
     "trainer.limit_train_batches": "limit_batches",
     "data.batch_size": "batch bs batchsize train_batch_size",
-    "data.root": "root path data_dir data_path dataset_path dir folder train_dir image_dir images",
+    "data.root": "root data_dir data_path dataset_path dir folder train_dir image_dir images",
     "data.image_size": "img_size imgsz imagesize input_size size resolution",
     "data.num_workers": "workers n_workers",
     "data.val_fraction": "val_split validation_split val_size val_ratio val_percent",

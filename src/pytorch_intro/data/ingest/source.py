@@ -41,9 +41,12 @@ class DatasetSplits:
         self.options = {name: value for name, value in options.items() if name in accepted}
         self.reader = reader
         self.whole: tuple[BatchedDataset, Tensor, list[str]] | None = None
-        for option, choice in (("labels", "csv"), ("path", "huggingface")):
+        for option, remedy in (
+            ("labels", "use data=csv"),
+            ("path", "use data=huggingface, or data=folder data.root=DIR for a folder of images"),
+        ):
             if options.get(option) and option not in parameters:
-                raise UserError(f"data.{option}={options[option]}: not used by {self.name}; use data={choice}")
+                raise UserError(f"data.{option}={options[option]}: not used by {self.name}; {remedy}")
         if "root" in self.options:
             if self.options["root"] is None:
                 raise UserError(f"data.root: required by {self.name}; set data.root=DIR")
