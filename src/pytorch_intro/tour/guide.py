@@ -6,11 +6,14 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from pytorch_intro.common.errors import UserError, exit_with_error
 from pytorch_intro.common.streams import protect_streams
-from pytorch_intro.config.paths import with_commands
+from pytorch_intro.config.paths import PROJECT, with_commands
 from pytorch_intro.tour import CHAPTERS
 from pytorch_intro.tour.chapter import Cell, Chapter, read_chapter
 
@@ -93,10 +96,12 @@ def step(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> None:
     for sentence in cell.sentences:
         print(styled(BOLD, wrap(f"The notes: {sentence}")))
     for paragraph in cell.prose:
-        print(wrap(paragraph))
+        print(wrap_note(paragraph) if paragraph.startswith("Note: ") else wrap(paragraph))
     print(styled(DIM, textwrap.indent(f"\n{cell.code.strip()}\n", "    ")), flush=True)
     result = run(cell, chapter, namespace)
-    if result is not None:
+    if isinstance(result, Image.Image):
+        print(styled(GREEN, f"  = picture: {save_picture(result, cell)}"))
+    elif result is not None:
         print(styled(GREEN, f"  = {shown(result)}"))
     for file, name in cell.at_work:
         print(f"  at work in {file}: {name}")
@@ -113,6 +118,16 @@ def run(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> Any:
     return eval(compile(ast.Expression(last.value), file, "eval"), namespace) if isinstance(last, ast.Expr) else None
 
 
+def save_picture(picture: Image.Image, cell: Cell) -> Path:
+    """Save a picture that a cell shows, as outputs/tour/NAME.png; NAME is the variable in the cell's last line."""
+    from pytorch_intro.analysis.plots import save
+
+    file = PROJECT / "outputs" / "tour" / f"{cell.code.splitlines()[-1]}.png"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save(picture, file)
+    return file
+
+
 def shown(result: Any) -> str:
     """Return a result as text of up to WIDTH columns, with all lines but the first indented by four."""
     lines = (result if isinstance(result, str) else repr(result)).splitlines()
@@ -122,6 +137,11 @@ def shown(result: Any) -> str:
 
 def wrap(text: str) -> str:
     return textwrap.fill(text, WIDTH)
+
+
+def wrap_note(text: str) -> str:
+    """Return a note with a line at its left side."""
+    return textwrap.fill(text, WIDTH, initial_indent="  | ", subsequent_indent="  | ")
 
 
 def styled(style: str, text: str) -> str:
