@@ -123,9 +123,9 @@ def draw_graph(loss: Tensor, names: Mapping[int, str]) -> Image.Image:
     for depth in range(1, deepest + 1):
         column = [node for node in depths if depths[node] == depth]
         for row, node in enumerate(column):
-            places[node] = (1.7 * (deepest - depth), (len(column) - 1) / 2 - row)
-    end = (1.7 * deepest, 0.0)
-    figure, axes = blank(8.6, 2.7)
+            places[node] = (2 * (deepest - depth), (len(column) - 1) / 2 - row)
+    end = (2 * deepest, 0.0)
+    figure, axes = blank(9.6, 3)
     for node, (x, y) in places.items():
         parameter = getattr(node, "variable", None)
         is_parameter = parameter is not None
@@ -136,7 +136,7 @@ def draw_graph(loss: Tensor, names: Mapping[int, str]) -> Image.Image:
         *end, f"loss\n{loss.item():.2f}", ha="center", va="center", fontsize=10, zorder=3,
         bbox={**BOX, "edgecolor": ORANGE, "lw": 2},
     )  # fmt: skip
-    arrow = {"arrowstyle": "-|>", "color": "0.4", "shrinkA": 34, "shrinkB": 34}
+    arrow = {"arrowstyle": "-|>", "color": "0.4", "shrinkA": 38, "shrinkB": 38}
     for before, after in [*((places[a], places[b]) for a, b in edges), (places[loss.grad_fn], end)]:
         axes.annotate("", after, before, arrowprops=arrow)
     low = min(y for _, y in places.values()) - 0.75
@@ -184,12 +184,13 @@ def draw_mistakes(correct: Record, broken: Mapping[str, Record]) -> Image.Image:
         if is_loss:
             axes.set_ylim(0, 4)
         else:
-            axes.yaxis.set_major_formatter(PercentFormatter(1))
+            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         cut = [epoch for epoch, value in zip(epochs, values, strict=True) if is_loss and not value <= 4]
         for epoch in cut:
             axes.annotate("", (epoch, 4), (epoch, 3.4), arrowprops={"arrowstyle": "-|>", "color": ORANGE})
         if cut:
-            axes.text(np.mean(cut), 3.1, f"up to {max(values):,.0f}", color=ORANGE, ha="center", fontsize=9)
+            highest = f"up to {max(values):,.0f}" if max(values) < 1000 else "more than 1,000"
+            axes.text(np.mean(cut), 3.1, highest, color=ORANGE, ha="center", fontsize=9)
         tidy(axes)
         if place == 1:
             axes.legend(frameon=False, fontsize=8, loc="lower left")

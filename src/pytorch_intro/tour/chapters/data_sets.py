@@ -79,9 +79,7 @@ def first_batch(transform):
 batches = {"plain": first_batch(to_numbers), "normalized": first_batch(to_normalized_numbers)}
 assert len(batches["normalized"]) == len(batches["plain"]) == 64
 assert abs(batches["normalized"].mean()) < 0.2 < batches["plain"].mean()
-"\n".join(
-    f"{name}: average {batch.mean():.2f}, standard deviation {batch.std():.2f}"
-    for name, batch in batches.items()
-)
+for name, batch in batches.items():
+    print(f"{name}: average {batch.mean():.2f}, standard deviation {batch.std():.2f}")
 # At work: src/pytorch_intro/data/datamodule.py: DataModule.loader
 # At work: src/pytorch_intro/data/normalize.py: Normalize

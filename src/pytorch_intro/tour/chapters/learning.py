@@ -94,7 +94,8 @@ assert all(
 # from the real graph, which starts at `loss.grad_fn`.
 #
 # The computation goes to the right: from the parameters to the loss. `backward()` goes to the left: from the loss back
-# to the parameters. Each parameter gets its gradient at the end.
+# to the parameters. Each parameter gets its gradient at the end. The features are not in the graph, because they need no
+# gradient.
 
 # %%
 from pytorch_intro.tour.pictures import draw_graph
@@ -108,8 +109,8 @@ computation_graph
 # %% [markdown]
 # Many steps make a training. The picture below shows the loss at each step, with three learning rates.
 #
-# If the learning rate is too small, the loss falls very slowly. If it is too large, each step jumps too far, and the loss
-# gets larger. Between them is a good one. You have to try.
+# If the learning rate is too small, the loss falls very slowly. If it is too large, each step goes too far, and the loss
+# jumps up and down. Between them is a good one. You have to try.
 
 # %%
 from pytorch_intro.tour.pictures import draw_losses

@@ -61,6 +61,7 @@ assert label == training.targets[5]
 assert training[5][1] == label != training[0][1]
 rows = image[0, ::2].tolist()  # every second row: letters are higher than wide
 letters = " .:-=+*#%@"
-drawing = "\n".join("".join(letters[level * 9 // 255] for level in row) for row in rows)
-f"{training.classes[label]}\n{drawing}"
+print(training.classes[label])
+for row in rows:
+    print("".join(letters[level * 9 // 255] for level in row))
 # At work: src/pytorch_intro/data/dataset.py: InMemoryImageDataset.__getitem__

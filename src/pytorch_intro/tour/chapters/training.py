@@ -79,7 +79,7 @@ f"{right:.1%} of {len(test)} pictures are classified correctly"
 
 # %% [markdown]
 # Which classes does the network mix up? A **confusion matrix** shows it. Each row is a true class. Each column is an
-# answer of the network. A number says how many pictures had this class and this answer.
+# answer of the network. The number is how many pictures have this class and this answer.
 #
 # Read it like this. The numbers from the top left to the bottom right are correct answers. All others are mistakes. The
 # sentence below reads the most frequent mistake aloud.
@@ -91,7 +91,7 @@ answers = probabilities.argmax(dim=1)
 matrix = torch.bincount(targets * 10 + answers, minlength=100).view(10, 10).cpu()
 assert matrix.sum() == 400
 assert matrix.trace() == (answers == targets).sum()
-confusion_matrix = plot_confusion(matrix, test.classes, "400 test pictures", dpi=100)
+confusion_matrix = plot_confusion(matrix, test.classes, "test pictures", dpi=100)
 confusion_matrix
 
 # %%
@@ -224,4 +224,4 @@ from pytorch_intro.config.paths import command_line
 
 train = " ".join(command_line("train"))
 assert find_spec("pytorch_intro.commands.train") is not None
-"\n".join([train, f"{train} --help", "tensorboard --logdir outputs"])
+print(train, f"{train} --help", "tensorboard --logdir outputs", sep="\n")

@@ -88,7 +88,7 @@ from pytorch_intro.analysis.plots import plot_image_grid, to_pil_images
 changes = {
     "flip": v2.RandomHorizontalFlip(1.0),
     "shift": v2.RandomAffine(0, translate=(0.2, 0.2)),
-    "turn": v2.RandomRotation(20),
+    "turn": v2.RandomRotation((15, 25)),
     "size": v2.RandomAffine(0, scale=(0.6, 0.8)),
     "slant": v2.RandomAffine(0, shear=25),
     "crop": v2.RandomResizedCrop(28, scale=(0.4, 0.7)),

@@ -49,5 +49,6 @@ if CLONE is not None:
     lines = (CLONE / "requirements.txt").read_text()
     locked = dict(re.findall(r"^([\w.-]+)==([\w.+-]+)", lines, re.MULTILINE))
     assert set(names) <= set(locked)
-"\n".join(f"{name}: locked {locked[name]}, here {version(name)}" for name in names[:3])
+for name in names[:3]:
+    print(f"{name}: locked {locked[name]}, here {version(name)}")
 # At work: Makefile: lock
