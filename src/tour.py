@@ -42,10 +42,10 @@ tour.chapter(9)
 # %% 10. Transforms
 tour.chapter(10)
 
-# %% 11. Networks of modules
+# %% 11. Networks and layers
 tour.chapter(11)
 
-# %% 12. Learning, step by step
+# %% 12. One training step
 tour.chapter(12)
 
 # %% 13. The same with Lightning
@@ -57,5 +57,5 @@ tour.chapter(14)
 # %% 15. The environment
 tour.chapter(15)
 
-# %% 16. A trained network and what it looks at
+# %% 16. Train a network, and see what it looks at
 tour.chapter(16)

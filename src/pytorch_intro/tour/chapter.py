@@ -1,6 +1,7 @@
-"""Chapters of the tour: Python files in cells, each with its text."""
+"""Chapters of the tour: Python files in cells, in the percent format that editors and jupytext read."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,18 +9,20 @@ from pytorch_intro.tour import CHAPTERS
 
 FOLDER = Path(__file__).parent / "chapters"
 CELL = re.compile(r"^# %%.*$", re.MULTILINE)
+TERM = re.compile(r"\*\*(?!Note:)(.+?)\*\*")
 
 
 @dataclass
 class Cell:
-    """A step of the tour.
+    """A step of the tour: a cell of text, if there is one before it, and a cell of code.
 
     Attributes:
-        sentences: Sentences of the notes, quoted exactly: comments that start with # >
-        prose: Explanation, in paragraphs; a correction of the notes, # Note: …, is a separate paragraph.
+        sentences: Sentences of the notes, quoted exactly: > SENTENCE
+        prose: Explanation, in paragraphs; a correction of the notes is a separate paragraph, **Note:** more precisely, …
         code: Code of the cell.
         line: Line of the file where the code starts, from 1.
         at_work: Places in this project that use the idea, (file, name): comments # At work: FILE: NAME
+        terms: Terms that the prose explains: **TERM**
     """
 
     line: int
@@ -27,6 +30,7 @@ class Cell:
     prose: list[str] = field(default_factory=list)
     code: str = ""
     at_work: list[tuple[str, str]] = field(default_factory=list)
+    terms: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -46,28 +50,42 @@ def read_chapter(number: int) -> Chapter:
 
 
 def parse_chapter(number: int, path: Path) -> Chapter:
-    """Parse a file, whose docstring is the title, a blank line, and further reading."""
-    text = path.read_text(encoding="utf-8")
-    head, *bodies = CELL.split(text)
-    title, _, further = head.strip().strip('"').partition("\n\n")
-    starts = [text.count("\n", 0, match.end()) + 2 for match in CELL.finditer(text)]
-    cells = [parse_cell(body, start) for body, start in zip(bodies, starts, strict=True)]
-    return Chapter(number, path, title.strip().removesuffix("."), " ".join(further.split()), cells)
-
-
-def parse_cell(body: str, line: int) -> Cell:
-    """Parse a cell that starts in this line of the file: comments, code, and comments about the project."""
-    lines = body.strip("\n").splitlines()
-    cell = Cell(line + len(body) - len(body.lstrip("\n")) - 1)
-    while lines and lines[0].startswith("#"):
-        comment = lines.pop(0).removeprefix("#").strip()
-        if comment.startswith("> "):
-            cell.sentences.append(comment.removeprefix("> "))
-        elif comment.startswith("Note: ") or not cell.prose:
-            cell.prose.append(comment)
+    """Parse a file whose first cell is the text `# NUMBER. TITLE` and, after an empty line, further reading."""
+    (_, _, head), *rest = split_cells(path.read_text(encoding="utf-8"))
+    title, further = to_paragraphs(head)
+    cells, text = [], ""
+    for kind, line, body in rest:
+        if kind == "[markdown]":
+            text = body
         else:
-            cell.prose[-1] += f" {comment}"
-        cell.line += 1
+            cells.append(parse_cell(text, body, line))
+            text = ""
+    return Chapter(number, path, re.sub(r"^# \d+\. ", "", title), further.removeprefix("To read on: "), cells)
+
+
+def split_cells(text: str) -> Iterator[tuple[str, int, str]]:
+    """Yield kind, number of the first line and text of each cell; `# %% [markdown]` is of the kind [markdown]."""
+    marks = [*CELL.finditer(text)]
+    for mark, end in zip(marks, [*(mark.start() for mark in marks[1:]), len(text)], strict=True):
+        yield mark[0].removeprefix("# %%").strip(), text.count("\n", 0, mark.end()) + 2, text[mark.end() + 1 : end]
+
+
+def to_paragraphs(comments: str) -> list[str]:
+    """Return the paragraphs of a cell of text, whose lines are comments; an item of a list is a paragraph."""
+    text = re.sub(r"^# ?", "", comments.strip(), flags=re.MULTILINE)
+    return [" ".join(part.split()) for part in re.split(r"\n\n+|\n(?=\d+\. )", text) if part.strip()]
+
+
+def parse_cell(text: str, body: str, line: int) -> Cell:
+    """Parse a cell of text and the cell of code after it, whose first line has this number."""
+    cell = Cell(line + len(body) - len(body.lstrip("\n")))
+    for paragraph in to_paragraphs(text):
+        if paragraph.startswith("> "):
+            cell.sentences.append(paragraph.removeprefix("> "))
+        else:
+            cell.prose.append(paragraph.replace("**", ""))
+            cell.terms += TERM.findall(paragraph)
+    lines = body.strip("\n").splitlines()
     while lines and lines[-1].startswith("# At work: "):
         file, _, name = lines.pop().removeprefix("# At work: ").partition(": ")
         cell.at_work.insert(0, (file, name))

@@ -2,25 +2,38 @@
 
 import ast
 import builtins
+import contextlib
+import io
 import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from pytorch_intro.common.errors import UserError, exit_with_error
 from pytorch_intro.common.streams import protect_streams
-from pytorch_intro.config.paths import with_commands
+from pytorch_intro.config.paths import PROJECT, with_commands
 from pytorch_intro.tour import CHAPTERS
 from pytorch_intro.tour.chapter import Cell, Chapter, read_chapter
+from pytorch_intro.tour.exercises import answer_file, check_answers, exit_now, read_exercises, solutions
 
 WIDTH = 96
 BOLD, DIM, GREEN, PLAIN = "\033[1m", "\033[2m", "\033[32m", "\033[0m"
+OPTIONS = ("--exercises", "--check", "--solution")
 USAGE = """\
 PyTorch in 16 chapters: each statement with running code, its result, and where this project uses it.
 
   python src/tour.py         all of it, in less than 20 seconds
   python src/tour.py 5       one chapter, or several: 3 5
+
+Each chapter has three exercises:
+
+  python src/tour.py 5 --exercises > answers.py    a file with the tasks, for you to complete
+  python src/tour.py 5 --check answers.py          what is right, and a hint for what is not
+  python src/tour.py 5 --solution [2]              the solutions, or that of one exercise
 """
 
 
@@ -43,6 +56,9 @@ class Tour:
             print(f"{with_commands(USAGE)}\n{contents()}")
             self.is_running = False
         try:
+            if self.is_running and {*OPTIONS} & {*arguments}:
+                practice(arguments)
+                self.is_running = False
             self.chosen = chosen_chapters(arguments if self.is_running else [])
         except UserError as error:
             exit_with_error(str(error))
@@ -73,6 +89,33 @@ def chosen_chapters(arguments: Sequence[str]) -> set[int]:
     return {known[argument] for argument in arguments or known}
 
 
+def practice(arguments: Sequence[str]) -> None:
+    """Do what an option about the exercises of a chapter asks for; exit with 1 if an answer is wrong.
+
+    Raises:
+        UserError: if the arguments are not those of USAGE, or if the file of answers cannot be read.
+    """
+    place = next(place for place, argument in enumerate(arguments) if argument in OPTIONS)
+    (option, *values), chosen = arguments[place:], arguments[:place]
+    if len(chosen) != 1:
+        raise UserError(f"{option}: write the number of one chapter before it, as in 5 {option}")
+    (chapter,) = chosen_chapters(chosen)
+    if option == "--check":
+        if len(values) != 1:
+            raise UserError(f"--check: write the file of your answers after it, as in {chapter} --check answers.py")
+        if code := check_answers(chapter, Path(values[0])):
+            exit_now(code)
+    elif option == "--exercises":
+        if values:
+            raise UserError(f"{values[0]}: --exercises is the last argument; remove what is after it")
+        print(answer_file(chapter), end="")
+    else:
+        known = [str(exercise.number) for exercise in read_exercises(chapter)]
+        if values and (len(values) > 1 or values[0] not in known):
+            raise UserError(f"--solution {' '.join(values)}: unknown exercise; use 1, 2 or 3, or none for all")
+        print(solutions(chapter, int(values[0]) if values else None), end="")
+
+
 def contents() -> str:
     """Return the titles of all chapters, one per line."""
     chapters = [read_chapter(number) for number in range(1, len(CHAPTERS) + 1)]
@@ -86,6 +129,8 @@ def walk(chapter: Chapter) -> None:
     namespace: dict[str, Any] = {"__name__": f"pytorch_intro.tour.chapters.{chapter.path.stem}"}
     for cell in chapter.cells:
         step(cell, chapter, namespace)
+    if 1 <= chapter.number <= len(CHAPTERS):
+        print(styled(DIM, with_commands(f"Exercises: python src/tour.py {chapter.number} --exercises > answers.py\n")))
 
 
 def step(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> None:
@@ -93,10 +138,15 @@ def step(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> None:
     for sentence in cell.sentences:
         print(styled(BOLD, wrap(f"The notes: {sentence}")))
     for paragraph in cell.prose:
-        print(wrap(paragraph))
+        print(wrap_note(paragraph) if paragraph.startswith("Note: ") else wrap(paragraph))
     print(styled(DIM, textwrap.indent(f"\n{cell.code.strip()}\n", "    ")), flush=True)
-    result = run(cell, chapter, namespace)
-    if result is not None:
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        result = run(cell, chapter, namespace)
+    if printed.getvalue():
+        print(styled(GREEN, f"  = {shown(printed.getvalue())}"))
+    if isinstance(result, Image.Image):
+        print(styled(GREEN, f"  = picture: {save_picture(result, cell)}"))
+    elif result is not None:
         print(styled(GREEN, f"  = {shown(result)}"))
     for file, name in cell.at_work:
         print(f"  at work in {file}: {name}")
@@ -113,6 +163,16 @@ def run(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> Any:
     return eval(compile(ast.Expression(last.value), file, "eval"), namespace) if isinstance(last, ast.Expr) else None
 
 
+def save_picture(picture: Image.Image, cell: Cell) -> Path:
+    """Save a picture that a cell shows, as outputs/tour/NAME.png; NAME is the variable in the cell's last line."""
+    from pytorch_intro.analysis.plots import save
+
+    file = PROJECT / "outputs" / "tour" / f"{cell.code.splitlines()[-1]}.png"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save(picture, file)
+    return file
+
+
 def shown(result: Any) -> str:
     """Return a result as text of up to WIDTH columns, with all lines but the first indented by four."""
     lines = (result if isinstance(result, str) else repr(result)).splitlines()
@@ -122,6 +182,11 @@ def shown(result: Any) -> str:
 
 def wrap(text: str) -> str:
     return textwrap.fill(text, WIDTH)
+
+
+def wrap_note(text: str) -> str:
+    """Return a note with a line at its left side."""
+    return textwrap.fill(text, WIDTH, initial_indent="  | ", subsequent_indent="  | ")
 
 
 def styled(style: str, text: str) -> str:

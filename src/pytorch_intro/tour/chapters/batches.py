@@ -1,11 +1,14 @@
-"""Batches.
+# %% [markdown]
+# # 9. Batches
+#
+# To read on: PyTorch, Learn the Basics: Datasets & DataLoaders, "Preparing your data for training with DataLoaders".
 
-PyTorch, Learn the Basics: Datasets & DataLoaders, "Preparing your data for training with DataLoaders".
-"""
+# %% [markdown]
+# > `Dataset` allows you to deal with a single sample at a time.
+#
+# You give one index, and you get one sample. The dataset below has ten samples. Each sample is two numbers and a label.
 
 # %%
-# > `Dataset` allows you to deal with a single sample at a time.
-# That is what an index is for. Here are ten samples of two numbers each.
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -16,18 +19,26 @@ assert feature.shape == (2,)
 assert label.ndim == 0
 feature, label
 
-# %%
+# %% [markdown]
 # > Often we want to work on samples in minibatches, shuffle data at every epoch to avoid overfitting, and use `multiprocessing` to accelerate data retrieval.
-# A minibatch is what we called a batch. An epoch is one pass through all samples. A network overfits when it learns its
-# samples by heart instead of what they have in common.
-# Note: more precisely, shuffling lets each batch be a fair draw, so that the network's steps do not all go the same way for a
-# while, and that is what it is for; against overfitting there are better means, such as augmentation.
+#
+# A **minibatch** is the same as a batch. One pass through all samples is an **epoch**. To **shuffle** means to put the
+# samples in a random order, as with playing cards.
+#
+# A network **overfits** when it learns its samples by heart. It is then very good with pictures it knows, and bad with new
+# pictures.
+#
+# **Note:** more precisely, shuffling does not help much against overfitting. It makes each batch a fair mix of the
+# samples. Without it, the network could get all shoes first and all bags last. More data is the best help against
+# overfitting.
+
+# %%
 torch.manual_seed(0)
 shuffled = DataLoader(samples, batch_size=4, shuffle=True)
 first, second = (
     [batch[:, 0].int().tolist() for batch, _ in shuffled] for epoch in range(2)
 )
-assert first != second, "another order each epoch"
+assert first != second, "another order in each epoch"
 for batches in (first, second):
     numbers = [number for batch in batches for number in batch]
     assert sorted(numbers) == list(range(0, 20, 2)), "each sample once"
@@ -35,9 +46,14 @@ assert [len(batch) for batch in first] == [4, 4, 2]
 first, second
 # At work: src/pytorch_intro/data/sampler.py: ResumableBatchSampler
 
+# %% [markdown]
+# **Workers** are other processes that prepare batches, while the main program computes. They use Python's module
+# `multiprocessing`.
+#
+# Workers help if a sample takes time, for example because it is read from a file. Here all data is already in memory. Then
+# workers only make it slower, as the measurement shows: each batch has to pass from one process to another.
+
 # %%
-# Workers are other processes, of Python's module multiprocessing, that fetch batches while this one computes. That helps where
-# fetching takes time: reading files, say. Where the data is in memory, as here, it only adds the cost of handing it over.
 import time
 
 seconds = {}
@@ -49,20 +65,45 @@ for workers in (0, 2):
 ", ".join(f"{workers} workers: {1000 * taken:.1f} ms" for workers, taken in seconds.items())
 # At work: conf/data/_base.yaml: num_workers
 
-# %%
+# %% [markdown]
 # > `DataLoader` abstracts all of this.
-# To abstract is to let one say what is wanted, not how: three arguments, and one for loop.
+#
+# To abstract means: you write what you want, and not how it is done. Three arguments are enough: `batch_size`, `shuffle`
+# and `num_workers`.
+
+# %%
 import inspect
 
 options = inspect.signature(DataLoader.__init__).parameters
 assert {"batch_size", "shuffle", "num_workers"} <= set(options)
 list(options)[1:10]
 
-# %%
+# %% [markdown]
 # > Iterating through a `DataLoader` returns Tensors of the features `[batch_size, feature_size...]`.
-# Features are what is known of a sample; of a picture its dots.
-# Note: more precisely, it returns the labels, too, and the last batch may be smaller.
+#
+# **Features** are the numbers that describe a sample. The features of a picture are its dots.
+#
+# **Note:** more precisely, each turn of the loop returns two tensors: the features and the labels. The last batch may be
+# smaller than the others: ten samples in batches of four are 4, 4 and 2.
+
+# %%
 shapes = [(batch.shape, some.shape) for batch, some in DataLoader(samples, batch_size=4)]
 assert shapes == [((4, 2), (4,)), ((4, 2), (4,)), ((2, 2), (2,))]
 shapes
 # At work: src/pytorch_intro/data/datamodule.py: DataModule.loader
+
+# %% [markdown]
+# Here is a batch of real pictures. It is a stack. The first number of its shape is how many pictures are in the stack.
+
+# %%
+from torchvision.datasets import FashionMNIST
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from pytorch_intro.tour.pictures import draw_batch
+from pytorch_intro.tour.sample import sample_root
+
+clothes = FashionMNIST(sample_root(), transform=pil_to_tensor)
+images, labels = next(iter(DataLoader(clothes, batch_size=8)))
+assert images.shape == (8, 1, 28, 28)
+batch_as_a_stack = draw_batch(images)
+batch_as_a_stack

@@ -1,12 +1,18 @@
-"""Devices.
+# %% [markdown]
+# # 2. Devices
+#
+# To read on: PyTorch, Learn the Basics: Build the Neural Network, "Get Device for Training".
 
-PyTorch, Learn the Basics: Build the Neural Network, "Get Device for Training".
-"""
+# %% [markdown]
+# > There are 3 classes of devices supported: `"cuda", "mps", "cpu"`.
+#
+# A **device** is a part of the computer that stores numbers and computes with them. Most people have one or two of
+# these three.
+#
+# **Note:** more precisely, PyTorch supports more devices, from other companies. One of them, "meta", is special: it
+# knows how many numbers there are, but it does not store them.
 
 # %%
-# > There are 3 classes of devices supported: `"cuda", "mps", "cpu"`.
-# A device is where numbers lie and are computed with. These three are what most people have.
-# Note: more precisely, PyTorch knows more of them, for other makers' chips; "meta", for one, has shapes and no numbers at all.
 import torch
 
 known = [torch.device(name).type for name in ("cuda", "mps", "cpu", "xpu", "meta")]
@@ -19,33 +25,52 @@ here = {
 here
 # At work: src/pytorch_intro/training/hardware.py: choose_accelerator
 
+# %% [markdown]
+# The fast device of a computer is called its **accelerator**. Not every computer has one. Then we use the CPU.
+#
+# The line `device = …` below works on every computer. Use it at the start of your own programs.
+#
+# `check_available=True` is important. Without it, PyTorch only answers which accelerator it was built for. Your computer
+# may not have it.
+
 # %%
-# Code that does not depend on the kind of device uses the accelerator: the fast device of this computer, if it has one.
-# Without check_available, the answer is what this PyTorch was built for, which need not be here.
 device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 assert (device.type == "cpu") == (not torch.accelerator.is_available())
 device
 
-# %%
+# %% [markdown]
 # > `"cuda"` runs on a CUDA GPU.
-# CUDA is NVIDIA's way to compute on its graphics cards, GPUs; AMD's cards go by the same name in PyTorch.
+#
+# A **GPU** is a graphics card. It does thousands of small computations at the same time.
+#
+# **CUDA** is the software of the company NVIDIA to compute on its GPUs. PyTorch uses the name "cuda" for the GPUs of
+# the company AMD, too.
+
+# %%
 cards = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
 assert torch.cuda.is_available() == bool(cards)
 assert torch.zeros(1, device="cuda" if cards else "cpu").is_cuda == bool(cards)
-cards or "no such card here"
+cards or "this computer has no such card"
+
+# %% [markdown]
+# > `"mps"` uses the Metal programming framework on MacOS.
+#
+# **MPS** is short for Metal Performance Shaders. This is software by Apple to compute on the GPU of a Mac.
 
 # %%
-# > `"mps"` uses the Metal programming framework on MacOS.
-# MPS are the Metal Performance Shaders, for the GPU of a Mac.
 import sys
 
 assert torch.backends.mps.is_available() <= (sys.platform == "darwin")
 assert torch.device("mps").type == "mps"
-f"this is {sys.platform}; a Mac would be darwin"
+f"this system is {sys.platform}; a Mac would be darwin"
+
+# %% [markdown]
+# > `"cpu"` uses your CPU.
+#
+# The **CPU** is the main processor. Every computer has one. It has several cores, and PyTorch uses all of them for one
+# task.
 
 # %%
-# > `"cpu"` uses your CPU.
-# Every computer has one, and PyTorch lets all of its cores work on one task.
 where = torch.ones(2) + torch.ones(2)
 assert where.device == torch.device("cpu")
 assert torch.get_num_threads() >= 1

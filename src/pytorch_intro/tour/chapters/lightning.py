@@ -1,11 +1,17 @@
-"""The same with Lightning.
+# %% [markdown]
+# # 13. The same with Lightning
+#
+# To read on: Lightning's documentation, "Lightning in 15 minutes".
 
-Lightning's documentation: "Lightning in 15 minutes".
-"""
+# %% [markdown]
+# In chapter 12, we wrote a training step. A real training needs more around it: loops over epochs and batches, devices,
+# files, and a record of the loss. This code is the same in every project.
+#
+# **Lightning** is a library that has all of this ready.
+#
+# You write a **LightningModule**. It describes one step. A **Trainer** then takes as many steps as you want.
 
 # %%
-# What surrounds such steps is the same in each project: loops over epochs and batches, devices, checkpoints, logs.
-# Lightning has it: a LightningModule defines a step, a Trainer takes the steps.
 import torch
 from lightning import LightningModule, Trainer
 from torch import nn
@@ -31,11 +37,14 @@ network = nn.Linear(2, 3)
 features, targets = torch.randn(4, 2), torch.tensor([0, 1, 2, 1])
 start = {name: parameter.clone() for name, parameter in network.state_dict().items()}
 assert issubclass(LightningModule, nn.Module)
-type(Learner(network)).__mro__[1].__name__
+f"a {type(Learner(network)).__mro__[1].__name__} is a module, too"
 # At work: src/pytorch_intro/training/classifier.py: Classifier
 
+# %% [markdown]
+# Is it really the same? The code below takes one step by hand, and one step with the Trainer. Then it compares the
+# parameters.
+
 # %%
-# One step by hand, and one by the Trainer.
 loss = cross_entropy(network(features), targets)
 loss.backward()
 by_hand = {

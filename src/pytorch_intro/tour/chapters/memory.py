@@ -1,12 +1,17 @@
-"""Tensors in memory.
+# %% [markdown]
+# # 5. Tensors in memory
+#
+# To read on: PyTorch, Learn the Basics: Tensors, "Bridge with NumPy".
 
-PyTorch, Learn the Basics: Tensors, "Bridge with NumPy".
-"""
+# %% [markdown]
+# > Tensors are allocated on the CPU by default and must be moved using the `to` method to use them on a GPU or other device.
+#
+# **Allocated** means: the computer reserves a place in its memory for the numbers.
+#
+# **Note:** more precisely, there is a better way than to move a tensor. Create it on the device where you need it:
+# `torch.rand(3, device=device)`. Then nothing has to move.
 
 # %%
-# > Tensors are allocated on the CPU by default and must be moved using the `to` method to use them on a GPU or other device.
-# Allocated: given room in memory.
-# Note: more precisely, it is better still to make them where they are needed, by device=; nothing is moved then.
 import torch
 
 device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
@@ -16,21 +21,27 @@ assert plain.device.type == "cpu"
 assert moved.device.type == made_there.device.type == device.type
 plain.device, moved.device
 
-# %%
+# %% [markdown]
 # > Moving data can be expensive so keep that in mind.
-# Here is what it takes, measured now. If the CPU is the only device, this is a copy in memory, the cheapest kind of
-# move. To a GPU, the data travels over a bus. For comparison, the time that the CPU takes to add one to each number.
+#
+# Expensive means here: it takes time. The code below measures how long it takes to move 60,000 pictures. For comparison,
+# it also measures how long the CPU needs to add 1 to every number.
+#
+# If your computer has only a CPU, the pictures are copied from one place in memory to another. That is the fastest move.
+# On the way to a GPU, they have to pass through a slower connection.
+
+# %%
 import time
 
 
 def seconds(action, times=20):
-    """The least of some measurements: what disturbs makes it longer, never shorter."""
+    """Run an action several times, and return the shortest time: other programs only make it longer."""
     taken = []
     for _ in range(times):
         start = time.perf_counter()
         action()
         if torch.accelerator.is_available():
-            torch.accelerator.synchronize()  # a GPU works while Python continues
+            torch.accelerator.synchronize()  # wait for the GPU: Python does not wait by itself
         taken.append(time.perf_counter() - start)
     return min(taken)
 
@@ -44,18 +55,28 @@ speed = f"{size / move / 1e9:.1f} GB/s"
 f"{size / 1e6:.0f} MB: {1000 * move:.1f} ms to move ({speed}), {1000 * add:.1f} ms to add one"
 # At work: src/pytorch_intro/data/datamodule.py: DataModule.device_for_cache
 
+# %% [markdown]
+# A dot of a gray picture is a number from 0 to 255. It needs one byte. A network computes with decimal numbers, called
+# **floats**. A float needs four bytes.
+#
+# So first move the bytes, and then convert them to floats on the device. You move only a quarter of the data.
+
 # %%
-# Pictures are bytes, 0 to 255, and networks compute with floats of four bytes: whoever moves first and converts there
-# moves a quarter.
 as_floats = pictures[:1000].float()
 assert as_floats.element_size() == 4 * pictures.element_size()
 as_floats.element_size(), pictures.element_size()
 # At work: src/pytorch_intro/data/datamodule.py: DataModule.on_after_batch_transfer
 
-# %%
+# %% [markdown]
 # > By default, CPU tensors and numpy arrays share memory when one is created from the other.
-# Both ways: what is changed in one is changed in the other.
-# Note: more precisely, they do by from_numpy, as_tensor and numpy(). torch.tensor always copies; and so does a move to another device.
+#
+# To **share memory** means: the tensor and the array are two names for the same numbers. If you change one, the other
+# changes, too.
+#
+# **Note:** more precisely, this is true for `torch.from_numpy`, `torch.as_tensor` and `tensor.numpy()`. But
+# `torch.tensor(array)` always makes a copy. A move to another device makes a copy, too.
+
+# %%
 import numpy as np
 
 array = np.zeros(3)
@@ -71,8 +92,21 @@ tensor += 1
 assert view.tolist() == [1, 1, 1]
 shared, copied, view
 
+# %% [markdown]
+# Here is the same as a picture. The names `array` and `shared` point to one block of memory. The name `copied` points to
+# a block of its own. The 7 was written once, and two names see it.
+
 # %%
-# If the tensor is on another device, memory is not shared: the array is a copy of the values at that time.
+from pytorch_intro.tour.pictures import draw_names
+
+shared_memory = draw_names({"array": array, "shared": shared, "copied": copied})
+shared_memory
+
+# %% [markdown]
+# A tensor on another device does not share memory with an array. The array is a copy. It keeps the values of the moment
+# when it was made.
+
+# %%
 there = torch.zeros(3).to(device, copy=True)
 back = there.cpu().numpy().copy() if device.type == "cpu" else there.cpu().numpy()
 there += 1

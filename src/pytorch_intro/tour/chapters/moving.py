@@ -1,12 +1,17 @@
-"""Moving to a device.
+# %% [markdown]
+# # 3. Moving to a device
+#
+# To read on: PyTorch, Learn the Basics: Build the Neural Network, and Tensors, "Tensor Operations".
 
-PyTorch, Learn the Basics: Build the Neural Network, and Tensors, "Tensor Operations".
-"""
+# %% [markdown]
+# > There is a general concept of moving something to the active device.
+#
+# A computation needs all its numbers on the same device. If some are on the CPU and some on the GPU, PyTorch stops with an
+# error.
+#
+# Perhaps your computer has no GPU. So the code below uses the device "meta" as the second device. Every computer has it.
 
 # %%
-# > There is a general concept of moving something to the active device.
-# What is computed with has to lie on one device: a network and what it is given, both. "meta" stands for another
-# device here, which every computer has.
 import torch
 from torch import nn
 
@@ -21,11 +26,16 @@ assert "device" in refused
 assert (numbers.to(device) + torch.ones(3, device=device)).device.type == device.type
 refused.split("\n")[0][:90]
 
-# %%
+# %% [markdown]
 # > That looks like `NeuralNetrowk().to(device)` or `data.to(device)`.
-# Note: more precisely, NeuralNetwork, the name is a typo; and it is not a class of PyTorch, but the one that its tutorial defines.
+#
+# `.to(device)` moves something to a device.
+#
+# **Note:** more precisely, the name is NeuralNetwork; the notes have a spelling mistake here. This class is not part of
+# PyTorch. You write it yourself, as below.
 
 
+# %%
 class NeuralNetwork(nn.Module):
     def __init__(self):
         super().__init__()
@@ -41,16 +51,30 @@ assert network(data).device.type == device.type
 network(data)
 # At work: src/pytorch_intro/inference/load.py: Predictor
 
-# %%
+# %% [markdown]
 # > The former creates and moves a NN to the device while the latter moves data to the device.
-# NN is a neural network. Its numbers, which it learns, are called parameters or weights.
+#
+# NN is short for **neural network**. A neural network is a large formula: numbers go in, and an answer comes out.
+#
+# The formula contains numbers that can change. They are called **parameters**, or **weights**. To learn means to change
+# the parameters until the answers are good.
+#
+# The small network above has two groups of parameters. Here are their sizes.
+
+# %%
 assert {weights.device.type for weights in network.parameters()} == {device.type}
 assert data.device.type == device.type
 [tuple(weights.shape) for weights in network.parameters()]
 
+# %% [markdown]
+# A network and data behave differently when you move them.
+#
+# `network.to(device)` moves the network itself. You do not need to use the result.
+#
+# `data.to(device)` does not change `data`. It returns a copy on the other device. So write `data = data.to(device)`. If
+# the data is already on that device, you get the same data back, without a copy.
+
 # %%
-# There is a difference: a network moves as it is, and gives itself back; data stays where it is, and a copy of it is made,
-# unless it is there already.
 same, elsewhere = NeuralNetwork(), numbers.to("meta")
 assert same.to("meta") is same
 assert next(same.parameters()).is_meta

@@ -1,13 +1,22 @@
-"""Options of a dataset.
+# %% [markdown]
+# # 7. Options of a dataset
+#
+# To read on: PyTorch, Learn the Basics: Datasets & DataLoaders, "Loading a Dataset".
 
-PyTorch, Learn the Basics: Datasets & DataLoaders, "Loading a Dataset".
-"""
+# %% [markdown]
+# > The `Dataset` can specify options like the root location, if training or test data is wanted, whether to download the data if needed, and how to transform the data.
+#
+# `root` is the folder with the files.
+#
+# `train=True` gives you the training set. `train=False` gives you the test set.
+#
+# `download=True` downloads the files if they are not in the folder yet.
+#
+# `transform` is a function. The dataset applies it to each picture.
+#
+# **Note:** more precisely, these are options of the datasets in torchvision. The class `Dataset` itself has no options.
 
 # %%
-# > The `Dataset` can specify options like the root location, if training or test data is wanted, whether to download the data if needed, and how to transform the data.
-# root is the folder of the files, train chooses one of two sets, download=True fetches what is not there, and transform
-# is a function that each picture goes through.
-# Note: more precisely, these are options of torchvision's datasets; the class Dataset itself has none.
 import inspect
 
 from torch.utils.data import Dataset
@@ -18,15 +27,17 @@ from pytorch_intro.tour.sample import sample_root
 
 root = sample_root()
 training = FashionMNIST(root, train=True, download=False, transform=pil_to_tensor)
-test = FashionMNIST(root, train=False, download=True)  # all is there: nothing is fetched
+test = FashionMNIST(root, train=False, download=True)  # the files are here: no download
 assert (len(training), len(test)) == (1600, 400)
 assert training[0][0].shape == (1, 28, 28)
 assert list(inspect.signature(Dataset.__init__).parameters) == ["self", "args", "kwargs"]
 list(inspect.signature(FashionMNIST.__init__).parameters)[1:]
 # At work: src/pytorch_intro/data/ingest/source.py: DatasetSplits
 
+# %% [markdown]
+# What if the files are missing and `download` is False? Then you get an error.
+
 # %%
-# Without the files, and without permission to fetch them, it raises an error.
 try:
     FashionMNIST("nowhere", download=False)
     answer = ""
@@ -35,16 +46,22 @@ except RuntimeError as error:
 assert "download=True" in answer
 answer
 
-# %%
+# %% [markdown]
 # > A `Dataset` can be indexed like a list `dataset[index]`
-# The result is a pair, the picture and its label. Here is the picture in letters: the brighter
-# a dot, the denser its letter.
+#
+# To **index** means: you write a number in square brackets, and you get the sample with this number. Counting starts at 0.
+#
+# The result has two parts: the picture and its label. Below, the picture is printed with letters. Bright dots become
+# dense letters.
+
+# %%
 image, label = training[5]
 assert image.equal(training.data[5:6])
 assert label == training.targets[5]
 assert training[5][1] == label != training[0][1]
-rows = image[0, ::2].tolist()
+rows = image[0, ::2].tolist()  # every second row: letters are higher than wide
 letters = " .:-=+*#%@"
-drawing = "\n".join("".join(letters[level * 9 // 255] for level in row) for row in rows)
-f"{training.classes[label]}\n{drawing}"
+print(training.classes[label])
+for row in rows:
+    print("".join(letters[level * 9 // 255] for level in row))
 # At work: src/pytorch_intro/data/dataset.py: InMemoryImageDataset.__getitem__

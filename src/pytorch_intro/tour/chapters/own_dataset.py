@@ -1,12 +1,19 @@
-"""A dataset of your own.
+# %% [markdown]
+# # 8. A dataset of your own
+#
+# To read on: PyTorch, Learn the Basics: Datasets & DataLoaders, "Creating a Custom Dataset for your files".
 
-PyTorch, Learn the Basics: Datasets & DataLoaders, "Creating a Custom Dataset for your files".
-"""
+# %% [markdown]
+# > To create a custom `Dataset` you create a class inheriting from `Dataset` that implements `__init__, __len__, __getitem__`
+#
+# `__len__` returns how many samples the dataset has. `__getitem__` returns the sample with a given number.
+#
+# The dataset below makes its own pictures of stripes. Upright stripes have the label 1. Flat stripes have the label 0.
+#
+# **Note:** more precisely, only `__len__` and `__getitem__` are necessary. Write `__init__` if there is something to
+# store. The class `Squares` does without it.
 
 # %%
-# > To create a custom `Dataset` you create a class inheriting from `Dataset` that implements `__init__, __len__, __getitem__`
-# Here one of striped pictures: upright stripes have the label 1, the others 0.
-# Note: more precisely, __len__ and __getitem__ are required; __init__ is only needed if there is something to store.
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -43,17 +50,25 @@ assert Squares()[3] == 9  # without __init__
 stripes[1][0][:2].int()
 # At work: src/pytorch_intro/data/ingest/uncached.py: UncachedDataset
 
+# %% [markdown]
+# A DataLoader needs nothing more. It works with your dataset at once.
+
 # %%
-# That is all that a DataLoader needs.
 pictures, labels = next(iter(DataLoader(stripes, batch_size=4)))
 assert pictures.shape == (4, 8, 8)
 assert labels.tolist() == [0, 1, 0, 1]
 pictures.shape, labels
 
+# %% [markdown]
+# One more method makes a dataset much faster. It is not in the notes: `__getitems__`.
+#
+# Usually, the DataLoader asks for one sample at a time, and then puts the samples together. With `__getitems__`, it asks for a
+# whole batch at once. If all pictures are in one tensor, this is a single step.
+#
+# The DataLoader must not put the batch together a second time. For that, this project has the function
+# `identity_collate`. It returns the batch as it is.
+
 # %%
-# One method more, which is not in the notes, saves most of the work: __getitems__ gives a whole batch, as
-# one slice of a tensor, instead of single samples that have to be stacked. A DataLoader uses
-# it if the dataset has it. With identity_collate, nothing is stacked again.
 import time
 
 from pytorch_intro.data.dataset import InMemoryImageDataset, identity_collate
@@ -70,14 +85,13 @@ class OneByOne(Dataset):
 pictures, labels = torch.zeros(6000, 1, 28, 28), torch.zeros(6000, dtype=torch.int64)
 many = InMemoryImageDataset(pictures, labels, ["black"])
 loaders = {
-    "single samples": DataLoader(OneByOne(), batch_size=60),
+    "one sample at a time": DataLoader(OneByOne(), batch_size=60),
     "whole batches": DataLoader(many, batch_size=60, collate_fn=identity_collate),
 }
-results = []
 for name, loader in loaders.items():
     start = time.perf_counter()
     shapes = [images.shape for images, _ in loader]
-    results.append(f"{name}: {1000 * (time.perf_counter() - start):.0f} ms for 6,000")
+    taken = time.perf_counter() - start
     assert shapes == [(60, 1, 28, 28)] * 100
-", ".join(results)
+    print(f"{name}: {1000 * taken:.0f} ms for 6,000 pictures")
 # At work: src/pytorch_intro/data/dataset.py: ImageSubset.__getitems__

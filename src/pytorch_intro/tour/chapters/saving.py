@@ -1,11 +1,16 @@
-"""Saving and loading.
+# %% [markdown]
+# # 14. Saving and loading
+#
+# To read on: PyTorch, Learn the Basics: Save and Load the Model.
 
-PyTorch, Learn the Basics: Save and Load the Model.
-"""
+# %% [markdown]
+# A network has learned something. All of that is in its parameters. So save the parameters.
+#
+# `network.state_dict()` returns them. The **state_dict** is a dict: the name of each parameter, and its numbers.
+#
+# To load them, first build the same network again. It starts with random parameters. Then copy the saved parameters into it.
 
 # %%
-# What has been learned is in the parameters, and a dict of them, the state_dict, is what is saved. To load it, build the same
-# network again, and copy the parameters into it.
 import tempfile
 from pathlib import Path
 
@@ -23,9 +28,18 @@ assert torch.equal(other(data), network(data))
 list(network.state_dict())
 # At work: src/pytorch_intro/training/checkpoint.py: AtomicCheckpointIO
 
+# %% [markdown]
+# Take care with files from people you do not know.
+#
+# `torch.save` uses **pickle**, a module of Python that writes objects to files. Such a file can contain more than numbers. It
+# can contain a command, and the command runs when you load the file.
+#
+# `weights_only=True` protects you: PyTorch then loads only numbers and refuses everything else. It is the default in
+# new versions of PyTorch.
+#
+# The file below contains such a command. It would create a file with the name "sprung". PyTorch refuses it.
+
 # %%
-# A file from a stranger may hold more than numbers. Python's pickle, which torch.save uses, can hold a call of any function,
-# and loading it would make that call. weights_only=True, which is torch's default by now, refuses to.
 import pickle
 
 
@@ -45,8 +59,10 @@ assert not (folder / "sprung").exists()
 refused.split(".")[0]
 # At work: src/pytorch_intro/training/resume.py: read_checkpoint
 
+# %% [markdown]
+# At the end, remove the files of this chapter.
+
 # %%
-# Tidying up.
 import shutil
 
 shutil.rmtree(folder)

@@ -1,12 +1,22 @@
-"""Tensors and arrays.
+# %% [markdown]
+# # 4. Tensors and arrays
+#
+# To read on: PyTorch, Learn the Basics: Tensors.
 
-PyTorch, Learn the Basics: Tensors.
-"""
+# %% [markdown]
+# > Tensors are the PyTorch analog of ND arrays.
+#
+# A **tensor** is a block of numbers. A list of numbers is a tensor with one dimension. A table of numbers has two
+# dimensions. A stack of tables has three, and so on.
+#
+# The size in each dimension is called the **shape**. A table with 2 rows and 3 columns has the shape (2, 3).
+#
+# All numbers in a tensor have the same type, for example whole numbers. This type is called the **dtype**.
+#
+# 64 gray pictures of 28 x 28 dots are a tensor of four dimensions: picture, channel, row, column. A **channel** is one
+# color of a picture. A gray picture has one channel. A color picture has three: red, green and blue.
 
 # %%
-# > Tensors are the PyTorch analog of ND arrays.
-# A tensor is a block of numbers of one type, with any number of dimensions: a number, a row, a table, a pile of tables.
-# 64 gray pictures of 28 x 28 dots are a tensor of four: picture, channel (a color picture has three), row, column.
 import numpy as np
 import torch
 
@@ -17,9 +27,15 @@ assert pictures.ndim == array.ndim == 4
 pictures.shape, pictures.dtype
 # At work: src/pytorch_intro/data/dataset.py: InMemoryImageDataset
 
-# %%
+# %% [markdown]
 # > They are very similar to NumPy arrays with many similar operations.
-# NumPy is Python's library of arrays. What differs are names: axis is dim, and some types.
+#
+# **NumPy** is Python's best-known library for numbers. Its blocks of numbers are called **arrays**. ND is short for "with
+# N dimensions".
+#
+# Most operations have the same name in both. Some names differ: NumPy's `axis` is `dim` in PyTorch.
+
+# %%
 table = np.arange(6.0).reshape(2, 3)
 tensor = torch.arange(6.0, dtype=torch.float64).reshape(2, 3)
 assert np.array_equal(table[:, 1:], tensor[:, 1:])
@@ -28,17 +44,26 @@ assert np.array_equal(table @ table.T, tensor @ tensor.T)
 assert np.array_equal(np.where(table > 2, table, 0), torch.where(tensor > 2, tensor, 0))
 tensor @ tensor.T
 
+# %% [markdown]
+# A tensor can do two things that an array cannot.
+#
+# First, it can be on another device, for example on the GPU.
+#
+# Second, it can remember how it was computed. Learning needs this. Chapter 12 shows how.
+
 # %%
-# Two things an array has not: a tensor can lie on another device than the CPU, and it can remember how it was computed,
-# which is what learning needs. (The chapter "Learning, step by step" is about that.)
 assert hasattr(tensor, "device")
 assert hasattr(tensor, "requires_grad")
 assert not hasattr(table, "requires_grad")
 tensor.device, tensor.requires_grad
 
-# %%
+# %% [markdown]
 # > There's a bridge between NumPy and PyTorch.
-# from_numpy goes one way, numpy() the other; and NumPy's own asarray takes tensors, too.
+#
+# `torch.from_numpy(array)` makes a tensor from an array. `tensor.numpy()` makes an array from a tensor. NumPy's own
+# function `np.asarray` accepts tensors, too.
+
+# %%
 there = torch.from_numpy(table)
 back = there.numpy()
 assert torch.equal(there, tensor)

@@ -1,12 +1,18 @@
-"""Transforms.
+# %% [markdown]
+# # 10. Transforms
+#
+# To read on: PyTorch, Learn the Basics: Transforms.
 
-PyTorch, Learn the Basics: Transforms.
-"""
+# %% [markdown]
+# > Data often requires transformation to be ready for learning.
+#
+# The pictures of the dataset are objects of **PIL**. That is Python's library for pictures. A network cannot compute with
+# such an object. So a transform turns it into a tensor.
+#
+# The dots are whole numbers from 0 to 255. These are too large for a network. So another transform normalizes them, as in
+# chapter 1.
 
 # %%
-# > Data often requires transformation to be ready for learning.
-# A picture of PIL, Python's picture library, is nothing that a network can compute with; and bytes from 0 to 255 are
-# too large for it. Numbers of a mean of 0 and a deviation of 1 are right.
 import torch
 from torchvision.datasets import FashionMNIST
 from torchvision.transforms import v2
@@ -28,13 +34,18 @@ ready = transform(picture)
 assert ready.shape == (1, 28, 28)
 assert ready.dtype == torch.float32
 assert -1 < ready.min() < 0 < ready.max() < 3
-f"{ready.min():.2f} to {ready.max():.2f}"
+f"before: 0 to 255; after: {ready.min():.2f} to {ready.max():.2f}"
 # At work: src/pytorch_intro/data/normalize.py: Normalize
 
-# %%
+# %% [markdown]
 # > Both the features and labels may require such transformations.
-# target_transform is the labels' own. Here it makes a row of ten numbers of each label, with a one in its place: one-hot, as
-# this is called.
+#
+# `target_transform` is the transform for the labels.
+#
+# Here it turns each label into ten numbers: a one at the place of the label, and zeros everywhere else. This form is
+# called **one-hot**.
+
+# %%
 from torch.nn.functional import one_hot
 
 pictures = FashionMNIST(
@@ -48,18 +59,49 @@ assert target.tolist() == [float(number == pictures.targets[0]) for number in ra
 target
 # At work: src/pytorch_intro/data/ingest/relabel.py: relabel
 
+# %% [markdown]
+# A transform can also be random. Turn a shoe around, and it is still a shoe. So a few pictures become many different
+# pictures. This is called **augmentation**. It helps against overfitting.
+#
+# Take care with whole batches. The flip of torchvision decides once for the whole batch: it flips all pictures, or none.
+# The flip of this project decides for each picture.
+
 # %%
-# Random transforms make more of few pictures: a shoe that looks to the left is a shoe that looks to the right. This is called
-# augmentation. Given a whole batch, torchvision's draw once for all of it; this project's draw for each picture.
 from pytorch_intro.data.augment.basic import RandomHorizontalFlip
 
 torch.manual_seed(1)
-pair = torch.tensor([[1, 0]], dtype=torch.uint8).expand(
-    200, 1, 1, 2
-)  # 200 pictures of two dots
-theirs = v2.RandomHorizontalFlip(0.5)(pair)[:, 0, 0, 1].float().mean()
-ours = RandomHorizontalFlip(0.5)(pair)[:, 0, 0, 1].float().mean()
+pair = torch.tensor([[1, 0]], dtype=torch.uint8)
+pairs = pair.expand(200, 1, 1, 2)  # 200 pictures of two dots
+theirs = v2.RandomHorizontalFlip(0.5)(pairs)[:, 0, 0, 1].float().mean()
+ours = RandomHorizontalFlip(0.5)(pairs)[:, 0, 0, 1].float().mean()
 assert theirs in (0, 1), "all or none"
 assert 0.3 < ours < 0.7, "half of them"
 f"flipped: {theirs:.0%} of a batch by torchvision, {ours:.0%} by this project"
 # At work: src/pytorch_intro/data/augment/basic.py: RandomHorizontalFlip
+
+# %% [markdown]
+# Here is one shirt, with eight different changes. A person still sees a shirt each time. The network has to learn the same.
+
+# %%
+from pytorch_intro.analysis.plots import plot_image_grid, to_pil_images
+
+changes = {
+    "flip": v2.RandomHorizontalFlip(1.0),
+    "shift": v2.RandomAffine(0, translate=(0.2, 0.2)),
+    "turn": v2.RandomRotation((15, 25)),
+    "size": v2.RandomAffine(0, scale=(0.6, 0.8)),
+    "slant": v2.RandomAffine(0, shear=25),
+    "crop": v2.RandomResizedCrop(28, scale=(0.4, 0.7)),
+    "brightness": v2.ColorJitter(brightness=(0.3, 0.5)),
+    "cover": v2.RandomErasing(1.0, scale=(0.05, 0.2)),
+}
+shirts = FashionMNIST(root)
+number = shirts.targets.tolist().index(shirts.classes.index("T-shirt/top"))
+shirt = shirts.data[number][None]  # channel, row, column
+variants = [shirt, *(change(shirt) for change in changes.values())]
+assert all(variant.shape == (1, 28, 28) for variant in variants)
+one_shirt = plot_image_grid(
+    to_pil_images(torch.stack(variants)), ["original", *changes], "One shirt, augmented", columns=9
+)
+one_shirt
+# At work: src/pytorch_intro/photos/transforms.py: RandomAffine

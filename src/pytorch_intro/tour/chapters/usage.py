@@ -1,13 +1,20 @@
-"""The environment.
+# %% [markdown]
+# # 15. The environment
+#
+# To read on: Python's documentation, "venv — Creation of virtual environments". This project's README, "Install and train".
 
-Python's documentation: "venv — Creation of virtual environments". This project's README: "Install and train".
-"""
+# %% [markdown]
+# > Activate the `venv`: `source .env/bin/activate` or `source .env/bin/activate.fish`
+#
+# A **venv** is a folder with a Python and some packages. Each project has its own. So two projects can use different
+# versions of the same package.
+#
+# To activate it means: from now on, the command `python` uses this folder.
+#
+# **Note:** more precisely, the folder's name is `.venv` in this project. `make train` and the README create it with this
+# name, and most editors look for it. The second command is for people who use the command line "fish".
 
 # %%
-# > Activate the `venv`: `source .env/bin/activate` or `source .env/bin/activate.fish`
-# A venv is a folder with a Python and packages for one project, so that another project may have others.
-# Note: more precisely, the folder is .venv here, as `make train` and the README make it, and as most editors look for it. The second line is for the
-# shell fish.
 import sys
 
 from pytorch_intro.config.paths import CLONE
@@ -20,13 +27,19 @@ if CLONE is not None:
     assert "source .venv/bin/activate.fish" in readme
     assert "source .env/bin" not in readme
     assert any(line.strip("/") == ".venv" for line in ignored)
-is_of_a_venv = sys.prefix != sys.base_prefix
-f"Python {sys.version.split()[0]}, {'of a venv' if is_of_a_venv else 'of no venv'}"
+is_in_a_venv = sys.prefix != sys.base_prefix
+f"Python {sys.version.split()[0]}, {'in a venv' if is_in_a_venv else 'not in a venv'}"
 # At work: Makefile: VENV
 
-# %%
+# %% [markdown]
 # > Install any needed packages `pip install -r requirements.txt`
-# The file names each package with its version, so that everybody has the same; and with a checksum, so that it is the one that was meant.
+#
+# The file lists each package with its version. So everybody gets the same versions.
+#
+# Each line also has a **checksum**: a long number that is computed from the package. If someone changes the package, the
+# number no longer fits, and pip refuses to install it.
+
+# %%
 import re
 from importlib.metadata import version
 
@@ -36,5 +49,6 @@ if CLONE is not None:
     lines = (CLONE / "requirements.txt").read_text()
     locked = dict(re.findall(r"^([\w.-]+)==([\w.+-]+)", lines, re.MULTILINE))
     assert set(names) <= set(locked)
-"\n".join(f"{name}: locked {locked[name]}, here {version(name)}" for name in names[:3])
+for name in names[:3]:
+    print(f"{name}: locked {locked[name]}, here {version(name)}")
 # At work: Makefile: lock
