@@ -72,7 +72,7 @@ $(VENV)/installed-test: requirements-test.txt
 	@touch $(VENV)/installed
 
 .venv-docs/installed: requirements-docs.txt
-	@$(call install,requirements-docs.txt,50 MB)
+	@$(call install,requirements-docs.txt,40 MB)
 
 define install
 	{ $(ENVIRONMENT); } && echo "installing $(1) into $(VENV), about $(2) to download on Linux" && \
