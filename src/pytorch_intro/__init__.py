@@ -34,8 +34,10 @@ def train(overrides: Sequence[str] = ()) -> TrainedRun:
     """Train as `pytorch-intro train …` does, with overrides such as "data=sample" and "trainer.max_epochs=1".
 
     Example:
+        ```python
         result, folder = train(["data=sample", "model=mlp", "name=first"])
         print(result["test/accuracy"])
+        ```
 
     Raises:
         UserError: for a mistake in the overrides, the config or the data; the message has the remedy.
@@ -50,7 +52,9 @@ def compose(overrides: Sequence[str] = (), command: str = "train") -> "DictConfi
     """Compose the config of a command, as `pytorch-intro train … --cfg job` prints it.
 
     Example:
+        ```python
         datamodule = hydra.utils.instantiate(compose(["data=sample"]).data)
+        ```
 
     Raises:
         UserError: for an unknown setting or choice.

@@ -1,4 +1,4 @@
-"""The commands of the documentation run or validate, its programs run, its links and trees match the project."""
+"""The commands of the documentation run or validate, its programs run, its trees match the project."""
 
 import re
 import shlex
@@ -91,10 +91,6 @@ def read_blocks(page: Path) -> list[Block]:
         line = text.count("\n", 0, fence.start(3)) + 1
         blocks.append(Block(f"{page.name}:{line}", language=fence[2], text=fence[3], file=fence[1]))
     return blocks
-
-
-def without_code(text: str) -> str:
-    return re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
 
 
 class Reader:

@@ -78,10 +78,12 @@ def load_run(path: str | Path, allow: Sequence[str] = ()) -> LoadedRun:
     project and src/, so that loading a run from elsewhere executes no foreign code.
 
     Example:
+        ```python
         network, classes, transforms = load_run("outputs/first")
         with torch.inference_mode():
             logits = network(transforms(Image.open("shoe.png"))[None])  # (1, num_classes)
         print(classes[logits.argmax()])
+        ```
 
     Args:
         path: Folder of the run.

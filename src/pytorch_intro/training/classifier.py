@@ -121,7 +121,7 @@ class Classifier(LightningModule):
         self.no_tta_metrics.reset()
 
     def log_epoch(self, stage: str, metrics: EpochMetrics) -> None:
-        """Log <stage>/loss and <stage>/accuracy of the epoch, and reset. EpochLogger passes train/… to the loggers."""
+        """Log `<stage>/loss` and `<stage>/accuracy`, and reset. EpochLogger passes train/… to the loggers."""
         values = {f"{stage}/{name}": value for name, value in metrics.compute().items()}
         self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, logger=False if stage == "train" else None)
         metrics.reset()
