@@ -26,14 +26,21 @@ MAX_NAME = 40  # characters of a class name
 TILE, GAP = 130, 14  # pixels of an image grid: side of an image, space between two
 # Colors of Okabe and Ito, which are distinguishable with color blindness; the line styles differ too.
 COLORS = {"train": ("#0072B2", "--"), "val": ("#D55E00", "-")}
+CROSS_ENTROPY = ("#009E73", "-.")
 
 
-def plot_curves(history: Mapping[int, Mapping[str, float]], title: str, best_epoch: int | None = None) -> Image.Image:
+def plot_curves(
+    history: Mapping[int, Mapping[str, float]],
+    title: str,
+    best_epoch: int | None = None,
+    step_losses: Sequence[tuple[float, float]] = (),
+) -> Image.Image:
     """Plot loss and accuracy of training and validation over the epochs, and other metrics of the validation.
 
     Args:
         history: Metrics by name (train/loss, …) of each epoch, counted from 1; 0: before the first.
         best_epoch: Epoch whose weights were selected.
+        step_losses: (epochs so far, train/loss_step), plotted behind the other curves.
     """
     names = {name for metrics in history.values() for name in metrics if name.startswith("val/")}
     further = sorted(names - {"val/loss", "val/accuracy"})
@@ -44,6 +51,12 @@ def plot_curves(history: Mapping[int, Mapping[str, float]], title: str, best_epo
     for position, metric in enumerate(("loss", "accuracy", "other metrics")[:panels], 1):
         axes = figure.add_subplot(1, panels, position, xlabel="epoch", title=metric)
         curves = {f"{stage}/{metric}": style for stage, style in COLORS.items()}
+        if metric == "loss":
+            curves["train/cross_entropy"] = CROSS_ENTROPY
+            if step_losses:
+                axes.plot(
+                    *zip(*step_losses, strict=True), color=COLORS["train"][0], alpha=0.35, label="train/loss_step"
+                )
         if position == 3:
             curves = {name: (f"C{number % 10}", "-") for number, name in enumerate(further)}
         for name, (color, line_style) in curves.items():
