@@ -75,6 +75,30 @@ def plot_curves(
     return as_image(figure)
 
 
+def plot_learning_rates(
+    rates: Sequence[float], losses: Sequence[float], steepest: float, lowest: float, suggestion: float
+) -> Image.Image:
+    """Plot the smoothed loss of each step of a range test over its learning rate.
+
+    Args:
+        steepest: Learning rate at which the loss falls fastest.
+        lowest: Learning rate of the lowest loss; the range between both is marked.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel="learning rate", ylabel="training loss", xscale="log")
+    axes.plot(rates, losses, color=COLORS["train"][0])
+    label = f"from the steepest to the lowest: {steepest:.2g} to {lowest:.2g}"
+    axes.axvspan(steepest, lowest, color=CROSS_ENTROPY[0], alpha=0.15, label=label)
+    style: dict[str, Any] = {"color": COLORS["val"][0], "linestyle": "--", "linewidth": 1}
+    axes.axvline(suggestion, label=f"suggestion: {suggestion:.2g}", **style)
+    low, high = min(losses), losses[0]
+    axes.set_ylim(low - 0.1 * (high - low), high + 0.6 * (high - low))  # not as far as it diverges
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return as_image(figure)
+
+
 def plot_confusion(matrix: Tensor, classes: Sequence[str], name: str, dpi: int = 140) -> Image.Image:
     """Plot a confusion matrix, colored by the share of the true class, with the accuracy as title.
 
