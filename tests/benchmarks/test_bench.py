@@ -272,6 +272,7 @@ def test_bench_reporting_times_every_plot_and_logger(
         "ModelCard",
         "TensorBoardPages",
         "SlowStepWarning",
+        "StepLogger",
         "TensorBoardLogger",
     ]
     assert all(seconds > 0 for seconds in clocked.values())

@@ -71,7 +71,7 @@ def test_the_config_composes_without_the_reports(choice: str, tmp_path: Path) ->
     with hydra.initialize_config_dir(str(conf), version_base="1.3"):
         config = hydra.compose("train", [f"callbacks={choice}", f"run_dir={tmp_path}"])
     complete = compose(f"callbacks={choice}").callbacks
-    needed = {"checkpoint", "epoch_log", "progress_bar"} | ({choice} - {"default"})
+    needed = {"checkpoint", "step_log", "epoch_log", "progress_bar"} | ({choice} - {"default"})
     needed |= {"calibration"} & {*complete}
     assert set(config.callbacks) == needed
     assert set(complete) == needed | {"class_metrics", "report", "model_card", "hparams", "tensorboard", "slow_steps"}

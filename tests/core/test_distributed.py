@@ -13,6 +13,7 @@ import pytest
 from conftest import NO_PICTURES, Process, epochs_trained, train_here, wait_until
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from test_resume import curves
 
 
 class Losses(Callback):
@@ -90,6 +91,10 @@ def assert_same_metrics(run: Path, single: Path) -> None:
     losses = [[float(line) for line in (folder / "losses").read_text().split()] for folder in (run, single)]
     assert len(losses[1]) == 20
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    points = [curves(folder)["train/loss_step"] for folder in (run, single)]
+    assert [[step for step, _ in each] for each in points] == [[*range(1, 21)]] * 2
+    for each in points:
+        assert [loss for _, loss in each] == pytest.approx(losses[1], rel=1e-5)
     results = [json.loads((folder / "result.json").read_text()) for folder in (run, single)]
     for metric in ("val/accuracy", "val/loss", "test/accuracy", "test/loss"):
         assert results[0][metric] == pytest.approx(results[1][metric], rel=1e-4), metric

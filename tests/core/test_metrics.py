@@ -13,11 +13,13 @@ def test_loss_and_accuracy_are_means_over_images_not_over_batches(batch_size: in
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(100, 10, generator=generator)
     targets = torch.randint(0, 10, (100,), generator=generator)
-    metrics = EpochMetrics()
+    metrics = EpochMetrics(has_cross_entropy=True)
     for some_logits, some_targets in zip(logits.split(batch_size), targets.split(batch_size), strict=True):
-        metrics.update(cross_entropy(some_logits, some_targets), some_logits, some_targets)
+        loss = cross_entropy(some_logits, some_targets)
+        metrics.update(2 * loss, some_logits, some_targets, loss)
     values = metrics.compute()
-    torch.testing.assert_close(values["loss"], cross_entropy(logits, targets))
+    torch.testing.assert_close(values["loss"], 2 * cross_entropy(logits, targets))
+    torch.testing.assert_close(values["cross_entropy"], cross_entropy(logits, targets))
     assert values["accuracy"].item() == pytest.approx((logits.argmax(1) == targets).float().mean().item())
 
 

@@ -95,6 +95,7 @@ def test_resume_within_an_epoch_is_bit_identical(
         assert answer.code == 0, answer.err
         assert_same_run(whole, killed)
         assert history(killed) == history(whole)
+        assert step_losses(killed) == step_losses(whole)
 
 
 def history(run: Path) -> dict[int, dict[str, float]]:
@@ -102,3 +103,11 @@ def history(run: Path) -> dict[int, dict[str, float]]:
     callbacks = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
     epochs = callbacks["EpochLogger"]["history"]
     return {epoch: {name: value for name, value in metrics.items() if "/" in name} for epoch, metrics in epochs.items()}
+
+
+def step_losses(run: Path) -> list[tuple[float, float]]:
+    """Return the points of train/loss_step in curves.png."""
+    callbacks = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
+    points: list[tuple[float, float]] = callbacks["StepLogger"]["history"]
+    assert len(points) > 1
+    return points

@@ -120,11 +120,13 @@ def test_the_log_has_one_line_per_epoch(finished_run: Path) -> None:
 def test_tensorboard_has_every_metric_under_its_name(finished_run: Path, result: dict[str, Any]) -> None:
     """Read with TensorBoard's EventAccumulator: one point per epoch, and the values of result.json."""
     events = EventAccumulator(str(finished_run / "tensorboard")).Reload()
-    by_epoch = ["train/loss", "train/accuracy", "val/loss", "val/accuracy", "epoch_seconds", "images_per_second"]
+    by_epoch = ["train/loss", "train/accuracy", "train/cross_entropy", "val/loss", "val/accuracy", "epoch_seconds"]
     for name in by_epoch:
         assert len(events.Scalars(name)) == 2, name
     assert len(events.Scalars("test/accuracy")) == len(events.Scalars("test/loss")) == 1
-    assert len(events.Scalars("lr")) == 4  # every tenth of 40 steps
+    for name in ("lr", "train/loss_step", "images_per_second"):
+        assert len(events.Scalars(name)) == 40, name  # every step
+    assert "epoch" not in events.Tags()["scalars"]
     assert max(point.value for point in events.Scalars("val/accuracy")) == pytest.approx(result["val/accuracy"])
     assert events.Scalars("test/loss")[0].value == pytest.approx(result["test/loss"])
 

@@ -64,8 +64,9 @@ def test_the_curves_of_a_resumed_run_have_every_epoch(
         patch.setattr(Classifier, "on_test_epoch_end", interrupt)
         assert command(*arguments).code == 130
     assert command(*arguments).code == 0
-    (first, title, best), again = plotted
-    assert again == (first, title, best)
+    (first, title, best, steps), again = plotted
+    assert again == (first, title, best, steps)
+    assert len(steps) > len(first)
     assert (title, list(first)) == ("first", [1, 2, 3])
     assert best == max(first, key=lambda epoch: first[epoch]["val/accuracy"])
     assert {"train/loss", "train/accuracy", "val/loss", "val/accuracy"} <= first[2].keys()

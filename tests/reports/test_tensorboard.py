@@ -74,9 +74,11 @@ def page(run: Path) -> Iterator[Page]:
 
 def test_tensorboard_scalars_have_every_metric(page: Page) -> None:
     page.goto("#timeseries")
-    page.get_by_role("combobox", name="Filter tags (regex)").fill("^(train|val|test|lr|epoch)")
-    for tag in ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/accuracy", "lr", "epoch_seconds"):
+    page.get_by_role("combobox", name="Filter tags (regex)").fill("^(train|val|test|lr|epoch|images)")
+    tags = ("train/loss", "train/loss_step", "train/accuracy", "val/loss", "val/accuracy", "test/accuracy", "lr")
+    for tag in (*tags, "epoch_seconds", "images_per_second"):
         expect(page.locator(f"[title='{tag}']").first).to_be_attached()
+    expect(page.locator("[title='epoch']")).to_have_count(0)
     expect(page.locator("line-chart").first).to_be_visible()
 
 
@@ -84,7 +86,8 @@ def test_custom_scalars_plot_train_and_val_in_one_chart(page: Page) -> None:
     page.goto("#custom_scalars")
     for name in ("loss", "accuracy", "learning rate", "images per second"):
         expect(page.get_by_text(name, exact=True).first).to_be_visible()
-    expect(page.get_by_text("Matches (2)")).to_have_count(2)
+    expect(page.get_by_text("Matches (4)")).to_have_count(1)  # the loss, by steps and by epochs
+    expect(page.get_by_text("Matches (2)")).to_have_count(1)
     expect(page.get_by_text("Matches (10)")).to_have_count(1)  # the accuracy of each class
 
 

@@ -26,14 +26,21 @@ MAX_NAME = 40  # characters of a class name
 TILE, GAP = 130, 14  # pixels of an image grid: side of an image, space between two
 # Colors of Okabe and Ito, which are distinguishable with color blindness; the line styles differ too.
 COLORS = {"train": ("#0072B2", "--"), "val": ("#D55E00", "-")}
+CROSS_ENTROPY = ("#009E73", "-.")
 
 
-def plot_curves(history: Mapping[int, Mapping[str, float]], title: str, best_epoch: int | None = None) -> Image.Image:
+def plot_curves(
+    history: Mapping[int, Mapping[str, float]],
+    title: str,
+    best_epoch: int | None = None,
+    step_losses: Sequence[tuple[float, float]] = (),
+) -> Image.Image:
     """Plot loss and accuracy of training and validation over the epochs, and other metrics of the validation.
 
     Args:
         history: Metrics by name (train/loss, …) of each epoch, counted from 1; 0: before the first.
         best_epoch: Epoch whose weights were selected.
+        step_losses: (epochs so far, train/loss_step), plotted behind the other curves.
     """
     names = {name for metrics in history.values() for name in metrics if name.startswith("val/")}
     further = sorted(names - {"val/loss", "val/accuracy"})
@@ -44,6 +51,12 @@ def plot_curves(history: Mapping[int, Mapping[str, float]], title: str, best_epo
     for position, metric in enumerate(("loss", "accuracy", "other metrics")[:panels], 1):
         axes = figure.add_subplot(1, panels, position, xlabel="epoch", title=metric)
         curves = {f"{stage}/{metric}": style for stage, style in COLORS.items()}
+        if metric == "loss":
+            curves["train/cross_entropy"] = CROSS_ENTROPY
+            if step_losses:
+                axes.plot(
+                    *zip(*step_losses, strict=True), color=COLORS["train"][0], alpha=0.35, label="train/loss_step"
+                )
         if position == 3:
             curves = {name: (f"C{number % 10}", "-") for number, name in enumerate(further)}
         for name, (color, line_style) in curves.items():
@@ -59,6 +72,30 @@ def plot_curves(history: Mapping[int, Mapping[str, float]], title: str, best_epo
             axes.yaxis.set_major_formatter(PercentFormatter(1))
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
+    return as_image(figure)
+
+
+def plot_learning_rates(
+    rates: Sequence[float], losses: Sequence[float], steepest: float, lowest: float, suggestion: float
+) -> Image.Image:
+    """Plot the smoothed loss of each step of a range test over its learning rate.
+
+    Args:
+        steepest: Learning rate at which the loss falls fastest.
+        lowest: Learning rate of the lowest loss; the range between both is marked.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel="learning rate", ylabel="training loss", xscale="log")
+    axes.plot(rates, losses, color=COLORS["train"][0])
+    label = f"from the steepest to the lowest: {steepest:.2g} to {lowest:.2g}"
+    axes.axvspan(steepest, lowest, color=CROSS_ENTROPY[0], alpha=0.15, label=label)
+    style: dict[str, Any] = {"color": COLORS["val"][0], "linestyle": "--", "linewidth": 1}
+    axes.axvline(suggestion, label=f"suggestion: {suggestion:.2g}", **style)
+    low, high = min(losses), losses[0]
+    axes.set_ylim(low - 0.1 * (high - low), high + 0.6 * (high - low))  # not as far as it diverges
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
     return as_image(figure)
 
 

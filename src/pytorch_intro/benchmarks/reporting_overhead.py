@@ -16,9 +16,12 @@ from tqdm import tqdm
 from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_comparison, run_process, to_text
 from pytorch_intro.training.lightning_internals import callbacks
 
-PACKAGE = "pytorch_intro.reports."  # not imported: it can be removed
+PACKAGES = ("pytorch_intro.reports.", "pytorch_intro.training.callbacks.step_logger")  # the first can be removed
 NONE = [
-    *(f"callbacks.{name}=null" for name in ("report", "model_card", "tensorboard", "hparams", "slow_steps")),
+    *(
+        f"callbacks.{name}=null"
+        for name in ("report", "model_card", "tensorboard", "hparams", "slow_steps", "step_log")
+    ),
     "logger=none",
 ]
 
@@ -53,7 +56,7 @@ def measure_reporting(context: BenchmarkContext, rounds: PositiveInt, arguments:
 
 
 class Clock(Callback):
-    """Times the plots and logs of a run: the callbacks of reports, and the loggers.
+    """Times the plots and logs of a run: the callbacks of reports, StepLogger, and the loggers otherwise.
 
     Args:
         file: Path of the JSON file to write, seconds by class name.
@@ -62,11 +65,12 @@ class Clock(Callback):
     def __init__(self, file: str) -> None:
         self.file = Path(file)
         self.seconds: dict[str, float] = {}
+        self.is_running = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        reports = [callback for callback in callbacks(trainer) if type(callback).__module__.startswith(PACKAGE)]
+        reports = [callback for callback in callbacks(trainer) if type(callback).__module__.startswith(PACKAGES)]
         for timed in [*reports, *trainer.loggers]:
             for hook in [name for name in dir(timed) if name.startswith(("on_", "log_"))]:
                 if callable(getattr(timed, hook)):
@@ -77,10 +81,14 @@ class Clock(Callback):
 
         @functools.wraps(function)
         def run(*arguments: Any, **named: Any) -> Any:
-            started = time.perf_counter()
-            result = function(*arguments, **named)
-            self.seconds[name] += time.perf_counter() - started
-            return result
+            if self.is_running:  # called by another one, whose time it is
+                return function(*arguments, **named)
+            self.is_running, started = True, time.perf_counter()
+            try:
+                return function(*arguments, **named)
+            finally:
+                self.seconds[name] += time.perf_counter() - started
+                self.is_running = False
 
         return run
 

@@ -44,6 +44,14 @@ def all_reduce_max(number: int) -> int:
     return int(maximum)
 
 
+def all_reduce_sum(values: Any) -> None:
+    """Sum a tensor over all ranks, in place; on GPUs, no rank waits for it."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(values)
+
+
 def all_gather_object(value: T) -> list[T]:
     """Return the values of all ranks, in the order of the ranks; every rank calls this, with tensors on the CPU."""
     from torch import distributed

@@ -92,6 +92,7 @@ SETTINGS: dict[str, Any] = (
         "seed": Annotated[int, Field(ge=0, lt=2**32)],
         "compile": bool | Literal["reduce-overhead", "max-autotune"],
         "calibrate": bool | None,
+        "find": Literal["lr"] | None,
         "overwrite": bool,
         "resume": str | None,
         "allow": list[str],

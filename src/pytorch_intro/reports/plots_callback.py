@@ -9,6 +9,7 @@ from pytorch_intro.analysis.class_metrics import find_class_metrics
 from pytorch_intro.data.datamodule import datamodule_of
 from pytorch_intro.runs.folder import CONFUSION, CURVES, MISTAKES, RELIABILITY
 from pytorch_intro.training.callbacks.epoch_logger import EpochLogger
+from pytorch_intro.training.callbacks.step_logger import StepLogger
 from pytorch_intro.training.checkpoint import BestLastCheckpoint
 from pytorch_intro.training.classifier import Classifier
 from pytorch_intro.training.lightning_internals import callbacks
@@ -19,7 +20,7 @@ from pytorch_intro.training.lightning_internals import callbacks
 class Report(Callback):
     """Plots the curves after training; confusion matrix, reliability and the most confident errors after the test.
 
-    The curves need callbacks.epoch_log, the others callbacks.class_metrics.
+    The curves need callbacks.epoch_log, those by steps callbacks.step_log, the others callbacks.class_metrics.
 
     Args:
         run_dir: Run folder.
@@ -34,7 +35,8 @@ class Report(Callback):
             return
         from pytorch_intro.analysis.plots import plot_curves, save
 
-        save(plot_curves(history, self.folder.name, best_epoch(trainer, history)), self.folder / CURVES)
+        steps = next((c.history for c in callbacks(trainer) if isinstance(c, StepLogger)), [])
+        save(plot_curves(history, self.folder.name, best_epoch(trainer, history), steps), self.folder / CURVES)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:

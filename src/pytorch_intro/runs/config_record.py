@@ -27,7 +27,7 @@ CHANGEABLE = (
     "data.root", "data.cache_dir", "data.num_workers", "data.on_device", "data.in_memory",
 )  # fmt: skip
 # Settings that do not change what a run computes.
-IGNORED_KEYS = ("overwrite", "resume", "outputs", "allow", "run_dir", "sweep", "name")
+IGNORED_KEYS = ("overwrite", "resume", "outputs", "allow", "run_dir", "sweep", "name", "find")
 
 # Raises a UserError if a config may run code that is not allowed: (config, folder, allow, source).
 Verify = Callable[[DictConfig, Path, Sequence[str], str], None]

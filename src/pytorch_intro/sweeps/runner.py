@@ -30,6 +30,7 @@ from pytorch_intro.sweeps.hydra_internals import failed_job, job_error, runs_job
 from pytorch_intro.sweeps.job import JobLostError, run_job
 from pytorch_intro.sweeps.plan import Job, Plan, plan_grid
 from pytorch_intro.sweeps.summary import format_score, write_summary
+from pytorch_intro.training.finder_checks import check_finders
 from pytorch_intro.training.hardware import resolve_hardware
 from pytorch_intro.training.monitors import check_monitors, chosen_metrics, is_higher_better
 
@@ -161,6 +162,7 @@ class Runner:
         try:
             if (nodes := config.trainer.num_nodes) != 1:
                 raise UserError(f"trainer.num_nodes={nodes}: each job runs on one machine; use trainer.num_nodes=1")
+            check_finders(config, is_sweep=True)
             result = RunFolder(self.folder.path / job.name).recorded_result(config)
             if result is None:
                 resolve_hardware(config)

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from pytorch_intro.data.dataset import Batch
+from pytorch_intro.training.losses import is_cross_entropy
 from pytorch_intro.training.metrics import EpochMetrics
 
 log = logging.getLogger(__name__)
@@ -22,8 +23,9 @@ class Classifier(LightningModule):
     """Trains a network that turns images (N, C, H, W) float into logits (N, num_classes).
 
     Loss and accuracy accumulate on the device and are read once per epoch; no step waits for them. train/loss is the
-    training loss; val/loss and test/loss are plain cross-entropy. Each step returns its logits and targets, from which
-    callbacks compute further metrics.
+    training loss; val/loss and test/loss are plain cross-entropy, and so is train/cross_entropy, which is logged if the
+    training loss is another one. Each step returns its logits and targets, from which callbacks compute further
+    metrics.
 
     Args:
         optimizer: Factory of the optimizer, called with the network's parameters.
@@ -62,7 +64,7 @@ class Classifier(LightningModule):
         self.loss = loss
         self.tta_flip = tta_flip
         self.tta_shift = tta_shift
-        self.train_metrics = EpochMetrics()
+        self.train_metrics = EpochMetrics(has_cross_entropy=not is_cross_entropy(loss))
         self.val_metrics = EpochMetrics()
         self.test_metrics = EpochMetrics()
         self.no_tta_metrics = EpochMetrics()
@@ -90,9 +92,10 @@ class Classifier(LightningModule):
         images, targets = batch
         logits = self(images)
         loss = self.loss(logits, targets)
+        plain = cross_entropy(logits.detach(), targets) if self.train_metrics.has_cross_entropy else None
         if targets.ndim == 2:  # mixed images count as the class with the largest share
             targets = targets.argmax(dim=1)
-        self.train_metrics.update(loss.detach(), logits.detach(), targets)
+        self.train_metrics.update(loss.detach(), logits.detach(), targets, plain)
         if self.trainer.is_last_batch:  # callbacks run before this module's on_train_epoch_end
             self.log_epoch("train", self.train_metrics)
         return {"loss": loss, "logits": logits, "targets": targets}  # with the graph, for subclasses with more losses
@@ -121,7 +124,7 @@ class Classifier(LightningModule):
         self.no_tta_metrics.reset()
 
     def log_epoch(self, stage: str, metrics: EpochMetrics) -> None:
-        """Log `<stage>/loss` and `<stage>/accuracy`, and reset. EpochLogger passes train/… to the loggers."""
+        """Log the metrics of the epoch as `<stage>/…`, and reset. EpochLogger passes train/… to the loggers."""
         values = {f"{stage}/{name}": value for name, value in metrics.compute().items()}
         self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, logger=False if stage == "train" else None)
         metrics.reset()

@@ -81,6 +81,22 @@ def call_epoch_start_hooks_on_resume(trainer: Trainer) -> None:
     loop.on_advance_start = start_epoch  # type: ignore[method-assign]
 
 
+def leave_out_epoch(trainer: Trainer) -> None:
+    """Let Lightning not log a metric `epoch` with every other one, which would be the first of all curves.
+
+    It does so if it finds the step itself; see pytorch/trainer/connectors/logger_connector/logger_connector.py.
+    """
+    connector, loop = trainer._logger_connector, trainer.fit_loop.epoch_loop
+    log_metrics = connector.log_metrics
+
+    def log_with_step(metrics: Any, step: int | None = None) -> None:
+        if step is None and "step" not in metrics:
+            step = loop._batches_that_stepped
+        log_metrics(metrics, step)
+
+    connector.log_metrics = log_with_step  # type: ignore[method-assign]
+
+
 def fix_signals(trainer: Trainer) -> None:
     """Let a rank that receives SIGTERM exit without waiting for the others.
 

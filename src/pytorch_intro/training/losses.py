@@ -101,6 +101,15 @@ class BinaryCrossEntropy(nn.Module):
         return weighted_mean(losses, targets, self.class_weights)
 
 
+def is_cross_entropy(loss: object) -> bool:
+    """Return whether a loss is plain cross-entropy: the mean, without label smoothing and class weights."""
+    if isinstance(loss, CrossEntropy):
+        return loss.label_smoothing == 0 and loss.class_weights is None
+    if isinstance(loss, nn.CrossEntropyLoss):
+        return loss.label_smoothing == 0 and loss.weight is None
+    return loss is cross_entropy
+
+
 def to_probabilities(targets: Tensor, num_classes: int) -> Tensor:
     """Return labels (N,) int64 as class probabilities, (N, C) float32, and class probabilities as they are."""
     return one_hot(targets, num_classes).float() if targets.ndim == 1 else targets

@@ -1,5 +1,7 @@
 """Loss and accuracy of an epoch, accumulated on the device."""
 
+import math
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -12,28 +14,40 @@ class EpochMetrics(Metric):
 
     An update adds three sums on the device. Lightning's self.log costs about a millisecond per step, most of it for
     moving metrics to the device that they are already on; it is therefore called once per epoch.
+
+    Args:
+        has_cross_entropy: Whether there is a fourth sum, of the cross-entropy, which is not the loss then.
     """
 
     full_state_update = False
     loss_sum: Tensor
     num_correct: Tensor
     num_samples: Tensor
+    cross_entropy_sum: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, has_cross_entropy: bool = False) -> None:
         super().__init__()
+        self.has_cross_entropy = has_cross_entropy
         self.add_state("loss_sum", torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("num_correct", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("num_samples", torch.tensor(0), dist_reduce_fx="sum")
+        if has_cross_entropy:
+            self.add_state("cross_entropy_sum", torch.tensor(0.0), dist_reduce_fx="sum")
 
-    def update(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """Add a batch: its mean loss (), logits (N, num_classes) and targets (N,) int64."""
+    def update(self, loss: Tensor, logits: Tensor, targets: Tensor, cross_entropy: Tensor | None = None) -> None:
+        """Add a batch: its mean loss (), logits (N, num_classes), targets (N,) int64 and mean cross-entropy ()."""
         self.loss_sum.add_(loss, alpha=len(targets))  # in place: setting an attribute of a module is slow
         self.num_correct.add_((logits.argmax(dim=1) == targets).sum())
         self.num_samples.add_(len(targets))
+        if cross_entropy is not None:
+            self.cross_entropy_sum.add_(cross_entropy, alpha=len(targets))
 
     def compute(self) -> dict[str, Tensor]:
-        """Return loss and accuracy (0 to 1), () float32 each."""
-        return {"loss": self.loss_sum / self.num_samples, "accuracy": self.num_correct / self.num_samples}
+        """Return loss, accuracy (0 to 1) and maybe cross_entropy, () float32 each."""
+        sums = {"loss": self.loss_sum, "accuracy": self.num_correct}
+        if self.has_cross_entropy:
+            sums["cross_entropy"] = self.cross_entropy_sum
+        return {name: value / self.num_samples for name, value in sums.items()}
 
     def gather_state(self) -> list[dict[str, Tensor]]:
         """Return the sums of every rank so far, on the CPU."""
@@ -42,6 +56,7 @@ class EpochMetrics(Metric):
     def restore(self, states: list[dict[str, Tensor]], rank: int, world_size: int) -> None:
         """Continue from the sums of gather_state; with another world size, rank 0 continues from their total."""
         for name in self.metric_state:
-            sums = torch.stack([state[name] for state in states])
+            # A checkpoint of an older version lacks the cross-entropy, which is then unknown for this epoch.
+            sums = torch.stack([state.get(name, torch.tensor(math.nan)) for state in states])
             value = sums[rank] if len(states) == world_size else sums.sum(dim=0) * int(rank == 0)
             setattr(self, name, value.to(self.device))

@@ -11,11 +11,12 @@ from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.groups import choices
 
 # What Classifier and EpochLogger log for callbacks; metrics=[…] adds further ones to those of a validation.
-TRAIN_METRICS = ("train/loss", "train/accuracy", "epoch_seconds", "images_per_second")
+TRAIN_METRICS = ("train/loss", "train/accuracy", "train/cross_entropy", "epoch_seconds", "images_per_second")
 VAL_METRICS = ("val/loss", "val/accuracy")
 
 HIGHER_IS_BETTER = {
     "loss": False,
+    "cross_entropy": False,
     "accuracy": True,
     "images_per_second": True,
     "epoch_seconds": False,

@@ -78,7 +78,7 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
             f"{path}: not a checkpoint of this project (it holds more than tensors and plain values, and was not "
             "loaded); remove it, or choose another folder"
         ) from error
-    except (OSError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
+    except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, UnicodeDecodeError) as error:
         log.warning("corrupt checkpoint, not used: %s (%s)", path, first_lines(error))
         return None
     is_ours = isinstance(checkpoint, dict) and checkpoint.keys() >= KEYS

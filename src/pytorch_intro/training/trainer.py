@@ -21,7 +21,7 @@ from pytorch_intro.config.instantiate import instantiate
 from pytorch_intro.training.callbacks.graceful_shutdown import GracefulShutdown
 from pytorch_intro.training.callbacks.nan_guard import TerminateOnNaN
 from pytorch_intro.training.checkpoint import AtomicCheckpointIO
-from pytorch_intro.training.lightning_internals import fix_resume, fix_signals, keep_averages
+from pytorch_intro.training.lightning_internals import fix_resume, fix_signals, keep_averages, leave_out_epoch
 from pytorch_intro.training.monitors import resolve_mode
 
 
@@ -81,6 +81,7 @@ def build_trainer(
     fix_resume(built)
     fix_signals(built)
     keep_averages(built)
+    leave_out_epoch(built)
     if built.num_devices > 1:  # Lightning's launcher would set another number
         os.environ["OMP_NUM_THREADS"] = str(hardware["threads"])
     return built
@@ -125,7 +126,7 @@ def silence_lightning() -> None:
         logging.getLogger(package).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",  # a batch is one slice of a tensor; transferring it costs more
-        ".*is smaller than the logging interval.*",  # only lr is logged per step
+        ".*is smaller than the logging interval.*",  # StepLogger counts over epochs
         "Total length of `list` across ranks is zero.*",  # a run without validation or test images is intended
         ".*your dataloader is not resumable.*",  # the batch sampler is; see sampler.py
         r".*sync_dist=True.* when logging on epoch level.*",  # epoch_seconds is that of rank 0; others are reduced

@@ -40,7 +40,7 @@ def add_texts(writer: SummaryWriter, run: RunFolder) -> None:
 def add_layout(writer: SummaryWriter, classes: Sequence[str], further: Sequence[str] = ()) -> None:
     """Log the charts of the page CUSTOM SCALARS, which show several curves each; `further` are names of metrics."""
     charts = {
-        "loss": ["train/loss", "val/loss"],
+        "loss": ["train/loss_step", "train/loss", "train/cross_entropy", "val/loss"],
         "accuracy": ["train/accuracy", "val/accuracy"],
         **{name: [f"val/{name}"] for name in further},
         "learning rate": ["lr"],

@@ -12,13 +12,13 @@ log = logging.getLogger(__name__)
 
 
 class EpochLogger(Callback):
-    """Logs lr every few steps; train/…, epoch_seconds, images_per_second and a line of text every epoch.
+    """Logs train/…, epoch_seconds and a line of text every epoch; images_per_second, too, but not to the loggers.
 
     It passes the metrics of an epoch to the loggers itself: Lightning would do so after the checkpoint of the epoch is
     saved, so that a run killed in between would lack them after it resumes.
 
     epoch_seconds is the time of the training batches, without validation and checkpoints; images_per_second counts the
-    images of all devices.
+    images of all devices. The loggers get that of StepLogger.
     """
 
     def __init__(self) -> None:
@@ -53,11 +53,6 @@ class EpochLogger(Callback):
         self.seconds += now - self.clock
         self.clock = now
         self.complete = trainer.is_last_batch
-        every_n_steps: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every_n_steps and trainer.global_step % every_n_steps == 0:
-            learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
-            for logger in trainer.loggers:
-                logger.log_metrics({"lr": learning_rate}, step=trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.validated = True
@@ -73,7 +68,8 @@ class EpochLogger(Callback):
         trained = {name: value for name, value in measured.items() if name.startswith("train/")}
         self.history[trainer.current_epoch + 1] = measured | times
         for logger in trainer.loggers:
-            logger.log_metrics({**trained, **times}, step=trainer.global_step - 1)  # Lightning counts from 0
+            epoch = {**trained, "epoch_seconds": self.seconds}
+            logger.log_metrics(epoch, step=trainer.global_step - 1)  # Lightning counts from 0
         if trainer.is_global_zero:
             log.info(epoch_line(trainer, measured, times))
 
