@@ -27,6 +27,7 @@ CAPABILITIES = {
         f"{PACKAGE}/data_report", "src/data_report.py", f"{PACKAGE}/commands/data_report.py", "conf/data_report.yaml",
         "tests/data_report",
     ],
+    "loggers": [f"{PACKAGE}/loggers", "conf/logger/mlflow.yaml", "conf/logger/wandb.yaml", "tests/loggers"],
     "safety": [f"{PACKAGE}/safety", "tests/safety"],
     "pretrained": [
         f"{PACKAGE}/pretrained", "conf/model/timm.yaml", "conf/model/torchvision.yaml", "conf/finetune",

@@ -94,7 +94,7 @@ class WandbLogger(RunLogger, LightningWandbLogger):
                     finish_timeout_raises=True,
                 ),
             )
-        except wandb.errors.Error as error:
+        except Exception as error:  # of W&B's many kinds
             raise not_reached(error) from error
         self._experiment = run
         rows = self.open(identity)
