@@ -54,7 +54,6 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return outputs
 
 
-
 def assert_same_curves(outputs: Path, name: str) -> Curves:
     """Assert that all loggers have the same points, and return them."""
     expected = without_times(tensorboard_curves(outputs / name))

@@ -15,20 +15,22 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers import MLFlowLogger as LightningMLFlowLogger
 
 from pytorch_intro.common.distributed import is_rank_zero
-from pytorch_intro.common.errors import UserError, check_installed, first_lines
+from pytorch_intro.common.errors import UserError, check_installed
 from pytorch_intro.loggers.journal import Row
 from pytorch_intro.loggers.run_logger import MODEL_CARD, RunLogger
-from pytorch_intro.loggers.sender import Sender
+from pytorch_intro.loggers.sender import Sender, reason
 
 log = logging.getLogger(__name__)
 
-# MLflow would wait 120 seconds for an answer, seven times, and send usage data to its makers.
+# MLflow would wait 120 seconds for an answer, eight times, send usage data to its makers, and print addresses.
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the Sender tries again
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 MAX_PARAMS, MAX_METRICS = 100, 1000  # per request, as MLflow's API allows
+CLOSE_SECONDS, MODEL_SECONDS = 15.0, 600.0  # longest wait for one request at the end of a run, without and with a model
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 5000  # characters
 
 
@@ -188,7 +190,7 @@ class MLFlowLogger(RunLogger, LightningMLFlowLogger):
 
     def end(self, status: str) -> None:
         self.sender.put(lambda: self._mlflow_client.set_terminated(self._run_id, status))
-        self.sender.close()
+        self.sender.close(patience=MODEL_SECONDS if self.has_model else CLOSE_SECONDS)
 
     @property
     def name(self) -> str:
@@ -217,12 +219,3 @@ def is_rejected(error: Exception) -> bool:
     from mlflow.exceptions import MlflowException
 
     return isinstance(error, MlflowException) and 400 <= error.get_http_status_code() < 500
-
-
-def reason(error: Exception) -> str:
-    """Return the cause of an error of a client, without the address and what surrounds it."""
-    text = first_lines(error)
-    for begin in ("Caused by ", "(sqlite3."):
-        if begin in text:
-            text = text[text.index(begin) :]
-    return text[:200].rstrip(". ")

@@ -1,6 +1,7 @@
 """Send rows to a server in a thread, so that training never waits for it."""
 
 import logging
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ log = logging.getLogger(__name__)
 
 SEND_SECONDS = 1.0  # time between two requests: rows are collected
 RETRY_SECONDS = 30.0
-CLOSE_SECONDS, CLOSE_SECONDS_AFTER_FAILURE = 30.0, 5.0  # longest time that the end of a run waits for one request
+LAST_SECONDS = 5.0  # wait for the last attempt, if the one before has failed
 MAX_ROWS = 200  # per request
 
 Task = Callable[[], None]
@@ -61,7 +62,7 @@ class Sender(threading.Thread):
                     self.warn_once(error)
                     self.is_failing = True
                     return
-                log.warning(f"{self.name}: rejected ({first_lines(error)}); training goes on")
+                log.warning(f"{self.name}: rejected ({reason(error)}); training goes on")
             if self.is_failing:
                 log.info(f"{self.name}: reached again, nothing was lost")
             self.is_failing = False
@@ -80,17 +81,27 @@ class Sender(threading.Thread):
 
     def warn_once(self, error: Exception) -> None:
         if not self.has_warned:
-            log.warning(f"{self.name}: not reached ({first_lines(error)}); training goes on, and it is tried again")
+            log.warning(f"{self.name}: not reached ({reason(error)}); training goes on, and it is tried again")
         self.has_warned = True
 
-    def close(self) -> None:
-        """Send the rest; after a failure, try once more."""
+    def close(self, patience: float) -> None:
+        """Send the rest; after a failure, try once more.
+
+        Args:
+            patience: Longest wait for one request, in seconds.
+        """
         self.closing.set()
         sent = -1
         while self.is_alive() and self.sent > sent:
             sent = self.sent
-            self.join(CLOSE_SECONDS_AFTER_FAILURE if self.is_failing else CLOSE_SECONDS)
+            self.join(LAST_SECONDS if self.is_failing else patience)
         if rows := sum(isinstance(item, Row) for item in list(self.pending)):
             log.warning(f"{self.name}: {rows} rows could not be sent")
         elif self.pending:
             log.warning(f"{self.name}: the files could not be sent")
+
+
+def reason(error: Exception) -> str:
+    """Return the cause of an error of a client, without the addresses and objects before it."""
+    text = re.sub(r".*(Caused by \w+\(|HTTPS?Connection\w*\([^)]*\): |new connection: )", "", first_lines(error))
+    return text[:200].rstrip(". )'\"")

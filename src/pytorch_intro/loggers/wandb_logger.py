@@ -110,7 +110,9 @@ class WandbLogger(RunLogger, LightningWandbLogger):
             for old in self.folder.glob(f"offline-run-*-{run_id}"):
                 if old != Path(run.dir).parent:
                     remove(old)
-        log.info(f"W&B: run {tags['name']} ({run_id}) in {display_path(Path(run.dir).parent) if run.offline else run.url}")
+        log.info(
+            f"W&B: run {tags['name']} ({run_id}) in {display_path(Path(run.dir).parent) if run.offline else run.url}"
+        )
 
     def send(self, row: Row) -> None:
         if row.number >= self._experiment.step:  # otherwise W&B has it from before the training was killed

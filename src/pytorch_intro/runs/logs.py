@@ -7,7 +7,6 @@ from pathlib import Path
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.files import atomic_write
 
-
 LOG_DIRS = ("tensorboard", "csv", "mlflow", "wandb")  # in a run folder
 
 
