@@ -70,7 +70,7 @@ def wandb_records(run: Path) -> list[Any]:
 
     Its file has LevelDB's log format: blocks of 32 KiB with parts of records, each after a checksum, length and kind.
     """
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
     (file,) = run.glob("wandb/offline-run-*/*.wandb")
     content, position, parts, records = file.read_bytes(), 7, b"", []

@@ -91,7 +91,7 @@ def test_wandb_gets_config_tags_figures_and_card(outputs: Path) -> None:
     records = wandb_records(outputs / "first")
     run = next(record.run for record in records if record.HasField("run"))
     assert (run.display_name, run.project, run.run_group) == ("first", "pytorch-intro", "")
-    config = {}
+    config: dict[str, Any] = {}
     for record in records:
         update = record.run.config if record.HasField("run") else record.config
         config |= {item.key: json.loads(item.value_json) for item in update.update}

@@ -46,6 +46,8 @@ class MLFlowLogger(RunLogger, LightningMLFlowLogger):
         log_model: Whether to log best.ckpt.
     """
 
+    _run_id: Any  # a text, or None before the run starts
+
     def __init__(
         self,
         save_dir: str,

@@ -112,7 +112,7 @@ class RunLogger(Callback):
         """Send nothing: the config has all of them."""
 
     @rank_zero_only
-    def finalize(self, status: str) -> None:
+    def finalize(self, status: str = "success") -> None:
         """Keep the run open: the test follows training, and the result follows the test."""
 
     @property

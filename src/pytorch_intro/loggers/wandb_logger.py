@@ -12,16 +12,18 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
 
 from pytorch_intro.common.distributed import is_rank_zero
-from pytorch_intro.common.errors import UserError, check_installed, first_lines
+from pytorch_intro.common.errors import UserError, check_installed
 from pytorch_intro.common.files import remove
 from pytorch_intro.config.paths import display_path
 from pytorch_intro.loggers.journal import Row
 from pytorch_intro.loggers.run_logger import MODEL_CARD, RunLogger, plain_config
+from pytorch_intro.loggers.sender import reason
 
 log = logging.getLogger(__name__)
 
 STEP = "trainer/global_step"  # x-axis of all charts, as Lightning names it
 EXIT_CODES = {"FINISHED": 0, "FAILED": 1, "KILLED": 255}  # 255 is W&B's own for Ctrl-C
+WRITE_FILES = "write files only with logger.wandb.offline=true"
 START_SECONDS = 30  # longest wait for the server at the start
 FINISH_SECONDS, FINISH_SECONDS_WITH_MODEL = 30, 600  # and at the end
 
@@ -40,6 +42,8 @@ class WandbLogger(RunLogger, LightningWandbLogger):
         offline: Whether to write files only; `wandb sync` uploads them.
         log_model: Whether to log best.ckpt.
     """
+
+    _experiment: Any  # W&B's Run
 
     def __init__(
         self,
@@ -110,9 +114,8 @@ class WandbLogger(RunLogger, LightningWandbLogger):
             for old in self.folder.glob(f"offline-run-*-{run_id}"):
                 if old != Path(run.dir).parent:
                     remove(old)
-        log.info(
-            f"W&B: run {tags['name']} ({run_id}) in {display_path(Path(run.dir).parent) if run.offline else run.url}"
-        )
+        place = display_path(Path(run.dir).parent) if run.offline else run.url
+        log.info(f"W&B: run {tags['name']} ({run_id}) in {place}")
 
     def send(self, row: Row) -> None:
         if row.number >= self._experiment.step:  # otherwise W&B has it from before the training was killed
@@ -129,7 +132,7 @@ class WandbLogger(RunLogger, LightningWandbLogger):
             log_something(*values)
         except Exception as error:
             self.is_broken = True
-            log.warning(f"logger.wandb: {first_lines(error)}; training goes on without it")
+            log.warning(f"logger.wandb: {reason(error)}; training goes on without it")
 
     def send_files(self, files: list[Path], pictures: list[Path], model: Path | None) -> None:
         self.try_to(self.log_files, files, pictures, model)
@@ -157,7 +160,7 @@ class WandbLogger(RunLogger, LightningWandbLogger):
             self._experiment.finish(exit_code=EXIT_CODES[status])
         except Exception as error:
             remedy = f"upload the rest with wandb sync {display_path(Path(self._experiment.dir).parent)}"
-            log.warning(f"logger.wandb: not everything was uploaded ({first_lines(error)}); {remedy}")
+            log.warning(f"logger.wandb: not everything was uploaded ({reason(error)}); {remedy}")
 
     @property
     def version(self) -> str | None:
@@ -174,13 +177,8 @@ def check_account() -> None:
             return
     except wandb.errors.Error as error:
         raise not_reached(error) from error
-    raise UserError(
-        "logger.wandb: no API key; run wandb login, set WANDB_API_KEY, or write files only with logger.wandb.offline=true"
-    )
+    raise UserError(f"logger.wandb: no API key; run wandb login, set WANDB_API_KEY, or {WRITE_FILES}")
 
 
 def not_reached(error: Exception) -> UserError:
-    return UserError(
-        f"logger.wandb: {first_lines(error).rstrip('.')}; check the network and WANDB_API_KEY, or write files only with "
-        "logger.wandb.offline=true"
-    )
+    return UserError(f"logger.wandb: {reason(error)}; check the network and WANDB_API_KEY, or {WRITE_FILES}")
