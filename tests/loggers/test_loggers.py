@@ -79,7 +79,8 @@ def test_mlflow_gets_config_tags_figures_card_and_model(outputs: Path) -> None:
     assert run.data.tags["mlflow.source.git.commit"] == result["git_commit"]
     assert run.data.tags["command"] == result["command"]
     assert "sweep" not in run.data.tags
-    assert run.data.tags["mlflow.note.content"].startswith("---\nlibrary_name: pytorch")
+    assert run.data.tags["mlflow.note.content"].startswith("# first\n")
+    assert not {"![", "library_name"} & set(run.data.tags["mlflow.note.content"].split())
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert files >= {"README.md", "config.yaml", "train.log", "checkpoints"}
     (model,) = client.list_artifacts(run.info.run_id, "checkpoints")

@@ -29,6 +29,7 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # of an experiment, for the UI
 MAX_PARAMS, MAX_METRICS = 100, 1000  # per request, as MLflow's API allows
 CLOSE_SECONDS, MODEL_SECONDS = 15.0, 600.0  # longest wait for one request at the end of a run, without and with a model
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 5000  # characters
@@ -150,7 +151,7 @@ class MLFlowLogger(RunLogger, LightningMLFlowLogger):
         found = client.get_experiment_by_name(self._experiment_name)
         if found is None:
             with suppress(MlflowException):  # another job of a sweep was faster
-                return client.create_experiment(self._experiment_name, artifact_location=self._artifact_location)
+                return client.create_experiment(self._experiment_name, self._artifact_location, KIND)
             found = client.get_experiment_by_name(self._experiment_name)
         if found is None or found.lifecycle_stage != "active":
             raise ValueError(f"the experiment {self._experiment_name} was deleted, or cannot be created")
@@ -183,8 +184,7 @@ class MLFlowLogger(RunLogger, LightningMLFlowLogger):
             for path in (*files, *pictures):
                 self._mlflow_client.log_artifact(self._run_id, str(path))
                 if path.name == MODEL_CARD:  # shown as the description of the run
-                    card = path.read_text(encoding="utf-8")[:MAX_TAG]
-                    self._mlflow_client.set_tag(self._run_id, "mlflow.note.content", card)
+                    self._mlflow_client.set_tag(self._run_id, "mlflow.note.content", description(path)[:MAX_TAG])
             if model:
                 self._mlflow_client.log_artifact(self._run_id, str(model), "checkpoints")
 
@@ -214,6 +214,12 @@ def connect(uri: str) -> None:
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text("SELECT 1" if engine.name != "sqlite" else "PRAGMA schema_version"))
     engine.dispose()
+
+
+def description(card: Path) -> str:
+    """Return the text of a model card, without its front matter and figures, which MLflow does not show."""
+    text = re.sub(r"\A---\n.*?\n---\n", "", card.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return re.sub(r"^!\[.*\n\n?", "", text, flags=re.MULTILINE).lstrip()
 
 
 def is_rejected(error: Exception) -> bool:
