@@ -72,7 +72,7 @@ def test_a_server_that_comes_back_gets_everything_once(
     sender.close(patience=60)
     assert server.rows == seen == rows(20)
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert warnings == ["logger.mlflow: not reached (connection refused); training goes on, and it is tried again"]
+    assert warnings == ["logger.mlflow: not reached (connection refused); training continues, and it is tried again"]
     assert "logger.mlflow: reached again, nothing was lost" in caplog.messages
 
 
@@ -111,7 +111,7 @@ def test_what_the_server_rejects_is_dropped_with_a_warning(caplog: pytest.LogCap
     sender.start()
     sender.close(patience=60)
     assert server.rows == rows(module.MAX_ROWS + 1)[-1:]
-    assert caplog.messages == ["logger.mlflow: rejected (connection refused); training goes on"]
+    assert caplog.messages == ["logger.mlflow: rejected (connection refused); training continues"]
 
 
 def test_reasons_are_short() -> None:

@@ -57,12 +57,12 @@ class Sender(threading.Thread):
                     self.send([item for item in items if isinstance(item, Row)])
                 else:
                     items[0]()
-            except Exception as error:  # whatever a client raises, training goes on
+            except Exception as error:  # whatever a client raises, training continues
                 if not self.is_rejected(error):
                     self.warn_once(error)
                     self.is_failing = True
                     return
-                log.warning(f"{self.name}: rejected ({reason(error)}); training goes on")
+                log.warning(f"{self.name}: rejected ({reason(error)}); training continues")
             if self.is_failing:
                 log.info(f"{self.name}: reached again, nothing was lost")
             self.is_failing = False
@@ -81,7 +81,7 @@ class Sender(threading.Thread):
 
     def warn_once(self, error: Exception) -> None:
         if not self.has_warned:
-            log.warning(f"{self.name}: not reached ({reason(error)}); training goes on, and it is tried again")
+            log.warning(f"{self.name}: not reached ({reason(error)}); training continues, and it is tried again")
         self.has_warned = True
 
     def close(self, patience: float) -> None:

@@ -125,14 +125,14 @@ class WandbLogger(RunLogger, LightningWandbLogger):
         self._experiment.log(values, step=row.number, commit=True)
 
     def try_to(self, log_something: Callable[..., None], *values: Any) -> None:
-        """Call a function of this logger; whatever error W&B raises, training goes on, with one warning."""
+        """Call a function of this logger; whatever error W&B raises, training continues, with one warning."""
         if self.is_broken:
             return
         try:
             log_something(*values)
         except Exception as error:
             self.is_broken = True
-            log.warning(f"logger.wandb: {reason(error)}; training goes on without it")
+            log.warning(f"logger.wandb: {reason(error)}; training continues without it")
 
     def send_files(self, files: list[Path], pictures: list[Path], model: Path | None) -> None:
         self.try_to(self.log_files, files, pictures, model)
