@@ -278,3 +278,75 @@ def test_a_missing_package_is_one_line_with_what_to_install(
     assert answer.code == 2
     wanted = rf"error: logger={package}: {package} not installed; run pip install .*{package}"
     assert re.fullmatch(wanted + r"(\.txt|\]')\n", answer.err), answer.err
+
+
+def test_with_two_ranks_only_rank_0_logs(tmp_path: Path) -> None:
+    ranks = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.threads=1"]
+    arguments = [*(each for each in TINY if each != "trainer=cpu"), *ranks, "logger=[tensorboard,mlflow,wandb]"]
+    process = Process(
+        *arguments, "name=two", f"outputs={tmp_path / 'outputs'}", variables={"WANDB_SERVICE": ""}, processes=1
+    )
+    process.communicate()
+    assert process.returncode == 0
+    expected = without_times(tensorboard_curves(tmp_path / "outputs" / "two"))
+    assert {"train/loss", "test/accuracy"} <= expected.keys()
+    assert single(without_times(mlflow_curves(tmp_path / "outputs", "two"))) == expected
+    assert single(without_times(wandb_curves(tmp_path / "outputs" / "two"))) == expected
+    assert len(mlflow_runs(tmp_path / "outputs")) == 1
+
+
+def test_a_server_that_goes_away_does_not_stop_training(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are two warnings: of the first failure, and of what could not be sent."""
+    from mlflow.tracking import MlflowClient
+
+    log_batch = MlflowClient.log_batch
+
+    def fail(self: MlflowClient, run_id: str, metrics: Any = (), **values: Any) -> None:
+        if metrics:
+            raise ConnectionError("connection refused")
+        log_batch(self, run_id, metrics, **values)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", fail)
+    answer = command(*TINY, "logger=mlflow", "name=first")
+    assert answer.code == 0, answer.err
+    assert answer.out.count("not reached (connection refused); training continues") == 1
+    assert re.search(r"mlflow\.db: \d+ rows could not be sent", answer.out)
+    assert mlflow_run(tmp_path / "outputs", "first").data.metrics == {}
+
+
+def test_wandb_gets_no_row_twice_when_its_server_has_it_already(tmp_path: Path) -> None:
+    """The number of the next row that the server accepts is run.step."""
+    from types import SimpleNamespace
+
+    from pytorch_intro.loggers.wandb_logger import WandbLogger
+
+    sent: list[tuple[int, dict[str, float]]] = []
+    logger = WandbLogger(str(tmp_path), offline=True)
+    logger._experiment = SimpleNamespace(step=2, log=lambda values, step, commit: sent.append((step, values)))
+    logger.open(None)
+    for step in (10, 20, 30):
+        logger.log_metrics({"lr": 0.1}, step)
+    logger.is_open = False
+    logger.journal.close()
+    (number, values) = sent.pop()
+    assert not sent
+    assert (number, values["lr"], values["trainer/global_step"]) == (2, 0.1, 30)
+
+
+def test_an_error_of_wandb_does_not_stop_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from types import SimpleNamespace
+
+    from pytorch_intro.loggers.wandb_logger import WandbLogger
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise BrokenPipeError("the service is gone")
+
+    logger = WandbLogger(str(tmp_path), offline=True)
+    logger._experiment = SimpleNamespace(step=0, log=fail, finish=lambda exit_code: None)
+    logger.open(None)
+    for step in (10, 20, 30):
+        logger.log_metrics({"lr": 0.1}, step)
+    logger.close("FINISHED")
+    assert caplog.messages == ["logger.wandb: the service is gone; training continues without it"]
