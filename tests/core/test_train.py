@@ -66,8 +66,8 @@ def test_every_logger_works_without_callbacks(command: Command, tmp_path: Path, 
     few = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "callbacks=none"]
     assert command(*SAMPLE, *few, f"logger={logger}", "name=first").code == 0
     assert (tmp_path / "outputs" / "first" / "result.json").exists()
-    assert (tmp_path / "outputs" / "first" / "tensorboard").exists() == (logger == "tensorboard")
-    assert (tmp_path / "outputs" / "first" / "csv" / "metrics.csv").exists() == (logger == "csv")
+    for name, file in (("tensorboard", "hparams.yaml"), ("csv", "metrics.csv"), ("mlflow", "run.json")):
+        assert (tmp_path / "outputs" / "first" / name / file).exists() == (logger == name)
 
 
 @pytest.mark.parametrize(("max_time", "max_epochs"), [("null", 1000), ("00:01:00:00", -1)])

@@ -1,5 +1,6 @@
 """The config of a run folder from elsewhere can only name parts of a training."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,9 @@ HOSTILE = [
     "pytorch_intro.common.files.shutil.rmtree",
     "pytorch_intro.cli.entrypoint.run",
     "torchvision.models._utils.Callable",
+    "lightning.pytorch.loggers.MLFlowLogger",
+    "lightning.pytorch.loggers.WandbLogger",
+    "lightning.pytorch.loggers.CometLogger",
     "torch",
 ]
 MISSING = ["", "torch.nn.Nonsense", "nonsense.Nonsense"]
@@ -73,6 +77,28 @@ def test_every_target_of_the_configs_is_allowed() -> None:
     refused = {target for target in named if target != "???" and not is_allowed_target(target)}
     assert len(named) > 20
     assert not refused
+
+
+@pytest.mark.skipif(not (CONFIG_DIR / "logger" / "mlflow.yaml").exists(), reason="the loggers were deleted")
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("tracking_uri", "http://127.0.0.1:9"),
+        ("tracking_uri", "postgresql://host/db"),
+        ("tracking_uri", "sqlite:////tmp/mlflow.db"),
+        ("tracking_uri", "sqlite:///${outputs}/../mlflow.db"),
+        ("artifact_location", "s3://bucket"),
+    ],
+)
+def test_a_server_that_a_config_names_needs_permission(setting: str, value: str) -> None:
+    """It would get what a resumed run logs. The database in outputs/ needs none."""
+    verify_config(compose("logger=mlflow", run_dir=FOLDER), FOLDER, [], "config.yaml")
+    config = compose("logger=mlflow", run_dir=FOLDER)
+    config.logger.mlflow[setting] = value
+    resolved = config.logger.mlflow[setting]
+    with pytest.raises(UserError, match=rf"{setting}=.*refused.*add 'allow=\[{re.escape(resolved)}\]'"):
+        verify_config(config, FOLDER, [], "config.yaml")
+    verify_config(config, FOLDER, [resolved], "config.yaml")
 
 
 def test_user_can_allow_a_package_module_or_object() -> None:

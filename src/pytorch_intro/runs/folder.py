@@ -30,6 +30,7 @@ from pytorch_intro.runs.config_record import (
     to_yaml_with_command,
     trusted_config,
 )
+from pytorch_intro.runs.logs import LOG_DIRS
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ CONFUSION_EXTERNAL, RELIABILITY_EXTERNAL = "confusion_matrix_external.png", "rel
 OPERATING_POINT = "operating_point.png"
 # Written by training, evaluation, prediction and export.
 OUTPUT_FILES = (
-    CONFIG, EXTENDED, "result.json", "checkpoints", "tensorboard", "csv", "README.md", "eval.json", *REPORT,
+    CONFIG, EXTENDED, "result.json", "checkpoints", *LOG_DIRS, "README.md", "eval.json", *REPORT,
     CONFUSION_EXTERNAL, RELIABILITY_EXTERNAL, OPERATING_POINT, "predictions.csv", "predictions.png", "export",
 )  # fmt: skip
 RUN_FILES = (*OUTPUT_FILES, "error.txt", "pruned.txt")  # overwrite=true replaces them

@@ -7,10 +7,12 @@ from pathlib import Path
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.files import atomic_write
 
+LOG_DIRS = ("tensorboard", "csv", "mlflow", "wandb")  # in a run folder
+
 
 def is_log(path: Path) -> bool:
-    """Return whether a file is a CSV table or a TensorBoard event file, by its name."""
-    return path.suffix == ".csv" or path.name.startswith("events.out.tfevents")
+    """Return whether a file is a CSV table, a TensorBoard event file or the rows of loggers/, by its name."""
+    return path.suffix == ".csv" or path.name.startswith("events.out.tfevents") or path.name == "metrics.jsonl"
 
 
 def log_size(path: Path) -> int:
@@ -34,7 +36,7 @@ def truncate_logs(folder: Path, sizes: dict[str, int]) -> None:
     `sizes` are those of log_sizes. The checkpoint may come from elsewhere: its names are only compared with those of
     logs in the run folder.
     """
-    kinds = {"tensorboard", "csv", *(str(name).partition("/")[0] for name in sizes)}
+    kinds = {*LOG_DIRS, *(str(name).partition("/")[0] for name in sizes)}
     for log_dir in [path for path in folder.iterdir() if path.name in kinds]:
         if log_dir.is_symlink():
             raise UserError(f"{log_dir}: symlinks are not supported here; replace it with a folder")

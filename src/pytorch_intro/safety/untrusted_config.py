@@ -25,7 +25,9 @@ ALLOWED_BASES = (
     "lightning.LightningDataModule",
     "lightning.Trainer",
     "lightning.Callback",
-    "lightning.pytorch.loggers.Logger",
+    # Not every Logger: most send what they log to a server, and a config could choose which.
+    "lightning.pytorch.loggers.TensorBoardLogger",
+    "lightning.pytorch.loggers.CSVLogger",
     "lightning.pytorch.profilers.Profiler",
 )
 DATASETS = ("torchvision.datasets", "pytorch_intro")
@@ -35,6 +37,7 @@ FUNCTION_MODULES = ("torchvision.models", "pytorch_intro.training.schedulers")
 # References to a value in the same file, or resolvers that return text: these cannot create a `_target_`.
 REFERENCE = re.compile(r"\$\{[\w.\[\]-]+\}|\$\{(?:project|package|output_dir|hydra|oc\.env):[^${}]*\}")
 OUTPUT_KEYS = ("dirpath", "save_dir", "default_root_dir")  # settings with a folder to write into
+SERVER_KEYS = ("tracking_uri", "artifact_location")  # settings with a server, or a database in the folder of all runs
 
 
 def verify_config(config: DictConfig, folder: Path, allow: Sequence[str], source: str) -> None:
@@ -55,8 +58,20 @@ def verify_config(config: DictConfig, folder: Path, allow: Sequence[str], source
         if key.rpartition(".")[2] == "_target_":
             verify_target(key, value, allow, source)
     for key, value in iter_values(OmegaConf.to_container(config, resolve=True), types=(dict, list)):
-        if key.rpartition(".")[2] in OUTPUT_KEYS and not Path(str(value)).resolve().is_relative_to(folder.resolve()):
+        name = key.rpartition(".")[2]
+        if name in OUTPUT_KEYS and not Path(str(value)).resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{source}: {key}={value}: refused, outside the run folder; use a folder in {folder}")
+        if name in SERVER_KEYS and value is not None and str(value) not in allow and not is_in_outputs(value, config):
+            raise UserError(
+                f"{source}: {key}={value}: refused, it would get what the run logs; if you trust it, add "
+                f"'allow=[{value}]'"
+            )
+
+
+def is_in_outputs(value: Any, config: DictConfig) -> bool:
+    """Return whether a folder, or a file that sqlite:///PATH names, is in the folder of all runs."""
+    text, outputs = str(value).removeprefix("sqlite:///"), str(config.get("outputs"))
+    return "://" not in text and Path(text).resolve().is_relative_to(Path(outputs).resolve())
 
 
 def verify_target(key: str, target: Any, allow: Sequence[str], source: str) -> None:
@@ -89,7 +104,7 @@ def is_allowed_target(target: str) -> bool:
     if not inspect.isclass(found):
         return inspect.isfunction(found) and is_within(module, FUNCTION_MODULES)
     bases = tuple(map(find_object, ALLOWED_BASES))
-    return is_known(module) and (issubclass(found, bases) or is_safe_dataset(found))
+    return is_known(module) and (issubclass(found, bases) or is_safe_dataset(found) or is_own_logger(found))
 
 
 def is_known(target: str) -> bool:
@@ -113,6 +128,14 @@ def find_object(target: str) -> Any:
         return pkgutil.resolve_name(target)
     except (ImportError, AttributeError, ValueError):
         return None
+
+
+def is_own_logger(found: type) -> bool:
+    """Return whether a class is a logger of this project, whose servers verify_config checks, or of src/."""
+    from lightning.pytorch.loggers import Logger
+
+    is_own = is_within(found.__module__, ["pytorch_intro"]) or is_project_code(found.__module__)
+    return is_own and issubclass(found, Logger)
 
 
 def is_safe_dataset(found: type) -> bool:

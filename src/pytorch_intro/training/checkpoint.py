@@ -146,6 +146,11 @@ class BestLastCheckpoint(Checkpoint):
         self.best_model_score, self.best_loss = score, loss
         return True
 
+    def best_metric(self) -> dict[str, float]:
+        """Return the best score by name, as in {"val/best_accuracy": 0.92}; empty without a validation."""
+        stage, _, metric = self.monitor.rpartition("/")
+        return {} if self.best_model_score is None else {f"{stage}/best_{metric}": self.best_model_score}
+
     def save_best(self, trainer: Trainer) -> None:
         self.save(trainer, self.best)
         self.best_model_path = str(self.best)

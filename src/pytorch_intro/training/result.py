@@ -22,11 +22,10 @@ def result_of(config: DictConfig, trainer: lightning.Trainer, selected: Selected
     It has every metric that was logged as val/… or test/…. Accuracies are fractions of 1; images_per_second is that of
     the last epoch; best_epoch is counted from 1; 0 are the weights before the first epoch.
     """
-    folder, outputs = Path(config.run_dir).resolve(), Path(config.outputs).resolve()
     metrics = selected.metrics | {name: value.item() for name, value in trainer.callback_metrics.items()}
     return {
         "status": "finished",
-        "name": folder.relative_to(outputs).as_posix() if folder.is_relative_to(outputs) else folder.name,
+        "name": run_name(config),
         "seed": config.seed,
         **{name: nan_to_none(metrics.get(name)) for name in (*METRICS, *further_metrics(metrics))},
         "temperature": trainer.lightning_module.temperature,
@@ -41,8 +40,14 @@ def result_of(config: DictConfig, trainer: lightning.Trainer, selected: Selected
         "lightning": lightning.__version__,
         "pytorch_intro": __version__,
         "git_commit": git_commit(),
-        "command": recorded_command(folder),
+        "command": recorded_command(Path(config.run_dir)),
     }
+
+
+def run_name(config: DictConfig) -> str:
+    """Return the path of the run folder in the folder of all runs: first, or sweeps/rates/seed=0."""
+    folder, outputs = Path(config.run_dir).resolve(), Path(config.outputs).resolve()
+    return folder.relative_to(outputs).as_posix() if folder.is_relative_to(outputs) else folder.name
 
 
 def run_result_hooks(trainer: lightning.Trainer, result: Result) -> dict[str, str]:

@@ -51,6 +51,7 @@ def build_trainer(
     ]
     check_averaging(callbacks)
     loggers = [instantiate(node, f"logger.{name!s}") for name, node in logger_nodes.items() if node]
+    callbacks += [logger for logger in loggers if isinstance(logger, Callback)]  # those of loggers/
     if trainer.fast_dev_run or not trainer.enable_checkpointing:
         callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
     if not trainer.enable_progress_bar:

@@ -38,9 +38,8 @@ class HParams(Callback):
             # Without the first summary, which would name the metrics, the page finds them itself.
             for summary in hparams(plain_settings(load_config(self.config_file)), {})[1:]:
                 logger.experiment.file_writer.add_summary(summary)
-            if isinstance(checkpoint, BestLastCheckpoint) and checkpoint.best_model_score is not None:
-                stage, _, metric = checkpoint.monitor.rpartition("/")
-                logger.log_metrics({f"{stage}/best_{metric}": checkpoint.best_model_score}, trainer.global_step)
+            if isinstance(checkpoint, BestLastCheckpoint) and (best := checkpoint.best_metric()):
+                logger.log_metrics(best, trainer.global_step)
 
 
 def plain_settings(config: DictConfig) -> dict[str, Any]:
