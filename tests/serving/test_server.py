@@ -6,9 +6,11 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
+import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -212,6 +214,32 @@ def test_the_docs_have_every_path_and_are_made_here(page: Page) -> None:
         expect(page.get_by_role("heading", name=operation)).to_be_visible()
     expect(page.locator("article").first).to_contain_text("multipart/form-data")
     expect(page.locator("article").first).to_contain_text("None of the uploads is a readable picture")
+
+
+def test_the_commands_and_the_program_of_the_docs_work(
+    server: Server,
+    pictures: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("some text")
+    expected = predict(server, pictures[0])["label"]
+    text = (PROJECT / "docs" / "serving.md").read_text().replace("http://127.0.0.1:8000", server.url)
+    commands = re.findall(r"^curl .*$", text, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        words = shlex.split(command, comments=True)
+        answer = subprocess.run([*words, "--silent", "--fail"], capture_output=True, check=True)
+        shoe, *others = json.loads(answer.stdout)["predictions"]
+        assert (shoe["file"], shoe["label"]) == ("shoe.png", expected)
+        assert all("not a picture; send JPEG, PNG" in other["error"] for other in others)
+    (program,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    exec(program, {})
+    assert capsys.readouterr().out == f"{expected}\n"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"])
