@@ -74,6 +74,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "test_downstream",
         "test_bench",
         "test_tensorboard",
+        "test_server",
     )
     items.sort(key=lambda item: first.index(item.path.stem) if item.path.stem in first else len(first))
 

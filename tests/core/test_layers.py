@@ -12,7 +12,7 @@ SOURCE = PROJECT / "src" / "pytorch_intro"
 CORE = ("common", "config", "data", "models", "runs", "training", "cli")
 OPTIONAL = (
     "safety", "analysis", "photos", "hub", "pretrained", "metrics", "calibration", "reports", "inference", "sweeps",
-    "data_report", "new_project", "loggers", "benchmarks", "tour",
+    "data_report", "new_project", "loggers", "serving", "benchmarks", "tour",
 )  # fmt: skip
 
 # Which optional packages the files of a conf/ group may name; every other file may only name the core.

@@ -11,6 +11,9 @@ from conftest import FORKS, NO_PICTURES, ONE_BATCH
 from pytorch_intro.config.paths import PROJECT
 
 PACKAGE = "src/pytorch_intro"
+SERVING = [
+    f"{PACKAGE}/serving", "src/serve.py", f"{PACKAGE}/commands/serve.py", "conf/serve.yaml", "tests/serving",
+]  # fmt: skip
 # What `git rm -r` deletes.
 CAPABILITIES = {
     "sweeps": [
@@ -21,8 +24,9 @@ CAPABILITIES = {
     "inference": [
         f"{PACKAGE}/inference", "src/eval.py", "src/predict.py", "src/export.py", f"{PACKAGE}/commands/eval.py",
         f"{PACKAGE}/commands/predict.py", f"{PACKAGE}/commands/export.py", "conf/eval.yaml", "conf/predict.yaml",
-        "conf/export.yaml", "conf/finished_run.yaml", "tests/inference",
+        "conf/export.yaml", "conf/finished_run.yaml", "tests/inference", *SERVING,
     ],
+    "serving": SERVING,
     "data_report": [
         f"{PACKAGE}/data_report", "src/data_report.py", f"{PACKAGE}/commands/data_report.py", "conf/data_report.yaml",
         "tests/data_report",

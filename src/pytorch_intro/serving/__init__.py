@@ -1,0 +1,1 @@
+"""A finished run as a web page and a REST API: uploads, batches, pages, metrics, server."""

@@ -1,0 +1,62 @@
+"""Listen on a port and answer requests until a signal comes."""
+
+import errno
+import logging
+import os
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from pytorch_intro.common.errors import UserError
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on an address; port 0 is any free port.
+
+    Raises:
+        UserError: If this machine does not have the address, or the port is used or not permitted.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.create_server(address[:2], family=family)
+        # asyncio turns off Nagle's algorithm, which costs 40 ms per answer, only for sockets of this protocol number.
+        return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listener.detach())
+    except (socket.gaierror, UnicodeError) as error:
+        raise UserError(f"host={host}: not an address; use 127.0.0.1 (this computer only) or 0.0.0.0") from error
+    except OSError as error:
+        problems = {
+            errno.EADDRINUSE: f"port={port}: already in use; use another, as in port={port % 65535 + 1}",
+            errno.EACCES: f"port={port}: not permitted; use one from 1024, as in port=8000",
+        }
+        other = f"host={host}: cannot listen there ({os.strerror(error.errno or 0)}); use host=127.0.0.1"
+        raise UserError(problems.get(error.errno or 0, other)) from error
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the address for a browser on this computer."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def serve(app: FastAPI, listener: socket.socket, grace: float) -> None:
+    """Answer requests until Ctrl-C or SIGTERM, then finish those in progress, and raise the signal again.
+
+    Args:
+        grace: Seconds for requests in progress.
+    """
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it would warn of each malformed upload
+    config = uvicorn.Config(
+        app,
+        loop="asyncio",  # these three: the same with whatever else is installed
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,  # the command's
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=round(grace),
+    )
+    uvicorn.Server(config).run([listener])
