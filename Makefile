@@ -97,7 +97,7 @@ WITHOUT_ENSUREPIP = { $(PYTHON) -m venv --without-pip $(VENV) && \
 lock:  ## resolve the requirements again (needs uv); ARGS=--upgrade for newer versions
 	@uv pip compile --quiet $(LOCK) pyproject.toml --all-extras --group test -o requirements-test.txt $(ARGS)
 	@uv pip compile --quiet $(LOCK) pyproject.toml -c requirements-test.txt -o requirements.txt
-	@for extra in export hub search scale photos wandb mlflow serve; do \
+	@for extra in export openvino hub search scale photos wandb mlflow serve; do \
 		uv pip compile --quiet $(LOCK) pyproject.toml --extra $$extra -c requirements-test.txt \
 			-o requirements-$$extra.txt || exit 1; \
 	done

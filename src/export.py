@@ -1,4 +1,4 @@
-"""Export a finished run as ONNX and as torch.export's .pt2: python src/export.py --help"""
+"""Export a finished run to ONNX, torch.export's .pt2 and other formats: python src/export.py --help"""
 
 import os
 import signal

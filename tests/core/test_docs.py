@@ -62,7 +62,7 @@ NOT_RUN = {  # commands of other kinds, and why
     "tensorboard --logdir outputs/sweeps/rates": "does not end",
 }
 RUN_ELSEWHERE = {
-    "import json\nimport sys\n": "tests/inference/test_export.py",
+    "import json\nimport sys\n": "tests/inference/test_export.py and tests/pretrained/test_downstream.py",
     "import base64, json, urllib.request\n": "tests/serving/test_server.py",
     "from pytorch_intro import compose, load_run, train\n": "tests/core/test_python_api.py",
 }  # beginnings of programs, and where they run

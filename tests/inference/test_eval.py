@@ -94,8 +94,8 @@ def test_a_random_test_split_is_reproduced_and_refused_if_the_images_change(
     answer = script("eval", f"run={run}")
     assert answer.code == 2
     assert_explained(answer.err, [], [str(run)], r"training images.*\([0-9a-f]{16} → [0-9a-f]{16}\)", r"data\.root=DIR")
-    _, kind = images_to_compare(FinishedRun(run, parts=["data"]), 10, is_external=False)
-    assert kind == "random images", "an export is then compared on these"
+    images = images_to_compare(FinishedRun(run, parts=["data"]), 10, is_external=False)
+    assert images.kind == "random images", "an export is then compared on these"
 
 
 def test_external_images_are_matched_by_class_name(script: Command, run_copy: Path, tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
+import safetensors
 import torch
 from conftest import Command, run_code, run_here, sample_datamodule
 from PIL import Image
@@ -18,7 +20,9 @@ from torch import Tensor, nn
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.paths import PROJECT
-from pytorch_intro.inference import export as exporting
+from pytorch_intro.inference import eval_data
+from pytorch_intro.inference import formats as exporting
+from pytorch_intro.inference.finished_run import FinishedRun
 from pytorch_intro.inference.load import Predictor, load_run
 
 
@@ -32,7 +36,9 @@ def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         out = run_here("export", f"run={run}")
     assert re.search(r"model.onnx +agrees with PyTorch on 400 test images", out), out
     assert re.search(r"model.pt2 +agrees with PyTorch on 400 test images", out)
-    assert re.search(r"images/s on the CPU: PyTorch [\d,]+, model.onnx [\d,]+, model.pt2 [\d,]+", out)
+    assert re.search(r"400 test images +accuracy +same label +max. difference +MB +images/s on the CPU\n", out)
+    for name in ("PyTorch", "onnx", "pt2"):
+        assert re.search(rf"^  {name} +\d+\.\d\d% +100\.00% +\S+e[-+]\d+ +[\d.]* +[\d,]+$", out, re.MULTILINE), out
     assert sorted(path.name for path in (run / "export").iterdir()) == ["labels.json", "model.onnx", "model.pt2"]
     assert not list(run.glob(".export*"))
     return run
@@ -80,7 +86,7 @@ def test_the_documented_onnx_program_prints_the_label_of_predict(
     exported: Path, script: Command, tmp_path: Path
 ) -> None:
     """The program in docs/using.md runs unchanged, and imports only onnxruntime, numpy and Pillow."""
-    (code,) = re.findall(r"```python\n(import json\n.*?)```", (PROJECT / "docs" / "using.md").read_text(), re.DOTALL)
+    (code, _) = re.findall(r"```python\n(import json\n.*?)```", (PROJECT / "docs" / "using.md").read_text(), re.DOTALL)
     imported = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE))
     assert imported == {"json", "sys", "numpy", "onnxruntime", "PIL"}
     datamodule = sample_datamodule()
@@ -98,22 +104,36 @@ def test_the_documented_onnx_program_prints_the_label_of_predict(
     assert label in process.stdout
 
 
+def replace_output(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[Tensor], Tensor]) -> None:
+    """Change the probabilities that a format has when it is compared with PyTorch."""
+    old = exporting.FORMATS[name]
+
+    def load(file: Path, predictor: Predictor) -> Any:
+        function = old.load(file, predictor)
+        return lambda images: change(function(images))
+
+    monkeypatch.setitem(exporting.FORMATS, name, old._replace(load=load))
+
+
+def copy_instead_of_writing(monkeypatch: pytest.MonkeyPatch, exported: Path) -> None:
+    """Take the files of an earlier export of the same run, with the ONNX model as that of 8-bit integers."""
+
+    def write(formats: list[str], predictor: Predictor, folder: Path, *_: Any) -> None:
+        for name in formats:
+            source = "model.onnx" if name == "onnx_int8" else exporting.FORMATS[name].files[0]
+            shutil.copy(exported / "export" / source, folder / exporting.FORMATS[name].files[0])
+
+    monkeypatch.setattr(exporting, "write_formats", write)
+
+
 def test_a_model_that_disagrees_with_pytorch_is_not_written(
     script: Command, exported: Path, run_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An earlier export stays, and no partial files are left."""
     (run_copy / "export").mkdir()
     (run_copy / "export" / "labels.json").write_text("earlier")
-    right = exporting.load_onnx
-
-    def wrong(file: Path) -> Any:
-        return lambda images: right(file)(images) * 0.999
-
-    def copy_exported(_: Predictor, folder: Path) -> None:
-        shutil.copytree(exported / "export", folder, dirs_exist_ok=True)
-
-    monkeypatch.setattr(exporting, "load_onnx", wrong)
-    monkeypatch.setattr(exporting, "export_model", copy_exported)  # the same network, exported before
+    replace_output(monkeypatch, "onnx", lambda probabilities: probabilities * 0.999)
+    copy_instead_of_writing(monkeypatch, exported)
     answer = script("export", f"run={run_copy}")
     assert answer.code == 2
     assert re.search(
@@ -122,6 +142,124 @@ def test_a_model_that_disagrees_with_pytorch_is_not_written(
     )
     assert [path.name for path in (run_copy / "export").iterdir()] == ["labels.json"]
     assert not list(run_copy.glob(".export*"))
+
+
+def test_a_format_that_loses_accuracy_is_refused_and_the_others_are_written(
+    script: Command, exported: Path, run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_output(monkeypatch, "onnx_int8", lambda probabilities: probabilities.roll(1, dims=1))
+    copy_instead_of_writing(monkeypatch, exported)
+    answer = script("export", f"run={run_copy}", "formats=[onnx,onnx_int8]", "num_images=64")
+    assert answer.code == 1
+    (line,) = re.findall(r"^error: .*", answer.err, re.MULTILINE)
+    assert re.fullmatch(
+        r"error: formats=onnx_int8: the accuracy drops from \S+% to \S+%, more than max_accuracy_drop=0.005, so it was "
+        r"not written; leave it out, or set max_accuracy_drop=(0\.\d+)",
+        line,
+    )
+    assert sorted(path.name for path in (run_copy / "export").iterdir()) == ["labels.json", "model.onnx"]
+    assert set(json.loads((run_copy / "export" / "labels.json").read_text())["formats"]) == {"PyTorch", "onnx"}
+    allowed = line.split("set ")[-1]
+    assert script("export", f"run={run_copy}", "formats=[onnx_int8]", "num_images=64", allowed).code == 0
+    assert sorted(path.name for path in (run_copy / "export").iterdir()) == ["labels.json", "model_int8.onnx"]
+    answer = script("export", f"run={run_copy}", "formats=[onnx_int8]", "num_images=64")
+    assert answer.code == 2, "no format is left"
+    assert (run_copy / "export" / "model_int8.onnx").exists(), "the earlier export stays"
+
+
+@pytest.fixture(scope="module")
+def small(finished_run: Path, exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run that was exported to the formats that are not the default."""
+    run = Path(shutil.copytree(finished_run, tmp_path_factory.mktemp("small") / "run"))
+    run_here("export", f"run={run}", "formats=[onnx_int8,safetensors]")
+    assert sorted(path.name for path in (run / "export").iterdir()) == [
+        "labels.json", "model.safetensors", "model_int8.onnx",
+    ]  # fmt: skip
+    return run
+
+
+def test_8_bit_integers_take_less_than_half_the_space_and_give_the_same_labels(small: Path, exported: Path) -> None:
+    """The preprocessing is inside the model: it takes the same uint8 images, any number of them."""
+    file = small / "export" / "model_int8.onnx"
+    assert file.stat().st_size < 0.5 * (exported / "export" / "model.onnx").stat().st_size
+    session, exact = (onnxruntime.InferenceSession(path) for path in (file, exported / "export" / "model.onnx"))
+    datamodule = sample_datamodule()
+    assert datamodule.test_set
+    for size in (1, 200):
+        images = datamodule.test_set.__getitems__(range(size))[0].numpy()
+        probabilities = session.run(["probabilities"], {"images": images})[0]
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    labels = [model.run(None, {"images": images})[0].argmax(axis=1) for model in (session, exact)]
+    assert (labels[0] == labels[1]).mean() > 0.95
+    formats = json.loads((small / "export" / "labels.json").read_text())["formats"]
+    assert set(formats) == {"PyTorch", "onnx_int8", "safetensors"}
+    assert formats["onnx_int8"]["files"] == ["model_int8.onnx"]
+    assert formats["onnx_int8"]["agreement"] > 0.95
+    assert formats["PyTorch"]["accuracy"] - formats["onnx_int8"]["accuracy"] <= 0.005
+    assert formats["onnx_int8"]["size_mb"] == pytest.approx(file.stat().st_size / 1e6)
+    assert formats["safetensors"]["accuracy"] == formats["PyTorch"]["accuracy"]
+
+
+def test_the_ranges_of_8_bit_integers_come_from_training_images_alone(finished_run: Path) -> None:
+    run = FinishedRun(finished_run, parts=["model", "classifier", "data"])
+    images = eval_data.calibration_images(run)
+    assert torch.equal(images, eval_data.calibration_images(run)), "the same images each time"
+    datamodule = sample_datamodule()
+    assert datamodule.train_set
+    training = {
+        image.numpy().tobytes() for image in datamodule.train_set.__getitems__(range(len(datamodule.train_set)))[0]
+    }
+    assert len(images) == 300
+    assert {image.numpy().tobytes() for image in images} <= training
+
+
+def test_safetensors_has_the_tested_weights_and_what_a_program_needs(small: Path) -> None:
+    network, classes, _ = load_run(small)
+    with safetensors.safe_open(small / "export" / "model.safetensors", "pt") as file:
+        description = json.loads(file.metadata()["description"])
+        state = network.network.state_dict()
+        assert set(file.keys()) == set(state)
+        assert all(torch.equal(file.get_tensor(name), tensor) for name, tensor in state.items())
+    assert description["classes"] == classes
+    assert description["input"]["center_crop"] == [28, 28]
+    assert description["network"]["config"]["_target_"] == "pytorch_intro.models.cnn.CNN"
+
+
+def test_openvino_gives_the_labels_of_pytorch(script: Command, run_copy: Path) -> None:
+    """The comparison loads the files in OpenVINO itself; the drop is the largest that is accepted by default."""
+    answer = script("export", f"run={run_copy}", "formats=[openvino]")
+    assert answer.code == 0, answer.err
+    assert sorted(path.name for path in (run_copy / "export").iterdir()) == ["labels.json", "model.bin", "model.xml"]
+    assert json.loads((run_copy / "export" / "labels.json").read_text())["formats"]["openvino"]["agreement"] > 0.95
+
+
+def test_the_accuracy_of_a_format_that_may_lose_some_needs_test_images(
+    script: Command, run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = eval_data.ImagesToCompare(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), None, "random images")
+    monkeypatch.setattr(eval_data, "images_to_compare", lambda *_, **__: random)
+    answer = script("export", f"run={run_copy}", "formats=[onnx,onnx_int8]")
+    assert answer.code == 2
+    assert answer.err.startswith("error: formats=onnx_int8: its accuracy cannot be measured without the test images")
+    assert "data.root=DIR" in answer.err
+    assert not (run_copy / "export").exists()
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("formats=[onnx,tflite]", r"formats=tflite: no such format; choose from onnx, pt2, onnx_int8, openvino, safe"),
+        ("formats=[]", r"formats=\[\]: no format to write; choose from onnx,"),
+        ("max_accuracy_drop=5", r"max_accuracy_drop=5: .*1"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_any_work(
+    script: Command, run_copy: Path, argument: str, message: str
+) -> None:
+    answer = script("export", f"run={run_copy}", argument)
+    assert answer.code == 2
+    assert re.fullmatch(rf"error: {message}.*\n", answer.err), answer.err
+    assert not (run_copy / "export").exists()
 
 
 class Branching(nn.Module):
@@ -135,17 +273,20 @@ def test_a_network_that_cannot_be_exported_is_reported_with_the_reason(finished_
     predictor = Predictor(load_run(finished_run))
     predictor.network.network = Branching()
     with pytest.raises(UserError, match=r"model: Branching cannot be exported \(.*data-dependent.*\); avoid") as error:
-        exporting.export_model(predictor, tmp_path)
+        exporting.write_formats(["pt2"], predictor, tmp_path, None, {})
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("name", "extra"), [("onnx", "export"), ("safetensors", "export"), ("openvino", "openvino")])
 def test_missing_packages_are_named_with_the_command_that_installs_them(
-    script: Command, run_copy: Path, monkeypatch: pytest.MonkeyPatch
+    script: Command, run_copy: Path, monkeypatch: pytest.MonkeyPatch, name: str, extra: str
 ) -> None:
-    monkeypatch.setattr(exporting, "PACKAGES", ("onnx", "no_such_package"))
-    answer = script("export", f"run={run_copy}")
+    missing = exporting.FORMATS[name]._replace(packages=("json", "no_such_package"))
+    monkeypatch.setitem(exporting.FORMATS, name, missing)
+    answer = script("export", f"run={run_copy}", f"formats=[{name}]")
     assert answer.code == 2
-    assert answer.err == (
-        "error: exporting: no_such_package not installed; run pip install -r requirements-export.txt\n"
+    install = rf"(-r requirements-{extra}\.txt|'pytorch-intro\[{extra}\]')"
+    assert re.fullmatch(
+        rf"error: formats={name}: no_such_package not installed; run pip install {install}\n", answer.err
     )
     assert not (run_copy / "export").exists()

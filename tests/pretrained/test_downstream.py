@@ -5,6 +5,8 @@ import json
 import logging
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +27,7 @@ from conftest import (
 from PIL import Image, ImageOps
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.inference.export import TOLERANCE
 from pytorch_intro.inference.load import Predictor, load_run
 from pytorch_intro.pretrained.network import Choice, PretrainedNetwork
@@ -142,6 +145,27 @@ def test_load_run_gives_the_probabilities_of_the_export(used: Used, pictures: Pa
         loaded = network(transforms(image)[None]).softmax(dim=1)
         assert torch.allclose(loaded, model(stored), atol=TOLERANCE)
         assert torch.equal(loaded, Predictor(load_run(used.run))(stored))
+
+
+def test_the_documented_safetensors_program_gives_the_probability_of_predict(
+    photos: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """The program in docs/using.md runs unchanged, in a process that does not import this project."""
+    run = tmp_path / "run"
+    network = NETWORKS["efficientnet"]
+    run_here("train", *FEW, *network, f"data.root={photos / 'data'}", f"outputs={tmp_path}", "name=run", *NO_PICTURES)
+    assert "safetensors  " in run_here("export", f"run={run}", "formats=[safetensors]")
+    run_here("predict", f"run={run}", f"images={pictures / 'rotated.jpg'}", "num_workers=0")
+    (row,) = csv.DictReader((run / "predictions.csv").read_text().splitlines())
+    _, code = re.findall(r"```python\n(import json\n.*?)```", (PROJECT / "docs" / "using.md").read_text(), re.DOTALL)
+    (tmp_path / "use_weights.py").write_text(code)
+    process = subprocess.run(
+        [sys.executable, tmp_path / "use_weights.py", run / "export" / "model.safetensors", pictures / "rotated.jpg"],
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    label, probability = process.stdout.split()
+    assert label == row["label"]
+    assert float(probability) == pytest.approx(float(row["probability"]), abs=0.01)  # the decoder drafts JPEG files
 
 
 def test_the_log_has_no_warnings(used: Used) -> None:

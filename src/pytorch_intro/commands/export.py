@@ -1,4 +1,4 @@
-"""Export a finished run as ONNX and as torch.export's .pt2."""
+"""Export a finished run to files that run without this project: ONNX, torch.export's .pt2 and others."""
 
 from omegaconf import DictConfig
 
@@ -8,26 +8,50 @@ from pytorch_intro.inference.finished_run import resolve_run
 
 @entrypoint("export", resolvers={"resolve_run": resolve_run})
 def main(config: DictConfig) -> None:
-    from pydantic import PositiveInt
+    from typing import Annotated
 
-    from pytorch_intro.common.errors import check_installed
+    from pydantic import Field, PositiveInt
+
+    from pytorch_intro.common.errors import RunError, UserError
     from pytorch_intro.common.files import atomic_directory
     from pytorch_intro.config.paths import display_path
     from pytorch_intro.config.validate import check_value
-    from pytorch_intro.inference.eval_data import images_to_compare
-    from pytorch_intro.inference.export import PACKAGES, compare_with_pytorch, export_model, save_labels
+    from pytorch_intro.inference.eval_data import calibration_images, images_to_compare
+    from pytorch_intro.inference.export import compare_with_pytorch, describe, refused_formats, save_labels
     from pytorch_intro.inference.finished_run import FinishedRun, apply_overrides
+    from pytorch_intro.inference.formats import FORMATS, check_formats, write_formats
     from pytorch_intro.inference.load import Predictor, load_from
 
-    check_installed("exporting", PACKAGES, "export")
+    formats = check_formats(check_value("formats", config.formats, list[str]))
     num_images = check_value("num_images", config.num_images, PositiveInt)
-    run = FinishedRun(config.run_dir, config.allow, ["model", "classifier", "data"])
+    max_drop = check_value("max_accuracy_drop", config.max_accuracy_drop, Annotated[float, Field(ge=0, le=1)])
+    parts = ["model", "classifier", "data"]
+    run = FinishedRun(config.run_dir, config.allow, parts)
     overrides = apply_overrides(run.config, config, ["data"])
     predictor = Predictor(load_from(run))
-    images, kind = images_to_compare(run, num_images, is_external="data" in overrides)
+    is_external = "data" in overrides
+    data = images_to_compare(run, num_images, is_external)
+    lossy = [name for name in formats if not FORMATS[name].is_exact]
+    if lossy and data.targets is None:
+        raise UserError(
+            f"formats={lossy[0]}: its accuracy cannot be measured without the test images of the run; set "
+            "data.root=DIR, choose other data with data=CHOICE, or leave it out"
+        )
+    own = FinishedRun(config.run_dir, config.allow, parts) if is_external else run
+    calibration = calibration_images(own) if "onnx_int8" in formats else None
 
+    description = describe(run, predictor.network.network)
     with atomic_directory(run.path / "export") as folder:
-        export_model(predictor, folder)
-        compare_with_pytorch(predictor, images, kind, folder)
-        save_labels(run, folder)
+        write_formats(formats, predictor, folder, calibration, description)
+        table = compare_with_pytorch(predictor, formats, data, folder)
+        refused = refused_formats(table, max_drop)
+        if len(refused) == len(formats):
+            raise UserError("; ".join(refused.values()))
+        for name in refused:
+            del table[name]
+            for file in FORMATS[name].files:
+                (folder / file).unlink()
+        save_labels(description, folder, table)
     print(f"written: {', '.join(map(display_path, sorted((run.path / 'export').iterdir())))}")
+    if refused:
+        raise RunError("; ".join(refused.values()))

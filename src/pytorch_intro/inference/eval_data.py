@@ -1,7 +1,7 @@
 """Test data for a finished run: its original test images, or external images of the same classes."""
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from pytorch_intro.data.resize import CenterCrop
 from pytorch_intro.inference.finished_run import FinishedRun
 
 log = logging.getLogger(__name__)
+
+CALIBRATION_IMAGES = 300  # training images that set the ranges of 8-bit integers
 
 
 def original_test_data(run: FinishedRun) -> DataModule:
@@ -134,14 +136,19 @@ def build_datamodule(run: FinishedRun, **inputs: Any) -> DataModule:
     return datamodule
 
 
-def images_to_compare(run: FinishedRun, count: int, is_external: bool) -> tuple[Tensor, str]:
+class ImagesToCompare(NamedTuple):
+    """Images to compare models on: uint8 (N, C, H, W), their labels if known, and their kind, for messages."""
+
+    images: Tensor
+    targets: Tensor | None
+    kind: str
+
+
+def images_to_compare(run: FinishedRun, count: int, is_external: bool) -> ImagesToCompare:
     """Return up to `count` evenly spaced test images, or random images if the run's data is missing.
 
     Args:
         is_external: Whether other data than the run's was chosen, which must exist.
-
-    Returns:
-        Images, uint8 (N, C, H, W), and their kind: "test images" or "random images".
     """
     try:
         part = (external_test_data(run) if is_external else original_test_data(run)).test_set
@@ -152,5 +159,16 @@ def images_to_compare(run: FinishedRun, count: int, is_external: bool) -> tuple[
         log.warning("comparing on random images, since the test images are not available: %s", error)
         shape = (count, run.inputs["image_shape"][0], *run.inputs["decoded_size"])
         generator = torch.Generator().manual_seed(0)
-        return torch.randint(256, shape, dtype=torch.uint8, generator=generator), "random images"
-    return part.__getitems__(evenly_spaced_indices(len(part), count))[0], "test images"
+        return ImagesToCompare(torch.randint(256, shape, dtype=torch.uint8, generator=generator), None, "random images")
+    return ImagesToCompare(*part.__getitems__(evenly_spaced_indices(len(part), count)), "test images")
+
+
+def calibration_images(run: FinishedRun) -> Tensor:
+    """Return random training images of the run, the same each time, uint8 (N, C, H, W)."""
+    try:
+        part = original_data(run).train_set
+    except UserError as error:
+        raise UserError(f"formats=onnx_int8: needs the training images of the run; {error}") from error
+    assert part is not None
+    order = torch.randperm(len(part), generator=torch.Generator().manual_seed(0))
+    return part.__getitems__(order[:CALIBRATION_IMAGES].tolist())[0]

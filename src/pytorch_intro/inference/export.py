@@ -1,27 +1,28 @@
-"""Export a trained network to files that do not need this project, and compare them with PyTorch."""
+"""Compare exported models with PyTorch, and describe them in labels.json."""
 
 import itertools
 import json
-import logging
 import statistics
 import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from omegaconf import OmegaConf
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from pytorch_intro.analysis.names import to_display_names
 from pytorch_intro.common.errors import UserError
+from pytorch_intro.common.text import text_table
+from pytorch_intro.inference.eval_data import ImagesToCompare
 from pytorch_intro.inference.finished_run import FinishedRun
+from pytorch_intro.inference.formats import FORMATS, OPSET, Function
 from pytorch_intro.inference.load import Predictor
 
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-ONNX, PT2, LABELS = "model.onnx", "model.pt2", "labels.json"
-OPSET = 23  # newest opset that ONNX Runtime 1.23 supports
+PYTORCH, LABELS = "PyTorch", "labels.json"
 TOLERANCE = 1e-4  # largest difference between probabilities
 BATCH_SIZES = (1, 7, 256)  # sizes that are compared in turn
 LARGE_IMAGE = 96 * 96  # pixels from which a batch of 256 takes too much memory and time
@@ -29,79 +30,99 @@ LARGE_IMAGE_BATCH = 16  # instead of 256
 ROUNDS = 5  # maximum number of repetitions of the speed measurement
 MAX_SECONDS = 10  # after which no further round starts
 
-Function = Callable[[Tensor], Tensor]
+
+@dataclass
+class Comparison:
+    """How a format compares with PyTorch on the same images.
+
+    Attributes:
+        accuracy: Share of correct labels; None without labels.
+        agreement: Share of images with PyTorch's label.
+        difference: Largest difference between probabilities.
+        size_mb: Size of the files in megabytes; None for PyTorch.
+        images_per_second: Throughput on the CPU, measured side by side with the others.
+    """
+
+    accuracy: float | None
+    agreement: float
+    difference: float
+    size_mb: float | None
+    images_per_second: float
+
+    def cells(self) -> list[str]:
+        """Return the row of the printed table."""
+        accuracy = "" if self.accuracy is None else f"{self.accuracy:.2%}"
+        size = "" if self.size_mb is None else f"{self.size_mb:.2f}"
+        return [accuracy, f"{self.agreement:.2%}", f"{self.difference:.1e}", size, f"{self.images_per_second:,.0f}"]
 
 
-def export_model(predictor: Predictor, folder: Path) -> None:
-    """Export the network to model.pt2 and model.onnx; raise a UserError if it cannot be exported."""
-    decoder = predictor.decoder
-    images = torch.zeros(2, decoder.channels, *decoder.size, dtype=torch.uint8)  # with N=1, N would become a constant
-    shapes = {"images": {0: torch.export.Dim("N", min=1)}}
-    network = type(predictor.network.network).__name__
-    logging_level = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # torch's exporter logs its steps, and warns about its own internals
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.export.export(predictor, (images,), dynamic_shapes=shapes)
-            torch.export.save(program, folder / PT2)
-            onnx = torch.onnx.export(
-                program, input_names=["images"], output_names=["probabilities"], opset_version=OPSET, verbose=False
-            )
-            assert onnx is not None
-            onnx.save(folder / ONNX)
-    except (RuntimeError, torch.onnx.errors.OnnxExporterError, torch._dynamo.exc.TorchDynamoException) as error:
-        cause: BaseException = error
-        while cause.__cause__:  # the exporter's own message only describes its steps
-            cause = cause.__cause__
-        reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
-        raise UserError(
-            f"model: {network} cannot be exported ({reason}); avoid data-dependent control flow, or use a newer torch"
-        ) from error
-    finally:
-        logging.disable(logging_level)
-
-
-def compare_with_pytorch(predictor: Predictor, images: Tensor, kind: str, folder: Path) -> None:
-    """Compare the exported models with PyTorch in batches of several sizes, and print their speed.
+def compare_with_pytorch(
+    predictor: Predictor, formats: Sequence[str], data: ImagesToCompare, folder: Path
+) -> dict[str, Comparison]:
+    """Compare the exported models with PyTorch in batches of several sizes, and print a table.
 
     Args:
-        images: Images to compare on, uint8 (N, C, H, W).
-        kind: Name of these images, for messages.
         folder: Folder of the exported models.
 
+    Returns:
+        Comparison of "PyTorch" and each format.
+
     Raises:
-        UserError: If a probability differs by more than TOLERANCE, or a label differs.
+        UserError: If an exact format has another label than PyTorch, or a probability that differs by more than
+            TOLERANCE.
     """
-    functions: dict[str, Function] = {
-        "PyTorch": predictor,
-        ONNX: load_onnx(folder / ONNX),
-        PT2: torch.export.load(folder / PT2).module(),
-    }
+    images, targets, kind = data
+    functions: dict[str, Function] = {PYTORCH: predictor}
+    for name in formats:
+        functions[name] = FORMATS[name].load(folder / FORMATS[name].files[0], predictor)
     outputs = {name: run_in_batches(function, images, f"comparing {name}") for name, function in functions.items()}
-    expected = outputs.pop("PyTorch")
-    for name, probabilities in outputs.items():
-        difference = (probabilities - expected).abs().max().item()
-        labels = (probabilities.argmax(dim=1) != expected.argmax(dim=1)).sum().item()
-        if not difference <= TOLERANCE or labels:
+    expected = outputs[PYTORCH]
+    for name in formats:
+        difference = (outputs[name] - expected).abs().max().item()
+        labels = (outputs[name].argmax(dim=1) != expected.argmax(dim=1)).sum().item()
+        if FORMATS[name].is_exact and (not difference <= TOLERANCE or labels):
             raise UserError(
-                f"{name}: disagrees with PyTorch on {len(images):,} {kind} (probabilities differ by up to "
-                f"{difference:.1e}, {labels} labels differ), nothing was written; use another model, or a newer torch"
+                f"{FORMATS[name].files[0]}: disagrees with PyTorch on {len(images):,} {kind} (probabilities differ by "
+                f"up to {difference:.1e}, {labels} labels differ), nothing was written; use another model, or a newer "
+                "torch"
             )
-        agreement = f"probabilities to {difference:.1e}, all labels"
-        print(f"{name:<11} agrees with PyTorch on {len(images):,} {kind} ({agreement})")
+        if FORMATS[name].is_exact:
+            agreement = f"probabilities to {difference:.1e}, all labels"
+            print(f"{FORMATS[name].files[0]:<11} agrees with PyTorch on {len(images):,} {kind} ({agreement})")
     speeds = measure_images_per_second(functions, images[: batch_sizes(images)[-1]])
-    print("images/s on the CPU: " + ", ".join(f"{name} {speed:,.0f}" for name, speed in speeds.items()))
+    table = {
+        name: Comparison(
+            None if targets is None else share_equal(probabilities.argmax(dim=1), targets),
+            share_equal(probabilities.argmax(dim=1), expected.argmax(dim=1)),
+            (probabilities - expected).abs().max().item(),
+            None if name == PYTORCH else sum((folder / file).stat().st_size for file in FORMATS[name].files) / 1e6,
+            speeds[name],
+        )
+        for name, probabilities in outputs.items()
+    }
+    header = [f"{len(images):,} {kind}", "accuracy", "same label", "max. difference", "MB", "images/s on the CPU"]
+    print(text_table([header, *([name, *row.cells()] for name, row in table.items())]))
+    return table
 
 
-def load_onnx(file: Path) -> Function:
-    """Load a model in ONNX Runtime on the CPU."""
-    import onnxruntime
+def share_equal(labels: Tensor, others: Tensor) -> float:
+    return (labels == others).sum().item() / len(labels)
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(["probabilities"], {"images": images.numpy()})[0])
+
+def refused_formats(table: Mapping[str, Comparison], max_accuracy_drop: float) -> dict[str, str]:
+    """Return the formats that lose too much accuracy, with the reason and the remedy."""
+    refused = {}
+    for name, row in table.items():
+        before = table[PYTORCH].accuracy
+        if row.accuracy is None or before is None or before - row.accuracy <= max_accuracy_drop + 1e-9:
+            continue
+        drop = before - row.accuracy
+        refused[name] = (
+            f"formats={name}: the accuracy drops from {before:.2%} to {row.accuracy:.2%}, more than "
+            f"max_accuracy_drop={max_accuracy_drop:g}, so it was not written; leave it out, or set "
+            f"max_accuracy_drop={-(-drop * 1e3 // 1) / 1e3:g}"
+        )
+    return refused
 
 
 def batch_sizes(images: Tensor) -> tuple[int, ...]:
@@ -138,10 +159,10 @@ def measure_images_per_second(functions: dict[str, Function], images: Tensor) ->
     return {name: len(images) / statistics.median(times) for name, times in seconds.items()}
 
 
-def save_labels(run: FinishedRun, folder: Path) -> None:
-    """Save labels.json: class names, input and output of the models, and the run's result."""
+def describe(run: FinishedRun, network: nn.Module) -> dict[str, Any]:
+    """Return what a program needs to use a model: class names, input and output, network, and the run's result."""
     inputs, channels = run.inputs, run.inputs["image_shape"][0]
-    content: dict[str, Any] = {
+    return {
         "classes": to_display_names(inputs["classes"]),
         "input": {
             "name": "images",
@@ -153,16 +174,29 @@ def save_labels(run: FinishedRun, folder: Path) -> None:
             "interpolation": inputs["interpolation"],
             "center_crop": inputs["image_shape"][1:],  # inside the models, from crop_pct of height and width
             "crop_pct": inputs["crop_pct"],
+            "mean": inputs["mean"],  # inside the models, like std: of pixels from 0 to 1
+            "std": inputs["std"],
             "bit_depth": inputs["bit_depth"],
             "border": inputs["border"],
             "steps": preprocessing_steps(inputs),
         },
         "output": {"name": "probabilities", "dtype": "float32", "shape": ["N", len(inputs["classes"])]},
         "temperature": run.temperature,  # inside the models: the logits are divided by it before the softmax
+        "network": {
+            "config": OmegaConf.to_container(run.config.model, resolve=True),
+            **getattr(network, "library_call", {}),
+        },
         "opset": OPSET,
         "result": run.result,
     }
-    (folder / LABELS).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def save_labels(description: Mapping[str, Any], folder: Path, table: Mapping[str, Comparison]) -> None:
+    """Save labels.json: the description of the models, and how each format compares with PyTorch."""
+    formats: dict[str, Any] = {name: asdict(row) for name, row in table.items()}
+    for name in formats.keys() & FORMATS.keys():
+        formats[name]["files"] = FORMATS[name].files
+    (folder / LABELS).write_text(json.dumps({**description, "formats": formats}, indent=2) + "\n")
 
 
 def preprocessing_steps(inputs: dict[str, Any]) -> list[str]:

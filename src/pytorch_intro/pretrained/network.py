@@ -66,6 +66,7 @@ class PretrainedNetwork(nn.Module):
 
     head: nn.Linear | None
     origin: str  # source and license of the first weights, for the model card
+    library_call: dict[str, Any]  # library, name and arguments that build the same network without this project
 
     def __init__(
         self,
@@ -104,6 +105,7 @@ class PretrainedNetwork(nn.Module):
                 saved = SavedWeights(tensors, read.classes)
             source = weights if choice.path else choice.full_name
             load_state(network, saved, heads, source, new_head, classes)
+        self.head_name = head_name
         self.body, self.head = split_off(network, head_name)
 
     def features(self, images: Tensor) -> Tensor:
@@ -115,6 +117,10 @@ class PretrainedNetwork(nn.Module):
         """Map images (N, C, H, W) float, or their features (N, D), to logits (N, num_classes)."""
         features = images if images.ndim == 2 else self.body(images)
         return features if self.head is None else self.head(features)
+
+    def library_state_dict(self) -> dict[str, Tensor]:
+        """Return the state dict with the names of the library's own network."""
+        return with_library_names(self.state_dict(), self.head_name)
 
     def check_linear_head(self) -> None:
         """Raise a UserError if the network does not end with one linear layer."""

@@ -83,9 +83,9 @@ class TimmNetwork(PretrainedNetwork):
     ) -> nn.Module:
         import timm
 
-        network = timm.create_model(
-            choice.full_name, num_classes=num_classes, **input_arguments(choice, image_shape), **arguments
-        )
+        call = {"num_classes": num_classes, **input_arguments(choice, image_shape), **arguments}
+        self.library_call = {"library": "timm", "name": choice.full_name, "arguments": call}
+        network = timm.create_model(choice.full_name, **call)
         check_patches(network, image_shape, self.name)
         return network
 

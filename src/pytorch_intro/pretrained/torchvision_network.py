@@ -64,8 +64,9 @@ class TorchvisionNetwork(PretrainedNetwork):
         settings = {name: value for name, value in settings.items() if name in parameters}
         if "image_size" in settings and size[0] != size[1]:
             raise ValueError("it needs square images")
-        builder = torchvision.models.get_model_builder(choice.name)
-        network = builder(weights=None, num_classes=num_classes, **settings, **arguments)
+        call = {"num_classes": num_classes, **settings, **arguments}
+        self.library_call = {"library": "torchvision", "name": choice.name, "arguments": call}
+        network = torchvision.models.get_model_builder(choice.name)(weights=None, **call)
         return with_channels(network, channels)
 
     def download(
