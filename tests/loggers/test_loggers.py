@@ -236,6 +236,8 @@ def test_jobs_of_a_sweep_are_runs_of_the_same_sweep(command: Command, tmp_path: 
     [
         (["logger=mlflow", "logger.mlflow.tracking_uri=http://127.0.0.1:9"],
          r"logger\.mlflow\.tracking_uri=http://127\.0\.0\.1:9: not reached \(.*refused.*\); start the server"),
+        (["logger=mlflow", "logger.mlflow.tracking_uri='http://me:secret@127.0.0.1:9'"],
+         r"logger\.mlflow\.tracking_uri=http://127\.0\.0\.1:9: not reached"),
         (["logger=mlflow", "logger.mlflow.tracking_uri=sqlite:////proc/none/mlflow.db"],
          r"logger\.mlflow\.tracking_uri=sqlite:////proc/none/mlflow\.db: not reached \(.*\); .*another address"),
         (["logger=mlflow", "logger.mlflow.tracking_uri=nothing://x"], r"tracking_uri=nothing://x: not reached \(.*\);"),
@@ -298,8 +300,10 @@ def test_with_two_ranks_only_rank_0_logs(tmp_path: Path) -> None:
 def test_a_server_that_goes_away_does_not_stop_training(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There are two warnings: of the first failure, and of what could not be sent."""
+    """There are two warnings: of the first failure, and of what could not be sent, which can be sent later."""
     from mlflow.tracking import MlflowClient
+
+    from pytorch_intro.loggers import send
 
     log_batch = MlflowClient.log_batch
 
@@ -308,12 +312,33 @@ def test_a_server_that_goes_away_does_not_stop_training(
             raise ConnectionError("connection refused")
         log_batch(self, run_id, metrics, **values)
 
-    monkeypatch.setattr(MlflowClient, "log_batch", fail)
-    answer = command(*TINY, "logger=mlflow", "name=first")
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", fail)
+        answer = command(*TINY, "logger=[tensorboard,mlflow]", "name=first")
     assert answer.code == 0, answer.err
     assert answer.out.count("not reached (connection refused); training continues") == 1
-    assert re.search(r"mlflow\.db: \d+ rows could not be sent", answer.out)
-    assert mlflow_run(tmp_path / "outputs", "first").data.metrics == {}
+    assert re.search(r"mlflow\.db: \d+ rows could not be sent; .*pytorch_intro\.loggers\.send", answer.out)
+    before = mlflow_run(tmp_path / "outputs", "first")
+    assert (before.info.status, before.data.metrics) == ("RUNNING", {})
+    send.main([str(tmp_path / "outputs" / "first")])
+    after = mlflow_run(tmp_path / "outputs", "first")
+    assert (after.info.run_id, after.info.status) == (before.info.run_id, "FINISHED")
+    logged = single(without_times(mlflow_curves(tmp_path / "outputs", "first")))
+    assert logged == without_times(tensorboard_curves(tmp_path / "outputs" / "first"))
+
+
+def test_sending_later_needs_a_finished_run_with_mlflow(command: Command, tmp_path: Path, outputs: Path) -> None:
+    from pytorch_intro.common.errors import UserError
+    from pytorch_intro.loggers import send
+
+    for folder, message in ((tmp_path, "file not found"), (outputs / "first" / "wandb", "file not found")):
+        with pytest.raises(UserError, match=message):
+            send.main([str(folder)])
+    assert command(*TINY, "logger=none", "trainer.max_epochs=1", "name=none").code == 0
+    with pytest.raises(UserError, match="did not log to MLflow"):
+        send.main([str(tmp_path / "outputs" / "none")])
+    with pytest.raises(UserError, match="usage:"):
+        send.main([])
 
 
 def test_wandb_gets_no_row_twice_when_its_server_has_it_already(tmp_path: Path) -> None:
@@ -325,7 +350,7 @@ def test_wandb_gets_no_row_twice_when_its_server_has_it_already(tmp_path: Path) 
     sent: list[tuple[int, dict[str, float]]] = []
     logger = WandbLogger(str(tmp_path), offline=True)
     logger._experiment = SimpleNamespace(step=2, log=lambda values, step, commit: sent.append((step, values)))
-    logger.open(None)
+    logger.open(is_new=True)
     for step in (10, 20, 30):
         logger.log_metrics({"lr": 0.1}, step)
     logger.is_open = False
@@ -345,7 +370,7 @@ def test_an_error_of_wandb_does_not_stop_training(tmp_path: Path, caplog: pytest
 
     logger = WandbLogger(str(tmp_path), offline=True)
     logger._experiment = SimpleNamespace(step=0, log=fail, finish=lambda exit_code: None)
-    logger.open(None)
+    logger.open(is_new=True)
     for step in (10, 20, 30):
         logger.log_metrics({"lr": 0.1}, step)
     logger.close("FINISHED")

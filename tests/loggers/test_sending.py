@@ -35,7 +35,9 @@ def rows(count: int) -> list[Row]:
 
 
 def sender_of(server: Server, **values: Any) -> Sender:
-    return Sender("logger.mlflow", server.send, **{"is_rejected": lambda error: False, **values})
+    return Sender(
+        "logger.mlflow", server.send, **{"is_rejected": lambda error: False, "remedy": "send them later", **values}
+    )
 
 
 def test_rows_are_sent_in_few_requests() -> None:
@@ -85,7 +87,7 @@ def test_at_the_end_a_server_that_is_away_gets_one_more_attempt(caplog: pytest.L
     sender.close(patience=60)
     assert not sender.is_alive()
     assert server.requests == 1
-    assert caplog.messages[-1] == "logger.mlflow: 20 rows could not be sent"
+    assert caplog.messages[-1] == "logger.mlflow: 20 rows could not be sent; send them later"
 
 
 def test_a_request_that_hangs_does_not_keep_the_run_from_ending() -> None:
@@ -94,7 +96,7 @@ def test_a_request_that_hangs_does_not_keep_the_run_from_ending() -> None:
     def send(_: object) -> None:
         hangs.wait(60)
 
-    sender = Sender("logger.mlflow", send, lambda error: False)
+    sender = Sender("logger.mlflow", send, lambda error: False, "send them later")
     sender.put(rows(1)[0])
     sender.start()
     sender.close(patience=0.01)

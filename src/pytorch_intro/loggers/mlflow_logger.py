@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import MLFlowLogger as LightningMLFlowLogger
 
 from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.errors import UserError, check_installed
+from pytorch_intro.config.paths import display_path
 from pytorch_intro.loggers.journal import Row
 from pytorch_intro.loggers.run_logger import MODEL_CARD, RunLogger
 from pytorch_intro.loggers.sender import Sender, reason
@@ -67,7 +68,7 @@ class MLFlowLogger(RunLogger, LightningMLFlowLogger):
             return
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        self.setting = f"logger.mlflow.tracking_uri={tracking_uri}"
+        self.setting = f"logger.mlflow.tracking_uri={without_password(tracking_uri)}"
         try:
             if uses_database:
                 connect(tracking_uri)
@@ -106,11 +107,12 @@ class MLFlowLogger(RunLogger, LightningMLFlowLogger):
         self._experiment_id = run.info.experiment_id if run else self.find_experiment()
         if run is None:
             run = client.create_run(self._experiment_id, run_name=tags["name"])
-            identity = None
         self._run_id = run.info.run_id
+        self.save_identity(tracking_uri=without_password(self._tracking_uri), run_id=self._run_id)
+        later = f"send them later with python -m pytorch_intro.loggers.send {display_path(self.run.path)}"
+        self.sender = Sender(self.setting, self.send_rows, is_rejected, later)
+        rows = self.open(is_new=identity is None)
         self._initialized = True
-        rows = self.open(identity)
-        self.save_identity(tracking_uri=self._tracking_uri, run_id=self._run_id)
         params = {re.sub(r"[^\w\-. :/]", "_", key)[:MAX_KEY]: str(value) for key, value in self.settings().items()}
         new = [Param(key, value[:MAX_PARAM]) for key, value in params.items() if key not in run.data.params]
         for start in range(0, len(new), MAX_PARAMS):
@@ -120,8 +122,7 @@ class MLFlowLogger(RunLogger, LightningMLFlowLogger):
         named = source | {key: value for key, value in tags.items() if key != "name"} | self.own_tags
         client.log_batch(self._run_id, tags=[RunTag(key, value[:MAX_TAG]) for key, value in named.items()])
         client.update_run(self._run_id, status="RUNNING")
-        log.info(f"MLflow: run {tags['name']} ({self._run_id}) in {self._tracking_uri}")
-        self.sender = Sender(self.setting, self.send_rows, is_rejected)
+        log.info(f"MLflow: run {tags['name']} ({self._run_id}) in {without_password(self._tracking_uri)}")
         for row in rows:
             self.sender.put(row)
         self.sender.start()
@@ -130,7 +131,7 @@ class MLFlowLogger(RunLogger, LightningMLFlowLogger):
         """Return MLflow's run of a resumed training; None if there is none, or if it was deleted."""
         from mlflow.exceptions import MlflowException
 
-        if identity is None or identity.get("tracking_uri") != self._tracking_uri:
+        if identity is None or identity.get("tracking_uri") != without_password(self._tracking_uri):
             return None
         try:
             run = self._mlflow_client.get_run(identity["run_id"])
@@ -214,6 +215,11 @@ def connect(uri: str) -> None:
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text("SELECT 1" if engine.name != "sqlite" else "PRAGMA schema_version"))
     engine.dispose()
+
+
+def without_password(uri: str) -> str:
+    """Return an address without the user and the password in it."""
+    return re.sub(r"//[^/]*@", "//", uri)
 
 
 def description(card: Path) -> str:

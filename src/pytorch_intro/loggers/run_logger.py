@@ -57,13 +57,9 @@ class RunLogger(Callback):
 
     # What is the same for all servers.
 
-    def open(self, identity: Mapping[str, str] | None) -> list[Row]:
-        """Start or continue the journal, and return the rows of a run that is continued.
-
-        Args:
-            identity: What load_identity returned; None starts a new run on the server, with all rows of the journal.
-        """
-        rows = self.journal.open(is_new=not self.identity_file.exists())
+    def open(self, is_new: bool) -> list[Row]:
+        """Start or continue the journal, and return the rows of a run that is continued."""
+        rows = self.journal.open(is_new)
         self.is_open = True
         atexit.register(self.close, "KILLED")  # the process ends between training and test, for example
         return rows
@@ -87,7 +83,7 @@ class RunLogger(Callback):
         """Return what describes the run besides its config: name, sweep, folder, command, git_commit, extensions."""
         if not self.run.config_file.exists():
             return {"name": self.run.path.name}
-        name = run_name(load_config(self.run.config_file))
+        name = run_name(self.run.path, load_config(self.run.config_file).outputs)
         first, *others = name.split("/")
         is_job = first == "sweeps" and len(others) > 1
         tags = {
@@ -129,8 +125,11 @@ class RunLogger(Callback):
             self.log_metrics(best, trainer.global_step)
 
     def on_result(self, trainer: Trainer, result: Result) -> None:
-        if not self.is_open:
-            return
+        if self.is_open:
+            self.finish()
+
+    def finish(self) -> None:
+        """Send the files of a finished run, and end it."""
         best = self.run.checkpoints / BEST
         model = best if self.has_model and best.exists() else None
         self.send_files(self.run.files(FILES), self.run.files(REPORT), model)

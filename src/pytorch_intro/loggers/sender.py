@@ -29,12 +29,20 @@ class Sender(threading.Thread):
         name: Setting of the logger, such as logger.mlflow, and address, for messages.
         send: Function that sends rows.
         is_rejected: Function that returns whether an error means that the server does not accept the request.
+        remedy: How to send later what could not be sent.
     """
 
-    def __init__(self, name: str, send: Callable[[Sequence[Row]], None], is_rejected: Callable[[Exception], bool]):
+    def __init__(
+        self,
+        name: str,
+        send: Callable[[Sequence[Row]], None],
+        is_rejected: Callable[[Exception], bool],
+        remedy: str,
+    ) -> None:
         super().__init__(name=name, daemon=True)
         self.send = send
         self.is_rejected = is_rejected
+        self.remedy = remedy
         self.pending: deque[Row | Task] = deque()
         self.closing = threading.Event()
         self.has_warned = self.is_failing = False
@@ -95,10 +103,9 @@ class Sender(threading.Thread):
         while self.is_alive() and self.sent > sent:
             sent = self.sent
             self.join(LAST_SECONDS if self.is_failing else patience)
-        if rows := sum(isinstance(item, Row) for item in list(self.pending)):
-            log.warning(f"{self.name}: {rows} rows could not be sent")
-        elif self.pending:
-            log.warning(f"{self.name}: the files could not be sent")
+        if pending := list(self.pending):
+            rows = sum(isinstance(item, Row) for item in pending)
+            log.warning(f"{self.name}: {f'{rows} rows' if rows else 'the files'} could not be sent; {self.remedy}")
 
 
 def reason(error: Exception) -> str:

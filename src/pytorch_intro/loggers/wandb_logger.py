@@ -101,8 +101,8 @@ class WandbLogger(RunLogger, LightningWandbLogger):
         except Exception as error:  # of W&B's many kinds
             raise not_reached(error) from error
         self._experiment = run
-        rows = self.open(identity)
         self.save_identity(id=run_id)
+        rows = self.open(is_new=identity is None)
         described = {key: value for key, value in tags.items() if key != "name" and not key.startswith("extended.")}
         run.config.update({**plain_config(self.run), "run": described}, allow_val_change=True)
         run.define_metric(STEP)

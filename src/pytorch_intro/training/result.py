@@ -25,7 +25,7 @@ def result_of(config: DictConfig, trainer: lightning.Trainer, selected: Selected
     metrics = selected.metrics | {name: value.item() for name, value in trainer.callback_metrics.items()}
     return {
         "status": "finished",
-        "name": run_name(config),
+        "name": run_name(config.run_dir, config.outputs),
         "seed": config.seed,
         **{name: nan_to_none(metrics.get(name)) for name in (*METRICS, *further_metrics(metrics))},
         "temperature": trainer.lightning_module.temperature,
@@ -44,9 +44,9 @@ def result_of(config: DictConfig, trainer: lightning.Trainer, selected: Selected
     }
 
 
-def run_name(config: DictConfig) -> str:
-    """Return the path of the run folder in the folder of all runs: first, or sweeps/rates/seed=0."""
-    folder, outputs = Path(config.run_dir).resolve(), Path(config.outputs).resolve()
+def run_name(folder: str | Path, outputs: str | Path) -> str:
+    """Return the path of a run folder in the folder of all runs: first, or sweeps/rates/seed=0."""
+    folder, outputs = Path(folder).resolve(), Path(outputs).resolve()
     return folder.relative_to(outputs).as_posix() if folder.is_relative_to(outputs) else folder.name
 
 
