@@ -39,6 +39,7 @@ class ProgressBar(BaseProgressBar):
         self.total_steps = math.inf
         self.clock: float | None = None  # time at the end of the first step of this process, which is slower
         self.first_step = 0
+        self.validated = ""  # result of the last validation
         self.logged_at = time.monotonic()
 
     def disable(self) -> None:
@@ -50,6 +51,7 @@ class ProgressBar(BaseProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.total_steps = trainer.estimated_stepping_batches
         self.clock = None
+        self.on_validation_end(trainer, pl_module)  # the metrics of a resumed run
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -65,6 +67,11 @@ class ProgressBar(BaseProgressBar):
         if self.is_due(batch_idx):
             text = f"{epoch_of(trainer)}, validation {batch_idx + 1:,}/{sum(trainer.num_val_batches):,}"
             self.show(text, trainer.global_step, self.total_steps)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        monitor = getattr(trainer.checkpoint_callback, "monitor", None) or "val/accuracy"
+        if monitor in trainer.callback_metrics:  # read now: in a step, it would wait for the device
+            self.validated = f"{monitor} {trainer.callback_metrics[monitor].item():.4f}"
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
@@ -110,9 +117,8 @@ class ProgressBar(BaseProgressBar):
         latest = next((callback.latest for callback in callbacks(trainer) if isinstance(callback, StepLogger)), {})
         if latest:
             parts.append(f"loss {latest['train/loss_step']:.3f}")
-        monitor = getattr(trainer.checkpoint_callback, "monitor", None) or "val/accuracy"
-        if monitor in trainer.callback_metrics:
-            parts.append(f"{monitor} {trainer.callback_metrics[monitor].item():.4f}")
+        if self.validated:
+            parts.append(self.validated)
         if latest:
             parts.append(f"{latest['images_per_second']:,.0f} images/s")
         return ", ".join(parts)
