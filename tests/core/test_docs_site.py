@@ -61,6 +61,12 @@ def test_every_page_is_once_in_the_navigation_of_the_site() -> None:
     assert in_navigation[0] == "README.md"
 
 
+def test_the_readme_links_every_page_of_docs() -> None:
+    text = (PROJECT / "README.md").read_text()
+    pages = [page_id(page) for page in (PROJECT / "docs").glob("*.md")]
+    assert not [page for page in pages if f"]({page})" not in text], "add them to the table of README.md"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_every_link_of_a_page_leads_somewhere_on_github_and_on_the_site(page: Path) -> None:
     copied = re.search(r"^PAGES *:= (.*)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)
@@ -107,6 +113,6 @@ def test_the_site_builds_without_warnings_and_loads_nothing_from_elsewhere(tmp_p
         html = (site / path / "index.html").read_text()
         assert not re.findall(r"<(?:script|img|iframe|source|video)\b[^>]*\bsrc=\"?(?:https?:)?//[^>]*", html), path
         assert not re.findall(r"<link\b[^>]*\bhref=\"?(?:https?:)?//[^>]*", html), path
-        assert ":::" not in html, f"{path}: the reference was not rendered"
+        assert page not in REFERENCE or ":::" not in html, f"{path}: the reference was not rendered"
     for style in site.rglob("*.css"):
         assert not re.search(r"url\([\"']?(?:https?:)?//|@import", style.read_text()), style.name
