@@ -4,9 +4,9 @@ python tests/serving/screenshot.py URL OUTPUT.png PICTURE… [--width=1000] [--d
 """
 
 import argparse
+import shutil
 
 from playwright.sync_api import expect, sync_playwright
-from test_server import CHROMIUM
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--dark", action="store_true")
     settings = parser.parse_args()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(
             viewport={"width": settings.width, "height": settings.height},
             color_scheme="dark" if settings.dark else "light",

@@ -67,7 +67,7 @@ class Client:
 
     async def request(self, path: str, body: bytes | None, kind: str, after: Sequence[dict[str, Any]]) -> Answer:
         waiting = iter([{"type": "http.request", "body": body or b"", "more_body": True}, *after])
-        answer = Answer(0, {}, b"")
+        answer = self.answer = Answer(0, {}, b"")
 
         async def receive() -> Any:
             if message := next(waiting, None):
@@ -363,6 +363,8 @@ def test_an_unexpected_error_gets_500_without_details(service: Service, monkeypa
     client = Client(build_app(service))
     with pytest.raises(ZeroDivisionError):  # the server logs it
         client.upload(("a.png", picture()))
+    assert client.answer.status == 500
+    assert client.answer.content == {"error": "the server failed; see its log"}
 
 
 def test_other_paths_and_methods_get_a_sentence(client: Client) -> None:

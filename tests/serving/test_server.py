@@ -304,6 +304,14 @@ def test_an_unknown_run_stops_with_one_line(script: Command) -> None:
     assert_explained(answer.err, ["run=nowhere"], ["run=nowhere"], "no such folder", "run=latest")
 
 
+def test_a_run_that_names_other_code_is_refused(run_copy: Path, script: Command) -> None:
+    config = run_copy / "config.yaml"
+    config.write_text(re.sub(r"(?m)^(model:\n  _target_:) .*", r"\1 os.system", config.read_text()))
+    answer = script("serve", f"run={run_copy}", "port=0")
+    assert answer.code == 2
+    assert_explained(answer.err, [], ["os.system"], "refused, not part of", r"allow=\[")
+
+
 def test_a_missing_package_stops_with_one_line(
     finished_run: Path, script: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

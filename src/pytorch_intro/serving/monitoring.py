@@ -8,7 +8,7 @@ from prometheus_client.registry import CollectorRegistry
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# A page with an upload must not be framed, and nothing is worth caching.
+# Other sites may not embed answers, browsers may not guess their type, and nothing is cached.
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
