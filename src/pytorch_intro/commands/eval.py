@@ -11,7 +11,9 @@ def main(config: DictConfig) -> float | None:
     from lightning import seed_everything
 
     from pytorch_intro.analysis.class_metrics import find_class_metrics
+    from pytorch_intro.analysis.plots import save
     from pytorch_intro.config.paths import display_path
+    from pytorch_intro.config.validate import check_value
     from pytorch_intro.data.datamodule import DataModule
     from pytorch_intro.inference.eval_data import (
         count_images_of_run,
@@ -20,12 +22,19 @@ def main(config: DictConfig) -> float | None:
         original_test_data,
     )
     from pytorch_intro.inference.evaluate import force_single_device, record, show, summarize_evaluation
+    from pytorch_intro.inference.explain import check_explainable, plot_mistakes
+    from pytorch_intro.inference.load import Predictor, load_from
     from pytorch_intro.inference.operating_point import check_goal, evaluate_with_goal
+    from pytorch_intro.runs.folder import MISTAKES_EXPLAINED
     from pytorch_intro.training.hardware import resolve_hardware
     from pytorch_intro.training.trainer import build_trainer
 
     run = FinishedRun(config.run_dir, config.allow, ["model", "classifier", "data", "trainer", "callbacks", "metrics"])
     goal = check_goal(config, run)
+    predictor = None
+    if check_value("explain", config.explain, bool):
+        predictor = Predictor(load_from(run))
+        check_explainable(predictor)
     overrides = apply_overrides(run.config, config, ["data", "trainer", "metrics"])
     is_external = "data" in overrides
     force_single_device(run.config.trainer, overrides)
@@ -54,6 +63,10 @@ def main(config: DictConfig) -> float | None:
         evaluation |= count_images_of_run(own_run, datamodule)
     try:
         written = record(evaluation, find_class_metrics(trainer).reliability, point, run.path, is_external)
+        errors = find_class_metrics(trainer).errors
+        if predictor and errors:
+            written.append(run.path / MISTAKES_EXPLAINED)
+            save(plot_mistakes(predictor, errors, datamodule.classes), written[-1])
     finally:
         show(evaluation)  # also if it cannot be recorded
         if point:

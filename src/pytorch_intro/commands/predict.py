@@ -27,8 +27,12 @@ def main(config: DictConfig) -> None:
     decision = check_decision(config, run)
     predictor = Predictor(load_from(run)).to(choose_accelerator(config.trainer.accelerator))
     preprocessor = Preprocessor(predictor.decoder, config.invert, run.inputs["border"])
+    if config.explain:
+        from pytorch_intro.inference.explain import check_explainable
 
-    report = PredictionReport(run, config.top_k, decision)
+        check_explainable(predictor)
+
+    report = PredictionReport(run, config.top_k, decision, predictor if config.explain else None)
     report.save(predict_files(predictor, paths, preprocessor, config.batch_size, config.num_workers))
     report.print_summary()
     if report.num_failed:

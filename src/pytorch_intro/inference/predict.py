@@ -31,6 +31,7 @@ def check_settings(config: DictConfig) -> None:
         "images": str | None,
         "top_k": PositiveInt,
         "invert": Invert,
+        "explain": bool,
         "batch_size": PositiveInt,
         "num_workers": Workers | None,
         "trainer.accelerator": str,
@@ -49,6 +50,7 @@ class Prediction:
     probabilities: torch.Tensor | None  # of each class, float32 (num_classes,); None if the file could not be read
     inverted: bool = False
     error: str = ""  # why the file could not be read
+    pixels: np.ndarray | None = None  # uint8 (C, H, W), as decoded
 
 
 @dataclass
@@ -108,7 +110,7 @@ def predict_files(
         yield [
             Prediction(path, None, error=result.error)
             if result.error
-            else Prediction(path, next(probabilities), inverted=result.value[1])
+            else Prediction(path, next(probabilities), inverted=result.value[1], pixels=result.value[0])
             for result, path in zip(results, remaining, strict=False)
         ]
 

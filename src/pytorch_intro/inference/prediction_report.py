@@ -7,8 +7,11 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+import torch
 from PIL import Image
 
 from pytorch_intro.analysis.names import to_display_names
@@ -19,8 +22,10 @@ from pytorch_intro.config.paths import display_path
 from pytorch_intro.data.ingest.decoder import Decoder
 from pytorch_intro.data.ingest.relabel import warn_of_similar
 from pytorch_intro.inference.finished_run import FinishedRun
+from pytorch_intro.inference.load import Predictor
 from pytorch_intro.inference.operating_point import Decision
 from pytorch_intro.inference.predict import Prediction
+from pytorch_intro.runs.folder import EXPLANATIONS
 
 MAX_SHOWN = 64  # images in the table and on the contact sheet
 THUMBNAIL = 160  # pixels per side
@@ -32,13 +37,16 @@ class PredictionReport:
     Args:
         top_k: Number of labels per image; a UserError if it exceeds the number of classes.
         decision: Threshold of one of two classes; None: the label is the most probable class.
+        explained: Network whose evidence for the labels is plotted in explanations.png; None: no such plot.
 
     Attributes:
         num_failed: Number of files that could not be read. Each is reported on stderr at once.
         write_error: Why nothing could be written, for example because the disk is read-only.
     """
 
-    def __init__(self, run: FinishedRun, top_k: int, decision: Decision | None = None) -> None:
+    def __init__(
+        self, run: FinishedRun, top_k: int, decision: Decision | None = None, explained: Predictor | None = None
+    ) -> None:
         self.classes = to_display_names(run.inputs["classes"])
         if top_k > len(self.classes):
             raise UserError(f"top_k={top_k}: the run has {len(self.classes)} classes; use at most that many")
@@ -46,6 +54,7 @@ class PredictionReport:
         self.run = run
         self.top_k = top_k
         self.decision = decision
+        self.explained = explained
         self.shown: list[Prediction] = []
         self.num_failed = 0
         self.write_error: OSError | None = None
@@ -71,6 +80,8 @@ class PredictionReport:
                 raise UserError("images: none could be read, nothing was written; use other image files")
             if self.write_error is None:
                 self.save_contact_sheet()
+                if self.explained:
+                    self.save_explanations(self.explained)
 
     @contextmanager
     def open_table(self) -> Iterator[BinaryIO]:
@@ -119,6 +130,18 @@ class PredictionReport:
         captions = [f"{label}\n{share:.0%}" for label, share in (self.top_classes(shown)[0] for shown in self.shown)]
         save(plot_image_grid(self.thumbnails, captions), self.run.path / "predictions.png")
 
+    def save_explanations(self, predictor: Predictor) -> None:
+        """Save the first images beside the heat maps of their labels as explanations.png."""
+        from pytorch_intro.analysis.plots import save
+        from pytorch_intro.inference.explain import plot_predictions
+
+        top = [self.top_classes(shown)[0] for shown in self.shown]
+        classes = torch.tensor([self.classes.index(label) for label, _ in top])
+        images = torch.from_numpy(np.stack([shown.pixels for shown in self.shown if shown.pixels is not None]))
+        names = [to_displayable(Path(shown.path).name) for shown in self.shown]
+        captions = [f"{label}\n{share:.0%}" for label, share in top]
+        save(plot_predictions(predictor, images, classes, names, captions), self.run.path / EXPLANATIONS)
+
     def print_summary(self) -> None:
         """Print the first predictions, the number of images per class, and the files written.
 
@@ -142,7 +165,8 @@ class PredictionReport:
         if self.write_error:
             raise self.write_error
         folder = display_path(self.run.path)
-        print(f"written: {folder}/predictions.csv, {folder}/predictions.png")
+        files = ["predictions.csv", "predictions.png", *([EXPLANATIONS] if self.explained else [])]
+        print(f"written: {', '.join(f'{folder}/{file}' for file in files)}")
 
 
 def thumbnail(path: str, bit_depth: int) -> Image.Image:

@@ -45,10 +45,12 @@ REPORT = (CURVES, CONFUSION, RELIABILITY, MISTAKES) = (
 )  # fmt: skip
 CONFUSION_EXTERNAL, RELIABILITY_EXTERNAL = "confusion_matrix_external.png", "reliability_external.png"
 OPERATING_POINT = "operating_point.png"
+EXPLANATIONS, MISTAKES_EXPLAINED = "explanations.png", "mistakes_explained.png"
 # Written by training, evaluation, prediction and export.
 OUTPUT_FILES = (
     CONFIG, EXTENDED, "result.json", "checkpoints", *LOG_DIRS, "README.md", "eval.json", *REPORT,
-    CONFUSION_EXTERNAL, RELIABILITY_EXTERNAL, OPERATING_POINT, "predictions.csv", "predictions.png", "export",
+    CONFUSION_EXTERNAL, RELIABILITY_EXTERNAL, OPERATING_POINT, EXPLANATIONS, MISTAKES_EXPLAINED, "predictions.csv",
+    "predictions.png", "export",
 )  # fmt: skip
 RUN_FILES = (*OUTPUT_FILES, "error.txt", "pruned.txt")  # overwrite=true replaces them
 
