@@ -91,7 +91,7 @@ def test_the_installed_command_trains_in_an_empty_folder(program_file: Path, fol
     result = json.loads((folder / "outputs" / "first" / "result.json").read_text())
     assert result["command"].startswith("pytorch-intro train data=sample")
     assert result["pytorch_intro"] == pytorch_intro.__version__
-    assert "pytorch-intro predict images=PATH" in answer.out
+    assert f"pytorch-intro predict run={Path('outputs', 'first')} images=PATH" in answer.out
     assert "src/" not in answer.out
 
 
