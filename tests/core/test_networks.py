@@ -145,7 +145,7 @@ class Rounded(Linear):
 
 class Misspelled(Linear):
     def forward(self, images: Tensor) -> Any:
-        return self.layer(images)
+        return self.layer(images)  # type: ignore[operator]
 
 
 def no_module(image_shape: tuple[int, int, int], num_classes: int) -> dict[str, int]:

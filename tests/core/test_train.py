@@ -307,9 +307,7 @@ def test_name_is_taken_literally(command: Command, tmp_path: Path, name: str) ->
     assert result["name"] == name
 
 
-def test_next_commands_continue_with_the_run_and_can_be_pasted(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_next_commands_continue_with_the_run_and_can_be_pasted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With its weights, data and settings; with a folder of weights or logs only if there is one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "my env" / "bin" / "python"))

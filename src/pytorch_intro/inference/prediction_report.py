@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image
@@ -24,21 +25,31 @@ from pytorch_intro.inference.predict import Prediction
 
 MAX_SHOWN = 64  # images in the table and on the contact sheet
 THUMBNAIL = 160  # pixels per side
+UNSURE = "unsure"  # label of an image without a probable class
 
 
 class PredictionReport:
-    """Write predictions to the run's folder, and show the first 64.
+    """Write predictions to a CSV file, with a picture next to it, and show the first 64.
 
     Args:
         top_k: Number of labels per image; a UserError if it exceeds the number of classes.
         decision: Threshold of one of two classes; None: the label is the most probable class.
+        output: CSV file; None: predictions.csv of the run.
+        min_probability: Probability below which the first label is UNSURE; None: never.
 
     Attributes:
         num_failed: Number of files that could not be read. Each is reported on stderr at once.
         write_error: Why nothing could be written, for example because the disk is read-only.
     """
 
-    def __init__(self, run: FinishedRun, top_k: int, decision: Decision | None = None) -> None:
+    def __init__(
+        self,
+        run: FinishedRun,
+        top_k: int,
+        decision: Decision | None = None,
+        output: Path | None = None,
+        min_probability: float | None = None,
+    ) -> None:
         self.classes = to_display_names(run.inputs["classes"])
         if top_k > len(self.classes):
             raise UserError(f"top_k={top_k}: the run has {len(self.classes)} classes; use at most that many")
@@ -46,6 +57,13 @@ class PredictionReport:
         self.run = run
         self.top_k = top_k
         self.decision = decision
+        self.table = output or run.path / "predictions.csv"
+        stem = self.table.stem
+        name = "predictions" if stem == "predictions" else f"{stem}_predictions"  # not that of a picture of the user's
+        self.picture = self.table.with_name(f"{name}.png")
+        self.min_probability = min_probability
+        if min_probability is not None and UNSURE in self.classes:
+            raise UserError(f"min_probability={min_probability}: a class is called {UNSURE}; leave it out")
         self.shown: list[Prediction] = []
         self.num_failed = 0
         self.write_error: OSError | None = None
@@ -77,7 +95,7 @@ class PredictionReport:
         """Open predictions.csv, or the null device if the folder is not writable."""
         with ExitStack() as stack:
             try:
-                file = stack.enter_context(atomic_write(self.run.path / "predictions.csv"))
+                file = stack.enter_context(atomic_write(self.table))
             except OSError as error:
                 self.write_error = error
                 file = stack.enter_context(open(os.devnull, "wb"))  # noqa: PTH123
@@ -110,14 +128,17 @@ class PredictionReport:
             positive, threshold = self.decision
             label = positive if shares[positive] >= threshold else 1 - positive
             indices = [label, 1 - label][: self.top_k]
-        return [(self.classes[index], shares[index]) for index in indices]
+        top = [(self.classes[index], shares[index]) for index in indices]
+        if self.min_probability is not None and top[0][1] < self.min_probability:
+            top[0] = (UNSURE, top[0][1])
+        return top
 
     def save_contact_sheet(self) -> None:
         """Save the first images with their labels as predictions.png."""
         from pytorch_intro.analysis.plots import plot_image_grid, save
 
         captions = [f"{label}\n{share:.0%}" for label, share in (self.top_classes(shown)[0] for shown in self.shown)]
-        save(plot_image_grid(self.thumbnails, captions), self.run.path / "predictions.png")
+        save(plot_image_grid(self.thumbnails, captions), self.picture)
 
     def print_summary(self) -> None:
         """Print the first predictions, the number of images per class, and the files written.
@@ -134,6 +155,8 @@ class PredictionReport:
             positive, threshold = self.decision
             print(f"threshold: {self.classes[positive]} if its probability is at least {threshold}")
         total = self.counts.total()
+        if self.min_probability is not None:
+            print(f"unsure: {self.counts[UNSURE]:,} of {total:,} images, below min_probability={self.min_probability}")
         if total > len(self.shown):
             print(f"  … and {total - len(self.shown):,} more")
             print("predicted: " + ", ".join(f"{label} {count:,}" for label, count in self.counts.most_common()))
@@ -141,8 +164,7 @@ class PredictionReport:
             print(f"inverted: {self.num_inverted:,} of {total:,} images; invert=false leaves them as they are")
         if self.write_error:
             raise self.write_error
-        folder = display_path(self.run.path)
-        print(f"written: {folder}/predictions.csv, {folder}/predictions.png")
+        print(f"written: {display_path(self.table)}, {display_path(self.picture)}")
 
 
 def thumbnail(path: str, bit_depth: int) -> Image.Image:

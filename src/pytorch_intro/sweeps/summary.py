@@ -112,7 +112,7 @@ class Summary:
         return ["rank", *self.setting_keys, self.record.objective, *validated, "n", "seconds"], rows
 
     def best_settings(self) -> str | None:
-        """Return the settings with the best mean, if runs were repeated over seeds or folds; without others, the mean."""
+        """Return the settings with the best mean over seeds or folds; only the mean if no other setting was swept."""
         if not self.groups or len(self.groups[0].scores) < 2:
             return None
         group = self.groups[0]
