@@ -56,7 +56,7 @@ def test_the_installed_command_trains_in_an_empty_folder(installed: Installed, f
     result = json.loads((folder / "outputs" / "first" / "result.json").read_text())
     assert result["command"].startswith("pytorch-intro train data=sample")
     assert result["pytorch_intro"] == pytorch_intro.__version__
-    assert "pytorch-intro predict images=PATH" in answer.stdout
+    assert f"pytorch-intro predict run={Path('outputs', 'first')} images=PATH" in answer.stdout
     assert "src/" not in answer.stdout
 
 

@@ -21,6 +21,7 @@ from torch import nn
 from pytorch_intro.common.locks import lock_folder
 from pytorch_intro.config.paths import CONFIG_DIR
 from pytorch_intro.data.ingest import fashion_mnist
+from pytorch_intro.runs.folder import RunFolder
 from pytorch_intro.training import summary
 from pytorch_intro.training.callbacks.epoch_logger import EpochLogger
 from pytorch_intro.training.trainer import build_trainer
@@ -308,15 +309,31 @@ def test_name_is_taken_literally(command: Command, tmp_path: Path, name: str) ->
     assert result["name"] == name
 
 
-def test_next_commands_can_be_pasted_if_paths_have_spaces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_next_commands_continue_with_the_run_and_can_be_pasted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With its weights, data and settings; with a folder of weights or logs only if there is one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "my env" / "bin" / "python"))
     monkeypatch.setattr(summary, "PROJECT", tmp_path / "my project")
-    commands = [shlex.split(line.partition("#")[0]) for line in summary.next_commands("my runs").splitlines()]
-    python, train = "my env/bin/python", "my project/src/train.py"
-    assert commands == [
-        ["my env/bin/tensorboard", "--logdir", "my runs"],
-        [python, "my project/src/predict.py", "images=PATH"],
+    run = RunFolder(tmp_path / "my runs" / "first")
+    settings = "data=folder 'data.root=my photos' name=first seed=7 overwrite=true +trainer.x=1"
+    result = {"command": f"python src/train.py {settings}"}
+
+    def commands() -> list[list[str]]:
+        return [shlex.split(line.partition("#")[0]) for line in summary.next_commands(result, run).splitlines()]
+
+    python, train, own = "my env/bin/python", "my project/src/train.py", ["data=folder", "data.root=my photos"]
+    without_files = [
         [python, train, "--help"],
-        [python, train, "-m", "seed=0,1,2"],
+        [python, train, "-m", *own, "+trainer.x=1", "seed=0,1,2"],
     ]
+    assert commands() == without_files
+    (run.path / "tensorboard").mkdir(parents=True)
+    run.checkpoints.mkdir()
+    (run.checkpoints / "best.ckpt").touch()
+    assert commands() == [
+        ["my env/bin/tensorboard", "--logdir", "my runs/first"],
+        [python, "my project/src/predict.py", "run=my runs/first", "images=PATH"],
+        *without_files,
+    ]
+    result["command"] += " && python src/train.py resume=first trainer.max_epochs=9"
+    assert commands()[-1] == [python, train, "--help"], "the settings of both commands"

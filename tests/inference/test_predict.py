@@ -75,6 +75,45 @@ def test_predictions_csv_has_the_documented_columns(script: Command, run_copy: P
     assert first == "path,label,probability,label_2,probability_2"
 
 
+def test_predictions_go_to_another_file_on_request(
+    script: Command, run_copy: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier predictions stay, and no file of another kind is replaced."""
+    monkeypatch.chdir(pictures)
+    Image.new("L", (8, 8)).save("monday.png")
+    (pictures / "labels.csv").write_text("path,label\n00.png,Bag\n")
+    before = {name: (pictures / name).read_bytes() for name in ("monday.png", "labels.csv")}
+    for _ in range(2):
+        answer = script("predict", f"run={run_copy}", "images=00.png", "output=monday.csv")
+        assert answer.code == 0, answer.err
+        assert answer.out.endswith("written: monday.csv, monday_predictions.png\n")
+    assert len((pictures / "monday.csv").read_text().splitlines()) == 2
+    assert not (run_copy / "predictions.csv").exists()
+    for output, problem in (
+        ("labels.csv", "has no predictions"),
+        ("monday.txt", "not a CSV file"),
+        ("a/b.csv", "a is"),
+    ):
+        answer = script("predict", f"run={run_copy}", "images=00.png", f"output={output}")
+        assert answer.code == 2
+        assert_explained(answer.err, [], [f"output={output}"], problem, "; use ")
+    assert before == {name: (pictures / name).read_bytes() for name in before}
+
+
+def test_improbable_labels_are_unsure(script: Command, run_copy: Path, pictures: Path) -> None:
+    assert script("predict", f"run={run_copy}", f"images={pictures}").code == 0
+    plain = rows(run_copy)
+    limit = sorted(float(row["probability"]) for row in plain)[4] + 1e-5
+    answer = script("predict", f"run={run_copy}", f"images={pictures}", f"min_probability={limit}")
+    assert answer.code == 0, answer.err
+    for row, before in zip(rows(run_copy), plain, strict=True):
+        assert row["label"] == ("unsure" if float(row["probability"]) < limit else before["label"])
+        assert row["probability"] == before["probability"]
+    assert f"unsure: 5 of 12 images, below min_probability={limit}" in answer.out
+    answer = script("predict", f"run={run_copy}", f"images={pictures}", "min_probability=1.5")
+    assert (answer.code, "min_probability=1.5: invalid value" in answer.err) == (2, True)
+
+
 def test_settings_may_come_from_the_environment(
     script: Command, run_copy: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,10 +12,13 @@ from explained import BOOLEAN, WRONG_VALUE, assert_explained
 from instant_jobs import fail_at_once, finish_at_once
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from matplotlib.figure import Figure
 from PIL import Image
 
 from pytorch_intro.commands import train
 from pytorch_intro.sweeps.folder import Record, SweepFolder
+from pytorch_intro.sweeps.plot import plot_key
+from pytorch_intro.sweeps.summary import Group
 
 FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
 FEW += [*NO_PICTURES, "logger=none", "name=s"]
@@ -70,12 +73,35 @@ def test_a_sweep_ranks_settings_by_their_mean_over_seeds(command: Command, sweep
     assert finished_run.resolve_run(str(sweep), "") == str((sweep / rows[0]["job"]).resolve())
     text = (sweep / "summary.md").read_text()
     assert f"Best run: `{rows[0]['job']}`" in text
+    best = f"best settings: optimizer.lr={rows[0]['optimizer.lr']}: val/accuracy {float(rows[0]['mean']):.4f} ± "
+    assert best in answer.out
+    assert best.capitalize() in text
     repeated = f"python src/train.py {' '.join([*FEW[:-1], *rows[0]['job'].split(',')])}"
     assert repeated in text
     assert repeated in answer.out
     picture = Image.open(sweep / "summary.png")
     assert picture.width > 300
     assert len(set(picture.convert("L").tobytes())) > 20
+
+
+@pytest.mark.usefixtures("instant_jobs")
+def test_no_fold_of_a_cross_validation_is_called_the_best_run(command: Command, sweep: Path) -> None:
+    """Some validation images are merely easier; the mean counts."""
+    answer = command("-m", *FEW, "data.num_folds=2", "data.fold=0,1")
+    assert answer.code == 0
+    mean, std = (float(read_summary(sweep)[0][name]) for name in ("mean", "std"))
+    assert f"all runs: val/accuracy {mean:.4f} ± {std:.4f}, n=2\n" in answer.out
+    assert "best run" not in answer.out.lower()
+    assert "best run" not in (sweep / "summary.md").read_text().lower()
+
+
+def test_labels_of_a_logarithmic_axis_are_those_of_the_values() -> None:
+    """Those of the minor ticks between them would overlap."""
+    axes, values = Figure().add_subplot(), ["0.01", "0.02", "0.05", "0.2", "0.5"]
+    plot_key(axes, [Group({"optimizer.lr": value}) for value in values], "optimizer.lr", connect=True)
+    assert axes.get_xscale() == "log"
+    assert [label.get_text() for label in axes.get_xticklabels()] == values
+    assert not any(label.get_text() for label in axes.get_xticklabels(minor=True))
 
 
 @pytest.mark.usefixtures("instant_jobs")

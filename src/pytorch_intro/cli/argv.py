@@ -12,7 +12,7 @@ from pytorch_intro.config.groups import choices, config_file, is_group, is_own, 
 from pytorch_intro.config.paths import with_commands
 
 LITERAL = ("images", "run")  # paths in which even ${ has no meaning
-PATHS = (*LITERAL, "resume", "outputs", "data.root", "data.labels", "data.cache_dir")
+PATHS = (*LITERAL, "resume", "outputs", "output", "data.root", "data.labels", "data.cache_dir")
 TEXTS = (*PATHS, "name")
 # What Hydra's grammar reads as plain text: a word that is not another kind of value, or anything with a slash.
 PLAIN = re.compile(r"(?!(?:true|false|nan|inf)$)[a-z][\w.-]*|[\w.-]*/[\w./+@%-]*", re.ASCII | re.IGNORECASE)

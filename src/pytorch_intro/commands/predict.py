@@ -15,7 +15,7 @@ def main(config: DictConfig) -> None:
     from pytorch_intro.inference.finished_run import FinishedRun
     from pytorch_intro.inference.load import Predictor, load_from
     from pytorch_intro.inference.operating_point import check_decision
-    from pytorch_intro.inference.predict import Preprocessor, check_settings, predict_files
+    from pytorch_intro.inference.predict import Preprocessor, check_output, check_settings, predict_files
     from pytorch_intro.inference.prediction_report import PredictionReport
     from pytorch_intro.training.hardware import choose_accelerator
 
@@ -25,6 +25,7 @@ def main(config: DictConfig) -> None:
     paths = find_files(config.images, sys.stdin)
     run = FinishedRun(config.run_dir, config.allow)
     decision = check_decision(config, run)
+    output = check_output(config)
     predictor = Predictor(load_from(run)).to(choose_accelerator(config.trainer.accelerator))
     preprocessor = Preprocessor(predictor.decoder, config.invert, run.inputs["border"])
     if config.explain:
@@ -32,7 +33,8 @@ def main(config: DictConfig) -> None:
 
         check_explainable(predictor)
 
-    report = PredictionReport(run, config.top_k, decision, predictor if config.explain else None)
+    explained = predictor if config.explain else None
+    report = PredictionReport(run, config.top_k, decision, explained, output, config.min_probability)
     report.save(predict_files(predictor, paths, preprocessor, config.batch_size, config.num_workers))
     report.print_summary()
     if report.num_failed:

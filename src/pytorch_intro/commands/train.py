@@ -28,7 +28,7 @@ def train(config: DictConfig, run: RunFolder) -> Result:
     if config.get("find") == "lr":
         return find_lr(config, run)
     if finished := run.recorded_result(config):
-        print_summary(finished, run, config.outputs, "finished before, this is the stored result")
+        print_summary(finished, run, "finished before, this is the stored result")
         return finished
 
     from pytorch_intro.training.callbacks.total_time import TotalTime
@@ -69,7 +69,7 @@ def train(config: DictConfig, run: RunFolder) -> Result:
     result = result_of(config, trainer, selected, total_time.seconds())
     rows = run_result_hooks(trainer, result)
     run.finish(result)
-    print_summary(result, run, config.outputs, more_rows=rows)
+    print_summary(result, run, more_rows=rows)
     return result
 
 

@@ -1,15 +1,17 @@
 """Classify image files with a trained network, in batches."""
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
 from PIL import Image, ImageOps
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.memory import disable_malloc_trim
@@ -29,7 +31,9 @@ def check_settings(config: DictConfig) -> None:
     """Validate the settings of src/predict.py and convert text in place; raise a UserError for an invalid value."""
     hints = {
         "images": str | None,
+        "output": str | None,
         "top_k": PositiveInt,
+        "min_probability": Annotated[float, Field(gt=0, lt=1)] | None,
         "invert": Invert,
         "explain": bool,
         "batch_size": PositiveInt,
@@ -40,6 +44,25 @@ def check_settings(config: DictConfig) -> None:
     for key, hint in hints.items():
         group, _, name = key.rpartition(".")
         check_item(config[group] if group else config, name, hint, key)
+
+    if config.min_probability is not None and config.threshold is not None:
+        raise UserError("min_probability: has no effect with threshold, which decides for one class; leave out one")
+
+
+def check_output(config: DictConfig) -> Path | None:
+    """Return the CSV file to write, None for that of the run; raise a UserError if it would replace another file."""
+    if config.output is None:
+        return None
+    path = Path(config.output)
+    if path.suffix.lower() != ".csv":
+        raise UserError(f"output={path}: not a CSV file; use a name that ends in .csv")
+    if path.is_dir() or not path.parent.is_dir():
+        problem = "is a folder" if path.is_dir() else f"{path.parent} is not a folder"
+        raise UserError(f"output={path}: {problem}; use a file in an existing folder")
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        if not file.readline().startswith(b"path,label,probability"):
+            raise UserError(f"output={path}: exists and has no predictions; use another name, it is not replaced")
+    return path
 
 
 @dataclass

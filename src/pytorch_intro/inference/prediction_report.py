@@ -29,15 +29,18 @@ from pytorch_intro.runs.folder import EXPLANATIONS
 
 MAX_SHOWN = 64  # images in the table and on the contact sheet
 THUMBNAIL = 160  # pixels per side
+UNSURE = "unsure"  # label of an image without a probable class
 
 
 class PredictionReport:
-    """Write predictions to the run's folder, and show the first 64.
+    """Write predictions to a CSV file, with a picture next to it, and show the first 64.
 
     Args:
         top_k: Number of labels per image; a UserError if it exceeds the number of classes.
         decision: Threshold of one of two classes; None: the label is the most probable class.
         explained: Network whose evidence for the labels is plotted in explanations.png; None: no such plot.
+        output: CSV file; None: predictions.csv of the run.
+        min_probability: Probability below which the first label is UNSURE; None: never.
 
     Attributes:
         num_failed: Number of files that could not be read. Each is reported on stderr at once.
@@ -45,7 +48,13 @@ class PredictionReport:
     """
 
     def __init__(
-        self, run: FinishedRun, top_k: int, decision: Decision | None = None, explained: Predictor | None = None
+        self,
+        run: FinishedRun,
+        top_k: int,
+        decision: Decision | None = None,
+        explained: Predictor | None = None,
+        output: Path | None = None,
+        min_probability: float | None = None,
     ) -> None:
         self.classes = to_display_names(run.inputs["classes"])
         if top_k > len(self.classes):
@@ -55,6 +64,13 @@ class PredictionReport:
         self.top_k = top_k
         self.decision = decision
         self.explained = explained
+        self.table = output or run.path / "predictions.csv"
+        prefix = "" if self.table.stem == "predictions" else f"{self.table.stem}_"  # not a picture of the user's
+        self.picture = self.table.with_name(f"{prefix}predictions.png")
+        self.explanations = self.table.with_name(prefix + EXPLANATIONS)
+        self.min_probability = min_probability
+        if min_probability is not None and UNSURE in self.classes:
+            raise UserError(f"min_probability={min_probability}: a class is called {UNSURE}; leave it out")
         self.shown: list[Prediction] = []
         self.num_failed = 0
         self.write_error: OSError | None = None
@@ -88,7 +104,7 @@ class PredictionReport:
         """Open predictions.csv, or the null device if the folder is not writable."""
         with ExitStack() as stack:
             try:
-                file = stack.enter_context(atomic_write(self.run.path / "predictions.csv"))
+                file = stack.enter_context(atomic_write(self.table))
             except OSError as error:
                 self.write_error = error
                 file = stack.enter_context(open(os.devnull, "wb"))  # noqa: PTH123
@@ -112,23 +128,31 @@ class PredictionReport:
             rows.append([prediction.path, *(cell for label, share in top for cell in (label, f"{share:.6f}"))])
         return rows
 
-    def top_classes(self, prediction: Prediction) -> list[tuple[str, float]]:
-        """Return the most likely classes with their probabilities, best first; with a threshold, the label first."""
+    def top_indices(self, prediction: Prediction) -> list[int]:
+        """Return the indices of the most likely classes, best first; with a threshold, that of the label first."""
         assert prediction.probabilities is not None
-        shares = prediction.probabilities.tolist()
-        indices = prediction.probabilities.topk(self.top_k).indices.tolist()
         if self.decision:
             positive, threshold = self.decision
-            label = positive if shares[positive] >= threshold else 1 - positive
-            indices = [label, 1 - label][: self.top_k]
-        return [(self.classes[index], shares[index]) for index in indices]
+            label = positive if prediction.probabilities[positive] >= threshold else 1 - positive
+            return [label, 1 - label][: self.top_k]
+        indices: list[int] = prediction.probabilities.topk(self.top_k).indices.tolist()
+        return indices
+
+    def top_classes(self, prediction: Prediction) -> list[tuple[str, float]]:
+        """Return the most likely classes with their probabilities, as top_indices; UNSURE if the first is too low."""
+        assert prediction.probabilities is not None
+        shares = prediction.probabilities.tolist()
+        top = [(self.classes[index], shares[index]) for index in self.top_indices(prediction)]
+        if self.min_probability is not None and top[0][1] < self.min_probability:
+            top[0] = (UNSURE, top[0][1])
+        return top
 
     def save_contact_sheet(self) -> None:
         """Save the first images with their labels as predictions.png."""
         from pytorch_intro.analysis.plots import plot_image_grid, save
 
         captions = [f"{label}\n{share:.0%}" for label, share in (self.top_classes(shown)[0] for shown in self.shown)]
-        save(plot_image_grid(self.thumbnails, captions), self.run.path / "predictions.png")
+        save(plot_image_grid(self.thumbnails, captions), self.picture)
 
     def save_explanations(self, predictor: Predictor) -> None:
         """Save the first images beside the heat maps of their labels as explanations.png."""
@@ -136,11 +160,11 @@ class PredictionReport:
         from pytorch_intro.inference.explain import plot_predictions
 
         top = [self.top_classes(shown)[0] for shown in self.shown]
-        classes = torch.tensor([self.classes.index(label) for label, _ in top])
+        classes = torch.tensor([self.top_indices(shown)[0] for shown in self.shown])
         images = torch.from_numpy(np.stack([shown.pixels for shown in self.shown if shown.pixels is not None]))
         names = [to_displayable(Path(shown.path).name) for shown in self.shown]
         captions = [f"{label}\n{share:.0%}" for label, share in top]
-        save(plot_predictions(predictor, images, classes, names, captions), self.run.path / EXPLANATIONS)
+        save(plot_predictions(predictor, images, classes, names, captions), self.explanations)
 
     def print_summary(self) -> None:
         """Print the first predictions, the number of images per class, and the files written.
@@ -157,6 +181,8 @@ class PredictionReport:
             positive, threshold = self.decision
             print(f"threshold: {self.classes[positive]} if its probability is at least {threshold}")
         total = self.counts.total()
+        if self.min_probability is not None:
+            print(f"unsure: {self.counts[UNSURE]:,} of {total:,} images, below min_probability={self.min_probability}")
         if total > len(self.shown):
             print(f"  … and {total - len(self.shown):,} more")
             print("predicted: " + ", ".join(f"{label} {count:,}" for label, count in self.counts.most_common()))
@@ -164,9 +190,8 @@ class PredictionReport:
             print(f"inverted: {self.num_inverted:,} of {total:,} images; invert=false leaves them as they are")
         if self.write_error:
             raise self.write_error
-        folder = display_path(self.run.path)
-        files = ["predictions.csv", "predictions.png", *([EXPLANATIONS] if self.explained else [])]
-        print(f"written: {', '.join(f'{folder}/{file}' for file in files)}")
+        files = [self.table, self.picture, *([self.explanations] if self.explained else [])]
+        print(f"written: {', '.join(map(display_path, files))}")
 
 
 def thumbnail(path: str, bit_depth: int) -> Image.Image:

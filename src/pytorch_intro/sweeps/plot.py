@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from pytorch_intro.analysis import plots
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_CELLS = 400  # in a heat map
 MAX_PANELS = 12
+MAX_TICKS = 8  # one for each value, on a logarithmic axis
 MAX_LABELS = 40  # on an axis; more take too long to draw
 
 
@@ -80,6 +82,9 @@ def plot_key(axes: Axes, groups: Sequence["Group"], key: str, connect: bool) -> 
     positions = dict(zip(names, numbers if are_numbers else range(len(names)), strict=True))
     if len(numbers) > 2 and are_numbers and 0 < 10 * numbers[0] <= numbers[-1]:
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())  # its labels overlap
+        if len(numbers) <= MAX_TICKS:
+            axes.set_xticks(numbers, names, rotation=20, ha="right", parse_math=False)
     if not are_numbers and len(names) <= MAX_LABELS:
         axes.set_xticks(range(len(names)), names, rotation=20, ha="right", parse_math=False)
     points = sorted((positions[group.values.get(key, "")], group.mean or 0.0, group.std or 0.0) for group in groups)

@@ -111,6 +111,19 @@ class Summary:
             rows.append([rank, *values, score, *others, str(len(group.scores)), f"{group.seconds:.0f}"])
         return ["rank", *self.setting_keys, self.record.objective, *validated, "n", "seconds"], rows
 
+    def best_settings(self) -> str | None:
+        """Return the settings with the best mean over seeds or folds; only the mean if no other setting was swept."""
+        if not self.groups or len(self.groups[0].scores) < 2:
+            return None
+        group = self.groups[0]
+        score = f"{self.record.objective} {format_score(group.mean, group.std)}, n={len(group.scores)}"
+        settings = ", ".join(f"{key}={group.values[key]}" for key in self.axes if key in group.values)
+        return f"best settings: {settings}: {score}" if settings else f"all runs: {score}"
+
+    def comparable_best(self) -> Row | None:
+        """Return the best run; None if runs were validated on different images, of which some are merely easier."""
+        return None if {"data.fold", "data.split_seed"} & set(self.keys) else self.best
+
     def as_text(self) -> str:
         """Return the table for the terminal, with failures and the command of the best run."""
         header, rows = self.table()
@@ -119,14 +132,18 @@ class Summary:
             text += f"\n  … {len(rows) - MAX_ROWS} more in summary.csv"
         for row in self.failures:
             text += f"\n  failed: {row.job}: {row.outcome.reason}"
-        if best := self.best:
+        if line := self.best_settings():
+            text += f"\n\n{line}"
+        if best := self.comparable_best():
             text += f"\n\nbest run: {display_path(self.folder / best.job)}, {self.record.objective} "
             text += f"{format_score(best.score)}\n  {self.command(best)}"
         return f"{self.progress()}\n{text}\n\nsummary: {display_path(self.folder / 'summary.md')}"
 
     def as_markdown(self) -> str:
         parts = [f"# {self.folder.name}", self.progress() + ".", markdown_table(*self.table())]
-        if best := self.best:
+        if line := self.best_settings():
+            parts.append(f"{line[0].upper()}{line[1:]}.")
+        if best := self.comparable_best():
             score = f"{self.record.objective} {format_score(best.score)}"
             parts.append(f"Best run: `{best.job}`, {score}. Repeat it with:\n\n```bash\n{self.command(best)}\n```")
         if self.failures:

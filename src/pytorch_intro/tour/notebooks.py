@@ -108,7 +108,9 @@ def glossary() -> str:
         place = f"[chapter {number}](tour/{notebook_file(chapter).name})"
         for paragraph in to_paragraphs_of(chapter):
             for term in re.findall(r"\*\*(?!Note:)(.+?)\*\*", paragraph):
-                entries[term] = f"| {term.lower() if term.istitle() else term} | {paragraph.replace('**', '')} | {place} |"
+                entries[term] = (
+                    f"| {term.lower() if term.istitle() else term} | {paragraph.replace('**', '')} | {place} |"
+                )
     rows = [entries[term] for term in sorted(entries, key=str.lower)]
     return "\n".join([HEADER, "| term | explanation | where |", "|---|---|---|", *rows, ""])
 

@@ -67,7 +67,12 @@ def draw_batch(images: Tensor) -> Image.Image:
     line = {"arrowstyle": "-|>", "color": BLUE, "lw": 2}
     axes.annotate("", (3.25 + end, 0.6 * end), (3.25, 0), arrowprops=line)
     axes.text(3.5 + end / 2, 0.25 * end, f"{number} pictures", color=BLUE, fontsize=11)
-    parts = [(number, "picture", BLUE), (channels, "channel", "black"), (rows, "row", GREEN), (columns, "column", ORANGE)]
+    parts = [
+        (number, "picture", BLUE),
+        (channels, "channel", "black"),
+        (rows, "row", GREEN),
+        (columns, "column", ORANGE),
+    ]
     axes.text(4.1 + end, 2.8 + 0.6 * end, "shape", ha="left", fontsize=11, color="0.35")
     for line_number, (size, name, color) in enumerate(parts):
         axes.text(

@@ -12,14 +12,14 @@ from hydra.types import RunMode
 
 from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.text import text_table
-from pytorch_intro.config.paths import IS_CLONE, PROJECT, display_path
-from pytorch_intro.runs.folder import REPORT, Result, RunFolder, format_metric, shown_metrics
+from pytorch_intro.config.paths import IS_CLONE, PROJECT, command_line, display_path
+from pytorch_intro.runs.folder import BEST, REPORT, Result, RunFolder, format_metric, shown_metrics
 
 FILES = (*REPORT, "checkpoints/best.ckpt", "README.md")
 
 
 def print_summary(
-    result: Result, run: RunFolder, outputs: str, title: str = "finished", more_rows: Mapping[str, str] | None = None
+    result: Result, run: RunFolder, title: str = "finished", more_rows: Mapping[str, str] | None = None
 ) -> None:
     """Print the result as a table and the next commands; in a sweep, one line. For more_rows, see run_result_hooks."""
     if not is_rank_zero():
@@ -42,7 +42,7 @@ def print_summary(
         "files": ", ".join(name for name in FILES if (run.path / name).exists()),
     }
     table = text_table([name, value] for name, value in rows.items() if value)
-    print(f"\n{title}: {result['name']}\n{table}\n\nnext:\n{next_commands(outputs)}")
+    print(f"\n{title}: {result['name']}\n{table}\n\nnext:\n{next_commands(result, run)}")
 
 
 def weights_row(result: Result) -> dict[str, str]:
@@ -52,18 +52,36 @@ def weights_row(result: Result) -> dict[str, str]:
     return {"best epoch": f"{result['best_epoch'] or '0, before the first,'} of {result['epochs']}"}
 
 
-def next_commands(outputs: str) -> str:
-    """Return the next commands, ready to paste: with the path of the environment unless it is activated."""
+def next_commands(result: Result, run: RunFolder) -> str:
+    """Return commands that continue with this run, its data and settings, ready to paste.
+
+    They start with the path of the environment unless it is activated.
+    """
     binaries = Path(sys.executable).parent
     activated = Path(shutil.which("python") or "").parent == binaries
     prefix = "" if activated else f"{display_path(binaries)}{os.sep}"
     python, installed, tensorboard = (shlex.quote(prefix + name) for name in ("python", "pytorch-intro", "tensorboard"))
     scripts = [shlex.quote(display_path(PROJECT / "src" / name)) for name in ("train.py", "predict.py")]
     train, predict = [f"{python} {s}" for s in scripts] if IS_CLONE else [f"{installed} train", f"{installed} predict"]
-    commands = {
-        f"{tensorboard} --logdir {shlex.quote(display_path(outputs))}": "curves, at http://localhost:6006",
-        f"{predict} images=PATH": "classify your own images: a file, a folder, a glob",
-        f"{train} --help": "other networks, data and settings",
-        f"{train} -m seed=0,1,2": "a sweep of three runs",
-    }
+    folder = display_path(run.path)
+    commands = {}
+    if (run.path / "tensorboard").is_dir():
+        commands[f"{tensorboard} --logdir {shlex.quote(folder)}"] = "curves, at http://localhost:6006"
+    if (run.checkpoints / BEST).exists():
+        commands[f"{predict} {shlex.quote(f'run={folder}')} images=PATH"] = (
+            "classify your own images: a file, a folder, a glob"
+        )
+    commands[f"{train} --help"] = "other networks, data and settings"
+    if (settings := repeatable_settings(result)) is not None:
+        commands[" ".join([train, "-m", *map(shlex.quote, settings), "seed=0,1,2"])] = "the same with three seeds"
     return "\n".join(f"  {command:<34}  # {purpose}" for command, purpose in commands.items())
+
+
+def repeatable_settings(result: Result) -> list[str] | None:
+    """Return the arguments of the run's command, but those of this one run; None if resume=DIR has changed some."""
+    command = result.get("command") or ""
+    if " && " in command:
+        return None
+    arguments = shlex.split(command)[len(command_line("train")) :]
+    ours = ("name", "seed", "overwrite", "resume")
+    return [text for text in arguments if text.lstrip("+").partition("=")[0] not in ours]

@@ -76,7 +76,10 @@ def first_batch(transform):
     return images
 
 
-batches = {"plain": first_batch(to_numbers), "normalized": first_batch(to_normalized_numbers)}
+batches = {
+    "plain": first_batch(to_numbers),
+    "normalized": first_batch(to_normalized_numbers),
+}
 assert len(batches["normalized"]) == len(batches["plain"]) == 64
 assert abs(batches["normalized"].mean()) < 0.2 < batches["plain"].mean()
 for name, batch in batches.items():

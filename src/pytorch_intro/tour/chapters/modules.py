@@ -42,7 +42,15 @@ kinds = sorted(
     for name in vars(nn)
     if isinstance(vars(nn)[name], type) and issubclass(vars(nn)[name], nn.Module)
 )
-expected = {"Linear", "Conv2d", "ReLU", "BatchNorm2d", "MaxPool2d", "Flatten", "CrossEntropyLoss"}
+expected = {
+    "Linear",
+    "Conv2d",
+    "ReLU",
+    "BatchNorm2d",
+    "MaxPool2d",
+    "Flatten",
+    "CrossEntropyLoss",
+}
 assert expected <= set(kinds)
 f"{len(kinds)} kinds: {', '.join(kinds[:6])}, …"
 

@@ -58,7 +58,9 @@ f"{len(losses)} steps: loss {losses[0]:.2f} before, {losses[-1]:.2f} at the end"
 from pytorch_intro.tour.pictures import draw_losses
 
 assert abs(torch.tensor(10.0).log() - 2.3) < 0.01
-loss_goes_down = draw_losses({"loss": losses}, "Training on 1,600 pictures", "step", guess=2.3)
+loss_goes_down = draw_losses(
+    {"loss": losses}, "Training on 1,600 pictures", "step", guess=2.3
+)
 loss_goes_down
 
 # %% [markdown]

@@ -101,7 +101,10 @@ shirt = shirts.data[number][None]  # channel, row, column
 variants = [shirt, *(change(shirt) for change in changes.values())]
 assert all(variant.shape == (1, 28, 28) for variant in variants)
 one_shirt = plot_image_grid(
-    to_pil_images(torch.stack(variants)), ["original", *changes], "One shirt, augmented", columns=9
+    to_pil_images(torch.stack(variants)),
+    ["original", *changes],
+    "One shirt, augmented",
+    columns=9,
 )
 one_shirt
 # At work: src/pytorch_intro/photos/transforms.py: RandomAffine
