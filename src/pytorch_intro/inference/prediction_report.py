@@ -133,7 +133,7 @@ class PredictionReport:
         assert prediction.probabilities is not None
         if self.decision:
             positive, threshold = self.decision
-            label = positive if prediction.probabilities[positive] >= threshold else 1 - positive
+            label = positive if float(prediction.probabilities[positive]) >= threshold else 1 - positive
             return [label, 1 - label][: self.top_k]
         indices: list[int] = prediction.probabilities.topk(self.top_k).indices.tolist()
         return indices
