@@ -161,7 +161,7 @@ def test_predict_explains_the_labels(script: Command, run_copy: Path, tmp_path: 
     assert answer.code == 1, "one file cannot be read"
     assert f"{run_copy.name}/explanations.png" in answer.out
     with Image.open(run_copy / "explanations.png") as image:
-        assert image.width > 6 * 130, "three pictures, each beside its heat map"
+        assert image.width > 6 * 130, "three pictures, each next to its heat map"
 
 
 @pytest.mark.pictures

@@ -178,7 +178,7 @@ def overlay(picture: Image.Image, heat: Tensor) -> Image.Image:
 def plot_predictions(
     predictor: Predictor, images: Tensor, classes: Tensor, names: Sequence[str], captions: Sequence[str]
 ) -> Image.Image:
-    """Plot images as the network sees them, each beside the heat map of its class.
+    """Plot images as the network sees them, each next to the heat map of its class.
 
     Args:
         images: Decoded images, uint8 (N, C, H, W).
@@ -195,7 +195,7 @@ def plot_predictions(
 
 
 def plot_mistakes(predictor: Predictor, errors: dict[str, Tensor], classes: Sequence[str]) -> Image.Image:
-    """Plot the result of TopErrors.compute: each image beside the heat maps of its predicted and its true class."""
+    """Plot the result of TopErrors.compute: each image next to the heat maps of its predicted and its true class."""
     names = to_display_names(classes)
     inputs, predicted, targets = (errors[name] for name in ("images", "predicted", "targets"))
     inputs = inputs.float()

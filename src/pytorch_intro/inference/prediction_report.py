@@ -155,7 +155,7 @@ class PredictionReport:
         save(plot_image_grid(self.thumbnails, captions), self.picture)
 
     def save_explanations(self, predictor: Predictor) -> None:
-        """Save the first images beside the heat maps of their labels as explanations.png."""
+        """Save the first images next to the heat maps of their labels as explanations.png."""
         from pytorch_intro.analysis.plots import save
         from pytorch_intro.inference.explain import plot_predictions
 
