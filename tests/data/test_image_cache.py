@@ -79,6 +79,25 @@ def test_images_are_decoded_once(folder: Path, decoded: list[int]) -> None:
     np.load(cache_of(folder) / "images.npy", allow_pickle=False)
 
 
+def test_caches_that_were_not_used_for_a_month_are_removed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of other settings, or interrupted; nothing that has other files or another name, and none that is in use."""
+    caplog.set_level("INFO")
+    read(folder, decode_size=[6, 8])
+    used = cache_of(folder)
+    names = ["0" * 16 + "-" + "1" * 16, "2" * 16 + "-" + "3" * 16 + ".partial"]
+    kept = ["4" * 16 + "-" + "5" * 16, "holiday", "6" * 16 + "-" + "7" * 16]
+    for name in [*names, *kept]:
+        shutil.copytree(used, used.with_name(name))
+    (used.with_name(kept[0]) / "mine.txt").touch()
+    for name in [*names, *kept[:2]]:
+        os.utime(used.with_name(name), (0, 0))
+    read(folder, decode_size=[4, 4])
+    left = {path.name for path in used.parent.iterdir() if path.is_dir()}
+    assert {used.name, *kept} < left
+    assert not left & {*names}
+    assert f"removed the cache {used.with_name(names[0])}, not used for 30 days" in caplog.text
+
+
 def test_changed_file_or_another_size_is_decoded_again(folder: Path, decoded: list[int]) -> None:
     read(folder)
     write_images(folder, "zebra/1.png", "cat/0.png", mode="L")
@@ -99,7 +118,7 @@ def test_a_new_cache_removes_stale_caches(folder: Path, monkeypatch: pytest.Monk
 
     read(folder, decode_size=8)
     other_size = caches()
-    monkeypatch.setattr(cache, "STALE_AFTER_SECONDS", -1)
+    monkeypatch.setattr(cache, "STALE_AFTER", -1)
     read(folder)
     before = caches() - other_size
     write_images(folder, "cat/more.png")

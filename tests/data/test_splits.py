@@ -1,7 +1,10 @@
 """Splits are seeded and stratified, and neither lose nor repeat an image."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from conftest import sample_datamodule, write_images
 
 from pytorch_intro.data.splits import stratified_fold, stratified_split
 
@@ -39,3 +42,19 @@ def test_seed_determines_the_split() -> None:
     assert torch.equal(stratified_split(TARGETS, 0.2, seed=1), stratified_split(TARGETS, 0.2, seed=1))
     assert not torch.equal(stratified_split(TARGETS, 0.2, seed=1), stratified_split(TARGETS, 0.2, seed=2))
     assert not torch.equal(stratified_fold(TARGETS, 5, 0, seed=1), stratified_fold(TARGETS, 5, 0, seed=2))
+
+
+def test_few_validation_images_are_reported_with_their_precision(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """About two standard errors of an accuracy of 50 %, so 1 / sqrt(n); not in a cross-validation."""
+    caplog.set_level("INFO")
+    write_images(tmp_path, *(f"{name}/{number}.png" for name in "ab" for number in range(40)))
+    photos = ["data=folder", f"data.root={tmp_path}", "data.test_fraction=0"]
+    sample_datamodule(*photos, "data.val_fraction=0.2")
+    assert "data: 16 validation images measure an accuracy only to about ± 25%" in caplog.text
+    assert "-m data.num_folds=5 data.fold=0,1,2,3,4" in caplog.text
+    caplog.clear()
+    sample_datamodule(*photos, "data.num_folds=5", "data.fold=1")
+    sample_datamodule()
+    assert "measure an accuracy" not in caplog.text

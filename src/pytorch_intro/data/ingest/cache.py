@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,11 @@ from pytorch_intro.data.ingest.parallel import parallel_map
 
 log = logging.getLogger(__name__)
 
-STALE_AFTER_SECONDS = 3 * 24 * 3600  # unlikely to be in use after that
+DAY = 24 * 3600  # seconds
+STALE_AFTER = 3 * DAY  # since the last use of a cache of the same images; unlikely to be in use after that
+UNUSED_AFTER = 30 * DAY  # of any other in the folder: of moved images, or of settings that are not used any more
+CACHE_NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}(\.partial)?")
+CACHE_FILE = re.compile(r"(images|labels|hashes)\.npy|(broken|decoder|shard-\d+)\.json|\..+\.tmp")
 
 
 class ImageCache:
@@ -134,12 +139,15 @@ class ImageCache:
             self.prune_stale()
 
     def prune_stale(self) -> None:
-        """Remove older caches of the same subject, unless they were used in the last days."""
-        for older in self.folder.parent.glob(f"{self.subject}-*"):
-            is_stale = older.is_dir() and time.time() - older.stat().st_mtime > STALE_AFTER_SECONDS
-            if is_stale and older != self.folder:
-                with suppress(Timeout), FileLock(older.with_suffix(".lock"), timeout=0):
-                    shutil.rmtree(older, ignore_errors=True)
+        """Remove caches that have not been used for long; only folders with nothing but the files of a cache."""
+        for other in sorted(self.folder.parent.iterdir()):
+            limit = STALE_AFTER if other.name.startswith(f"{self.subject}-") else UNUSED_AFTER
+            if other == self.folder or not is_cache(other) or time.time() - other.stat().st_mtime < limit:
+                continue
+            lock = other.with_suffix(".lock")
+            with suppress(Timeout, OSError), FileLock(lock, timeout=0):
+                shutil.rmtree(other, ignore_errors=True)
+                log.info("data: removed the cache %s, not used for %d days", other, limit // DAY)
 
     def lock(self) -> AcquireReturnProxy:
         """Wait until no other process builds this cache; the system releases the lock of a killed process."""
@@ -194,6 +202,12 @@ class MemmapImageDataset(InMemoryImageDataset):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, images=load_memmap(state["file"]))
+
+
+def is_cache(folder: Path) -> bool:
+    """Return whether a folder is a cache, by its name and the names of all its files."""
+    is_named = CACHE_NAME.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink()
+    return bool(is_named) and all(CACHE_FILE.fullmatch(file.name) and file.is_file() for file in folder.iterdir())
 
 
 def load_memmap(file: Path) -> Tensor:
