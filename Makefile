@@ -6,7 +6,7 @@ DATA   := data/FashionMNIST/raw/t10k-labels-idx1-ubyte
 SHELL  := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help train tensorboard tour test lint format torture lock
+.PHONY: help train tensorboard tour notebooks test lint format torture lock
 
 help:  ## show this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 22
@@ -19,6 +19,9 @@ tensorboard: $(VENV)/installed  ## the curves of all runs, at http://localhost:6
 
 tour: $(VENV)/installed  ## the tour of PyTorch
 	@$(RUN) src/tour.py
+
+notebooks: $(VENV)/installed-test  ## write the notebooks and the glossary of the tour, docs/tour*
+	@PYTHONPATH=src $(RUN) -m pytorch_intro.tour.notebooks
 
 test: $(VENV)/installed-test lint  ## lint and pytest
 	@$(RUN) -m pytest -n 2 --dist worksteal

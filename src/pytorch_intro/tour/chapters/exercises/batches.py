@@ -18,14 +18,19 @@ shape_of_last_batch = (4, 3)
 
 # %% check
 assert tuple(shape_of_first_batch) == (4, 3), "The shape is `(batch_size, feature_size)`."
-assert tuple(shape_of_last_batch) != (4, 3), "Two batches of 4 are 8 samples. How many of the 10 remain for the last batch?"
-assert tuple(shape_of_last_batch) == (2, 3), "The shape is the number of samples in this batch, then the number of features."
+assert tuple(shape_of_last_batch) != (4, 3), (
+    "Two batches of 4 are 8 samples. How many of the 10 remain for the last batch?"
+)
+assert tuple(shape_of_last_batch) == (2, 3), (
+    "The shape is the number of samples in this batch, then the number of features."
+)
 
 # %% [markdown]
 # ## 2. Shuffle for training
 #
 # Write the function `make_loaders`. It gets a training set, a test set and the size of a batch. It returns two
 # DataLoaders. The one for training shuffles. The one for the test does not: the order of a test need not change.
+
 
 # %% template
 def make_loaders(training_set, test_set, size):
@@ -60,13 +65,23 @@ from torch.utils.data import DataLoader, SequentialSampler, TensorDataset
 
 training_set, test_set = TensorDataset(torch.arange(100)), TensorDataset(torch.arange(50))
 answer = make_loaders(training_set, test_set, 10)
-assert isinstance(answer, tuple | list) and len(answer) == 2, "The function has to return two loaders, with a comma."
+assert isinstance(answer, tuple | list) and len(answer) == 2, (
+    "The function has to return two loaders, with a comma."
+)
 train_loader, test_loader = answer
-assert train_loader.dataset is training_set, "The first loader has to be for the training set."
+assert train_loader.dataset is training_set, (
+    "The first loader has to be for the training set."
+)
 assert test_loader.dataset is test_set, "The second loader has to be for the test set."
-assert train_loader.batch_size == test_loader.batch_size == 10, "Give `batch_size=` to both loaders."
-assert not isinstance(train_loader.sampler, SequentialSampler), "The training loader does not shuffle: `shuffle=True`."
-assert isinstance(test_loader.sampler, SequentialSampler), "The test loader shuffles. It need not."
+assert train_loader.batch_size == test_loader.batch_size == 10, (
+    "Give `batch_size=` to both loaders."
+)
+assert not isinstance(train_loader.sampler, SequentialSampler), (
+    "The training loader has the samples in their old order. Give it `shuffle=True`."
+)
+assert isinstance(test_loader.sampler, SequentialSampler), (
+    "The test loader shuffles. It need not."
+)
 
 # %% [markdown]
 # ## 3. Batches by hand
@@ -107,12 +122,20 @@ torch.manual_seed(0)
 features = torch.arange(100.0).reshape(50, 2)
 labels = torch.arange(50)
 answer = batches_of(features, labels, 8)
-assert isinstance(answer, list), f"The function has to return a list, not {type(answer).__name__}."
+assert isinstance(answer, list), (
+    f"The function has to return a list, not {type(answer).__name__}."
+)
 sizes = [len(rows) for rows, _ in answer]
-assert sizes == [8] * 6 + [2], f"50 samples in batches of 8 have the sizes 8, 8, 8, 8, 8, 8, 2, and not {sizes}."
+assert sizes == [8] * 6 + [2], (
+    f"50 samples in batches of 8 have the sizes 8, 8, 8, 8, 8, 8, 2, and not {sizes}."
+)
 seen_rows, seen_labels = (torch.cat(parts) for parts in zip(*answer, strict=True))
-assert not torch.equal(seen_rows, features), "The rows are in their old order. Shuffle them."
-assert sorted(seen_labels.tolist()) == labels.tolist(), "Each row has to be in exactly one batch."
+assert not torch.equal(seen_rows, features), (
+    "The rows are in their old order. Shuffle them."
+)
+assert sorted(seen_labels.tolist()) == labels.tolist(), (
+    "Each row has to be in exactly one batch."
+)
 assert torch.equal(seen_rows[:, 0] / 2, seen_labels.float()), (
     "The labels do not belong to the features any more. Use the same random order for both."
 )

@@ -19,14 +19,19 @@ pictures_for_the_test = 400
 assert pictures_to_learn_from != 2000, (
     "2,000 is the number of all pictures. The test set is a part of them, and the rest is the training set."
 )
-assert pictures_to_learn_from == 1600, "Chapter 1 prints the training set. Look for its number of pictures."
-assert pictures_for_the_test == 400, "All pictures are 2,000. How many remain without the training set?"
+assert pictures_to_learn_from == 1600, (
+    "Chapter 1 prints the training set. Look for its number of pictures."
+)
+assert pictures_for_the_test == 400, (
+    "All pictures are 2,000. How many remain without the training set?"
+)
 
 # %% [markdown]
 # ## 2. Find the name of a class
 #
 # A dataset of torchvision has a list `classes` with the names of its classes. Write the function `class_name`. It gets a
 # dataset and the number of a picture. It returns the name of the picture's class, for example "Bag".
+
 
 # %% template
 def class_name(dataset, number):
@@ -52,12 +57,16 @@ from pytorch_intro.tour.sample import sample_root
 pictures = FashionMNIST(sample_root())
 answer = class_name(pictures, 5)
 assert answer is not None, "The function returns nothing. Is there a `return`?"
-assert not isinstance(answer, int), "This is the label, a number. `dataset.classes[label]` is its name."
+assert not isinstance(answer, int), (
+    "This is the label, a number. `dataset.classes[label]` is its name."
+)
 assert answer != pictures.classes[5], (
     "You used the number of the picture as the number of the class. First get the label: `dataset[number]` is a pair of "
     "picture and label."
 )
-assert answer == "Bag", f"Picture 5 is of the class Bag, but the function returns {answer!r}."
+assert answer == "Bag", (
+    f"Picture 5 is of the class Bag, but the function returns {answer!r}."
+)
 assert class_name(pictures, 0) == "Dress", "Picture 5 is right, but picture 0 is a Dress."
 
 # %% [markdown]
@@ -65,6 +74,7 @@ assert class_name(pictures, 0) == "Dress", "Picture 5 is right, but picture 0 is
 #
 # Write the function `normalized`. It gets a tensor. It subtracts the average of the tensor, and then divides by the
 # standard deviation of the tensor. It returns the result, and does not change the tensor that it got.
+
 
 # %% template
 def normalized(numbers):
@@ -86,8 +96,12 @@ import torch
 
 given = torch.tensor([1.0, 2.0, 3.0, 4.0])
 answer = normalized(given)
-assert isinstance(answer, torch.Tensor), f"The function has to return a tensor, not {answer!r}."
-assert given.tolist() == [1, 2, 3, 4], "Your function changes the tensor it got. Use `-` and `/`, not `-=` and `/=`."
+assert isinstance(answer, torch.Tensor), (
+    f"The function has to return a tensor, not {answer!r}."
+)
+assert given.tolist() == [1, 2, 3, 4], (
+    "Your function changes the tensor it got. Use `-` and `/`, not `-=` and `/=`."
+)
 assert abs(answer.mean()) < 1e-5, (
     f"The average of the result is {answer.mean():.2f}, and should be 0. Python divides before it subtracts: do you need "
     "brackets?"

@@ -24,7 +24,9 @@ old_laptop = "cpu"
 assert gaming_computer == "cuda", (
     f"{gaming_computer!r} is not right for an NVIDIA GPU. The name is that of NVIDIA's software: see chapter 2."
 )
-assert apple_computer == "mps", f"{apple_computer!r} is not right for a Mac. Think of Metal Performance Shaders."
+assert apple_computer == "mps", (
+    f"{apple_computer!r} is not right for a Mac. Think of Metal Performance Shaders."
+)
 assert old_laptop == "cpu", f"{old_laptop!r} is not right. Every computer has this device."
 
 # %% [markdown]
@@ -32,6 +34,7 @@ assert old_laptop == "cpu", f"{old_laptop!r} is not right. Every computer has th
 #
 # Write the function `device_name`. It gets a tensor. It returns the name of the device where the tensor is, as a string:
 # "cpu", "cuda", "meta" and so on.
+
 
 # %% template
 def device_name(tensor):
@@ -57,13 +60,16 @@ assert isinstance(answer, str), (
     f"The function returns {answer!r}. That is a device, and not its name. `.type` of a device is its name."
 )
 assert answer == "cpu", f"The tensor is on the CPU, but the function returns {answer!r}."
-assert device_name(torch.zeros(2, device="meta")) == "meta", "It is right for the CPU only. Ask the tensor: `tensor.device`."
+assert device_name(torch.zeros(2, device="meta")) == "meta", (
+    "It is right for the CPU only. Ask the tensor: `tensor.device`."
+)
 
 # %% [markdown]
 # ## 3. Choose a device
 #
 # Write the function `choose_device`. It gets a list of the devices that a computer has, for example `["cpu", "mps"]`. It
 # returns the fastest one: "cuda" if it is in the list, otherwise "mps" if that is in the list, otherwise "cpu".
+
 
 # %% template
 def choose_device(available):
@@ -91,4 +97,6 @@ for available, best in (
     (["cpu", "mps", "cuda"], "cuda"),
 ):
     answer = choose_device(available)
-    assert answer == best, f"For {available} the answer should be {best!r}, but it is {answer!r}. The order does not matter."
+    assert answer == best, (
+        f"For {available} the answer should be {best!r}, but it is {answer!r}. The order does not matter."
+    )

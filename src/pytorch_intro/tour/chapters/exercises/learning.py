@@ -36,10 +36,18 @@ def slope(number):
 
 # %% check
 answer = slope(2.0)
-assert answer is not None, "The function returns nothing. Is there a `return`? After `backward()`, look at `x.grad`."
-assert answer != 12, "12 is the value of the formula at 2. The gradient is in `x.grad`, after `backward()`."
-assert float(answer) == 14, f"At 2, the gradient is 3 · 2² + 2 = 14, but the function returns {answer}."
-assert float(slope(0.0)) == 2, f"At 0, the gradient is 2, but the function returns {slope(0.0)}."
+assert answer is not None, (
+    "The function returns nothing. Is there a `return`? After `backward()`, look at `x.grad`."
+)
+assert answer != 12, (
+    "12 is the value of the formula at 2. The gradient is in `x.grad`, after `backward()`."
+)
+assert float(answer) == 14, (
+    f"At 2, the gradient is 3 · 2² + 2 = 14, but the function returns {answer}."
+)
+assert float(slope(0.0)) == 2, (
+    f"At 0, the gradient is 2, but the function returns {slope(0.0)}."
+)
 
 # %% [markdown]
 # ## 2. Repair: the loss jumps

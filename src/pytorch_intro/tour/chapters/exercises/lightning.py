@@ -23,8 +23,12 @@ which_optimizer = "module"
 calls_zero_grad_backward_and_step = "module"
 
 # %% check
-assert the_loop_over_the_batches == "trainer", "Chapter 13 has no loop in the LightningModule. So who loops?"
-assert how_the_loss_is_computed == "module", "The loss is what `training_step` returns. Who has this method?"
+assert the_loop_over_the_batches == "trainer", (
+    "Chapter 13 has no loop in the LightningModule. So who loops?"
+)
+assert how_the_loss_is_computed == "module", (
+    "The loss is what `training_step` returns. Who has this method?"
+)
 assert which_optimizer == "module", "Who has the method `configure_optimizers`?"
 assert calls_zero_grad_backward_and_step == "trainer", (
     "Look at `training_step` in chapter 13: it only returns the loss. So somebody else calls the three lines."
@@ -103,10 +107,16 @@ features, targets = torch.randn(4, 2), torch.tensor([0, 1, 2, 1])
 learner = MyLearner(network, 0.25)
 loss = learner.training_step((features, targets), 0)
 assert loss is not None, "`training_step` returns nothing. It has to return the loss."
-assert isinstance(loss, torch.Tensor) and loss.requires_grad, "Return the loss as a tensor, without `item()`."
-assert torch.equal(loss, cross_entropy(network(features), targets)), "The loss is not the cross-entropy of the batch."
+assert isinstance(loss, torch.Tensor) and loss.requires_grad, (
+    "Return the loss as a tensor, without `item()`."
+)
+assert torch.equal(loss, cross_entropy(network(features), targets)), (
+    "The loss is not the cross-entropy of the batch."
+)
 optimizer = learner.configure_optimizers()
-assert isinstance(optimizer, torch.optim.SGD), f"`configure_optimizers` has to return an SGD, not {optimizer!r}."
+assert isinstance(optimizer, torch.optim.SGD), (
+    f"`configure_optimizers` has to return an SGD, not {optimizer!r}."
+)
 assert optimizer.param_groups[0]["lr"] == 0.25, "The learning rate is not `self.rate`."
 
 # %% [markdown]
@@ -166,7 +176,13 @@ class WithValidation(LightningModule):
 from torch import nn
 
 logits = torch.tensor([[9.0, 1, 2], [1, 2, 9], [9, 2, 1], [1, 9, 2]])
-answer = WithValidation(nn.Identity()).validation_step((logits, torch.tensor([0, 2, 1, 1])), 0)
+answer = WithValidation(nn.Identity()).validation_step(
+    (logits, torch.tensor([0, 2, 1, 1])), 0
+)
 assert answer is not None, "`validation_step` returns nothing. Is there a `return`?"
-assert float(answer) != 3, "3 is the number of correct answers. The accuracy is their share: use `.float().mean()`."
-assert abs(float(answer) - 0.75) < 1e-6, f"3 of 4 answers are correct, so the accuracy is 0.75, but you return {answer}."
+assert float(answer) != 3, (
+    "3 is the number of correct answers. The accuracy is their share: use `.float().mean()`."
+)
+assert abs(float(answer) - 0.75) < 1e-6, (
+    f"3 of 4 answers are correct, so the accuracy is 0.75, but you return {answer}."
+)

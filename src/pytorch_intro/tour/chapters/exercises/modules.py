@@ -17,14 +17,20 @@ shape_after_flatten = (50176,)
 shape_after_linear = (64, 10)
 
 # %% check
-assert tuple(shape_after_flatten) != (50176,), "`nn.Flatten` keeps the first dimension: the pictures stay separate."
-assert tuple(shape_after_flatten) == (64, 784), "Each of the 64 pictures becomes a row of 1 x 28 x 28 numbers."
-assert tuple(shape_after_linear) == (64, 10), "`nn.Linear(784, 10)` makes 10 numbers from each row of 784."
+assert tuple(shape_after_flatten) != (50176,), (
+    "`nn.Flatten` keeps the first dimension: the pictures stay separate."
+)
+assert tuple(shape_after_flatten) == (64, 784), (
+    "Each of the 64 pictures becomes a row of 1 x 28 x 28 numbers."
+)
+assert tuple(shape_after_linear) == (64, 10), (
+    "`nn.Linear(784, 10)` makes 10 numbers from each row of 784."
+)
 
 # %% [markdown]
 # ## 2. Your first network
 #
-# Write a network for gray pictures of 28 x 28 dots and ten classes: flatten, a linear layer to `hidden` numbers, ReLU,
+# Write a network for gray pictures of 28 x 28 pixels and ten classes: flatten, a linear layer to `hidden` numbers, ReLU,
 # a linear layer to 10 numbers. `forward` returns logits, so it needs no softmax.
 
 # %% template
@@ -63,7 +69,10 @@ class FirstNetwork(nn.Module):
     def __init__(self, hidden):
         super().__init__()
         self.layers = [
-            nn.Flatten(), nn.Linear(784, hidden), nn.ReLU(), nn.Linear(hidden, 10)
+            nn.Flatten(),
+            nn.Linear(784, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, 10),
         ]
 
     def forward(self, images):
@@ -78,8 +87,12 @@ import torch
 torch.manual_seed(0)
 network = FirstNetwork(32)
 logits = network(torch.rand(5, 1, 28, 28))
-assert isinstance(logits, torch.Tensor), f"`forward` has to return a tensor, not {logits!r}."
-assert logits.shape == (5, 10), f"5 pictures need logits of the shape (5, 10), but the shape is {tuple(logits.shape)}."
+assert isinstance(logits, torch.Tensor), (
+    f"`forward` has to return a tensor, not {logits!r}."
+)
+assert logits.shape == (5, 10), (
+    f"5 pictures need logits of the shape (5, 10), but the shape is {tuple(logits.shape)}."
+)
 parameters = list(network.parameters())
 assert parameters, (
     "The network has no parameters, so it cannot learn: PyTorch does not look for layers in a list. Use `nn.Sequential`, or "
@@ -103,7 +116,7 @@ assert torch.allclose(network(torch.ones(1, 1, 28, 28)), torch.tensor(-1.0)), (
 # %% [markdown]
 # ## 3. A network for pictures
 #
-# Write a network with a convolution. For gray pictures of 28 x 28 dots: a convolution from 1 to 8 channels
+# Write a network with a convolution. For gray pictures of 28 x 28 pixels: a convolution from 1 to 8 channels
 # (`nn.Conv2d(1, 8, kernel_size=3, padding=1)`), ReLU, pooling (`nn.MaxPool2d(2)`), flatten, and a linear layer to 10
 # numbers. You have to find out how many numbers go into the linear layer.
 
@@ -166,13 +179,19 @@ try:
     logits = network(torch.rand(5, 1, 28, 28))
 except RuntimeError as error:
     assert "shapes cannot be multiplied" not in str(error), (
-        "The linear layer expects another number of inputs. After the pooling, each picture has 8 channels of 14 x 14 dots. "
+        "The linear layer expects another number of inputs. After the pooling, each picture has 8 channels of 14 x 14 pixels. "
         "How many numbers is that?"
     )
     raise
-assert logits.shape == (5, 10), f"5 pictures need logits of the shape (5, 10), but the shape is {tuple(logits.shape)}."
+assert logits.shape == (5, 10), (
+    f"5 pictures need logits of the shape (5, 10), but the shape is {tuple(logits.shape)}."
+)
 kinds = [type(part) for part in network.modules()]
 for kind in (nn.Conv2d, nn.Linear):
-    assert kind in kinds, f"The network has no {kind.__name__} layer. Make it in `__init__` and store it in self."
+    assert kind in kinds, (
+        f"The network has no {kind.__name__} layer. Make it in `__init__` and store it in self."
+    )
 count = sum(parameter.numel() for parameter in network.parameters())
-assert count == 80 + 15690, f"The network should have 15,770 numbers to learn, but has {count:,}. Check the sizes of the layers."
+assert count == 80 + 15690, (
+    f"The network should have 15,770 numbers to learn, but has {count:,}. Check the sizes of the layers."
+)

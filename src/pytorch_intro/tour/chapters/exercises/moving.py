@@ -28,13 +28,16 @@ assert answer.device.type == "meta", (
     f"The result is still on {answer.device}. `tensor.to(device)` does not change the tensor: it returns a new one. Use "
     "what it returns."
 )
-assert answer.shape == (2,), "The result is on the right device, but it is another tensor. Move the one you got."
+assert answer.shape == (2,), (
+    "The result is on the right device, but it is another tensor. Move the one you got."
+)
 
 # %% [markdown]
 # ## 2. Count the parameters
 #
 # Write the function `number_of_parameters`. It gets a network. It returns how many numbers are in all its parameters
 # together. `network.parameters()` lists the parameters, and `numel()` is how many numbers one of them has.
+
 
 # %% template
 def number_of_parameters(network):
@@ -59,15 +62,20 @@ assert answer != 2, (
     "You counted the parameters, and not the numbers in them. This network has two parameters: a table of 3 x 2 weights and "
     "a row of 2. Add their `numel()`."
 )
-assert answer == 8, f"nn.Linear(3, 2) has 3 x 2 + 2 = 8 numbers, but the function returns {answer!r}."
+assert answer == 8, (
+    f"nn.Linear(3, 2) has 3 x 2 + 2 = 8 numbers, but the function returns {answer!r}."
+)
 answer = number_of_parameters(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1)))
-assert answer == 11, f"Two layers with 8 and 3 numbers have 11 together, but the function returns {answer!r}."
+assert answer == 11, (
+    f"Two layers with 8 and 3 numbers have 11 together, but the function returns {answer!r}."
+)
 
 # %% [markdown]
 # ## 3. Move everything
 #
 # Write the function `answer_on`. It gets a network, a tensor and the name of a device. It moves both to the device, and
 # returns the network's answer there: `network(data)`.
+
 
 # %% template
 def answer_on(network, data, device):
@@ -100,6 +108,12 @@ except RuntimeError as error:
         "then: write `data = data.to(device)`."
     )
     raise
-assert isinstance(answer, torch.Tensor), f"The function has to return the network's answer, not {answer!r}."
-assert answer.device.type == "meta", "The answer is not on the device. Move both to `device`, and not to a fixed one."
-assert answer.shape == (4, 2), f"The answer should have the shape (4, 2), but has {tuple(answer.shape)}."
+assert isinstance(answer, torch.Tensor), (
+    f"The function has to return the network's answer, not {answer!r}."
+)
+assert answer.device.type == "meta", (
+    "The answer is not on the device. Move both to `device`, and not to a fixed one."
+)
+assert answer.shape == (4, 2), (
+    f"The answer should have the shape (4, 2), but has {tuple(answer.shape)}."
+)

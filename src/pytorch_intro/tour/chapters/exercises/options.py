@@ -22,11 +22,21 @@ gets_missing_files = "download"
 changes_each_picture = "transform"
 
 # %% check
-assert chooses_the_folder == "root", f"{chooses_the_folder!r} is not the folder of the files."
-assert chooses_training_or_test != "test", "Almost: the test set is `train=False`. What is the name of this option?"
-assert chooses_training_or_test == "train", f"{chooses_training_or_test!r} is not right: think of `…=True` or `…=False`."
-assert gets_missing_files == "download", f"{gets_missing_files!r} is not right: the files come from the network."
-assert changes_each_picture == "transform", f"{changes_each_picture!r} is not right: it is a function."
+assert chooses_the_folder == "root", (
+    f"{chooses_the_folder!r} is not the folder of the files."
+)
+assert chooses_training_or_test != "test", (
+    "Almost: the test set is `train=False`. What is the name of this option?"
+)
+assert chooses_training_or_test == "train", (
+    f"{chooses_training_or_test!r} is not right: think of `…=True` or `…=False`."
+)
+assert gets_missing_files == "download", (
+    f"{gets_missing_files!r} is not right: the files come from the network."
+)
+assert changes_each_picture == "transform", (
+    f"{changes_each_picture!r} is not right: it is a function."
+)
 
 # %% [markdown]
 # ## 2. Open the test set
@@ -67,15 +77,22 @@ import torch
 from pytorch_intro.tour.sample import sample_root
 
 answer = open_test_set(sample_root())
-assert isinstance(answer, FashionMNIST), f"The function has to return a FashionMNIST, not {answer!r}."
-assert len(answer) != 1600, "This is the training set, the default. The test set is `train=False`."
-assert isinstance(answer[0][0], torch.Tensor), "The pictures are no tensors. Give `transform=pil_to_tensor`."
+assert isinstance(answer, FashionMNIST), (
+    f"The function has to return a FashionMNIST, not {answer!r}."
+)
+assert len(answer) != 1600, (
+    "This is the training set, the default. The test set is `train=False`."
+)
+assert isinstance(answer[0][0], torch.Tensor), (
+    "The pictures are no tensors. Give `transform=pil_to_tensor`."
+)
 
 # %% [markdown]
 # ## 3. The first of each class
 #
 # Write the function `first_of_each_class`. It gets a dataset. It returns a dict: for each label, the index of the
 # first sample that has this label.
+
 
 # %% template
 def first_of_each_class(dataset):
@@ -105,6 +122,10 @@ def first_of_each_class(dataset):
 few = [("shoe", 3), ("bag", 1), ("boot", 3), ("hat", 0), ("case", 1)]
 answer = first_of_each_class(few)
 assert isinstance(answer, dict), f"The function has to return a dict, not {answer!r}."
-assert answer != {3: 2, 1: 4, 0: 3}, "This is the last sample of each class. Store an index only if the label is new."
+assert answer != {3: 2, 1: 4, 0: 3}, (
+    "This is the last sample of each class. Store an index only if the label is new."
+)
 assert answer != {0: 3, 1: 1}, "The class 3 is missing."
-assert answer == {3: 0, 1: 1, 0: 3}, f"For the labels [3, 1, 3, 0, 1] it should be {{3: 0, 1: 1, 0: 3}}, but is {answer}."
+assert answer == {3: 0, 1: 1, 0: 3}, (
+    f"For the labels [3, 1, 3, 0, 1] it should be {{3: 0, 1: 1, 0: 3}}, but is {answer}."
+)

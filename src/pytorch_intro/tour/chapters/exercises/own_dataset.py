@@ -42,9 +42,13 @@ class SquareNumbers(Dataset):
 
 # %% check
 squares = SquareNumbers()
-assert len(squares) == 10, f"The dataset should have 10 samples, but len() is {len(squares)}."
+assert len(squares) == 10, (
+    f"The dataset should have 10 samples, but len() is {len(squares)}."
+)
 answer = squares[3]
-assert answer != 9, "You return the square only. A sample is a pair: return the index and its square, with a comma."
+assert answer != 9, (
+    "You return the square only. A sample is a pair: return the index and its square, with a comma."
+)
 assert answer == (3, 9), f"Sample 3 should be (3, 9), but is {answer!r}."
 assert squares[0] == (0, 0), f"Sample 0 should be (0, 0), but is {squares[0]!r}."
 
@@ -111,11 +115,19 @@ pictures, labels = torch.arange(20.0).reshape(5, 2, 2), torch.tensor([1, 0, 2, 1
 dataset = LabeledPictures(pictures, labels, lambda picture: picture / 2)
 assert len(dataset) == 5, f"There are 5 pictures, but len() is {len(dataset)}."
 picture, label = dataset[2]
-assert label == 2, f"The label of sample 2 should be 2, but is {label}. Use the index for the labels, too."
-assert not torch.equal(picture, pictures[2]), "The transform is missing: return `self.transform(picture)`."
-assert torch.equal(picture, pictures[2] / 2), "The picture of sample 2 is not the transformed picture 2."
+assert label == 2, (
+    f"The label of sample 2 should be 2, but is {label}. Use the index for the labels, too."
+)
+assert not torch.equal(picture, pictures[2]), (
+    "The picture is as it was, so the transform is missing: return `self.transform(picture)`."
+)
+assert torch.equal(picture, pictures[2] / 2), (
+    "The picture of sample 2 is not the transformed picture 2."
+)
 images, _ = next(iter(DataLoader(dataset, batch_size=5)))
-assert images.shape == (5, 2, 2), f"A batch of 5 pictures of 2 x 2 dots has the shape (5, 2, 2), not {tuple(images.shape)}."
+assert images.shape == (5, 2, 2), (
+    f"A batch of 5 pictures of 2 x 2 pixels has the shape (5, 2, 2), not {tuple(images.shape)}."
+)
 
 # %% [markdown]
 # ## 3. A folder of files
@@ -201,12 +213,24 @@ with tempfile.TemporaryDirectory(prefix="tour-") as folder:
         Image.new("L", (4, 3), brightness).save(f"{folder}/{name}.png")
     Path(folder, "notes.txt").write_text("not a picture")
     dataset = FolderOfPictures(folder, ["shoe", "bag"])
-    assert len(dataset) != 4, "The folder has a file that is not a picture. Use `glob(\"*.png\")`."
+    assert len(dataset) != 4, (
+        'The folder has a file that is not a picture. Use `glob("*.png")`.'
+    )
     assert len(dataset) == 3, f"The folder has three pictures, but len() is {len(dataset)}."
     picture, label = dataset[0]
-    assert isinstance(picture, torch.Tensor), f"The picture is of the type {type(picture).__name__}, not a tensor."
-    assert picture.shape == (1, 3, 4), f"The shape should be (1, 3, 4), but is {tuple(picture.shape)}."
+    assert isinstance(picture, torch.Tensor), (
+        f"The picture is of the type {type(picture).__name__}, not a tensor."
+    )
+    assert picture.shape == (1, 3, 4), (
+        f"The shape should be (1, 3, 4), but is {tuple(picture.shape)}."
+    )
     order = [dataset[index][0].max().item() for index in range(3)]
-    assert order == [20, 30, 10], "The files are not in the order bag_1, shoe_1, shoe_2. Use `sorted(…)`."
-    assert not isinstance(label, str), "The label is a name. A network needs a number: `classes.index(name)`."
-    assert [dataset[index][1] for index in range(3)] == [1, 0, 0], "With the classes shoe and bag, the labels are 1, 0, 0."
+    assert order == [20, 30, 10], (
+        "The files are not in the order bag_1, shoe_1, shoe_2. Use `sorted(…)`."
+    )
+    assert not isinstance(label, str), (
+        "The label is a name. A network needs a number: `classes.index(name)`."
+    )
+    assert [dataset[index][1] for index in range(3)] == [1, 0, 0], (
+        "With the classes shoe and bag, the labels are 1, 0, 0."
+    )

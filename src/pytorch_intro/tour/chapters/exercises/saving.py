@@ -15,8 +15,12 @@ names_in_the_state_dict = ["0.weight", "0.bias", "1.weight", "1.bias"]
 
 # %% check
 answer = list(names_in_the_state_dict)
-assert not any(name.startswith("1.") for name in answer), "Number 1 is the ReLU. It has nothing to learn, so it is not there."
-assert len(answer) == 4, f"Two linear layers, each with a weight and a bias, are four names, not {len(answer)}."
+assert not any(name.startswith("1.") for name in answer), (
+    "Number 1 is the ReLU. It has nothing to learn, so it is not there."
+)
+assert len(answer) == 4, (
+    f"Two linear layers, each with a weight and a bias, are four names, not {len(answer)}."
+)
 assert sorted(answer) == ["0.bias", "0.weight", "2.bias", "2.weight"], (
     "A name is the number of the layer, a dot, and weight or bias. The first layer has the number 0."
 )
@@ -61,7 +65,9 @@ with tempfile.TemporaryDirectory(prefix="tour-") as folder:
     file = Path(folder) / "weights.pt"
     network = nn.Linear(3, 2)
     save_network(network, file)
-    assert file.exists(), "The function has not created the file. Use `torch.save(…, file)`."
+    assert file.exists(), (
+        "The function has not created the file. Use `torch.save(…, file)`."
+    )
     try:
         saved = torch.load(file, weights_only=True)
     except pickle.UnpicklingError:
@@ -70,8 +76,12 @@ with tempfile.TemporaryDirectory(prefix="tour-") as folder:
         "The file contains the whole network, and PyTorch refuses to load it: it needs more than numbers. Save "
         "`network.state_dict()`."
     )
-    assert set(saved) == {"weight", "bias"}, f"The file contains {list(saved)}, and not the weight and bias of the network."
-    assert torch.equal(saved["weight"], network.weight), "The file has other numbers than the network."
+    assert set(saved) == {"weight", "bias"}, (
+        f"The file contains {list(saved)}, and not the weight and bias of the network."
+    )
+    assert torch.equal(saved["weight"], network.weight), (
+        "The file has other numbers than the network."
+    )
 
 # %% [markdown]
 # ## 3. Load it again
@@ -120,15 +130,21 @@ with tempfile.TemporaryDirectory(prefix="tour-") as folder:
     original = build()
     torch.save(original.state_dict(), file)
     answer = load_network(build, file)
-    assert isinstance(answer, nn.Module), f"The function has to return a network, not {answer!r}."
+    assert isinstance(answer, nn.Module), (
+        f"The function has to return a network, not {answer!r}."
+    )
     assert torch.equal(answer[0].weight, original[0].weight), (
         "The network has other parameters than the file. Copy them: `network.load_state_dict(…)`."
     )
-    assert not answer.training, "The network is still in training mode. Call `network.eval()` before you return it."
+    assert not answer.training, (
+        "The network is still in training mode. Call `network.eval()` before you return it."
+    )
     torch.save(Path("a path is not a number"), file)
     try:
         load_network(build, file)
         refusal = None
     except Exception as error:
         refusal = error
-    assert isinstance(refusal, pickle.UnpicklingError), "The function loads more than numbers. Give `weights_only=True`."
+    assert isinstance(refusal, pickle.UnpicklingError), (
+        "The function loads more than numbers. Give `weights_only=True`."
+    )

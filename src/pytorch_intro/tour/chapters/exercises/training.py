@@ -96,9 +96,13 @@ def shuffled_batches(images, labels, size=64):
 labels = torch.arange(100)
 images = labels.float().view(100, 1, 1, 1)
 batches = shuffled_batches(images, labels)
-assert [len(batch) for batch, _ in batches] == [64, 36], "100 pictures in batches of 64 are one of 64 and one of 36."
+assert [len(batch) for batch, _ in batches] == [64, 36], (
+    "100 pictures in batches of 64 are one of 64 and one of 36."
+)
 all_images, all_labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
-assert not torch.equal(all_labels, labels), "Now nothing is shuffled. The batches should be in random order."
+assert not torch.equal(all_labels, labels), (
+    "Now nothing is shuffled. The batches should be in random order."
+)
 assert torch.equal(all_images.flatten(), all_labels.float()), (
     "Pictures and labels are shuffled apart: most pictures have the label of another one. Use one random order for both."
 )
@@ -216,7 +220,9 @@ assert first < 0.1, (
 old_gradients = []
 network = nn.Linear(10, 10)
 network.weight.register_hook(
-    lambda gradient: old_gradients.append(network.weight.grad is not None and bool(network.weight.grad.any()))
+    lambda gradient: old_gradients.append(
+        network.weight.grad is not None and bool(network.weight.grad.any())
+    )
 )
 train_network(network, torch.eye(10)[labels], labels, epochs=1)
 assert not any(old_gradients), (
@@ -226,7 +232,9 @@ assert not any(old_gradients), (
 images, labels, test_images, test_labels = load_pictures()
 network = make_network()
 losses = train_network(network, images, labels)
-assert max(losses) < 10, f"The loss rises up to {max(losses):,.0f}. The learning rate is far too high: divide it by 100."
+assert max(losses) < 10, (
+    f"The loss rises up to {max(losses):,.0f}. The learning rate is far too high: divide it by 100."
+)
 assert sum(losses[-10:]) / 10 < 1.2, (
     f"The loss at the end is about {sum(losses[-10:]) / 10:.2f}; less than 1 is possible. Is the learning rate 0.1?"
 )

@@ -21,15 +21,22 @@ def is_in_venv(prefix, base_prefix):
 
 # %% check
 inside, outside = is_in_venv("/project/.venv", "/usr"), is_in_venv("/usr", "/usr")
-assert isinstance(inside, bool), f"The function has to return True or False, not {inside!r}."
-assert (inside, outside) != (False, True), "It is the other way round: in a venv, the two are different."
-assert (inside, outside) == (True, False), f"With two different folders: {inside}; with the same folder: {outside}."
+assert isinstance(inside, bool), (
+    f"The function has to return True or False, not {inside!r}."
+)
+assert (inside, outside) != (False, True), (
+    "It is the other way round: in a venv, the two are different."
+)
+assert (inside, outside) == (True, False), (
+    f"With two different folders: {inside}; with the same folder: {outside}."
+)
 
 # %% [markdown]
 # ## 2. Read a line of requirements.txt
 #
 # Write the function `package_and_version`. It gets a line like `torch==2.11.0`. It returns the pair
 # `("torch", "2.11.0")`.
+
 
 # %% template
 def package_and_version(line):
@@ -50,8 +57,12 @@ def package_and_version(line):
 # %% check
 answer = package_and_version("torch==2.11.0\n")
 assert answer is not None, "The function returns nothing. Is there a `return`?"
-assert not answer[-1].endswith("\n"), "The end of the line is still there. `line.strip()` removes it."
-assert tuple(answer) == ("torch", "2.11.0"), f"For the line torch==2.11.0 the function returns {answer!r}."
+assert not answer[-1].endswith("\n"), (
+    "The end of the line is still there. `line.strip()` removes it."
+)
+assert tuple(answer) == ("torch", "2.11.0"), (
+    f"For the line torch==2.11.0 the function returns {answer!r}."
+)
 
 # %% [markdown]
 # ## 3. Is everything installed?
@@ -98,6 +109,10 @@ def missing_packages(names):
 answer = missing_packages(["torch", "no-such-thing", "numpy", "not-this-either"])
 assert isinstance(answer, list), f"The function has to return a list, not {answer!r}."
 assert "torch" not in answer, "torch is installed, but it is in your list."
-assert answer != ["no-such-thing"], "Two packages are missing, and you return one. Does the loop stop too early?"
-assert answer == ["no-such-thing", "not-this-either"], f"Two names are not installed. You return {answer}."
+assert answer != ["no-such-thing"], (
+    "Two packages are missing, and you return one. Does the loop stop too early?"
+)
+assert answer == ["no-such-thing", "not-this-either"], (
+    f"Two names are not installed. You return {answer}."
+)
 assert missing_packages(["torch"]) == [], "If nothing is missing, return an empty list."
