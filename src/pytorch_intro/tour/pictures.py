@@ -197,7 +197,7 @@ def draw_mistakes(correct: Record, broken: Mapping[str, Record]) -> Image.Image:
             axes.annotate("", (epoch, 4), (epoch, 3.4), arrowprops={"arrowstyle": "-|>", "color": ORANGE})
         if cut:
             highest = f"up to {max(values):,.0f}" if max(values) < 1000 else "more than 1,000"
-            axes.text(np.mean(cut), 3.1, highest, color=ORANGE, ha="center", fontsize=9)
+            axes.text(float(np.mean(cut)), 3.1, highest, color=ORANGE, ha="center", fontsize=9)
         tidy(axes)
         if place == 1:
             axes.legend(frameon=False, fontsize=8, loc="lower left")

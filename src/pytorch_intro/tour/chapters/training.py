@@ -184,8 +184,8 @@ pictures, answers = images[shown], probabilities[shown].argmax(dim=1)
 sure = probabilities[shown, answers]
 maps = torch.zeros(16, 1, 28, 28)
 with torch.no_grad():
-    for top in range(-6, 28, 3):
-        for left in range(-6, 28, 3):
+    for top in range(-6, 28, 2):
+        for left in range(-6, 28, 2):
             part = (..., slice(max(0, top), top + 8), slice(max(0, left), left + 8))
             covered = pictures.clone()
             covered[part] = 0
