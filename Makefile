@@ -9,7 +9,7 @@ PORT   ?= 8000
 SHELL  := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help train tensorboard tour test lint format torture docs site lock
+.PHONY: help train tensorboard tour notebooks test lint format torture docs site lock
 
 help:  ## show this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 22
@@ -22,6 +22,9 @@ tensorboard: $(VENV)/installed  ## the curves of all runs, at http://localhost:6
 
 tour: $(VENV)/installed  ## the tour of PyTorch
 	@$(RUN) src/tour.py
+
+notebooks: $(VENV)/installed-test  ## write the notebooks and the glossary of the tour, docs/tour*
+	@PYTHONPATH=src $(RUN) -m pytorch_intro.tour.notebooks
 
 test: $(VENV)/installed-test lint  ## lint and pytest
 	@$(RUN) -m pytest -n 2 --dist worksteal

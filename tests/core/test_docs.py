@@ -173,7 +173,8 @@ class Reader:
             case ["python", "src/tour.py", *arguments]:
                 from pytorch_intro.tour import CHAPTERS
 
-                assert {*arguments} <= {"--help", *map(str, range(1, len(CHAPTERS) + 1))}
+                options = {"--help", "--exercises", "--check", "answers.py", "--solution", ">"}
+                assert {*arguments} <= {*options, *map(str, range(1, len(CHAPTERS) + 1))}
             case ["python", path, *arguments] if path.startswith("src/"):
                 name = Path(path).stem
                 arguments = [self.fill_in(argument) for argument in arguments]

@@ -18,11 +18,11 @@ class Cell:
 
     Attributes:
         sentences: Sentences of the notes, quoted exactly: > SENTENCE
-        prose: Explanation, in paragraphs; a correction of the notes is a separate paragraph, **Note:** more precisely, …
+        prose: Explanation, in paragraphs; a correction of the notes is one of its own, **Note:** more precisely, …
         code: Code of the cell.
         line: Line of the file where the code starts, from 1.
         at_work: Places in this project that use the idea, (file, name): comments # At work: FILE: NAME
-        terms: Terms that the prose explains: **TERM**
+        marked: The prose with the marks of the terms that it explains, **TERM**
     """
 
     line: int
@@ -30,7 +30,12 @@ class Cell:
     prose: list[str] = field(default_factory=list)
     code: str = ""
     at_work: list[tuple[str, str]] = field(default_factory=list)
-    terms: list[str] = field(default_factory=list)
+    marked: list[str] = field(default_factory=list)
+
+    @property
+    def terms(self) -> list[str]:
+        """Terms that the prose explains."""
+        return [term for paragraph in self.marked for term in TERM.findall(paragraph)]
 
 
 @dataclass
@@ -84,7 +89,7 @@ def parse_cell(text: str, body: str, line: int) -> Cell:
             cell.sentences.append(paragraph.removeprefix("> "))
         else:
             cell.prose.append(paragraph.replace("**", ""))
-            cell.terms += TERM.findall(paragraph)
+            cell.marked.append(paragraph)
     lines = body.strip("\n").splitlines()
     while lines and lines[-1].startswith("# At work: "):
         file, _, name = lines.pop().removeprefix("# At work: ").partition(": ")

@@ -91,10 +91,8 @@ def defined_names(code: str) -> list[str]:
 def answer_file(chapter: int) -> str:
     """Return a Python file with the tasks as comments and the templates, for the learner to complete."""
     lines = [f"Exercises of chapter {chapter}: {read_chapter(chapter).title}."]
-    lines += [
-        "Replace each ... and each raise NotImplementedError by your code. Then check this file:",
-        f"python src/tour.py {chapter} --check FILE",
-    ]
+    lines += ["Replace each ... and each raise NotImplementedError by your code. Then check this file:"]
+    lines += [f"python src/tour.py {chapter} --check FILE"]
     parts = ["\n".join(f"# {with_commands(line)}" for line in lines)]
     for exercise in read_exercises(chapter):
         text = [exercise.name, *(textwrap.fill(paragraph, 94) for paragraph in exercise.task)]

@@ -90,7 +90,7 @@ def chosen_chapters(arguments: Sequence[str]) -> set[int]:
 
 
 def practice(arguments: Sequence[str]) -> None:
-    """Do what an option about the exercises of a chapter asks for; exit with 1 if an answer is wrong.
+    """Print the exercises or solutions of a chapter, or check answers; exit with 1 if an answer is wrong.
 
     Raises:
         UserError: if the arguments are not those of USAGE, or if the file of answers cannot be read.
@@ -137,7 +137,9 @@ def step(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> None:
     """Print the text and code of a cell, run it, print its result and the places that use the idea."""
     for sentence in cell.sentences:
         print(styled(BOLD, wrap(f"The notes: {sentence}")))
-    for paragraph in cell.prose:
+    for place, paragraph in enumerate(cell.prose):
+        if place and not paragraph[0].isdigit():
+            print()
         print(wrap_note(paragraph) if paragraph.startswith("Note: ") else wrap(paragraph))
     print(styled(DIM, textwrap.indent(f"\n{cell.code.strip()}\n", "    ")), flush=True)
     with contextlib.redirect_stdout(io.StringIO()) as printed:

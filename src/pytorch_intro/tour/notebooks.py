@@ -7,7 +7,6 @@ import base64
 import contextlib
 import io
 import json
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from PIL import Image
 
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.tour import CHAPTERS
-from pytorch_intro.tour.chapter import Cell, Chapter, read_chapter, to_paragraphs
+from pytorch_intro.tour.chapter import TERM, Cell, Chapter, read_chapter
 from pytorch_intro.tour.exercises import Exercise, read_exercises
 from pytorch_intro.tour.guide import run
 
@@ -106,11 +105,9 @@ def glossary() -> str:
     for number in range(1, len(CHAPTERS) + 1):
         chapter = read_chapter(number)
         place = f"[chapter {number}](tour/{notebook_file(chapter).name})"
-        for paragraph in to_paragraphs_of(chapter):
-            for term in re.findall(r"\*\*(?!Note:)(.+?)\*\*", paragraph):
-                entries[term] = (
-                    f"| {term.lower() if term.istitle() else term} | {paragraph.replace('**', '')} | {place} |"
-                )
+        for paragraph in [paragraph for cell in chapter.cells for paragraph in cell.marked]:
+            for term in TERM.findall(paragraph):
+                entries[term] = f"| {term} | {paragraph.replace('**', '')} | {place} |"
     rows = [entries[term] for term in sorted(entries, key=str.lower)]
     return "\n".join([HEADER, "| term | explanation | where |", "|---|---|---|", *rows, ""])
 
@@ -125,12 +122,6 @@ python src/tour.py 4    # chapter 4 explains what a tensor is
 Each term is explained once in the tour, in the chapter that uses it first. This page lists them all. It is written from
 the chapters by `make notebooks`.
 """
-
-
-def to_paragraphs_of(chapter: Chapter) -> list[str]:
-    """Return the paragraphs of a chapter's text, with the marks of its terms."""
-    text = re.findall(r"^# %% \[markdown\]\n((?:#.*\n)+)", chapter.path.read_text(encoding="utf-8"), re.MULTILINE)
-    return [paragraph for part in text for paragraph in to_paragraphs(part)]
 
 
 def write(file: Path, text: str) -> None:

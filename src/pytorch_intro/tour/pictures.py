@@ -1,4 +1,4 @@
-"""Pictures that explain: drawn from the real objects, in colors that are distinguishable with color blindness."""
+"""Pictures that explain: made from the real objects, in colors that are distinguishable with color blindness."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -56,7 +56,9 @@ def draw_batch(images: Tensor) -> Image.Image:
     step = 0.38
     for place in reversed(range(number)):
         left, bottom = step * place, step * 0.6 * place
-        axes.imshow(images[place, 0], cmap="gray", extent=(left, left + 3, bottom, bottom + 3), zorder=number - place)
+        axes.imshow(
+            images[place, 0].numpy(), cmap="gray", extent=(left, left + 3, bottom, bottom + 3), zorder=number - place
+        )
         axes.plot(
             [left, left + 3, left + 3, left, left], [bottom, bottom, bottom + 3, bottom + 3, bottom],
             color="white", lw=1.5, zorder=number - place,
@@ -87,13 +89,13 @@ def draw_layers(stages: Mapping[str, Tensor]) -> Image.Image:
     """Draw what the layers of a network make of one picture; stages are (1, 1, H, W)."""
     figure = Figure(figsize=(2.7 * len(stages), 3.2), layout="constrained")
     for place, (name, stage) in enumerate(stages.items(), 1):
-        values = stage.detach()[0, 0]
+        values = stage.detach()[0, 0].numpy()
         axes = figure.add_subplot(1, len(stages), place, title=name)
-        limit = values.abs().max().item()
+        limit = abs(values).max()
         is_signed = values.min() < 0
-        drawn = axes.imshow(values, cmap="PuOr" if is_signed else "gray", vmin=-limit * is_signed, vmax=limit)
-        axes.set(xticks=[], yticks=[], xlabel=f"{values.shape[0]} x {values.shape[1]} dots")
-        bar = figure.colorbar(drawn, ax=axes, location="bottom", shrink=0.8, ticks=MaxNLocator(3))
+        shades = axes.imshow(values, cmap="PuOr" if is_signed else "gray", vmin=-limit * is_signed, vmax=limit)
+        axes.set(xticks=[], yticks=[], xlabel=f"{values.shape[0]} x {values.shape[1]} pixels")
+        bar = figure.colorbar(shades, ax=axes, location="bottom", shrink=0.8, ticks=MaxNLocator(3))
         bar.ax.tick_params(labelsize=8)
     return as_image(figure)
 
@@ -195,7 +197,7 @@ def draw_mistakes(correct: Record, broken: Mapping[str, Record]) -> Image.Image:
             axes.annotate("", (epoch, 4), (epoch, 3.4), arrowprops={"arrowstyle": "-|>", "color": ORANGE})
         if cut:
             highest = f"up to {max(values):,.0f}" if max(values) < 1000 else "more than 1,000"
-            axes.text(np.mean(cut), 3.1, highest, color=ORANGE, ha="center", fontsize=9)
+            axes.text(float(np.mean(cut)), 3.1, highest, color=ORANGE, ha="center", fontsize=9)
         tidy(axes)
         if place == 1:
             axes.legend(frameon=False, fontsize=8, loc="lower left")

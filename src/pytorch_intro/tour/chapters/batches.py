@@ -47,8 +47,8 @@ first, second
 # At work: src/pytorch_intro/data/sampler.py: ResumableBatchSampler
 
 # %% [markdown]
-# **Workers** are other processes that prepare batches, while the main program computes. They use Python's module
-# `multiprocessing`.
+# **Workers** are other processes that prepare batches, while the main program computes. They use `multiprocessing`,
+# which is part of Python.
 #
 # Workers help if a sample takes time, for example because it is read from a file. Here all data is already in memory. Then
 # workers only make it slower, as the measurement shows: each batch has to pass from one process to another.
@@ -81,7 +81,7 @@ list(options)[1:10]
 # %% [markdown]
 # > Iterating through a `DataLoader` returns Tensors of the features `[batch_size, feature_size...]`.
 #
-# **Features** are the numbers that describe a sample. The features of a picture are its dots.
+# **Features** are the numbers that describe a sample. The features of a picture are its pixels.
 #
 # **Note:** more precisely, each turn of the loop returns two tensors: the features and the labels. The last batch may be
 # smaller than the others: ten samples in batches of four are 4, 4 and 2.

@@ -39,7 +39,7 @@ from pytorch_intro.tour.sample import sample_root
 root = sample_root()
 pictures = datasets.FashionMNIST(root, train=True)
 assert (len(pictures), len(pictures.classes)) == (1600, 10)
-pictures
+f"{len(pictures)} pictures of {len(pictures.classes)} classes: {', '.join(pictures.classes)}"
 # At work: src/pytorch_intro/data/ingest/fashion_mnist.py: FashionMNISTSample
 
 # %% [markdown]
@@ -57,7 +57,7 @@ pictures
 #
 # The **standard deviation** is how far the numbers typically are from their average. It is near 1 after that.
 #
-# **Note:** more precisely, the DataLoader does not do this itself. The dataset applies the transform to each
+# **Note:** more precisely, the DataLoader does not normalize by itself. The dataset applies the transform to each
 # picture. The DataLoader only puts the results together.
 
 # %%

@@ -26,7 +26,8 @@ here
 # At work: src/pytorch_intro/training/hardware.py: choose_accelerator
 
 # %% [markdown]
-# The fast device of a computer is called its **accelerator**. Not every computer has one. Then we use the CPU.
+# The fast device of a computer is called its **accelerator**. Not every computer has one. Then PyTorch uses
+# the main processor.
 #
 # The line `device = …` below works on every computer. Use it at the start of your own programs.
 #

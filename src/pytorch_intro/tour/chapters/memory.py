@@ -35,7 +35,7 @@ import time
 
 
 def seconds(action, times=20):
-    """Run an action several times, and return the shortest time: other programs only make it longer."""
+    """Run an action several times; return the shortest time, with the least disturbance."""
     taken = []
     for _ in range(times):
         start = time.perf_counter()
@@ -56,7 +56,7 @@ f"{size / 1e6:.0f} MB: {1000 * move:.1f} ms to move ({speed}), {1000 * add:.1f} 
 # At work: src/pytorch_intro/data/datamodule.py: DataModule.device_for_cache
 
 # %% [markdown]
-# A dot of a gray picture is a number from 0 to 255. It needs one byte. A network computes with decimal numbers, called
+# A pixel of a gray picture is a number from 0 to 255. It needs one byte. A network computes with decimal numbers, called
 # **floats**. A float needs four bytes.
 #
 # So first move the bytes, and then convert them to floats on the device. You move only a quarter of the data.

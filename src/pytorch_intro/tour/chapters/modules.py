@@ -110,11 +110,11 @@ probabilities[0].detach().numpy().round(2)
 # %% [markdown]
 # Networks for pictures use two more kinds of layers.
 #
-# A **convolution** moves a small window over the picture. At each place, it multiplies the dots in the window by
+# A **convolution** moves a small window over the picture. At each place, it multiplies the pixels in the window by
 # weights and adds them up. With the weights below, it finds edges: places where the picture is bright on the right and
 # dark on the left. A network learns these weights by itself.
 #
-# A **pooling** layer makes the picture smaller. From each square of 2 x 2 dots, it keeps the largest number.
+# A **pooling** layer makes the picture smaller. From each square of 2 x 2 pixels, it keeps the largest number.
 
 # %%
 from torchvision.datasets import FashionMNIST

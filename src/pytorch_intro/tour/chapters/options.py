@@ -51,7 +51,7 @@ answer
 #
 # To **index** means: you write a number in square brackets, and you get the sample with this number. Counting starts at 0.
 #
-# The result has two parts: the picture and its label. Below, the picture is printed with letters. Bright dots become
+# The result has two parts: the picture and its label. Below, the picture is printed with letters. Bright pixels become
 # dense letters.
 
 # %%

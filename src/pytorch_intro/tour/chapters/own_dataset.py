@@ -62,7 +62,7 @@ pictures.shape, labels
 # %% [markdown]
 # One more method makes a dataset much faster. It is not in the notes: `__getitems__`.
 #
-# Usually, the DataLoader asks for one sample at a time, and then puts the samples together. With `__getitems__`, it asks for a
+# Usually, the DataLoader gets one sample at a time, and then puts the samples together. With `__getitems__`, it gets a
 # whole batch at once. If all pictures are in one tensor, this is a single step.
 #
 # The DataLoader must not put the batch together a second time. For that, this project has the function

@@ -31,7 +31,7 @@ list(network.state_dict())
 # %% [markdown]
 # Take care with files from people you do not know.
 #
-# `torch.save` uses **pickle**, a module of Python that writes objects to files. Such a file can contain more than numbers. It
+# `torch.save` uses **pickle**, a part of Python that writes objects to files. Such a file can contain more than numbers. It
 # can contain a command, and the command runs when you load the file.
 #
 # `weights_only=True` protects you: PyTorch then loads only numbers and refuses everything else. It is the default in

@@ -13,8 +13,11 @@
 #
 # All numbers in a tensor have the same type, for example whole numbers. This type is called the **dtype**.
 #
-# 64 gray pictures of 28 x 28 dots are a tensor of four dimensions: picture, channel, row, column. A **channel** is one
-# color of a picture. A gray picture has one channel. A color picture has three: red, green and blue.
+# A **pixel** is one dot of a picture. Its brightness is a number.
+#
+# A **channel** is one color of a picture. A gray picture has one channel. A color picture has three: red, green and blue.
+#
+# 64 gray pictures of 28 x 28 pixels are a tensor of four dimensions: picture, channel, row, column.
 
 # %%
 import numpy as np

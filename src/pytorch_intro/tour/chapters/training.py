@@ -112,6 +112,9 @@ assert mistakes[true_class, answer] == mistakes.max() > 0
 #
 # The loss of the training pictures falls to zero: the network learns them by heart. The loss of the test pictures falls
 # at first. Then it rises again. That is the moment to stop.
+#
+# Do not choose this moment with the test set, or the test is no longer fair. Real projects have a third set of pictures for
+# such decisions, the **validation set**.
 
 # %%
 from torch import nn
@@ -173,7 +176,7 @@ five_mistakes
 # What does the network look at? Cover a part of a picture with black. If the network is now less sure of its answer, it
 # has looked at this part.
 #
-# The code does this with sixteen pictures, and with a black square of 8 x 8 dots at many places.
+# The code does this with sixteen pictures, and with a black square of 8 x 8 pixels at many places.
 
 # %%
 shown = torch.arange(0, len(test), len(test) // 16)[:16]
@@ -181,8 +184,8 @@ pictures, answers = images[shown], probabilities[shown].argmax(dim=1)
 sure = probabilities[shown, answers]
 maps = torch.zeros(16, 1, 28, 28)
 with torch.no_grad():
-    for top in range(-6, 28, 3):
-        for left in range(-6, 28, 3):
+    for top in range(-6, 28, 2):
+        for left in range(-6, 28, 2):
             part = (..., slice(max(0, top), top + 8), slice(max(0, left), left + 8))
             covered = pictures.clone()
             covered[part] = 0
@@ -190,7 +193,8 @@ with torch.no_grad():
             maps[part] += less.clamp(min=0).view(16, 1, 1, 1).cpu()
 maps /= maps.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-9)
 assert ((maps >= 0) & (maps <= 1)).all()
-f"{(maps > 0.5).float().mean():.0%} of the dots matter at least half as much as the most important one"
+share = (maps > 0.5).float().mean()
+f"{share:.0%} of the pixels matter at least half as much as the most important one"
 
 # %% [markdown]
 # Here is the result. Each picture has the network's answer, and how sure it is. Next to it, dark places are where the

@@ -9,7 +9,7 @@
 # The pictures of the dataset are objects of **PIL**. That is Python's library for pictures. A network cannot compute with
 # such an object. So a transform turns it into a tensor.
 #
-# The dots are whole numbers from 0 to 255. These are too large for a network. So another transform normalizes them, as in
+# The pixels are whole numbers from 0 to 255. These are too large for a network. So another transform normalizes them, as in
 # chapter 1.
 
 # %%
@@ -71,7 +71,7 @@ from pytorch_intro.data.augment.basic import RandomHorizontalFlip
 
 torch.manual_seed(1)
 pair = torch.tensor([[1, 0]], dtype=torch.uint8)
-pairs = pair.expand(200, 1, 1, 2)  # 200 pictures of two dots
+pairs = pair.expand(200, 1, 1, 2)  # 200 pictures of two pixels
 theirs = v2.RandomHorizontalFlip(0.5)(pairs)[:, 0, 0, 1].float().mean()
 ours = RandomHorizontalFlip(0.5)(pairs)[:, 0, 0, 1].float().mean()
 assert theirs in (0, 1), "all or none"
@@ -107,4 +107,4 @@ one_shirt = plot_image_grid(
     columns=9,
 )
 one_shirt
-# At work: src/pytorch_intro/photos/transforms.py: RandomAffine
+# At work: src/pytorch_intro/data/augment/basic.py: RandomCrop

@@ -77,7 +77,7 @@ assert train_loader.batch_size == test_loader.batch_size == 10, (
     "Give `batch_size=` to both loaders."
 )
 assert not isinstance(train_loader.sampler, SequentialSampler), (
-    "The training loader does not shuffle: `shuffle=True`."
+    "The training loader has the samples in their old order. Give it `shuffle=True`."
 )
 assert isinstance(test_loader.sampler, SequentialSampler), (
     "The test loader shuffles. It need not."

@@ -30,7 +30,7 @@ assert tuple(shape_after_linear) == (64, 10), (
 # %% [markdown]
 # ## 2. Your first network
 #
-# Write a network for gray pictures of 28 x 28 dots and ten classes: flatten, a linear layer to `hidden` numbers, ReLU,
+# Write a network for gray pictures of 28 x 28 pixels and ten classes: flatten, a linear layer to `hidden` numbers, ReLU,
 # a linear layer to 10 numbers. `forward` returns logits, so it needs no softmax.
 
 # %% template
@@ -116,7 +116,7 @@ assert torch.allclose(network(torch.ones(1, 1, 28, 28)), torch.tensor(-1.0)), (
 # %% [markdown]
 # ## 3. A network for pictures
 #
-# Write a network with a convolution. For gray pictures of 28 x 28 dots: a convolution from 1 to 8 channels
+# Write a network with a convolution. For gray pictures of 28 x 28 pixels: a convolution from 1 to 8 channels
 # (`nn.Conv2d(1, 8, kernel_size=3, padding=1)`), ReLU, pooling (`nn.MaxPool2d(2)`), flatten, and a linear layer to 10
 # numbers. You have to find out how many numbers go into the linear layer.
 
@@ -179,7 +179,7 @@ try:
     logits = network(torch.rand(5, 1, 28, 28))
 except RuntimeError as error:
     assert "shapes cannot be multiplied" not in str(error), (
-        "The linear layer expects another number of inputs. After the pooling, each picture has 8 channels of 14 x 14 dots. "
+        "The linear layer expects another number of inputs. After the pooling, each picture has 8 channels of 14 x 14 pixels. "
         "How many numbers is that?"
     )
     raise

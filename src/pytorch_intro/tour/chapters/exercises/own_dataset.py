@@ -119,14 +119,14 @@ assert label == 2, (
     f"The label of sample 2 should be 2, but is {label}. Use the index for the labels, too."
 )
 assert not torch.equal(picture, pictures[2]), (
-    "The transform is missing: return `self.transform(picture)`."
+    "The picture is as it was, so the transform is missing: return `self.transform(picture)`."
 )
 assert torch.equal(picture, pictures[2] / 2), (
     "The picture of sample 2 is not the transformed picture 2."
 )
 images, _ = next(iter(DataLoader(dataset, batch_size=5)))
 assert images.shape == (5, 2, 2), (
-    f"A batch of 5 pictures of 2 x 2 dots has the shape (5, 2, 2), not {tuple(images.shape)}."
+    f"A batch of 5 pictures of 2 x 2 pixels has the shape (5, 2, 2), not {tuple(images.shape)}."
 )
 
 # %% [markdown]

@@ -1,7 +1,7 @@
 # %% [markdown]
 # ## 1. The shape of a batch
 #
-# A batch has 32 color pictures. Each picture is 200 dots high and 100 dots wide. What is the shape of the tensor? Write
+# A batch has 32 color pictures. Each picture is 200 pixels high and 100 pixels wide. What is the shape of the tensor? Write
 # four numbers in brackets, for example (1, 2, 3, 4).
 
 # %% template
@@ -26,7 +26,7 @@ assert answer[1] == 3, (
     "The order is: picture, channel, row, column. So the second number is that of the channels."
 )
 assert answer == (32, 3, 200, 100), (
-    "Rows come before columns. How many rows has a picture that is 200 dots high?"
+    "Rows come before columns. How many rows has a picture that is 200 pixels high?"
 )
 
 # %% [markdown]
