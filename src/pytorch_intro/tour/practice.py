@@ -43,7 +43,7 @@ def make_network() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Dropout(0.5), nn.Linear(64, 10))
 
 
-def train_with(mistake: str | None, epochs: int = 8) -> Record:
+def train_with(mistake: str | None, epochs: int = 6) -> Record:
     """Train the small network with one of MISTAKES, or without."""
     images, labels, test_images, test_labels = load_pictures()
     network = make_network()

@@ -34,7 +34,7 @@ plain.device, moved.device
 import time
 
 
-def seconds(action, times=20):
+def seconds(action, times=10):
     """Run an action several times; return the shortest time, with the least disturbance."""
     taken = []
     for _ in range(times):
