@@ -151,7 +151,7 @@ def test_a_format_that_loses_accuracy_is_refused_and_the_others_are_written(
     copy_instead_of_writing(monkeypatch, exported)
     answer = script("export", f"run={run_copy}", "formats=[onnx,onnx_int8]", "num_images=64")
     assert answer.code == 1
-    assert len(re.findall(r"^data: .* training \d", answer.err, re.MULTILINE)) == 1, "the data is opened once"
+    assert len(re.findall(r"^data: .* training \d", answer.out, re.MULTILINE)) == 1, "the data is opened once"
     (line,) = re.findall(r"^error: .*", answer.err, re.MULTILINE)
     assert re.fullmatch(
         r"error: formats=onnx_int8: the accuracy drops from \S+% to \S+%, more than max_accuracy_drop=0.005, so it was "

@@ -26,13 +26,16 @@ from hydra.core.global_hydra import GlobalHydra
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch import Tensor
 
 from pytorch_intro.config.paths import CONFIG_DIR
 from pytorch_intro.config.resolvers import register_resolvers
+from pytorch_intro.inference.explain import heat_maps
 from pytorch_intro.inference.finished_run import FinishedRun
 from pytorch_intro.serving import app as serving
 from pytorch_intro.serving import settings as serving_settings
 from pytorch_intro.serving.app import NO_HEAT_MAPS, NoPicture, Predictions, Problem, Service, build_app
+from pytorch_intro.serving.pictures import decode
 from pytorch_intro.serving.settings import check_settings, open_service
 
 SMALL = {"bytes": 200_000, "pixels": 1_000_000, "files": 4, "requests": 3, "seconds": 60}  # limits
@@ -239,10 +242,9 @@ def test_a_network_without_places_has_no_heat_maps_and_still_predicts(tmp_path: 
 
 def test_nothing_is_predicted_while_a_heat_map_is_computed(finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The heat map hooks the network."""
-    heat_maps = serving_settings.heat_maps
-    predictions = []
+    predictions: list[futures.Future[list[float]]] = []
 
-    def heat_maps_under_load(*arguments: Any) -> Any:
+    def heat_maps_under_load(*arguments: Any) -> Tensor:
         prediction = service.batcher.submit(pixels)
         assert not futures.wait([prediction], timeout=0.1).done
         predictions.append(prediction)
@@ -251,7 +253,7 @@ def test_nothing_is_predicted_while_a_heat_map_is_computed(finished_run: Path, m
     monkeypatch.setattr(serving_settings, "heat_maps", heat_maps_under_load)
     with service_of(finished_run) as service:
         assert service.explainer
-        pixels = serving.decode(picture(), service.preprocess, 10_000)
+        pixels = decode(picture(), service.preprocess, 10_000)
         assert service.explainer.submit((pixels, 0)).result(60).startswith(b"\x89PNG")
     (prediction,) = predictions
     assert len(prediction.result(60)) == 10

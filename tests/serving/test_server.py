@@ -165,7 +165,7 @@ def test_why_shows_a_heat_map_next_to_the_picture_and_hides_it_again(page: Page,
     expect(button).to_have_attribute("aria-expanded", "true")
     expect(images.nth(1)).to_have_js_property("naturalWidth", 224)
     label = page.locator("#results h3 span").first.inner_text()
-    expect(page.locator("#status")).to_have_text(f"Where the evidence for {label} is: red the most.")
+    expect(page.locator("#status")).to_have_text(f"Evidence for {label}: red the most.")
     page.keyboard.press("Enter")
     expect(images).to_have_count(1)
 

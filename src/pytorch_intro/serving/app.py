@@ -187,7 +187,8 @@ class Service:
         except PictureError as error:
             raise RequestError(422, f"{upload.name}: {error}") from error
         if label is None:
-            target = int(np.argmax(await asyncio.wrap_future(self.batcher.submit(pixels))))
+            probabilities = await asyncio.wrap_future(self.batcher.submit(pixels))
+            target = int(np.argmax(probabilities))
         else:
             target = self.classes.index(label)
         return await asyncio.wrap_future(self.explainer.submit((pixels, target)))
