@@ -151,6 +151,7 @@ def test_a_format_that_loses_accuracy_is_refused_and_the_others_are_written(
     copy_instead_of_writing(monkeypatch, exported)
     answer = script("export", f"run={run_copy}", "formats=[onnx,onnx_int8]", "num_images=64")
     assert answer.code == 1
+    assert len(re.findall(r"^data: .* training \d", answer.out, re.MULTILINE)) == 1, "the data is opened once"
     (line,) = re.findall(r"^error: .*", answer.err, re.MULTILINE)
     assert re.fullmatch(
         r"error: formats=onnx_int8: the accuracy drops from \S+% to \S+%, more than max_accuracy_drop=0.005, so it was "
@@ -202,8 +203,10 @@ def test_8_bit_integers_take_less_than_half_the_space_and_give_the_same_labels(s
 
 def test_the_ranges_of_8_bit_integers_come_from_training_images_alone(finished_run: Path) -> None:
     run = FinishedRun(finished_run, parts=["model", "classifier", "data"])
-    images = eval_data.calibration_images(run)
-    assert torch.equal(images, eval_data.calibration_images(run)), "the same images each time"
+    images = eval_data.calibration_images(eval_data.own_training_images(run))
+    again = eval_data.images_to_compare(run, 1, is_external=False).train_set
+    assert again
+    assert torch.equal(images, eval_data.calibration_images(again)), "the same images each time"
     datamodule = sample_datamodule()
     assert datamodule.train_set
     training = {

@@ -11,25 +11,31 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 import pytest
-from conftest import Command, write_images
+from conftest import NO_PICTURES, Command, train_here, write_images
 from fastapi import FastAPI
 from hydra.core.global_hydra import GlobalHydra
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch import Tensor
 
 from pytorch_intro.config.paths import CONFIG_DIR
 from pytorch_intro.config.resolvers import register_resolvers
+from pytorch_intro.inference.explain import heat_maps
 from pytorch_intro.inference.finished_run import FinishedRun
 from pytorch_intro.serving import app as serving
-from pytorch_intro.serving.app import NoPicture, Predictions, Problem, Service, build_app
+from pytorch_intro.serving import settings as serving_settings
+from pytorch_intro.serving.app import NO_HEAT_MAPS, NoPicture, Predictions, Problem, Service, build_app
+from pytorch_intro.serving.pictures import decode
 from pytorch_intro.serving.settings import check_settings, open_service
 
 SMALL = {"bytes": 200_000, "pixels": 1_000_000, "files": 4, "requests": 3, "seconds": 60}  # limits
@@ -63,9 +69,12 @@ class Client:
         self, path: str, body: bytes | None = None, kind: str = JSON, after: Sequence[dict[str, Any]] = (END,)
     ) -> Answer:
         """Get a path, or post a body; `after` are the messages of the server that follow it."""
-        return asyncio.run(self.request(path, body, kind, after))
+        path, _, query = path.partition("?")
+        return asyncio.run(self.request(path, query, body, kind, after))
 
-    async def request(self, path: str, body: bytes | None, kind: str, after: Sequence[dict[str, Any]]) -> Answer:
+    async def request(
+        self, path: str, query: str, body: bytes | None, kind: str, after: Sequence[dict[str, Any]]
+    ) -> Answer:
         waiting = iter([{"type": "http.request", "body": body or b"", "more_body": True}, *after])
         answer = self.answer = Answer(0, {}, b"")
 
@@ -82,7 +91,7 @@ class Client:
 
         method = "GET" if body is None else "POST"
         headers = [(b"content-type", kind.encode("latin-1"))] if body is not None else []
-        scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers}
+        scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": headers}
         await self.app(scope, receive, send)
         return answer
 
@@ -179,6 +188,75 @@ def test_predictions_are_those_of_predict(client: Client, run_copy: Path, script
         assert prediction["probability"] == max(prediction["probabilities"].values())
         assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-4)
         assert [*prediction["probabilities"]] == client("/labels").content["labels"]
+
+
+def test_explain_returns_the_heat_map_of_the_predicted_or_a_given_class(client: Client) -> None:
+    """Another class has another map."""
+    (prediction,) = client.upload(("a.png", picture())).content["predictions"]
+    classes = client("/labels").content["labels"]
+    answers = {label: client(f"/explain?label={label}", form(("a.png", picture())), FORM) for label in classes[1:]}
+    answers[classes[0]] = client(
+        f"/explain?label={classes[0]}", json.dumps({"images": [base64.b64encode(picture()).decode()]}).encode()
+    )
+    predicted = client("/explain", form(("a.png", picture())), FORM)
+    for answer in (predicted, *answers.values()):
+        assert (answer.status, answer.headers["content-type"]) == (200, "image/png")
+    with Image.open(io.BytesIO(predicted.body)) as image:
+        assert image.size == (224, 224)
+        assert np.ptp(np.asarray(image).astype(int), axis=2).max() > 50, "colors over the gray picture"
+    assert predicted.body == answers[prediction["label"]].body
+    assert len({answer.body for answer in answers.values()}) > 1
+    assert client("/health").content["explain"] is True
+
+
+@pytest.mark.parametrize(
+    ("path", "files", "status", "sentence"),
+    [
+        ("/explain", [("a.txt", b"some text")], 422, "a.txt: not a picture; send JPEG"),
+        ("/explain", [("a.png", picture())] * 2, 400, "Maximum number of files is 1"),
+        ("/explain?label=no%20such", [("a.png", picture())], 422, "label=no such: not a class; see /labels"),
+        ("/explain", [("a.png", bytes(200_001))], 413, "larger than 200,000 bytes"),
+    ],
+    ids=["no picture", "two pictures", "unknown label", "too large"],
+)
+def test_explain_refuses_with_one_sentence(
+    path: str, files: list[tuple[str, bytes]], status: int, sentence: str, client: Client
+) -> None:
+    answer = client(path, form(*files), FORM)
+    assert answer.status == status
+    assert sentence in answer.content["error"]
+    responses = client("/openapi.json").content["paths"]["/explain"]["post"]["responses"]
+    assert_documented(answer, responses)
+
+
+def test_a_network_without_places_has_no_heat_maps_and_still_predicts(tmp_path: Path) -> None:
+    short = ["trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "logger=none", *NO_PICTURES]
+    train_here("data=sample", "model=mlp", *short, "name=mlp", f"outputs={tmp_path}")
+    with service_of(tmp_path / "mlp") as service:
+        client = Client(build_app(service))
+        answer = client("/explain", form(("a.png", picture())), FORM)
+        assert (answer.status, answer.content) == (422, {"error": NO_HEAT_MAPS})
+        assert client("/health").content["explain"] is False, "so that the page hides its button"
+        assert client.upload(("a.png", picture())).status == 200
+
+
+def test_nothing_is_predicted_while_a_heat_map_is_computed(finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The heat map hooks the network."""
+    predictions: list[futures.Future[list[float]]] = []
+
+    def heat_maps_under_load(*arguments: Any) -> Tensor:
+        prediction = service.batcher.submit(pixels)
+        assert not futures.wait([prediction], timeout=0.1).done
+        predictions.append(prediction)
+        return heat_maps(*arguments)
+
+    monkeypatch.setattr(serving_settings, "heat_maps", heat_maps_under_load)
+    with service_of(finished_run) as service:
+        assert service.explainer
+        pixels = decode(picture(), service.preprocess, 10_000)
+        assert service.explainer.submit((pixels, 0)).result(60).startswith(b"\x89PNG")
+    (prediction,) = predictions
+    assert len(prediction.result(60)) == 10
 
 
 def test_json_gives_the_predictions_of_a_form(client: Client) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from conftest import FORKS, Command, run_command, write_images
 from explained import assert_explained
+from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
 from pytorch_intro.config.paths import PROJECT
@@ -153,6 +154,22 @@ def test_pictures_that_are_dropped_or_pasted_get_labels_and_bars(
         assert share == pytest.approx(expected["probability"], abs=0.02)
 
 
+def test_why_shows_a_heat_map_next_to_the_picture_and_hides_it_again(page: Page, pictures: list[Path]) -> None:
+    give(page, "drop", pictures[0])
+    images = page.locator("#results img")
+    button = page.get_by_role("button", name="Why? Heat map of shoe.png")
+    expect(button).to_have_attribute("aria-expanded", "false")
+    expect(images).to_have_count(1)
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(button).to_have_attribute("aria-expanded", "true")
+    expect(images.nth(1)).to_have_js_property("naturalWidth", 224)
+    label = page.locator("#results h3 span").first.inner_text()
+    expect(page.locator("#status")).to_have_text(f"Evidence for {label}: red the most.")
+    page.keyboard.press("Enter")
+    expect(images).to_have_count(1)
+
+
 def test_pictures_can_be_chosen_and_cleared_with_the_keyboard(page: Page, pictures: list[Path]) -> None:
     page.keyboard.press("Tab")
     while page.evaluate("document.activeElement.id") != "choose":
@@ -210,7 +227,7 @@ def test_the_page_fits_a_phone_and_a_desktop(width: int, columns: int, page: Pag
 
 def test_the_docs_have_every_path_and_are_made_here(page: Page) -> None:
     page.goto("/docs")
-    for operation in ("POST /predict", "GET /labels", "GET /card", "GET /health", "GET /metrics"):
+    for operation in ("POST /predict", "POST /explain", "GET /labels", "GET /card", "GET /health", "GET /metrics"):
         expect(page.get_by_role("heading", name=operation)).to_be_visible()
     expect(page.locator("article").first).to_contain_text("multipart/form-data")
     expect(page.locator("article").first).to_contain_text("None of the uploads is a readable picture")
@@ -230,7 +247,11 @@ def test_the_commands_and_the_program_of_the_docs_work(
     expected = predict(server, pictures[0])["label"]
     text = (PROJECT / "docs" / "serving.md").read_text().replace("http://127.0.0.1:8000", server.url)
     commands = re.findall(r"^curl .*$", text, re.MULTILINE)
-    assert len(commands) == 2
+    assert len(commands) == 3
+    *commands, explain = commands
+    subprocess.run([*shlex.split(explain, comments=True), "--silent", "--fail"], check=True)
+    with Image.open("why.png") as image:
+        assert image.size == (224, 224)
     for command in commands:
         words = shlex.split(command, comments=True)
         answer = subprocess.run([*words, "--silent", "--fail"], capture_output=True, check=True)

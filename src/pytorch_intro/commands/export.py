@@ -16,7 +16,7 @@ def main(config: DictConfig) -> None:
     from pytorch_intro.common.files import atomic_directory
     from pytorch_intro.config.paths import display_path
     from pytorch_intro.config.validate import check_value
-    from pytorch_intro.inference.eval_data import calibration_images, images_to_compare
+    from pytorch_intro.inference.eval_data import calibration_images, images_to_compare, own_training_images
     from pytorch_intro.inference.export import compare_with_pytorch, describe, refused_formats, save_labels
     from pytorch_intro.inference.finished_run import FinishedRun, apply_overrides
     from pytorch_intro.inference.formats import FORMATS, check_formats, write_formats
@@ -37,8 +37,10 @@ def main(config: DictConfig) -> None:
             f"formats={lossy[0]}: its accuracy cannot be measured without the test images of the run; set "
             "data.root=DIR, choose other data with data=CHOICE, or leave it out"
         )
-    own = FinishedRun(config.run_dir, config.allow, parts) if is_external else run
-    calibration = calibration_images(own) if "onnx_int8" in formats else None
+    calibration = None
+    if "onnx_int8" in formats:
+        own = data.train_set or own_training_images(FinishedRun(config.run_dir, config.allow, parts))
+        calibration = calibration_images(own)
 
     description = describe(run, predictor.network.network)
     with atomic_directory(run.path / "export") as folder:

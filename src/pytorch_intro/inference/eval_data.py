@@ -10,6 +10,7 @@ from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.instantiate import instantiate
 from pytorch_intro.config.validate import check_config
 from pytorch_intro.data.datamodule import DataModule
+from pytorch_intro.data.dataset import ImageSubset
 from pytorch_intro.data.duplicates import subset_hashes
 from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
 from pytorch_intro.data.normalize import Normalize
@@ -137,11 +138,15 @@ def build_datamodule(run: FinishedRun, **inputs: Any) -> DataModule:
 
 
 class ImagesToCompare(NamedTuple):
-    """Images to compare models on: uint8 (N, C, H, W), their labels if known, and their kind, for messages."""
+    """Images to compare models on: uint8 (N, C, H, W), their labels if known, their kind, for messages.
+
+    The training images are those of the run, if the other images are too.
+    """
 
     images: Tensor
     targets: Tensor | None
     kind: str
+    train_set: ImageSubset | None = None
 
 
 def images_to_compare(run: FinishedRun, count: int, is_external: bool) -> ImagesToCompare:
@@ -151,7 +156,8 @@ def images_to_compare(run: FinishedRun, count: int, is_external: bool) -> Images
         is_external: Whether other data than the run's was chosen, which must exist.
     """
     try:
-        part = (external_test_data(run) if is_external else original_test_data(run)).test_set
+        datamodule = external_test_data(run) if is_external else original_test_data(run)
+        part = datamodule.test_set
         assert part is not None
     except UserError as error:
         if is_external:
@@ -160,15 +166,19 @@ def images_to_compare(run: FinishedRun, count: int, is_external: bool) -> Images
         shape = (count, run.inputs["image_shape"][0], *run.inputs["decoded_size"])
         generator = torch.Generator().manual_seed(0)
         return ImagesToCompare(torch.randint(256, shape, dtype=torch.uint8, generator=generator), None, "random images")
-    return ImagesToCompare(*part.__getitems__(evenly_spaced_indices(len(part), count)), "test images")
+    images, targets = part.__getitems__(evenly_spaced_indices(len(part), count))
+    return ImagesToCompare(images, targets, "test images", None if is_external else datamodule.train_set)
 
 
-def calibration_images(run: FinishedRun) -> Tensor:
-    """Return random training images of the run, the same each time, uint8 (N, C, H, W)."""
+def own_training_images(run: FinishedRun) -> ImageSubset:
+    """Return the training images of a run; raise a UserError if they are not available."""
     try:
-        part = original_data(run).train_set
+        return original_data(run).train_set
     except UserError as error:
         raise UserError(f"formats=onnx_int8: needs the training images of the run; {error}") from error
-    assert part is not None
-    order = torch.randperm(len(part), generator=torch.Generator().manual_seed(0))
-    return part.__getitems__(order[:CALIBRATION_IMAGES].tolist())[0]
+
+
+def calibration_images(train_set: ImageSubset) -> Tensor:
+    """Return random training images, the same each time, uint8 (N, C, H, W)."""
+    order = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(0))
+    return train_set.__getitems__(order[:CALIBRATION_IMAGES].tolist())[0]

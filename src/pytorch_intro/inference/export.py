@@ -71,7 +71,7 @@ def compare_with_pytorch(
         UserError: If an exact format has another label than PyTorch, or a probability that differs by more than
             TOLERANCE.
     """
-    images, targets, kind = data
+    images, targets, kind, _ = data
     functions: dict[str, Function] = {PYTORCH: predictor}
     for name in formats:
         functions[name] = FORMATS[name].load(folder / FORMATS[name].files[0], predictor)

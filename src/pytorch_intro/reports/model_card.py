@@ -29,6 +29,7 @@ In the project that trained it, where `DIR` is the path of this folder:
 
 ```bash
 python src/predict.py run=DIR images=PATH   # classify an image, a folder or a glob
+python src/serve.py run=DIR                 # a web page and a REST API
 python src/eval.py run=DIR                  # precision and recall of each class, confusion matrix
 python src/export.py run=DIR                # ONNX and .pt2, which run without the project
 ```

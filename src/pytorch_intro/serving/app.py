@@ -4,17 +4,18 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from pytorch_intro.common.text import to_displayable
 from pytorch_intro.common.version import __version__
 from pytorch_intro.data.ingest.parallel import ALL_CORES
 from pytorch_intro.inference.predict import Preprocessor
@@ -22,9 +23,13 @@ from pytorch_intro.serving.batching import Batcher
 from pytorch_intro.serving.html import page
 from pytorch_intro.serving.monitoring import Monitoring, MonitoringMiddleware
 from pytorch_intro.serving.pictures import PictureError, decode
-from pytorch_intro.serving.uploads import ImagesRequest, Limits, RequestError, Upload, read_uploads
+from pytorch_intro.serving.uploads import MAX_NAME, ImagesRequest, Limits, RequestError, Upload, read_uploads
 
 MAX_CARD = 2**20  # bytes
+NO_HEAT_MAPS = (
+    "no heat maps, since the network has no map of features whose positions are places in the image; "
+    "use a run with a convolutional network or a vision transformer"
+)
 
 
 class Prediction(BaseModel):
@@ -68,14 +73,19 @@ class Labels(BaseModel):
 
 
 class Health(BaseModel):
-    """The name of the run; the server answers."""
+    """The name of the run, and whether /explain has heat maps; the server answers."""
 
     status: str
     run: str
+    explain: bool
 
 
 class Markdown(PlainTextResponse):
     media_type = "text/markdown"
+
+
+class Png(Response):
+    media_type = "image/png"
 
 
 PROBLEM = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -87,6 +97,18 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     415: {"model": Problem, "description": "Neither a form nor JSON"},
     422: {"model": NoPicture, "description": "None of the uploads is a readable picture"},
     503: {"model": Problem, "description": "Too many requests in progress"},
+}
+EXPLAIN_DESCRIPTIONS = {status: response["description"] for status, response in RESPONSES.items()} | {
+    422: "No readable picture, an unknown label, or a network without heat maps"
+}
+EXPLAIN_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"description": description, "content": PROBLEM}  # a model would be documented as PNG
+    for status, description in EXPLAIN_DESCRIPTIONS.items()
+} | {
+    200: {
+        "description": "The picture in gray, as the network sees it, under the colors of the heat map",
+        "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+    }
 }
 
 
@@ -100,6 +122,7 @@ class Service:
         card: Model card as Markdown; None if the run has none.
         preprocess: Converts a picture to the network's input.
         batcher: Maps pixels, uint8 (C, H, W), to the probability of each class.
+        explainer: Maps pixels and a class to a PNG file with the heat map; None if the network has none.
     """
 
     name: str
@@ -107,6 +130,7 @@ class Service:
     card: str | None
     preprocess: Preprocessor
     batcher: Batcher[np.ndarray, list[float]]
+    explainer: Batcher[tuple[np.ndarray, int], bytes] | None
     limits: Limits
     monitoring: Monitoring
 
@@ -127,23 +151,47 @@ class Service:
             self.num_requests -= 1
             self.monitoring.waiting.set(self.num_requests)
 
-    async def classify(self, upload: Upload) -> Prediction | Failure:
-        """Return the prediction for an upload, or why there is none."""
+    async def decode(self, upload: Upload) -> np.ndarray:
+        """Return the pixels of an upload, uint8 (C, H, W); raise a PictureError if it has none."""
         try:
             if upload.error:
                 raise PictureError(upload.error)
             loop = asyncio.get_running_loop()
-            pixels = await loop.run_in_executor(
+            return await loop.run_in_executor(
                 self.decoders, decode, upload.content, self.preprocess, self.limits.pixels
             )
-        except PictureError as error:
+        except PictureError:
             self.monitoring.failed_images.inc()
+            raise
+
+    async def classify(self, upload: Upload) -> Prediction | Failure:
+        """Return the prediction for an upload, or why there is none."""
+        try:
+            pixels = await self.decode(upload)
+        except PictureError as error:
             return Failure(file=upload.name, error=str(error))
         probabilities = await asyncio.wrap_future(self.batcher.submit(pixels))
         shares = {name: round(share, 6) for name, share in zip(self.classes, probabilities, strict=True)}
         label = max(shares, key=shares.__getitem__)
         self.monitoring.images.labels(label).inc()
         return Prediction(file=upload.name, label=label, probability=shares[label], probabilities=shares)
+
+    async def explain(self, upload: Upload, label: str | None) -> bytes:
+        """Return a PNG file with the heat map of a class, None for the predicted one; raise a RequestError if none."""
+        if self.explainer is None:
+            raise RequestError(422, NO_HEAT_MAPS)
+        if label is not None and label not in self.classes:
+            raise RequestError(422, f"label={to_displayable(label, MAX_NAME)}: not a class; see /labels")
+        try:
+            pixels = await self.decode(upload)
+        except PictureError as error:
+            raise RequestError(422, f"{upload.name}: {error}") from error
+        if label is None:
+            probabilities = await asyncio.wrap_future(self.batcher.submit(pixels))
+            target = int(np.argmax(probabilities))
+        else:
+            target = self.classes.index(label)
+        return await asyncio.wrap_future(self.explainer.submit((pixels, target)))
 
 
 def build_app(service: Service) -> FastAPI:
@@ -157,13 +205,15 @@ def build_app(service: Service) -> FastAPI:
     )
     app.add_middleware(MonitoringMiddleware, monitoring=service.monitoring)
 
+    one_picture = replace(service.limits, files=1)
+
     @app.exception_handler(RequestError)
     def refuse(request: Request, error: RequestError) -> Response:
         headers = {"Retry-After": "1"} if error.status == 503 else None
         return JSONResponse({"error": str(error)}, error.status, headers)
 
     @app.exception_handler(HTTPException)
-    def explain(request: Request, error: HTTPException) -> Response:
+    def point_to_docs(request: Request, error: HTTPException) -> Response:
         return JSONResponse({"error": f"{error.detail}; see /docs"}, error.status_code, error.headers)
 
     @app.exception_handler(Exception)
@@ -196,6 +246,22 @@ def build_app(service: Service) -> FastAPI:
         first, more = failures[0], f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
         return JSONResponse({"error": f"{first.file}: {first.error}{more}", **answer}, 422)
 
+    @app.post(
+        "/explain",
+        summary="Get the heat map of a picture",
+        response_class=Png,
+        responses=EXPLAIN_RESPONSES,
+        openapi_extra={"requestBody": request_body(one_picture)},
+    )
+    async def explain(
+        request: Request,
+        label: Annotated[str | None, Query(description="Class to explain; without it, the predicted one.")] = None,
+    ) -> Response:
+        """Send one picture as to /predict: the PNG shows where the evidence for a class is, red the most."""
+        with service.admit():
+            (upload,) = await read_uploads(request, one_picture)
+            return Png(await service.explain(upload, label))
+
     @app.get("/labels", summary="List the classes")
     async def labels() -> Labels:
         return Labels(labels=[*service.classes])
@@ -213,7 +279,7 @@ def build_app(service: Service) -> FastAPI:
 
     @app.get("/health", summary="Check that the server answers")
     async def health() -> Health:
-        return Health(status="ok", run=service.name)
+        return Health(status="ok", run=service.name, explain=service.explainer is not None)
 
     @app.get("/metrics", summary="Get the counters for Prometheus", response_class=PlainTextResponse)
     async def metrics() -> Response:
@@ -223,7 +289,7 @@ def build_app(service: Service) -> FastAPI:
 
 
 def request_body(limits: Limits) -> dict[str, Any]:
-    """Return the OpenAPI of the two forms of a request to /predict."""
+    """Return the OpenAPI of the two forms in which pictures are sent."""
     count = {"type": "array", "minItems": 1, "maxItems": limits.files}
     forms = {
         "multipart/form-data": ("files", {"type": "string", "format": "binary"}),
