@@ -171,6 +171,7 @@ def test_why_shows_a_heat_map_next_to_the_picture_and_hides_it_again(page: Page,
 
 
 def test_pictures_can_be_chosen_and_cleared_with_the_keyboard(page: Page, pictures: list[Path]) -> None:
+    page.on("filechooser", lambda _: None)  # intercepted from here on: Playwright does not wait until it is
     page.keyboard.press("Tab")
     while page.evaluate("document.activeElement.id") != "choose":
         page.keyboard.press("Tab")
