@@ -29,7 +29,8 @@ def main(config: DictConfig) -> float | None:
     from pytorch_intro.training.hardware import resolve_hardware
     from pytorch_intro.training.trainer import build_trainer
 
-    run = FinishedRun(config.run_dir, config.allow, ["model", "classifier", "data", "trainer", "callbacks", "metrics"])
+    own_parts = ["model", "classifier", "data"]
+    run = FinishedRun(config.run_dir, config.allow, [*own_parts, "trainer", "callbacks", "metrics"])
     goal = check_goal(config, run)
     predictor = None
     if check_value("explain", config.explain, bool):
@@ -52,15 +53,15 @@ def main(config: DictConfig) -> float | None:
 
         check_config(metrics, "metrics", {})
         add_metrics(metrics, datamodule, trainer)
-    own_data: DataModule | None = datamodule
+    own_run = FinishedRun(config.run_dir, config.allow, own_parts) if is_external else run
+    own_data: DataModule | None = None if is_external else datamodule
     if goal and is_external:
-        own_data = data_for_threshold(FinishedRun(config.run_dir, config.allow, ["model", "classifier", "data"]))
+        own_data = data_for_threshold(own_run)
     point = evaluate_with_goal(goal, run, trainer, run.classifier(compiled=True), datamodule, own_data)
 
     evaluation = summarize_evaluation(run, trainer, datamodule, point)
     if is_external:
-        own_run = FinishedRun(config.run_dir, config.allow, ["model", "classifier", "data"])
-        evaluation |= count_images_of_run(own_run, datamodule)
+        evaluation |= count_images_of_run(own_run, datamodule, own_data)
     try:
         written = record(evaluation, find_class_metrics(trainer).reliability, point, run.path, is_external)
         errors = find_class_metrics(trainer).errors

@@ -63,12 +63,13 @@ def data_for_threshold(run: FinishedRun) -> DataModule | None:
         return None
 
 
-def count_images_of_run(run: FinishedRun, external: DataModule) -> dict[str, int]:
+def count_images_of_run(run: FinishedRun, external: DataModule, own: DataModule | None = None) -> dict[str, int]:
     """Return how many of the external images the run was trained or validated on, by their pixels; {} if unknown.
 
     Args:
-        run: Run, with its own data; a missing dataset is not downloaded.
+        run: Run whose own images are compared; a missing dataset is not downloaded.
         external: Data that the run is evaluated on.
+        own: The run's own data, if it has been read before.
     """
     assert external.test_set
     hashes = subset_hashes(external.test_set)
@@ -77,7 +78,7 @@ def count_images_of_run(run: FinishedRun, external: DataModule) -> dict[str, int
         if hashes is None:
             raise UserError("the images are decoded on the fly")
         log.info("data: comparing with the run's own images")
-        own = original_data(run)
+        own = own or original_data(run)
     except UserError as error:
         log.info("data: not known whether the run was trained on these images (%s)", error)
         return {}
