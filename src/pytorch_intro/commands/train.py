@@ -34,7 +34,7 @@ def train(config: DictConfig, run: RunFolder) -> Result:
     from pytorch_intro.training.callbacks.total_time import TotalTime
     from pytorch_intro.training.checkpoint import select_checkpoint
     from pytorch_intro.training.finder_checks import FINDER_SETTINGS
-    from pytorch_intro.training.finders import find_batch_size
+    from pytorch_intro.training.finders import resolve_batch_size
     from pytorch_intro.training.hardware import resolve_hardware
     from pytorch_intro.training.lightning_internals import callbacks, kill_ranks_on_error
     from pytorch_intro.training.result import result_of, run_result_hooks
@@ -48,8 +48,7 @@ def train(config: DictConfig, run: RunFolder) -> Result:
         check_settings(config)
     hardware = resolve_hardware(config, FINDER_SETTINGS)
     config.trainer.threads = hardware["threads"]  # recorded, since the bits of the result depend on it
-    if config.data.batch_size == "auto":
-        config.data.batch_size = find_batch_size(config, hardware)  # recorded
+    resolve_batch_size(config, hardware)
     datamodule, classifier, trainer = build_experiment(config, hardware)
     if config.get("metrics"):
         from pytorch_intro.metrics.callback import add_metrics
@@ -77,12 +76,11 @@ def find_lr(config: DictConfig, run: RunFolder) -> Result:
     """Print a learning rate that suits the config, and plot lr_find.png in the run folder; no run is recorded there."""
     from pytorch_intro.analysis.plots import plot_learning_rates, save
     from pytorch_intro.training.finder_checks import FINDER_SETTINGS
-    from pytorch_intro.training.finders import find_batch_size, find_learning_rate
+    from pytorch_intro.training.finders import find_learning_rate, resolve_batch_size
     from pytorch_intro.training.hardware import resolve_hardware
 
     hardware = resolve_hardware(config, FINDER_SETTINGS)
-    if config.data.batch_size == "auto":
-        config.data.batch_size = find_batch_size(config, hardware)
+    resolve_batch_size(config, hardware)
     found = find_learning_rate(config, hardware)
     file = run.path / "lr_find.png"
     save(plot_learning_rates(*found, found.suggestion), file)

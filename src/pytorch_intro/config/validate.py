@@ -217,15 +217,14 @@ def has_kwargs(signature: inspect.Signature) -> bool:
 
 def check_network(target: str, signature: inspect.Signature) -> None:
     """Raise a UserError if a network cannot be built for a shape of images and a number of classes."""
-    library, _, name = target.partition(".")
-    kinds = [parameter.kind for parameter in signature.parameters.values()]
-    takes_any = inspect.Parameter.VAR_KEYWORD in kinds and library not in ("torchvision", "timm")
+    library = target.partition(".")[0]
+    is_of_library = library in ("torchvision", "timm")
     missing = [name for name in ("image_shape", "num_classes") if name not in signature.parameters]
-    if not missing or takes_any:
+    if not missing or (has_kwargs(signature) and not is_of_library):
         return
     remedy = "add them to its parameters, or wrap it in a class that has them"
-    if library in ("torchvision", "timm"):
-        remedy = f"use model={library} model.name={name.rpartition('.')[2]}"
+    if is_of_library:
+        remedy = f"use model={library} model.name={target.rpartition('.')[2]}"
     raise UserError(f"model._target_={target}: takes no {' and no '.join(missing)}; {remedy}")
 
 

@@ -77,24 +77,23 @@ def compare_with_pytorch(
         functions[name] = FORMATS[name].load(folder / FORMATS[name].files[0], predictor)
     outputs = {name: run_in_batches(function, images, f"comparing {name}") for name, function in functions.items()}
     expected = outputs[PYTORCH]
-    for name in formats:
-        difference = (outputs[name] - expected).abs().max().item()
+    differences = {name: (probabilities - expected).abs().max().item() for name, probabilities in outputs.items()}
+    for name in [name for name in formats if FORMATS[name].is_exact]:
+        difference, file = differences[name], FORMATS[name].files[0]
         labels = (outputs[name].argmax(dim=1) != expected.argmax(dim=1)).sum().item()
-        if FORMATS[name].is_exact and (not difference <= TOLERANCE or labels):
+        if not difference <= TOLERANCE or labels:
             raise UserError(
-                f"{FORMATS[name].files[0]}: disagrees with PyTorch on {len(images):,} {kind} (probabilities differ by "
-                f"up to {difference:.1e}, {labels} labels differ), nothing was written; use another model, or a newer "
-                "torch"
+                f"{file}: disagrees with PyTorch on {len(images):,} {kind} (probabilities differ by up to "
+                f"{difference:.1e}, {labels} labels differ), nothing was written; use another model, or a newer torch"
             )
-        if FORMATS[name].is_exact:
-            agreement = f"probabilities to {difference:.1e}, all labels"
-            print(f"{FORMATS[name].files[0]:<11} agrees with PyTorch on {len(images):,} {kind} ({agreement})")
+        agreement = f"probabilities to {difference:.1e}, all labels"
+        print(f"{file:<11} agrees with PyTorch on {len(images):,} {kind} ({agreement})")
     speeds = measure_images_per_second(functions, images[: batch_sizes(images)[-1]])
     table = {
         name: Comparison(
             None if targets is None else share_equal(probabilities.argmax(dim=1), targets),
             share_equal(probabilities.argmax(dim=1), expected.argmax(dim=1)),
-            (probabilities - expected).abs().max().item(),
+            differences[name],
             None if name == PYTORCH else sum((folder / file).stat().st_size for file in FORMATS[name].files) / 1e6,
             speeds[name],
         )

@@ -120,6 +120,12 @@ class LossRecorder(Callback):
         trainer.should_stop = recent > DIVERGED * min(self.losses)
 
 
+def resolve_batch_size(config: DictConfig, hardware: dict[str, Any]) -> None:
+    """Replace data.batch_size=auto by the number that is found, which the run records."""
+    if config.data.batch_size == "auto":
+        config.data.batch_size = find_batch_size(config, hardware)
+
+
 def find_batch_size(config: DictConfig, hardware: dict[str, Any]) -> int:
     """Return the largest power of two that a GPU trains, with some memory left free, or the fastest on a CPU.
 
