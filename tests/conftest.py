@@ -88,6 +88,20 @@ def pytest_collection_finish() -> None:
 # For runs in other processes, where the fixture _blank_figures has no effect.
 NO_PICTURES = ["callbacks.report=null", "callbacks.tensorboard=null"]
 
+# A training of two epochs of six steps.
+TWO_SHORT_EPOCHS = [
+    "data=sample",
+    "trainer=cpu",
+    "trainer.precision=32-true",
+    "trainer.max_epochs=2",
+    "trainer.limit_train_batches=6",
+    "trainer.limit_val_batches=2",
+    "trainer.limit_test_batches=2",
+    "data.batch_size=16",
+    "trainer.log_every_n_steps=1",
+    "model.width=4",
+]
+
 # A training of one batch.
 ONE_BATCH = [
     "data=sample", "trainer=cpu", "trainer.max_epochs=1", "name=first", "trainer.limit_train_batches=1",
@@ -102,6 +116,10 @@ class Answer:
     code: int
     out: str
     err: str
+
+
+class Killed(BaseException):
+    """Simulates the end of the process: no code catches it."""
 
 
 Command = Callable[..., Answer]

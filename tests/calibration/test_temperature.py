@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FORKS, NO_PICTURES, Command, WholeRuns, killed_run, sample_datamodule, train_here
+from conftest import FORKS, NO_PICTURES, Command, Killed, WholeRuns, killed_run, sample_datamodule, train_here
 from explained import assert_explained
 from PIL import Image
 from torch import Tensor, distributed
@@ -253,10 +253,6 @@ def test_a_wrong_value_of_calibrate_is_refused(command: Command) -> None:
     answer = command(*SHORT, "calibrate=perhaps")
     assert answer.code == 2
     assert_explained(answer.err, [], ["calibrate=perhaps"], "invalid value", "boolean")
-
-
-class Killed(BaseException):
-    """Simulates the end of the process: no code catches it."""
 
 
 RESUMED = [*FEW, "trainer.limit_train_batches=4", "callbacks.checkpoint.every_n_minutes=1e-9", "data.batch_size=32"]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import NO_PICTURES, Command, Process, WholeRuns, killed_run, wait_until
+from conftest import NO_PICTURES, TWO_SHORT_EPOCHS, Command, Killed, Process, WholeRuns, killed_run, wait_until
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.demos.boring_classes import BoringModel
@@ -34,16 +34,7 @@ from pytorch_intro.training.classifier import Classifier
 from pytorch_intro.training.trainer import silence_lightning
 
 SMALL = [
-    "data=sample",
-    "trainer=cpu",
-    "trainer.precision=32-true",
-    "trainer.max_epochs=2",
-    "trainer.limit_train_batches=6",
-    "trainer.limit_val_batches=2",
-    "trainer.limit_test_batches=2",
-    "data.batch_size=16",
-    "trainer.log_every_n_steps=1",
-    "model.width=4",
+    *TWO_SHORT_EPOCHS,
     "data/augment=[flip,crop,erasing]",
     "data.mixup_alpha=0.2",
     "callbacks.checkpoint.every_n_minutes=1e-9",  # after every step
@@ -54,10 +45,6 @@ PICTURED = [argument for argument in SMALL if argument not in NO_PICTURES]
 
 AVERAGED = ["+callbacks.average._target_=lightning.pytorch.callbacks.EMAWeightAveraging"]
 AVERAGED += ["+callbacks.average.decay=0.8"]
-
-
-class Killed(BaseException):
-    """Simulates the end of the process: no code catches it."""
 
 
 @contextmanager

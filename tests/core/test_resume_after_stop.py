@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Command, WholeRuns, epochs_trained
+from conftest import Command, Killed, WholeRuns, epochs_trained
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Timer
-from test_resume import SMALL, Killed, assert_same_run
+from test_resume import SMALL, assert_same_run
 
 from pytorch_intro.runs.folder import RunFolder
 from pytorch_intro.training.callbacks.epoch_logger import EpochLogger

@@ -16,7 +16,7 @@ class KillRun(Callback):
     """Kills the process before a batch, counted from 0; not a second time.
 
     Args:
-        marker: File whose existence tells that it has happened.
+        marker: File that exists once it has happened.
         sent: Whether to wait until MLflow has all rows so far.
     """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NO_PICTURES, Command, Process, read_summary, train_here
+from conftest import NO_PICTURES, TWO_SHORT_EPOCHS, Command, Killed, Process, read_summary, train_here
 from read_back import (
     Curves,
     csv_curves,
@@ -27,23 +27,10 @@ pytest.importorskip("mlflow")
 pytest.importorskip("wandb")
 
 TINY = [
-    "data=sample",
-    "trainer=cpu",
-    "trainer.precision=32-true",
-    "trainer.max_epochs=2",
-    "trainer.limit_train_batches=6",
-    "trainer.limit_val_batches=2",
-    "trainer.limit_test_batches=2",
-    "data.batch_size=16",
-    "trainer.log_every_n_steps=1",
-    "model.width=4",
+    *TWO_SHORT_EPOCHS,
     *NO_PICTURES,
 ]
 ALL = ["logger=[tensorboard,csv,mlflow,wandb]", "logger.wandb.offline=true"]
-
-
-class Killed(BaseException):
-    """Simulates the end of the process: no code catches it."""
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,17 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import NO_PICTURES, Command, Process, WholeRuns, compose, killed_run, sample_datamodule, write_images
+from conftest import (
+    NO_PICTURES,
+    Command,
+    Killed,
+    Process,
+    WholeRuns,
+    compose,
+    killed_run,
+    sample_datamodule,
+    write_images,
+)
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
@@ -35,10 +45,6 @@ from pytorch_intro.training.setup import build_experiment
 CLASSES, PER_CLASS = 5, 24  # 86 images for training, 22 for validation, 12 for the test
 ON_CPU = {"accelerator": "cpu", "precision": "32-true", "threads": 1}
 AVERAGING = pytest.mark.filterwarnings("ignore:.*WeightAveraging callback, but (loading|saving) a checkpoint outside")
-
-
-class Killed(BaseException):
-    """Simulates the end of the process: no code catches it."""
 
 
 class FeatureFiles(Callback):
