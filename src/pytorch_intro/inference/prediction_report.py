@@ -79,7 +79,7 @@ class PredictionReport:
         self.num_inverted = 0
 
     def save(self, batches: Iterable[list[Prediction]]) -> None:
-        """Write predictions.csv, as the predictions arrive, and predictions.png; nothing if no file could be read.
+        """Write the table, as the predictions arrive, and the pictures; nothing if no file could be read.
 
         If the folder is not writable, the predictions are only collected, for print_summary.
         """
@@ -101,7 +101,7 @@ class PredictionReport:
 
     @contextmanager
     def open_table(self) -> Iterator[BinaryIO]:
-        """Open predictions.csv, or the null device if the folder is not writable."""
+        """Open the table, or the null device if the folder is not writable."""
         with ExitStack() as stack:
             try:
                 file = stack.enter_context(atomic_write(self.table))
@@ -111,7 +111,7 @@ class PredictionReport:
             yield file
 
     def add(self, predictions: list[Prediction]) -> list[list[str]]:
-        """Collect the statistics of some predictions and return their rows in predictions.csv."""
+        """Collect the statistics of some predictions and return their rows in the table."""
         read = [prediction for prediction in predictions if not prediction.error]
         for prediction in predictions:
             if prediction.error:
@@ -148,14 +148,14 @@ class PredictionReport:
         return top
 
     def save_contact_sheet(self) -> None:
-        """Save the first images with their labels as predictions.png."""
+        """Save the first images with their labels."""
         from pytorch_intro.analysis.plots import plot_image_grid, save
 
         captions = [f"{label}\n{share:.0%}" for label, share in (self.top_classes(shown)[0] for shown in self.shown)]
         save(plot_image_grid(self.thumbnails, captions), self.picture)
 
     def save_explanations(self, predictor: Predictor) -> None:
-        """Save the first images next to the heat maps of their labels as explanations.png."""
+        """Save the first images next to the heat maps of their labels."""
         from pytorch_intro.analysis.plots import save
         from pytorch_intro.inference.explain import plot_predictions
 
