@@ -58,11 +58,15 @@ NOT_RUN = {  # commands of other kinds, and why
     "pip install mlflow": "needs the network",
     "mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db": "does not end",
     "wandb login": "needs an account",
+    "hf auth login": "needs an account",
+    "python src/export.py run=outputs/first push=USER/NAME": "needs an account; tests/hub/test_push.py has a server",
+    "python src/export.py run=outputs/first push=USER/NAME yes=true": "needs an account; the same",
     "wandb sync outputs/offline/wandb/latest-run": "needs an account",
     "tensorboard --logdir outputs/sweeps/rates": "does not end",
 }
 RUN_ELSEWHERE = {
     "import json\nimport sys\n": "tests/inference/test_export.py and tests/pretrained/test_downstream.py",
+    'from pytorch_intro import load_run\n\nnetwork, classes, transforms = load_run("hf://': "tests/hub/test_push.py",
     "import base64, json, urllib.request\n": "tests/serving/test_server.py",
     "from pytorch_intro import compose, load_run, train\n": "tests/core/test_python_api.py",
 }  # beginnings of programs, and where they run

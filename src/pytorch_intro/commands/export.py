@@ -1,5 +1,7 @@
 """Export a finished run to files that run without this project: ONNX, torch.export's .pt2 and others."""
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 
 from pytorch_intro.cli.entrypoint import entrypoint
@@ -25,6 +27,9 @@ def main(config: DictConfig) -> None:
     formats = check_formats(check_value("formats", config.formats, list[str]))
     num_images = check_value("num_images", config.num_images, PositiveInt)
     max_drop = check_value("max_accuracy_drop", config.max_accuracy_drop, Annotated[float, Field(ge=0, le=1)])
+    if config.push is not None:
+        push(config)
+        return
     parts = ["model", "classifier", "data"]
     run = FinishedRun(config.run_dir, config.allow, parts)
     overrides = apply_overrides(run.config, config, ["data"])
@@ -57,3 +62,27 @@ def main(config: DictConfig) -> None:
     print(f"written: {', '.join(map(display_path, sorted((run.path / 'export').iterdir())))}")
     if refused:
         raise RunError("; ".join(refused.values()))
+
+
+def push(config: DictConfig) -> None:
+    """Upload the run to the Hugging Face hub: push=USER/NAME."""
+    from tempfile import TemporaryDirectory
+
+    from hydra.core.hydra_config import HydraConfig
+
+    from pytorch_intro.common.errors import UserError
+    from pytorch_intro.config.validate import check_value
+    from pytorch_intro.inference.finished_run import FinishedRun
+    from pytorch_intro.inference.load import load_from
+    from pytorch_intro.inference.repository import check_push, push_run
+    from pytorch_intro.runs.config_record import PARTS
+
+    name = check_value("push", config.push, str)
+    private = check_value("private", config.private, bool)
+    answer_yes = check_value("yes", config.yes, bool)
+    if any(text.lstrip("+").startswith("formats=") for text in HydraConfig.get().overrides.task):
+        raise UserError(f"push={name}: uploads the weights, no other formats; leave out formats=")
+    check_push(name, answer_yes)
+    run = FinishedRun(config.run_dir, config.allow, [*PARTS, "loss"])
+    with TemporaryDirectory() as folder:
+        push_run(run, load_from(run), Path(folder), name, private, answer_yes)

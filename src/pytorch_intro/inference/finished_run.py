@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.analysis.ranking import best_run
-from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.common.errors import UserError, check_installed, first_lines
 from pytorch_intro.config.paths import command_line
 from pytorch_intro.config.resolvers import literal_path
 from pytorch_intro.runs.config_record import CONFIG, trusted_config
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SWEEP_FILE = "sweep.json"
+WEIGHTS = "model.safetensors"  # instead of checkpoints/best.ckpt, in a repository of the Hugging Face hub
 
 
 def resolve_run(run: str | None, outputs: str) -> str:
@@ -133,6 +134,7 @@ class FinishedRun:
         check_value("allow", allow, Sequence[str])
         folder = RunFolder(path)
         self.path = folder.path
+        self.allow = allow
         outputs = literal_path(self.path.parent)
         self.config = trusted_config(self.path, {"outputs": outputs}, allow, parts, verify_config)
         require_finished(self.path)
@@ -144,6 +146,8 @@ class FinishedRun:
         from pytorch_intro.training.resume import read_checkpoint
 
         path = self.path / "checkpoints" / BEST
+        if not path.exists() and (self.path / WEIGHTS).exists():
+            return read_weights_of_run(self.path / WEIGHTS)
         if not path.exists():
             raise UserError(f"{path}: no such file; use another run, or train one with checkpoints")
         checkpoint = read_checkpoint(path)
@@ -190,8 +194,14 @@ class FinishedRun:
         if not compiled:
             arguments["compile"] = False
         classifier: Classifier = instantiate(config.classifier, "classifier", **arguments)
+        network = classifier.network
         try:
-            classifier.load_state_dict(checkpoint["state_dict"])
+            if "state_dict" in checkpoint:
+                classifier.load_state_dict(checkpoint["state_dict"])
+            else:  # of model.safetensors, with the names of timm or torchvision
+                library_names = getattr(network, "library_state_dict", network.state_dict)()
+                names = dict(zip(library_names, network.state_dict(), strict=True))
+                network.load_state_dict({names.get(key, key): value for key, value in checkpoint["tensors"].items()})
         except RuntimeError as error:
             commit = self.result.get("git_commit") or "unknown"
             reason = " ".join(str(error).split())
@@ -199,6 +209,28 @@ class FinishedRun:
             raise UserError(f"{self.path}: {line}; check out commit {commit}, or retrain") from error
         classifier.temperature = self.temperature
         return classifier.eval()
+
+
+def read_weights_of_run(file: Path) -> dict[str, Any]:
+    """Return the tensors of a run's model.safetensors, and what its metadata has of the checkpoint."""
+    check_installed(str(file), ["safetensors"], "hub")
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt") as opened:
+            record = json.loads((opened.metadata() or {})["run"])
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
+        return {
+            "tensors": tensors,
+            "datamodule_hyper_parameters": dict(record["datamodule_hyper_parameters"]),
+            "hyper_parameters": dict(record["hyper_parameters"]),
+            "temperature": float(record["temperature"]),
+        }
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{file}: not the weights of a run that export.py push=USER/NAME uploaded ({first_lines(error)}); use "
+            "another repository or run"
+        ) from error
 
 
 def apply_overrides(recorded: DictConfig, config: DictConfig, parts: Sequence[str]) -> list[str]:

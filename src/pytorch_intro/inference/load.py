@@ -1,5 +1,7 @@
 """Load a trained network for use in other code: load_run."""
 
+import importlib
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,11 +10,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from pytorch_intro.common.errors import UserError
 from pytorch_intro.data.ingest.decoder import Decoder
 from pytorch_intro.data.normalize import Normalize
 from pytorch_intro.data.resize import CenterCrop
-from pytorch_intro.inference.finished_run import FinishedRun
+from pytorch_intro.inference.finished_run import WEIGHTS, FinishedRun
+from pytorch_intro.runs.config_record import CONFIG
 from pytorch_intro.training.classifier import Classifier
+
+HUB = "hf://"
 
 
 class Transforms:
@@ -86,13 +92,23 @@ def load_run(path: str | Path, allow: Sequence[str] = ()) -> LoadedRun:
         ```
 
     Args:
-        path: Folder of the run.
+        path: Folder of the run, or hf://USER/NAME or hf://USER/NAME@REVISION for a repository of the Hugging Face hub.
         allow: Additional packages that the run's config may name as targets.
 
     Raises:
         UserError: If the folder contains no finished run, or its weights do not fit the current code.
     """
+    if str(path).startswith(HUB):
+        name, _, revision = str(path).removeprefix(HUB).partition("@")
+        path = hub_package(str(path)).download(name, revision or None, [CONFIG, "result.json", WEIGHTS])
     return load_from(FinishedRun(path, allow))
+
+
+def hub_package(source: str) -> Any:
+    """Return the module hub/repository.py; raise a UserError if it was deleted."""
+    if importlib.util.find_spec("pytorch_intro.hub") is None:
+        raise UserError(f"{source}: needs the package pytorch_intro/hub, which was deleted; restore it")
+    return importlib.import_module("pytorch_intro.hub.repository")
 
 
 def load_from(run: FinishedRun) -> LoadedRun:
