@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import importlib.util
+import io
 import json
 import sys
 import threading
@@ -164,6 +165,11 @@ def test_a_repository_whose_config_names_other_code_is_refused(finished_run: Pat
         load_run(f"hf://{NAME}")
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 def test_nothing_is_uploaded_without_an_answer(
     finished_run: Path, script: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,11 +179,14 @@ def test_nothing_is_uploaded_without_an_answer(
     assert answer.code == 2
     assert "add yes=true" in answer.err
     assert not Hub.requests
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr("builtins.input", lambda _: "")
-    answer = script("export", f"run={finished_run}", f"push={NAME}")
-    assert (answer.code, Hub.files) == (0, None)
-    assert "nothing was uploaded" in answer.out
+    for typed in ("\n", "no\n", ""):  # the last is Ctrl-D
+        monkeypatch.setattr(sys, "stdin", Terminal(typed))
+        answer = script("export", f"run={finished_run}", f"push={NAME}")
+        assert (answer.code, Hub.files) == (0, None)
+        assert "nothing was uploaded" in answer.out
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
+    assert script("export", f"run={finished_run}", f"push={NAME}").code == 0
+    assert Hub.files is not None
 
 
 def test_a_public_repository_needs_private_false(finished_run: Path, script: Command) -> None:

@@ -39,10 +39,19 @@ def push_run(run: FinishedRun, loaded: LoadedRun, folder: Path, name: str, priva
     print(f"repository: {name} ({hub.describe_repository(name, private)})")
     for file in sorted(folder.iterdir()):
         print(f"  {file.name:<18}{file.stat().st_size / 1e3:>12,.1f} kB")
-    if not answer_yes and input("Upload these files? [y/N] ").strip().lower() not in ("y", "yes"):
+    if not answer_yes and not confirmed("Upload these files? [y/N] "):
         print("nothing was uploaded")
         return
     print(f"uploaded: {hub.upload(name, folder, private)}")
+
+
+def confirmed(question: str) -> bool:
+    """Ask in the terminal; the end of the input (Ctrl-D) is a no."""
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        print()
+        return False
 
 
 def write_repository(run: FinishedRun, loaded: LoadedRun, folder: Path, name: str) -> None:
