@@ -9,10 +9,10 @@ PORT   ?= 8000
 SHELL  := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help train tensorboard tour notebooks test lint format torture docs site lock
+.PHONY: help gpu-check train tensorboard tour notebooks test lint format torture docs site lock
 
 help:  ## show this list
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 22
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 22
 
 train: $(VENV)/installed $(DATA)  ## train with the defaults on Fashion-MNIST
 	@$(RUN) src/train.py
@@ -42,6 +42,9 @@ format: $(VENV)/installed-test  ## fix what ruff can fix
 
 torture: $(VENV)/installed-test  ## ten minutes of runs that are killed at random times
 	@$(RUN) -m pytest -m torture
+
+gpu-check: $(VENV)/installed-test $(DATA)  ## measure and check what needs a GPU, in ten minutes; the next call continues
+	@$(RUN) src/bench.py bench=gpu
 
 docs: site  ## the documentation as a site, at http://localhost:8000; PORT=8001 for another
 	@echo "the documentation: http://localhost:$(PORT)   (Ctrl-C ends)"

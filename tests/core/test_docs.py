@@ -151,7 +151,7 @@ class Reader:
             return
         match words:
             case ["make", *targets]:
-                known = re.findall(r"^(\w+):.*##", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+                known = re.findall(r"^([\w-]+):.*##", (PROJECT / "Makefile").read_text(), re.MULTILINE)
                 assert {target for target in targets if "=" not in target} <= {*known}
             case ["pip", "install", "-r", file]:
                 assert (PROJECT / file).is_file()

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,30 @@ def test_each_subfolder_is_a_class(tmp_path: Path) -> None:
     image, label = files[2]
     with image:
         assert (image.format, label) == ("JPEG", 1)
+
+
+def test_images_are_sorted_folder_by_folder(tmp_path: Path) -> None:
+    """By the names of the folders, not by the text of the paths, in which a blank comes before the separator."""
+    write_images(tmp_path, "a/b/1.png", "a/b c/1.png", "a/b.png", "a b/1.png", "a-b/1.png")
+    paths = ImageFolder(str(tmp_path)).paths
+    assert paths == sorted(paths, key=lambda path: path.split("/"))
+    assert paths != sorted(paths)
+
+
+def test_a_list_of_many_files_takes_little_more_than_their_paths(tmp_path: Path) -> None:
+    """Otherwise, ten million files would take gigabytes at each start; the files are links to one."""
+    write_images(tmp_path, "a/original.png", "b/original.png")
+    for number in range(1000):
+        os.link(tmp_path / "a" / "original.png", tmp_path / "ab"[number % 2] / f"image_{number:08}.png")
+    ImageFolder(str(tmp_path))
+    tracemalloc.start()
+    try:
+        assert len(ImageFolder(str(tmp_path))) == 1002
+        now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert now / 1002 < 150
+    assert peak / 1002 < 300
 
 
 def test_numeric_class_names_are_sorted_numerically(tmp_path: Path) -> None:

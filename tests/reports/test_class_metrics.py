@@ -29,6 +29,7 @@ from pytorch_intro.analysis.class_metrics import (
     per_class_scores,
 )
 from pytorch_intro.data.normalize import Normalize
+from pytorch_intro.reports.model_card import list_classes
 
 FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
 
@@ -314,3 +315,10 @@ def test_class_metrics_of_unequal_ranks_equal_those_of_one_process(tmp_path: Pat
         assert torch.equal(metrics["positives"], expected["positives"])
         torch.testing.assert_close(metrics["ece"], expected["ece"])
         assert torch.equal(errors["images"], top.compute()["images"])
+
+
+def test_a_model_card_names_a_hundred_of_many_classes() -> None:
+    classes = [f"class {number}" for number in range(10_000)]
+    assert list_classes(classes[:3]) == "class 0, class 1, class 2"
+    assert list_classes(classes).endswith("class 99 and 9,900 more, see checkpoints/best.ckpt")
+    assert "class 100" not in list_classes(classes)

@@ -1,5 +1,6 @@
 """Figures in the run folder, and the metrics that they show."""
 
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,20 @@ def test_confusion_matrices_of_any_size_can_be_plotted(classes: Sequence[str]) -
     plot = plots.plot_confusion(matrix, classes, "some")
     assert plot.width > 200
     assert plot.getcolors(maxcolors=2) is None, "not blank"
+
+
+@pytest.mark.pictures
+def test_a_confusion_matrix_of_a_thousand_classes_takes_little_memory() -> None:
+    """Such a run needs no more memory than one with ten classes; the picture has no names, and is small."""
+    matrix, names = torch.randint(0, 5, (1000, 1000)), [f"class {number}" for number in range(1000)]
+    tracemalloc.start()
+    try:
+        plot = plots.plot_confusion(matrix, names, "some")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100e6
+    assert max(plot.size) <= 1200
 
 
 @pytest.mark.pictures

@@ -110,17 +110,19 @@ def plot_confusion(matrix: Tensor, classes: Sequence[str], name: str, dpi: int =
     """
     counts = matrix.cpu().numpy()
     correct, total = int(counts.trace()), int(counts.sum())
-    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    shares = (counts / counts.sum(axis=1, keepdims=True).clip(min=1)).astype(np.float32)
+    is_named = len(classes) <= MAX_NAMED_CLASSES
     labels = [to_displayable(label, MAX_NAME) for label in classes]
     (name, *labels), families = fit_families([to_displayable(name), *labels])
     longest = max(load_font(8).getlength(label) for label in labels) / 72  # inches
-    side = min(20.0, max(3.0, 0.9 + longest + 0.36 * len(labels)))  # 3: the title has to fit above two classes
+    # 3: the title has to fit above two classes; 8: without names, a larger picture shows no more, and takes 600 MB
+    side = min(20.0, max(3.0, 0.9 + longest + 0.36 * len(labels))) if is_named else 8.0
     figure = Figure(figsize=(side, side), layout="constrained", dpi=dpi)
     title = f"{textwrap.fill(name, round(11 * side))}\n{correct / max(total, 1):.2%} of {total:,} images correct"
     figure.suptitle(title, parse_math=False, fontsize=9, fontfamily=families)
     axes = figure.add_subplot(xlabel="predicted", ylabel="true class")
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if len(labels) <= MAX_NAMED_CLASSES:
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation_stage="data")  # rgba would take 8 times the memory
+    if is_named:
         ticks = range(len(labels))
         style: dict[str, Any] = {"fontsize": 8, "fontfamily": families, "parse_math": False}
         axes.set_xticks(ticks, labels, rotation=45, ha="right", rotation_mode="anchor", **style)

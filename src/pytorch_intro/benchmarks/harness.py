@@ -5,9 +5,11 @@ import io
 import logging
 import os
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,23 +128,31 @@ class Process(NamedTuple):
     output: str
 
 
-def run_process(command: Sequence[str], stderr: int | None = None) -> Process:
+def run_process(command: Sequence[str], stderr: int | None = None, timeout: float | None = None) -> Process:
     """Run a command and measure it.
 
     Args:
         command: Program and arguments.
         stderr: Passed to subprocess.Popen.
+        timeout: Seconds after which it is killed.
 
     Raises:
         UserError: if it ends with exit code 2, after an error line of its own.
         RuntimeError: if it fails otherwise.
+        subprocess.TimeoutExpired: if it was killed.
     """
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process:
+        limit = threading.Timer(timeout or threading.TIMEOUT_MAX, process.kill)
+        limit.daemon = True
+        limit.start()
         assert process.stdout
         output = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
+        limit.cancel()
+    if timeout and process.returncode == -signal.SIGKILL and time.perf_counter() - started >= timeout:
+        raise subprocess.TimeoutExpired(command, timeout)
     if process.returncode == 2:
         raise UserError(f"{shlex.join(command)}: refused, see its error above; change the settings of the benchmark")
     if process.returncode:

@@ -104,7 +104,8 @@ def warn_of_several_labels(subsets: Sequence["ImageSubset"]) -> None:
     rows = ((values[:-1] == values[1:]) & (targets[first] != targets[second])).nonzero().flatten()
     if not len(rows) or not is_rank_zero():
         return
-    pairs = Counter(tuple(sorted((int(targets[first[row]]), int(targets[second[row]])))) for row in rows.tolist())
+    both = torch.stack([targets[first[rows]], targets[second[rows]]], dim=1).sort(dim=1).values
+    pairs = Counter(map(tuple, both.tolist()))
     listed = ", ".join(f"{classes[a]} and {classes[b]}" for (a, b), _ in pairs.most_common(3))
     log.warning(
         f"data: {len(values[rows].unique()):,} image(s) are in several classes, pixel by pixel "

@@ -1,6 +1,6 @@
 """The model card, README.md in the run folder: model, data, metrics, and how to use it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import lightning
@@ -22,6 +22,7 @@ from pytorch_intro.runs.folder import REPORT, Result, RunFolder, format_metric, 
 from pytorch_intro.training.classifier import Classifier
 from pytorch_intro.training.monitors import chosen_metrics
 
+MAX_CLASSES = 100  # names in the card
 USAGE = """\
 ## Use it
 
@@ -79,7 +80,7 @@ def model_card(run: RunFolder, trainer: Trainer, result: Result) -> str:
 # {result["name"]}
 
 A {network} of {result["parameters"]:,} parameters that classifies {color} images of {height} x {width} pixels as:
-{escape_cell(", ".join(datamodule.classes))}.
+{escape_cell(list_classes(datamodule.classes))}.
 
 {table}
 
@@ -92,6 +93,12 @@ A {network} of {result["parameters"]:,} parameters that classifies {color} image
 
 At commit {result["git_commit"] or "unknown"}, with {versions}. The whole config is in `config.yaml`.
 """
+
+
+def list_classes(classes: Sequence[str]) -> str:
+    """Return the names of the classes, at most MAX_CLASSES of them."""
+    rest = len(classes) - MAX_CLASSES
+    return ", ".join(classes[:MAX_CLASSES]) + (f" and {rest:,} more, see checkpoints/best.ckpt" if rest > 0 else "")
 
 
 def format_percent(share: float | None) -> str:

@@ -38,7 +38,7 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
     def __init__(self, root: str, labels: dict[str, tuple[str, str]], labels_file: str | None = None) -> None:
         self.root = root
         self.origin = f"{Path(root).resolve()} {labels_file and Path(labels_file).resolve()}"
-        self.paths = sorted(labels, key=lambda path: path.split("/"))
+        self.paths = sorted(labels, key=lambda path: path.replace("/", "\0"))  # folder by folder; no name has a \0
         self.splits = [labels[path][1] for path in self.paths]
         names = [labels[path][0] for path in self.paths]
         self.classes = sort_classes({name for name, split in labels.values() if split in ("train", "")})
@@ -92,7 +92,8 @@ class ImageFolder(ImageFiles):
                 if not files:
                     raise UserError(f"{folder}: no images in this folder; remove it")
                 prefix = folder.relative_to(root).as_posix()
-                labels |= {f"{prefix}/{file}": (name, SPLITS.get(split.lower(), "")) for file in files}
+                label = name, SPLITS.get(split.lower(), "")  # one object for all files
+                labels |= dict.fromkeys((f"{prefix}/{file}" for file in files), label)
         check_links(class_folders)
         super().__init__(root, labels)
 

@@ -29,8 +29,8 @@ def relabel(images: BatchedDataset, mapping: Mapping[str, str | int]) -> None:
         problem = "is not in the mapping" if name in images.classes else "is not a class of the dataset"
         raise UserError(f"data.target_transform: {name!r} {problem}; map each of {', '.join(images.classes)}")
     classes = list(dict.fromkeys(new_names[name] for name in images.classes))
-    numbers = torch.tensor([classes.index(new_names[name]) for name in images.classes])
-    images.targets = numbers[images.targets]
+    numbers = {name: number for number, name in enumerate(classes)}
+    images.targets = torch.tensor([numbers[new_names[name]] for name in images.classes])[images.targets]
     images.classes = classes
 
 
