@@ -115,13 +115,13 @@ class DatasetReader:
     def read_files(self, dataset: Any, cache_key: str) -> tuple[BatchedDataset, Tensor]:
         """Read image files through a cache of decoded images."""
         if isinstance(dataset, ImageFiles):
-            subject, content = dataset.origin, dataset.hash_files()
+            source, content = dataset.origin, dataset.hash_files()
         else:
-            subject = strip_addresses(f"{cache_key} {dataset!r}")
+            source = strip_addresses(f"{cache_key} {dataset!r}")
             content = f"{torchvision.__version__} {hash_files(Path(dataset.root).resolve(), iter_files(dataset))}"
-        subject = f"{CACHE_VERSION} {subject} {self.channels} {self.decode_size} {self.resize} {self.bit_depth} "
+        subject = f"{CACHE_VERSION} {source} {self.channels} {self.decode_size} {self.resize} {self.bit_depth} "
         subject += self.interpolation
-        cache = ImageCache(self.cache_folder(dataset), subject, content)
+        cache = ImageCache(self.cache_folder(dataset), source, subject, content)
         cache.build(dataset, lambda: self.decoder(dataset), ALL_CORES, partial(self.raise_for_broken, dataset))
         labels, broken = cache.labels()
         self.report_broken(dataset, broken)
