@@ -12,7 +12,7 @@ from lightning import Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.common.errors import UserError, first_lines
-from pytorch_intro.config.instantiate import instantiate, invalid_value_error
+from pytorch_intro.config.instantiate import construction_error, instantiate
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.training.classifier import Classifier
 from pytorch_intro.training.losses import build_loss
@@ -103,8 +103,11 @@ def check_optimization(config: DictConfig, trainer: Trainer) -> None:
         optimizer = instantiate(config.optimizer, key)([torch.nn.Parameter(torch.zeros(1))])
         key = "scheduler"
         instantiate(config.scheduler, key)(optimizer, total_steps)
-    except (ValueError, TypeError) as error:
-        raise invalid_value_error(key, config[key], error) from error
+    except Exception as error:  # any kind: it may be the user's class
+        failure = construction_error(key, config[key], error)
+        if failure is error:
+            raise
+        raise failure from error
 
 
 def check_sampling(config: DictConfig) -> None:
