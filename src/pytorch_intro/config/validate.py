@@ -101,7 +101,7 @@ SETTINGS: dict[str, Any] = (
         "run_dir": str,
         "trainer.threads": PositiveInt | Literal["auto"],
         "trainer.num_nodes": PositiveInt,
-        "trainer.max_epochs": AtLeastMinus1 | None,
+        "trainer.max_epochs": AtLeastMinus1 | Literal["auto"] | None,
         "trainer.max_steps": AtLeastMinus1,
         "trainer.max_time": Duration | None,
         "trainer.check_val_every_n_epoch": PositiveInt | None,
