@@ -101,6 +101,20 @@ def test_another_aspect_ratio_is_cropped_padded_or_stretched() -> None:
     assert [int(stretched[c, 4, 4 * c + 1]) for c in range(3)] == [255, 255, 255]
 
 
+@pytest.mark.parametrize(("mode", "color"), [("RGB", (200, 30, 90)), ("L", (130,))])
+def test_padding_has_the_color_of_the_border(mode: str, color: tuple[int, ...]) -> None:
+    """That is the median of the outermost pixels, whatever is in the middle or in a corner."""
+    picture = Image.new(mode, (24, 8), color if mode == "RGB" else color[0])
+    picture.paste(Image.new(mode, (4, 8)), (10, 0))
+    padded = Decoder((24, 24), len(color), "pad_border")(picture)
+    assert padded.shape == (len(color), 24, 24)
+    for rows in (padded[:, :8], padded[:, 16:]):
+        assert np.array_equal(rows, np.broadcast_to(np.array(color)[:, None, None], rows.shape))
+    assert padded[:, 8:16, 10:14].max() == 0
+    upright = Decoder((24, 24), len(color), "pad_border")(picture.transpose(Image.Transpose.TRANSPOSE))
+    assert np.array_equal(upright, padded.transpose(0, 2, 1))
+
+
 def test_a_large_jpeg_decoded_at_reduced_size_looks_the_same() -> None:
     rows, columns = np.mgrid[0:600, 0:800]
     large = Image.fromarray(np.stack([rows // 3, columns // 4, (rows + columns) // 6], axis=2).astype(np.uint8))

@@ -95,7 +95,52 @@ def test_caches_that_were_not_used_for_a_month_are_removed(folder: Path, caplog:
     left = {path.name for path in used.parent.iterdir() if path.is_dir()}
     assert {used.name, *kept} < left
     assert not left & {*names}
-    assert f"removed the cache {used.with_name(names[0])}, not used for 30 days" in caplog.text
+    assert f"removed the cache {used.with_name(names[0])} (0.0 MB), not used for 30 days" in caplog.text
+
+
+def test_caches_of_a_dataset_are_limited_to_three_times_the_largest(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The least recently used ones are removed, and the log names them; those of other images stay."""
+    caplog.set_level("INFO")
+    write_images(tmp_path / "others", "cat/0.png", "dog/0.png")
+    shared = str(tmp_path / "cache")
+    read(tmp_path / "others", cache_dir=shared)
+    names = []
+    for size in (8, 9, 10, 11, 12):
+        before = set((tmp_path / "cache").iterdir())
+        read(folder, cache_dir=shared, decode_size=[32, size])
+        names += [path for path in set((tmp_path / "cache").iterdir()) - before if path.is_dir()]
+        os.utime(names[-1], (0, time.time() - 3600 + size))
+    kept = [path for path in names if path.exists()]
+    assert kept == names[-3:]
+    assert len(list((tmp_path / "cache").glob("*/images.npy"))) == 3 + 1
+    assert f"removed the cache {names[0]} (0.0 MB), all caches of these images take at most 3 times" in caplog.text
+
+
+def use_cache(folder: Path, started: Path, stop: Path) -> None:
+    """Read the images of a folder, and use them until a file exists."""
+    images, _ = read(folder, decode_size=[32, 8], in_memory=False)
+    started.touch()
+    while not stop.exists():
+        time.sleep(0.01)
+    assert len(images) == 12
+
+
+def test_a_cache_that_a_process_uses_is_not_removed(folder: Path, tmp_path: Path) -> None:
+    """Nor is it for its age. Once the process has ended, killed or not, it is."""
+    process = FORKS.Process(target=use_cache, args=(folder, tmp_path / "started", tmp_path / "stop"))
+    process.start()
+    wait_for((tmp_path / "started").exists)
+    used = cache_of(folder)
+    os.utime(used, (0, 0))
+    for size in (9, 10, 11, 12):
+        read(folder, decode_size=[32, size])
+    assert used.exists()
+    process.kill()
+    process.join()
+    read(folder, decode_size=[32, 13])
+    assert not used.exists()
 
 
 def test_changed_file_or_another_size_is_decoded_again(folder: Path, decoded: list[int]) -> None:

@@ -135,13 +135,16 @@ def test_the_hparams_page_has_settings_and_results(page: Page) -> None:
     expect(page.get_by_text("hp_metric", exact=True)).to_have_count(0)
 
 
-def test_the_hparams_page_of_a_sweep_has_settings_and_results(command: Command, tmp_path: Path) -> None:
-    """One row per run, with the accuracies of result.json and without hp_metric."""
+def test_the_hparams_page_of_a_sweep_has_settings_and_results(command: Command, tmp_path: Path, page: Page) -> None:
+    """One row per run, with the accuracies of result.json and without hp_metric.
+
+    The table opens with the setting that was swept, and of the metrics with the results of the best weights.
+    """
     few = [*FEW, "trainer.max_epochs=1", *NO_PICTURES]
     assert command("-m", *few, "name=s", "optimizer.lr=0.001,0.05").code == 0
     sweep = tmp_path / "outputs" / "sweeps" / "s"
     address = serve(sweep)
-    names = ("test/accuracy", "val/best_accuracy")
+    names = ("best/test/accuracy", "best/test/loss", "best/val/accuracy", "test/accuracy", "val/best_accuracy")
     columns: list[Any] = [{"metric": {"group": "", "tag": name}, "includeInResult": True} for name in names]
     columns += [{"hparam": name, "includeInResult": True} for name in ("optimizer.lr", "model")]
     request = {"experimentName": "", "allowedStatuses": ["STATUS_SUCCESS"], "startIndex": 0, "sliceSize": 10}
@@ -158,11 +161,20 @@ def test_the_hparams_page_of_a_sweep_has_settings_and_results(command: Command, 
     for group in groups:
         result = json.loads((sweep / f"optimizer.lr={group['hparams']['optimizer.lr']}" / "result.json").read_text())
         shown = {value["name"]["tag"]: value["value"] for value in group["metricValues"]}
-        assert shown["test/accuracy"] == pytest.approx(result["test/accuracy"])
-        assert shown["val/best_accuracy"] == pytest.approx(result["val/accuracy"])
+        for name in ("test/accuracy", "test/loss", "val/accuracy"):
+            assert shown[f"best/{name}"] == pytest.approx(result[name])
+        assert shown["test/accuracy"] == shown["best/test/accuracy"]
+        assert shown["val/best_accuracy"] == shown["best/val/accuracy"]
         assert "hp_metric" not in shown
         assert not any(key.startswith(("callbacks.", "logger.", "run_dir")) for key in group["hparams"])
         assert group["hparams"]["model"] == "CNN"
+    page.goto(f"{address}#hparams")
+    expect(page.get_by_text("best/val/accuracy", exact=True).first).to_be_attached()
+    texts = [text.strip() for text in page.locator("vaadin-grid-cell-content").all_inner_texts() if text.strip()]
+    header = texts[texts.index("Trial ID") :]
+    assert header[2] == "optimizer.lr"
+    metrics = ["best/test/accuracy", "best/test/loss", "best/val/accuracy"]
+    assert [text for text in header if text in metrics or text == "epoch_seconds"][:3] == metrics
 
 
 @pytest.mark.parametrize(

@@ -243,6 +243,34 @@ def test_the_predefined_search_space_contains_the_default() -> None:
     assert set(params) == set(space)
 
 
+@pytest.mark.parametrize(
+    ("values", "start"),
+    [
+        ("optimizer.lr=interval(0.01,0.5)", 0.07),
+        ("optimizer.lr=interval(0.2,0.5)", None),
+        ("trainer.max_epochs=int(interval(1,9))", 6),
+        ("trainer.max_epochs=int(interval(7,9))", None),
+        ("trainer.max_epochs=range(2,12,2)", 6),
+        ("trainer.max_epochs=range(1,10,3)", None),
+        ("trainer.gradient_clip_val=interval(0.1,1)", None),
+        ("trainer.gradient_clip_val=null,1", "null"),
+        ("optimizer.weight_decay=choice(5e-2,0.1)", "0.05"),
+        ("optimizer.weight_decay=choice(0.1,0.2)", None),
+        ("model.cosine_stem=choice(true,false)", "True"),
+        ("data.image_size=choice(28,32)", None),
+    ],
+)
+def test_values_of_the_config_outside_the_space_are_printed_and_left_out(
+    values: str, start: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of every kind of space; a value inside is that of the first trial, and nothing is printed."""
+    key = values.partition("=")[0]
+    config = compose("optimizer.lr=0.07", "trainer.max_epochs=6", "optimizer.weight_decay=0.05")
+    space = search_space(OverridesParser.create().parse_overrides([values]))
+    assert default_params(space, config, OmegaConf.create({})) == ({} if start is None else {key: start})
+    assert (f"{key}=" in capsys.readouterr().out) == (start is None)
+
+
 @pytest.mark.usefixtures("instant_jobs")
 def test_the_first_trial_has_the_config_values_that_the_space_contains(command: Command, sweep: Path) -> None:
     """The batch size of the sample is not in the space of search=cnn: it is printed, and the other values are kept."""

@@ -104,6 +104,14 @@ def test_labels_of_a_logarithmic_axis_are_those_of_the_values() -> None:
     assert not any(label.get_text() for label in axes.get_xticklabels(minor=True))
 
 
+def test_labels_of_close_values_on_a_logarithmic_axis_are_left_out() -> None:
+    """They would overlap; each value has its tick."""
+    axes, values = Figure().add_subplot(), ["0.01", "0.011", "0.012", "0.02", "0.3", "0.31"]
+    plot_key(axes, [Group({"optimizer.lr": value}) for value in values], "optimizer.lr", connect=True)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0.01", "", "", "0.02", "0.3", ""]
+    assert len(axes.get_xticks()) == len(values)
+
+
 @pytest.mark.usefixtures("instant_jobs")
 def test_finished_jobs_are_not_repeated_and_more_values_add_jobs(command: Command, sweep: Path) -> None:
     assert command("-m", *FEW, "seed=0,1").code == 0

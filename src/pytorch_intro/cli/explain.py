@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pytorch_intro.cli.argv import find_groups
 from pytorch_intro.cli.hydra_internals import known_keys, unknown_choice
-from pytorch_intro.common.errors import INTERRUPTED, RunError, UserError, exception_chain, first_lines
+from pytorch_intro.common.errors import INTERRUPTED, OUT_OF_MEMORY, RunError, UserError, exception_chain, first_lines
 from pytorch_intro.config import groups
 from pytorch_intro.config.groups import choices, config_file, is_group
 from pytorch_intro.config.paths import display_path
@@ -25,7 +25,6 @@ DISK = {
     errno.EROFS: "the file system is read-only; make it writable",
     errno.EACCES: "no permission to write a file; make it writable",
 }
-OUT_OF_MEMORY = r"out of memory|can't allocate memory|not enough memory"
 OUT_OF_FILES = r"Too many open files|received 0 items of ancdata"  # the latter from a socket that passes a file on
 LOST_RANK = r"(gloo|NCCL).*(closed|reset|peer|pipe|remote process|aborted|[Tt]imed out|[Tt]imeout)"
 KILLED_WORKER = r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)"

@@ -19,6 +19,7 @@ if sys.platform != "win32":
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
         SIGNALS[signal.SIGHUP] = 143  # the terminal was closed
 INTERRUPTED = threading.Event()  # set by Ctrl-C
+OUT_OF_MEMORY = r"out of memory|can't allocate memory|not enough memory"  # messages of torch, for a device or the CPU
 TRACEBACK = "HYDRA_FULL_ERROR"  # environment variable of Hydra: 1 prints tracebacks
 
 

@@ -1,10 +1,10 @@
-"""OmegaConf resolvers of the configs: project, package, output_dir, new_run_dir and new_sweep_dir."""
+"""OmegaConf resolvers of the configs: project, package, epochs_for_data, output_dir, new_run_dir, new_sweep_dir."""
 
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
@@ -20,9 +20,15 @@ def register_resolvers(more: Mapping[str, Callable[..., Any]] | None = None) -> 
     """Register the resolvers, and further ones by name; each is called once per config, as some create a folder."""
     OmegaConf.register_new_resolver("project", lambda path: literal_path(PROJECT / path), replace=True)
     OmegaConf.register_new_resolver("package", lambda path: literal_path(PACKAGE / path), replace=True)
+    OmegaConf.register_new_resolver("epochs_for_data", epochs_for_data, replace=True)
     OmegaConf.register_new_resolver("output_dir", output_dir, replace=True)
     for name, resolver in {"new_run_dir": new_run_dir, "new_sweep_dir": new_sweep_dir, **(more or {})}.items():
         OmegaConf.register_new_resolver(name, resolver, use_cache=True, replace=True)
+
+
+def epochs_for_data(default: int, *, _root_: Any) -> int | Literal["auto"]:
+    """Return the value of trainer.max_epochs: auto for data with a minimum number of steps, else the default."""
+    return "auto" if OmegaConf.select(_root_, "data.min_steps") else default
 
 
 def output_dir() -> str:

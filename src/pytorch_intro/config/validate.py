@@ -23,8 +23,9 @@ from pydantic import (
     ValidationError,
 )
 
-from pytorch_intro.common.errors import UserError
+from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.config.environment import decode
+from pytorch_intro.config.instantiate import describe, place_in_code
 
 AtLeastMinus1 = Annotated[int, Field(ge=-1)]
 Duration = Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d:\d\d$")] | dict[str, float]
@@ -100,7 +101,7 @@ SETTINGS: dict[str, Any] = (
         "run_dir": str,
         "trainer.threads": PositiveInt | Literal["auto"],
         "trainer.num_nodes": PositiveInt,
-        "trainer.max_epochs": AtLeastMinus1 | None,
+        "trainer.max_epochs": AtLeastMinus1 | Literal["auto"] | None,
         "trainer.max_steps": AtLeastMinus1,
         "trainer.max_time": Duration | None,
         "trainer.check_val_every_n_epoch": PositiveInt | None,
@@ -175,10 +176,11 @@ def check_call(node: DictConfig, key: str, settings: Iterable[str] = ()) -> None
     try:
         target = hydra.utils.get_object(node["_target_"])
         signature = inspect.signature(target)
-    except Exception as error:
-        raise UserError(
-            f"{key}._target_={node['_target_']}: cannot be imported ({error}); check the spelling"
-        ) from error
+    except Exception as error:  # any kind: it may be the user's module
+        cause, given = error.__cause__ or error, f"{key}._target_={node['_target_']}"
+        if place := place_in_code(cause):
+            raise UserError(f"{given}: cannot be imported ({describe(cause)} in {place}); fix it") from error
+        raise UserError(f"{given}: cannot be imported ({first_lines(error)}); check the spelling") from error
     if key == "model":
         check_network(str(node["_target_"]), signature)
     try:

@@ -70,6 +70,7 @@ class DataModule(LightningDataModule):
         image_size: ImageSize | None = None,
         decode_size: Side | None = None,
         crop_pct: CropPct | None = None,
+        default_size: Side = 64,
         resize: Resize = "crop",
         interpolation: Interpolation | None = None,
         cache: Cache = "decoded",
@@ -94,6 +95,7 @@ class DataModule(LightningDataModule):
         shuffle: bool = True,
         sampler: Literal["balanced"] | WeightsByName | None = None,
         samples_per_epoch: PositiveInt | None = None,
+        min_steps: PositiveInt | None = None,
         num_workers: Workers | None = None,
         on_device: bool | None = None,
         seed: Seed = 0,
@@ -120,6 +122,7 @@ class DataModule(LightningDataModule):
             target_transform,
             interpolation=interpolation or "bilinear",
             cache=cache,
+            default_size=default_size,
         )
         options = {"root": root, "download": download, "labels": labels, "path": path}
         self.source = DatasetSplits(dataset, options, reader)
@@ -139,6 +142,7 @@ class DataModule(LightningDataModule):
         self.shuffle = shuffle
         self.sampler = sampler
         self.samples_per_epoch = samples_per_epoch
+        self.min_steps = min_steps
         self.num_workers = num_workers
         self.on_device = on_device
         self.seed = seed
@@ -236,6 +240,12 @@ class DataModule(LightningDataModule):
             f"training {len(self.train_set):,}, validation {val}, test {test}; {self.train_set.dataset.storage}"
         )
 
+        if self.min_steps is not None:  # defaults that the user has maybe not chosen
+            names = [*(["resized_crop"] if self.original_crop else []), *self.augment.names]
+            log.info(
+                f"data: images of other aspect ratios: {self.source.reader.resize} (data.resize); training images: "
+                f"{', '.join(names) or 'not augmented'} (data/augment)"
+            )
         if self.val_set and len(self.val_set) < FEW_IMAGES and self.split_spec.num_folds is None:
             log.info(
                 f"data: {len(self.val_set)} validation images measure an accuracy only to about "

@@ -198,6 +198,13 @@ def save_labels(description: Mapping[str, Any], folder: Path, table: Mapping[str
     (folder / LABELS).write_text(json.dumps({**description, "formats": formats}, indent=2) + "\n")
 
 
+# As in decoder.border_color.
+EDGES = (
+    "pixels = numpy.asarray(image).reshape(image.height, image.width, -1)",
+    "edges = numpy.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])",
+)
+
+
 def preprocessing_steps(inputs: dict[str, Any]) -> list[str]:
     """Return the preprocessing of predict.py, up to the input of the exported models, as lines of Python."""
     channels, (height, width) = inputs["image_shape"][0], inputs["decoded_size"]
@@ -206,9 +213,11 @@ def preprocessing_steps(inputs: dict[str, Any]) -> list[str]:
         return []  # a picture has no other number of channels
     size, draft, bits = (width, height), (2 * max(height, width),) * 2, inputs["bit_depth"]
     resampling = f"Image.Resampling.{inputs['interpolation'].upper()}"
+    border = "tuple(numpy.median(edges, axis=0).astype(int).tolist())"
     resize = {
         "crop": f"ImageOps.fit(image, {size}, {resampling})",
         "pad": f"ImageOps.pad(image, {size}, {resampling})",
+        "pad_border": f"ImageOps.pad(image, {size}, {resampling}, {border})",
         "stretch": f"image.resize({size}, {resampling})",
     }
     sixteen = f"Image.fromarray((numpy.asarray(image).clip(0, {2**bits - 1}) >> {bits - 8}).astype('uint8'))"
@@ -219,6 +228,7 @@ def preprocessing_steps(inputs: dict[str, Any]) -> list[str]:
         f"if image.mode.startswith('I'): image = {sixteen}",
         f"if image.has_transparency_data: image = {on_white}",
         f"image = image.convert('{mode}')",
+        *(EDGES if inputs["resize"] == "pad_border" else ()),
         f"image = {resize[inputs['resize']]}",
         f"images = numpy.asarray(image).reshape(1, {height}, {width}, {channels}).transpose(0, 3, 1, 2)",
     ]

@@ -137,14 +137,17 @@ class RunFolder:
     def recorded_result(self, config: DictConfig) -> Result | None:
         """Return the result if the run is finished; None if it is new, unfinished or extended.
 
-        The numbers that the run was started with replace trainer.threads=auto, since the bits depend on it, and
-        data.batch_size=auto.
+        The numbers that the run was started with replace trainer.threads=auto, since the bits depend on it,
+        trainer.max_epochs=auto and data.batch_size=auto.
         """
         if config.overwrite or self.changed_keys:
             return None
+        config.trainer.max_epochs = config.trainer.get("max_epochs")  # a number instead of an interpolation
         recorded = load_config(self.config_file) if self.config_file.exists() else None
         if recorded is not None and config.trainer.get("threads") == "auto":
             config.trainer.threads = recorded.trainer.get("threads", "auto")
+        if recorded is not None and config.trainer.max_epochs == "auto":
+            config.trainer.max_epochs = recorded.trainer.get("max_epochs", "auto")
         if recorded is not None and config.data.get("batch_size") == "auto":
             config.data.batch_size = recorded.data.batch_size
         if is_rank_zero():

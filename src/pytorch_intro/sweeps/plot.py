@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MAX_CELLS = 400  # in a heat map
 MAX_PANELS = 12
 MAX_TICKS = 8  # one for each value, on a logarithmic axis
+MIN_DISTANCE = 0.12  # between two labels, as a share of a logarithmic axis
 MAX_LABELS = 40  # on an axis; more take too long to draw
 
 
@@ -84,13 +85,24 @@ def plot_key(axes: Axes, groups: Sequence["Group"], key: str, connect: bool) -> 
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())  # its labels overlap
         if len(numbers) <= MAX_TICKS:
-            axes.set_xticks(numbers, names, rotation=20, ha="right", parse_math=False)
+            axes.set_xticks(numbers, labels_apart(names), rotation=20, ha="right", parse_math=False)
     if not are_numbers and len(names) <= MAX_LABELS:
         axes.set_xticks(range(len(names)), names, rotation=20, ha="right", parse_math=False)
     points = sorted((positions[group.values.get(key, "")], group.mean or 0.0, group.std or 0.0) for group in groups)
     x, means, stds = zip(*points, strict=True) if points else ((), (), ())
     style = "o-" if connect and are_numbers else "o"
     axes.errorbar(x, means, stds, fmt=style, color="tab:blue", capsize=3)
+
+
+def labels_apart(names: Sequence[str]) -> list[str]:
+    """Return the labels of sorted numbers on a logarithmic axis: the number, or "" if it is too close to the last."""
+    places = [math.log(float(name)) for name in names]
+    labels, last = [], -math.inf
+    for name, place in zip(names, places, strict=True):
+        is_apart = place - last >= MIN_DISTANCE * (places[-1] - places[0])
+        labels.append(name if is_apart else "")
+        last = place if is_apart else last
+    return labels
 
 
 def sort_values(values: set[str]) -> list[str]:

@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from lightning import Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.common.errors import UserError, first_lines
-from pytorch_intro.config.instantiate import instantiate, invalid_value_error
+from pytorch_intro.config.groups import config_file
+from pytorch_intro.config.instantiate import construction_error, instantiate
+from pytorch_intro.config.paths import command_line
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.training.classifier import Classifier
 from pytorch_intro.training.losses import build_loss
@@ -22,6 +25,8 @@ from pytorch_intro.training.trainer import build_trainer
 from pytorch_intro.training.weights import build_network, checkpoint_input_settings, input_settings
 
 log = logging.getLogger(__name__)
+
+AUTO_EPOCHS = (6, 100)  # fewest and most, with trainer.max_epochs=auto
 
 
 def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[DataModule, Classifier, Trainer]:
@@ -39,6 +44,7 @@ def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[Data
     check_sampling(config)
     resumed = checkpoint_of(config)
     datamodule = build_datamodule(config, resumed)
+    choose_epochs(config, datamodule, trainer)
     check_monitors(config, has_validation=datamodule.val_set is not None)
     check_calibration(config, has_validation=datamodule.val_set is not None)
     classifier = build_classifier(config, datamodule, load_weights=resumed is None)
@@ -56,6 +62,40 @@ def check_length(config: DictConfig) -> None:
             raise UserError(f"trainer.{name}={trainer[name]}: trains nothing; use 1 or more, or leave it out")
     if trainer.get("max_time") is not None and not re.search("[1-9]", str(trainer.max_time)):
         raise UserError(f"trainer.max_time={trainer.max_time}: trains nothing; use a longer time, as in 00:00:10:00")
+
+
+def choose_epochs(config: DictConfig, datamodule: DataModule, trainer: Trainer) -> None:
+    """Replace trainer.max_epochs=auto, in config and trainer, by a number that suits the number of images."""
+    epochs = config.trainer.max_epochs
+    if epochs == "auto" and config.trainer.max_steps != -1:
+        epochs = -1
+    elif epochs == "auto":
+        if datamodule.min_steps is None:
+            raise UserError(
+                "trainer.max_epochs=auto: needs data.min_steps; set data.min_steps=300, or a number of epochs"
+            )
+        fewest, most = AUTO_EPOCHS
+        batches = math.ceil(datamodule.epoch_size / datamodule.batch_size)
+        steps = math.ceil(batches / config.trainer.accumulate_grad_batches)
+        epochs = min(max(math.ceil(datamodule.min_steps / steps), fewest), most)
+        reason = (
+            f"{datamodule.epoch_size:,} images are {steps:,} step(s) per epoch (data.min_steps={datamodule.min_steps})"
+        )
+        if config.model.get("weights") is not None:
+            epochs, reason = fewest, "the network starts from weights (model.weights)"
+        log.info(f"epochs: {epochs}, since {reason}; trainer.max_epochs=N sets another number")
+        if epochs > fewest:
+            suggest_finetuning(config)
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            trainer.fit_loop.max_epochs = epochs
+    config.trainer.max_epochs = epochs  # recorded, so that a resumed run has the same number
+
+
+def suggest_finetuning(config: DictConfig) -> None:
+    """Log the command that starts from a pretrained network, unless its config was deleted."""
+    if config_file("experiment/finetune").is_file():
+        command = shlex.join([*command_line("train"), "experiment=finetune", f"data.root={config.data.root}"])
+        log.info(f"few images: a pretrained network is usually far more accurate: {command}")
 
 
 def check_trained(trainer: Trainer) -> None:
@@ -103,8 +143,11 @@ def check_optimization(config: DictConfig, trainer: Trainer) -> None:
         optimizer = instantiate(config.optimizer, key)([torch.nn.Parameter(torch.zeros(1))])
         key = "scheduler"
         instantiate(config.scheduler, key)(optimizer, total_steps)
-    except (ValueError, TypeError) as error:
-        raise invalid_value_error(key, config[key], error) from error
+    except Exception as error:  # any kind: it may be the user's class
+        failure = construction_error(key, config[key], error)
+        if failure is error:
+            raise
+        raise failure from error
 
 
 def check_sampling(config: DictConfig) -> None:

@@ -60,6 +60,8 @@ def build_trainer(
     if not has_timer:
         callbacks.append(Timer())  # for train_seconds
     max_epochs = trainer.max_epochs
+    if max_epochs == "auto":
+        max_epochs = 1 if trainer.max_steps == -1 else -1  # until choose_epochs knows the number of images
     if max_epochs is None and trainer.max_steps == -1:  # Lightning's rule, which takes any Timer for a time limit
         max_epochs = -1 if has_timer else 1000
     values = {

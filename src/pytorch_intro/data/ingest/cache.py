@@ -26,11 +26,17 @@ from pytorch_intro.data.ingest.cache_writer import CacheWriter
 from pytorch_intro.data.ingest.decoder import BIT_DEPTHS, Decoder
 from pytorch_intro.data.ingest.parallel import parallel_map
 
+try:
+    import fcntl
+except ImportError:  # Windows, where no open file can be removed
+    fcntl = None  # type: ignore[assignment]
+
 log = logging.getLogger(__name__)
 
 DAY = 24 * 3600  # seconds
 STALE_AFTER = 3 * DAY  # since the last use of a cache of the same images; unlikely to be in use after that
 UNUSED_AFTER = 30 * DAY  # of any other in the folder: of moved images, or of settings that are not used any more
+MAX_TOTAL = 3  # all caches of a dataset take this many times the size of the largest one
 CACHE_NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}(\.partial)?")
 CACHE_FILE = re.compile(r"(images|labels|hashes)\.npy|(broken|decoder|shard-\d+)\.json|\..+\.tmp")
 
@@ -42,15 +48,18 @@ class ImageCache:
 
     Args:
         folder: Folder of all caches.
-        subject: Dataset and image shape. A new cache replaces older ones of the same subject.
+        dataset: Class, folder and arguments of the dataset.
+        subject: The same, and the image shape and how it is reached. A new cache replaces older ones of its subject.
         content: Digest of the files.
     """
 
-    def __init__(self, folder: Path, subject: str, content: str) -> None:
+    def __init__(self, folder: Path, dataset: str, subject: str, content: str) -> None:
+        self.dataset = hash_text(dataset)
         self.subject = hash_text(subject)
         self.folder = folder / f"{self.subject}-{hash_text(content)}"
         self.partial = self.folder.with_suffix(".partial")
         self.images = self.folder / "images.npy"
+        self.use: SharedLock | None = None
 
     def labels(self) -> tuple[Tensor, dict[int, str]]:
         """Return the labels, (N,) int64, -1 for a broken image; and the errors of broken images by row."""
@@ -78,6 +87,7 @@ class ImageCache:
             if images.images.dtype != torch.uint8 or len(images.images) != len(targets):
                 raise ValueError(f"{len(images.images)} images instead of {len(targets)}")
             images.hashes = self.hashes(images.images)
+            images.use = self.use
         return images
 
     def hashes(self, images: Tensor) -> Tensor:
@@ -112,17 +122,19 @@ class ImageCache:
             UserError: if the folder cannot be written.
         """
         with self.explain_write_errors():
-            if self.folder.is_dir():
+            if self.exists():
                 with suppress(OSError):  # the cache of another user
                     os.utime(self.folder)
                 return
         with self.explain_write_errors(), self.lock():
-            if self.folder.is_dir():  # another process has built it
+            if self.exists():  # another process has built it
                 return
             started = time.perf_counter()
             decode = decoder()
             log.info("data: decoding %s images once, into %s", f"{len(samples):,}", self.folder)
             self.partial.mkdir(exist_ok=True)
+            facts = {"bit_depth": decode.bit_depth, "dataset": self.dataset}
+            write_atomically(self.partial / "decoder.json", json.dumps(facts))
             with CacheWriter(self.partial, (len(samples), *decode.size, decode.channels)) as writer:
                 todo = range(writer.done, len(samples))
                 for results in parallel_map(samples, decode, todo, num_workers, "decoding"):
@@ -131,23 +143,39 @@ class ImageCache:
                             handle_broken(writer.done, result.error, result.is_io_error)
                         writer.append(result)
                 writer.finish()
-            write_atomically(self.partial / "decoder.json", json.dumps({"bit_depth": decode.bit_depth}))
             self.partial.rename(self.folder)
+            self.use = SharedLock(self.images)
             for shard in self.folder.glob("shard-*.json"):  # not before: a process killed here would start over
                 shard.unlink()
             log.info("data: decoded in %.1f s", time.perf_counter() - started)
-            self.prune_stale()
+            self.prune()
 
-    def prune_stale(self) -> None:
-        """Remove caches that have not been used for long; only folders with nothing but the files of a cache."""
-        for other in sorted(self.folder.parent.iterdir()):
+    def exists(self) -> bool:
+        """Return whether the cache is complete; if so, lock it, so that no other process removes it."""
+        if not self.folder.is_dir():
+            return False
+        self.use = SharedLock(self.images)
+        return self.folder.is_dir()  # unless another process has removed it until now
+
+    def prune(self) -> None:
+        """Remove caches that have not been used for long, and the least recently used ones of a dataset with too many.
+
+        Only folders with nothing but the files of a cache are removed, and none that a process uses.
+        """
+        others = [path for path in self.folder.parent.iterdir() if path != self.folder and is_cache(path)]
+        others.sort(key=last_use, reverse=True)
+        for other in others:
             limit = STALE_AFTER if other.name.startswith(f"{self.subject}-") else UNUSED_AFTER
-            if other == self.folder or not is_cache(other) or time.time() - other.stat().st_mtime < limit:
-                continue
-            lock = other.with_suffix(".lock")
-            with suppress(Timeout, OSError), FileLock(lock, timeout=0):
-                shutil.rmtree(other, ignore_errors=True)
-                log.info("data: removed the cache %s, not used for %d days", other, limit // DAY)
+            if time.time() - last_use(other) >= limit:
+                remove_cache(other, f"not used for {limit // DAY} days")
+        if fcntl is None:  # then it is not known which ones are in use
+            return
+        sizes = {path: size_of(path) for path in [self.folder, *others] if dataset_of(path) == self.dataset}
+        limit, total = MAX_TOTAL * max(sizes.values(), default=0), 0
+        for path, size in sizes.items():
+            total += size
+            if total > limit:
+                remove_cache(path, f"all caches of these images take at most {MAX_TOTAL} times the largest one")
 
     def lock(self) -> AcquireReturnProxy:
         """Wait until no other process builds this cache; the system releases the lock of a killed process."""
@@ -207,7 +235,75 @@ class MemmapImageDataset(InMemoryImageDataset):
 def is_cache(folder: Path) -> bool:
     """Return whether a folder is a cache, by its name and the names of all its files."""
     is_named = CACHE_NAME.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink()
-    return bool(is_named) and all(CACHE_FILE.fullmatch(file.name) and file.is_file() for file in folder.iterdir())
+    with suppress(FileNotFoundError):  # another process removes it
+        return bool(is_named) and all(CACHE_FILE.fullmatch(file.name) and file.is_file() for file in folder.iterdir())
+    return False
+
+
+class SharedLock:
+    """A lock on a file that any number of processes can hold; the system releases it when a process ends.
+
+    It does nothing on Windows, on file systems without locks, and for a missing file.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.descriptor: int | None = None
+        if fcntl is not None:
+            with suppress(OSError):
+                self.descriptor = os.open(file, os.O_RDONLY)
+                fcntl.flock(self.descriptor, fcntl.LOCK_SH)
+
+    def __del__(self) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+
+    def __reduce__(self) -> tuple[type["SharedLock"], tuple[Path]]:
+        return SharedLock, (self.file,)  # a worker process locks the file itself
+
+
+@contextmanager
+def exclusive_lock(file: Path) -> Iterator[None]:
+    """Lock a file, or raise an OSError if another process has locked it; a missing file needs no lock."""
+    if fcntl is None or not file.exists():
+        yield
+        return
+    with file.open("r+b") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def remove_cache(folder: Path, reason: str) -> None:
+    """Remove a cache and log the reason, unless a process is building it or uses it."""
+    building = FileLock(folder.with_suffix(".lock"), timeout=0)
+    with suppress(Timeout, OSError), building, exclusive_lock(folder / "images.npy"):
+        size = size_of(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        log.info("data: removed the cache %s (%.1f MB), %s", folder, size / 1e6, reason)
+
+
+def last_use(folder: Path) -> float:
+    """Return the time of the last use of a cache, in seconds; 0 if it was removed meanwhile."""
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of a cache; a partial one has the size of the complete one."""
+    with suppress(FileNotFoundError):  # another process removes it
+        return sum(file.stat().st_size for file in folder.iterdir())
+    return 0
+
+
+def dataset_of(folder: Path) -> str | None:
+    """Return the hash of the dataset that a cache belongs to; None if it is not known."""
+    try:
+        dataset = json.loads((folder / "decoder.json").read_text())["dataset"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(dataset)
 
 
 def load_memmap(file: Path) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
-Resize = Literal["crop", "pad", "stretch"]
+Resize = Literal["crop", "pad", "pad_border", "stretch"]
 Interpolation = Literal["bilinear", "bicubic", "lanczos"]
 
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -26,7 +26,7 @@ class Decoder:
     Args:
         size: (H, W) in pixels.
         channels: 1 or 3 for PIL images; tensors may have any number, if all have the same.
-        resize: Handling of other aspect ratios: center crop, black padding, or stretching.
+        resize: Handling of other aspect ratios: center crop, padding (black or the border's color), stretching.
         bit_depth: Number of bits that 16-bit grayscale images use, of which the upper 8 are kept.
         interpolation: Filter of the resizing.
     """
@@ -99,8 +99,10 @@ class Decoder:
             return image
         if self.resize == "stretch":
             return image.resize(width_height, self.filter)
-        fit = ImageOps.fit if self.resize == "crop" else ImageOps.pad
-        return fit(image, width_height, self.filter)
+        if self.resize == "crop":
+            return ImageOps.fit(image, width_height, self.filter)
+        color = border_color(image) if self.resize == "pad_border" else None
+        return ImageOps.pad(image, width_height, self.filter, color)
 
     @property
     def filter(self) -> Image.Resampling:
@@ -137,6 +139,13 @@ def border_brightness(pixels: np.ndarray) -> float:
     """Return the mean of the outermost pixels of an image (C, H, W) uint8, scaled to [0, 1]."""
     edges = (pixels[:, 0], pixels[:, -1], pixels[:, 1:-1, 0], pixels[:, 1:-1, -1])
     return float(np.concatenate([edge.ravel() for edge in edges]).mean() / 255)
+
+
+def border_color(image: Image.Image) -> tuple[int, ...]:
+    """Return the median of the outermost pixels of a gray or RGB image, per channel."""
+    pixels = np.asarray(image).reshape(image.height, image.width, -1)
+    edges = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return tuple(int(level) for level in np.median(edges, axis=0))
 
 
 def looks_channels_swapped(shape: tuple[int, ...], layout: str) -> bool:

@@ -33,7 +33,6 @@ from pytorch_intro.data.ingest.parallel import ALL_CORES, DecodeResult, MapDatas
 log = logging.getLogger(__name__)
 
 MAX_CLASSES = 1_000_000  # a larger label is probably an identifier
-DEFAULT_SIDE = 64  # pixels
 
 
 def dataset_length(dataset: Any) -> int:
@@ -162,12 +161,16 @@ def sample_name(dataset: Any, row: int) -> str:
 
 
 def infer_decoder(
-    dataset: Any, decode_size: int | list[int] | None, resize: Resize, interpolation: Interpolation = "bilinear"
+    dataset: Any,
+    decode_size: int | list[int] | None,
+    resize: Resize,
+    interpolation: Interpolation = "bilinear",
+    default_size: int = 64,
 ) -> Decoder:
     """Return a decoder for the images: gray if all are gray, in their common size if they have one.
 
-    Without a decode_size, images of different sizes, or larger than 64 pixels, become 64 x 64. The bit depth is the
-    largest that a 16-bit image uses.
+    Without a decode_size, images of different sizes, or larger than default_size, become squares of that side. The bit
+    depth is the largest that a 16-bit image uses.
 
     Raises:
         UserError: if not one image can be read.
@@ -195,8 +198,8 @@ def infer_decoder(
             log.info("data: enlarging images of %s to %s; a smaller data.image_size is faster", original, new)
         return Decoder((size[0], size[1]), channels, resize, bit_depth or 16, interpolation)
     smallest = min(sizes)
-    is_common = len(sizes) == 1 and max(smallest) <= DEFAULT_SIDE
-    common = smallest if is_common else (DEFAULT_SIDE, DEFAULT_SIDE)
+    is_common = len(sizes) == 1 and max(smallest) <= default_size
+    common = smallest if is_common else (default_size, default_size)
     return Decoder(common, channels, resize, bit_depth or 16, interpolation)
 
 

@@ -15,6 +15,7 @@ import torchvision
 from torchvision.datasets import VisionDataset
 
 from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.config.instantiate import describe, place_in_code
 from pytorch_intro.config.paths import PROJECT
 
 # How files of torchvision's datasets are named if not like their class; SVHN, LFW, VOC, SUN397, CLEVR.
@@ -58,9 +59,10 @@ def construct(make: Callable[..., Any], name: str, options: dict[str, Any]) -> A
         package = str(error.name).partition(".")[0]
         raise UserError(f"data.dataset: {name} requires {package}; run pip install {package}") from error
     except Exception as error:  # any kind: it may be the user's class
+        place = place_in_code(error)
         raise UserError(
-            f"data.dataset: {name} cannot be opened: {type(error).__name__}: {first_lines(error)}; check its arguments "
-            "(data.dataset.*) and its files (data.root)"
+            f"data.dataset: {name} cannot be opened: {describe(error)}{f' in {place}' if place else ''}; check its "
+            "arguments (data.dataset.*) and its files (data.root)"
         ) from error
 
 

@@ -50,7 +50,7 @@ class DatasetReader:
     The arguments are DataModule's.
 
     Args:
-        decode_size: Side or [H, W] of the images; None: inferred, see infer_decoder.
+        decode_size: Side or [H, W] of the images; None: inferred with default_size, see infer_decoder.
         channels: Number of channels; None: that of the first dataset. All others get the shape of the first.
         bit_depth: Bit depth of 16-bit grayscale images; None: that of the first dataset, or 16.
     """
@@ -66,6 +66,7 @@ class DatasetReader:
     bit_depth: int | None = None
     interpolation: Interpolation = "bilinear"
     cache: Cache = "decoded"
+    default_size: int = 64
 
     def read(self, dataset: Any, cache_key: str = "") -> tuple[BatchedDataset, Tensor]:
         """Return the images, and the indices (N,) of those that are not broken.
@@ -115,13 +116,14 @@ class DatasetReader:
     def read_files(self, dataset: Any, cache_key: str) -> tuple[BatchedDataset, Tensor]:
         """Read image files through a cache of decoded images."""
         if isinstance(dataset, ImageFiles):
-            subject, content = dataset.origin, dataset.hash_files()
+            source, content = dataset.origin, dataset.hash_files()
         else:
-            subject = strip_addresses(f"{cache_key} {dataset!r}")
+            source = strip_addresses(f"{cache_key} {dataset!r}")
             content = f"{torchvision.__version__} {hash_files(Path(dataset.root).resolve(), iter_files(dataset))}"
-        subject = f"{CACHE_VERSION} {subject} {self.channels} {self.decode_size} {self.resize} {self.bit_depth} "
+        size = self.decode_size or f"up to {self.default_size}"
+        subject = f"{CACHE_VERSION} {source} {self.channels} {size} {self.resize} {self.bit_depth} "
         subject += self.interpolation
-        cache = ImageCache(self.cache_folder(dataset), subject, content)
+        cache = ImageCache(self.cache_folder(dataset), source, subject, content)
         cache.build(dataset, lambda: self.decoder(dataset), ALL_CORES, partial(self.raise_for_broken, dataset))
         labels, broken = cache.labels()
         self.report_broken(dataset, broken)
@@ -188,7 +190,7 @@ class DatasetReader:
         if self.channels and isinstance(self.decode_size, list):
             height, width = self.decode_size
             return Decoder((height, width), self.channels, self.resize, self.bit_depth or 16, self.interpolation)
-        decoder = infer_decoder(dataset, self.decode_size, self.resize, self.interpolation)
+        decoder = infer_decoder(dataset, self.decode_size, self.resize, self.interpolation, self.default_size)
         if not isinstance(dataset, ImageFiles) and len(dataset) > len(rows := evenly_spaced_indices(len(dataset))):
             size = f"{decoder.size[0]} x {decoder.size[1]}"
             log.info(f"data: {decoder.channels} x {size} pixels, inferred from {len(rows)} of {len(dataset):,} images")

@@ -17,13 +17,15 @@ from pytorch_intro.training.checkpoint import BestLastCheckpoint
 # Settings that do not change what is trained, and targets that are always the same.
 EXCLUDED_KEYS = (*IGNORED_KEYS, "callbacks", "logger", "classifier._target_", "data._target_", "trainer._target_")
 TARGET = "._target_"
+RESULTS = ("test/accuracy", "test/loss")  # of the best weights
 
 
 class HParams(Callback):
-    """Writes the settings of a run at its end, and the best validation score as val/best_accuracy.
+    """Writes the settings of a run at its end, and the results of its best weights.
 
-    Lightning would write them at the start, with a column hp_metric of -1. The page shows the last value of each
-    metric: test/accuracy of the best weights, and val/accuracy of the last epoch.
+    Lightning would write them at the start, with a column hp_metric of -1. The page opens with the settings that differ
+    between the runs, and with the first five metrics by name: best/test/accuracy, best/test/loss and best/val/accuracy
+    come before the last value of each curve.
 
     Args:
         run_dir: Run folder, whose config.yaml is read.
@@ -38,8 +40,13 @@ class HParams(Callback):
             # Without the first summary, which would name the metrics, the page finds them itself.
             for summary in hparams(plain_settings(load_config(self.config_file)), {})[1:]:
                 logger.experiment.file_writer.add_summary(summary)
-            if isinstance(checkpoint, BestLastCheckpoint) and (best := checkpoint.best_metric()):
-                logger.log_metrics(best, trainer.global_step)
+            measured = trainer.callback_metrics
+            results = {name: measured[name].item() for name in RESULTS if name in measured}
+            best: dict[str, float] = {}
+            if isinstance(checkpoint, BestLastCheckpoint) and checkpoint.best_model_score is not None:
+                best = checkpoint.best_metric()
+                results[checkpoint.monitor] = checkpoint.best_model_score
+            logger.log_metrics(best | {f"best/{name}": value for name, value in results.items()}, trainer.global_step)
 
 
 def plain_settings(config: DictConfig) -> dict[str, Any]:
