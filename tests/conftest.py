@@ -9,6 +9,7 @@ import csv
 import functools
 import gc
 import importlib
+import importlib.metadata
 import io
 import json
 import logging
@@ -51,6 +52,8 @@ os.environ["WANDB_MODE"] = "offline"
 yaml.SafeLoader = yaml.CSafeLoader  # the same by libyaml: five times as fast
 omegaconf.base.parse = functools.cache(parse)  # type: ignore[attr-defined]  # the same interpolations again and again
 cache_composition()
+for name in ("entry_points", "packages_distributions"):  # search all installed packages, for each Trainer
+    setattr(importlib.metadata, name, functools.cache(getattr(importlib.metadata, name)))
 gc.set_threshold(50_000, 5, 5)  # as in every command; for the imports of the tests
 
 
@@ -155,7 +158,7 @@ def _blank_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     from pytorch_intro.analysis import plots
 
     if not request.node.get_closest_marker("pictures"):
-        for name in ("plot_curves", "plot_confusion", "plot_image_grid", "as_image"):
+        for name in ("plot_curves", "plot_confusion", "plot_reliability", "plot_image_grid", "as_image"):
             monkeypatch.setattr(plots, name, lambda *_, **__: Image.new("RGB", (8, 8)))
         monkeypatch.setattr(SummaryWriter, "add_embedding", lambda *_, **__: None)
 
