@@ -14,7 +14,8 @@ from pytorch_intro.config.resolvers import literal_path
 NAME = "a ${x} #=q\"é'$"
 # Runs commands with the code of the copy, in the folder of the copy, and prints their exit codes.
 RUN_ALL = """
-import os, runpy, sys
+import os, runpy, sys, yaml
+yaml.SafeLoader = yaml.CSafeLoader
 os.chdir(COPY)
 sys.path[:] = [str(COPY / "src"), *(path for path in sys.path if not path.startswith(str(PROJECT / "src")))]
 with OUT.open("w") as file:

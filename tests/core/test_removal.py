@@ -61,8 +61,9 @@ PRESENT = [name for name, deleted in CAPABILITIES.items() if (PROJECT / deleted[
 
 # Prints the help of every script, then trains on one batch. Runs in a new process with the code of the copy.
 RUN_ALL = """
-import os, runpy, sys
+import os, runpy, sys, yaml
 from pathlib import Path
+yaml.SafeLoader = yaml.CSafeLoader
 src = COPY / "src"
 os.chdir(COPY)
 sys.path[:] = [str(src), *(path for path in sys.path if not path.startswith(str(PROJECT / "src")))]
