@@ -8,6 +8,7 @@ import contextlib
 import csv
 import functools
 import gc
+import gzip
 import importlib
 import importlib.metadata
 import io
@@ -54,6 +55,7 @@ omegaconf.base.parse = functools.cache(parse)  # type: ignore[attr-defined]  # t
 cache_composition()
 for name in ("entry_points", "packages_distributions"):  # search all installed packages, for each Trainer
     setattr(importlib.metadata, name, functools.cache(getattr(importlib.metadata, name)))
+gzip.decompress = functools.lru_cache(8)(gzip.decompress)  # the files of the sample
 gc.set_threshold(50_000, 5, 5)  # as in every command; for the imports of the tests
 
 
@@ -88,8 +90,8 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-# For runs in other processes, where the fixture _blank_figures has no effect.
-NO_PICTURES = ["callbacks.report=null", "callbacks.tensorboard=null"]
+# What most tests do not look at. In other processes, the fixture _blank_figures has no effect.
+NO_PICTURES = ["callbacks.report=null", "callbacks.tensorboard=null", "callbacks.hparams=null"]
 
 # A training of two epochs of six steps.
 TWO_SHORT_EPOCHS = [
@@ -137,6 +139,16 @@ def _clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _find_commit_once() -> Iterator[None]:
+    """Call git once, instead of in every run."""
+    from pytorch_intro.training import result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(result, "git_commit", functools.cache(result.git_commit))
+        yield
 
 
 @pytest.fixture(autouse=True)
