@@ -41,8 +41,8 @@ def cache_composition() -> None:
     ConfigLoaderImpl._compose_config_from_defaults_list = cached_config  # type: ignore[method-assign, assignment]
     OmegaConf.load = cached_load  # type: ignore[method-assign, assignment]
     Metadata.__deepcopy__ = copy_metadata  # type: ignore[attr-defined]
-    AnyNode.__deepcopy__ = copy_node  # type: ignore[method-assign]
-    DictConfig.__deepcopy__ = copy_config  # type: ignore[method-assign]
+    AnyNode.__deepcopy__ = copy_node  # type: ignore[method-assign, assignment]
+    DictConfig.__deepcopy__ = copy_config  # type: ignore[method-assign, assignment]
 
 
 class CachedRepository(CachingConfigRepository):

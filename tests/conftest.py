@@ -55,7 +55,7 @@ omegaconf.base.parse = functools.cache(parse)  # type: ignore[attr-defined]  # t
 cache_composition()
 for name in ("entry_points", "packages_distributions"):  # search all installed packages, for each Trainer
     setattr(importlib.metadata, name, functools.cache(getattr(importlib.metadata, name)))
-gzip.decompress = functools.lru_cache(8)(gzip.decompress)  # the files of the sample
+setattr(gzip, "decompress", functools.lru_cache(8)(gzip.decompress))  # noqa: B010 (mypy); for the sample
 gc.set_threshold(50_000, 5, 5)  # as in every command; for the imports of the tests
 
 
