@@ -37,7 +37,7 @@ for script, *arguments in COMMANDS:
 def test_every_script_runs_in_a_project_folder_with_any_name(tmp_path: Path) -> None:
     copy = tmp_path / NAME
     for name in ("src", "conf"):
-        shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PROJECT / name, copy / name)
     write_images(tmp_path, "image.png")
     few = [*(argument for argument in ONE_BATCH if not argument.startswith("name=")), "model=mlp", *NO_PICTURES]
     commands = [
