@@ -9,65 +9,52 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import FORKS, reset_start_method
-from forked import TRAIN, run_script
-from test_resume import LONG, SMALL
+from forked import TRAIN
+from test_resume import LONG
 
 
-def train_in_terminal(tty: str, arguments: list[str]) -> None:
-    """Train in this process, as the only one of a terminal."""
-    reset_start_method()
-    os.setsid()
-    for number in range(3):
-        os.dup2(os.open(tty, os.O_RDWR), number)
-    run_script([TRAIN, *arguments])
+def start_in_terminal(outputs: Path, *launcher: str) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a run that is alone in a new terminal; return its process and the terminal's other end."""
+    terminal, tty = pty.openpty()
+    process = subprocess.Popen(
+        [*launcher, sys.executable, TRAIN, *LONG, "name=first", f"outputs={outputs}"],
+        stdin=tty, stdout=tty, stderr=tty, start_new_session=True, cwd=outputs.parent,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(tty)
+    return process, terminal
 
 
-def read_until(happened: Callable[[], bool], terminal: int, is_running: Callable[[], bool]) -> None:
-    while not happened() and is_running():
+def read_until(happened: Callable[[], bool], terminal: int, process: subprocess.Popen[bytes]) -> None:
+    while not happened() and process.poll() is None:
         if select.select([terminal], [], [], 0.05)[0]:
             with contextlib.suppress(OSError):  # after nohup, no process has the terminal open
                 os.read(terminal, 4096)
 
 
-def hang_up(terminal: int, pid: int) -> None:
-    """Close the terminal, and send the second SIGHUP that a shell may send."""
-    os.close(terminal)
-    with contextlib.suppress(ProcessLookupError):  # it has ended already
-        os.kill(pid, signal.SIGHUP)
-
-
 def test_a_closed_terminal_stops_a_run_with_a_checkpoint(tmp_path: Path) -> None:
-    """A second SIGHUP does not stop it immediately."""
+    """A second SIGHUP, which a shell may send, does not stop it immediately."""
     run = tmp_path / "outputs" / "first"
-    terminal, tty = pty.openpty()
-    arguments = [*LONG, "name=first", f"outputs={run.parent}"]
-    process = FORKS.Process(target=train_in_terminal, args=(os.ttyname(tty), arguments))
-    process.start()
-    read_until((run / "checkpoints" / "last.ckpt").exists, terminal, process.is_alive)
-    os.close(tty)
-    assert process.pid
-    hang_up(terminal, process.pid)
-    process.join(100)
-    assert process.exitcode == 143
+    process, terminal = start_in_terminal(tmp_path / "outputs")
+    read_until((run / "checkpoints" / "last.ckpt").exists, terminal, process)
+    os.close(terminal)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=100) == 143
     assert "interrupted at step" in (run / "train.log").read_text()
     assert not (run / "result.json").exists()
 
 
 def test_nohup_protects_a_run_from_a_closed_terminal(tmp_path: Path) -> None:
-    """A real start: nohup ignores the signal before the program does anything."""
     run = tmp_path / "outputs" / "first"
-    terminal, tty = pty.openpty()
-    process = subprocess.Popen(
-        ["nohup", sys.executable, TRAIN, *SMALL, "name=first", f"outputs={run.parent}"],
-        stdin=tty, stdout=tty, stderr=tty, start_new_session=True, cwd=tmp_path,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )  # fmt: skip
-    os.close(tty)
-    read_until((run / "checkpoints" / "last.ckpt").exists, terminal, lambda: process.poll() is None)
-    hang_up(terminal, process.pid)
+    (tmp_path / "outputs").mkdir()
+    process, terminal = start_in_terminal(tmp_path / "outputs", "nohup")
+    read_until((run / "checkpoints" / "last.ckpt").exists, terminal, process)
+    os.close(terminal)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGHUP)
     assert process.wait(timeout=100) == 0
     assert (run / "result.json").exists()
