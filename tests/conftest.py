@@ -8,7 +8,9 @@ import contextlib
 import csv
 import functools
 import gc
+import gzip
 import importlib
+import importlib.metadata
 import io
 import json
 import logging
@@ -51,6 +53,9 @@ os.environ["WANDB_MODE"] = "offline"
 yaml.SafeLoader = yaml.CSafeLoader  # the same by libyaml: five times as fast
 omegaconf.base.parse = functools.cache(parse)  # type: ignore[attr-defined]  # the same interpolations again and again
 cache_composition()
+for name in ("entry_points", "packages_distributions"):  # search all installed packages, for each Trainer
+    setattr(importlib.metadata, name, functools.cache(getattr(importlib.metadata, name)))
+setattr(gzip, "decompress", functools.lru_cache(8)(gzip.decompress))  # noqa: B010 (mypy); for the sample
 gc.set_threshold(50_000, 5, 5)  # as in every command; for the imports of the tests
 
 
@@ -85,8 +90,8 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-# For runs in other processes, where the fixture _blank_figures has no effect.
-NO_PICTURES = ["callbacks.report=null", "callbacks.tensorboard=null"]
+# What most tests do not look at. In other processes, the fixture _blank_figures has no effect.
+NO_PICTURES = ["callbacks.report=null", "callbacks.tensorboard=null", "callbacks.hparams=null"]
 
 # A training of two epochs of six steps.
 TWO_SHORT_EPOCHS = [
@@ -136,6 +141,16 @@ def _clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     HydraConfig.instance().cfg = None
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _find_commit_once() -> Iterator[None]:
+    """Call git once, instead of in every run."""
+    from pytorch_intro.training import result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(result, "git_commit", functools.cache(result.git_commit))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_workers_left() -> Iterator[None]:
     """Shut down the workers of DataLoaders after each test; garbage collection would wait five seconds for each."""
@@ -155,7 +170,7 @@ def _blank_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     from pytorch_intro.analysis import plots
 
     if not request.node.get_closest_marker("pictures"):
-        for name in ("plot_curves", "plot_confusion", "plot_image_grid", "as_image"):
+        for name in ("plot_curves", "plot_confusion", "plot_reliability", "plot_image_grid", "as_image"):
             monkeypatch.setattr(plots, name, lambda *_, **__: Image.new("RGB", (8, 8)))
         monkeypatch.setattr(SummaryWriter, "add_embedding", lambda *_, **__: None)
 
@@ -277,7 +292,7 @@ def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> WholeRuns:
         def step(self: Classifier, images: Any, batch_idx: int) -> Any:
             batch = self.trainer.fit_loop.total_batch_idx
             if batch < 20:
-                shutil.copytree(folder, killed_run(folder, batch))
+                shutil.copytree(folder, killed_run(folder, batch), copy_function=link_or_copy)
             return training_step(self, images, batch_idx)
 
         with pytest.MonkeyPatch.context() as patch:
@@ -286,6 +301,14 @@ def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> WholeRuns:
         return folder
 
     return run
+
+
+def link_or_copy(file: str, copy: str) -> None:
+    """Copy a file; a checkpoint is never changed, but replaced, so that a link will do."""
+    if file.endswith(".ckpt"):
+        os.link(file, copy)
+    else:
+        shutil.copy2(file, copy)
 
 
 def killed_run(whole: Path, batch: int) -> Path:

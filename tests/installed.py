@@ -16,8 +16,9 @@ from pytorch_intro.config.paths import PROJECT
 # Runs commands of the installed package in the folder of a project, and prints their exit codes. A command after "kill"
 # runs in a process of its own, which the project's code may kill: KILL_AT is set there.
 RUN_ALL = """
-import os, sys
+import os, sys, yaml
 from pathlib import Path
+yaml.SafeLoader = yaml.CSafeLoader
 os.chdir(FOLDER)
 sys.path[:] = [SITE, *(path for path in sys.path if path != str(PROJECT / "src")), str(PROJECT / "tests")]
 sys.executable = str(PROGRAM.with_name("python"))

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from test_distributed import STEPS, TWO, started
 
 FEW = [argument for argument in STEPS if "losses" not in argument and "max_epochs" not in argument]
+ONE_BATCH = [f"trainer.limit_{part}_batches=1" for part in ("train", "val", "test")]
 
 
 def test_a_lost_rank_is_reported_in_one_line(tmp_path: Path) -> None:
@@ -58,8 +59,9 @@ def test_sigterm_ends_a_rank_that_waits_for_another(tmp_path: Path, when: str) -
     node = {"_target_": "test_lost_rank.SignalInCollective", "file": str(tmp_path / "waiting"), "when": when}
     callback = [f"+callbacks.signal.{key}={value}" for key, value in node.items()]
     process = started(
-        tmp_path, *FEW, *TWO, "trainer.devices=2", "trainer.max_epochs=1", "name=two", *callback, processes=1
-    )
+        tmp_path, *FEW, *ONE_BATCH, *TWO, "trainer.devices=2", "trainer.max_epochs=1", "name=two", *callback,
+        processes=1,
+    )  # fmt: skip
     _, err = process.communicate()
     assert (process.returncode, err) == (143, "")
     assert not (tmp_path / "outputs" / "two" / "result.json").exists()

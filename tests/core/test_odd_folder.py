@@ -14,7 +14,8 @@ from pytorch_intro.config.resolvers import literal_path
 NAME = "a ${x} #=q\"é'$"
 # Runs commands with the code of the copy, in the folder of the copy, and prints their exit codes.
 RUN_ALL = """
-import os, runpy, sys
+import os, runpy, sys, yaml
+yaml.SafeLoader = yaml.CSafeLoader
 os.chdir(COPY)
 sys.path[:] = [str(COPY / "src"), *(path for path in sys.path if not path.startswith(str(PROJECT / "src")))]
 with OUT.open("w") as file:
@@ -36,7 +37,7 @@ for script, *arguments in COMMANDS:
 def test_every_script_runs_in_a_project_folder_with_any_name(tmp_path: Path) -> None:
     copy = tmp_path / NAME
     for name in ("src", "conf"):
-        shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PROJECT / name, copy / name)
     write_images(tmp_path, "image.png")
     few = [*(argument for argument in ONE_BATCH if not argument.startswith("name=")), "model=mlp", *NO_PICTURES]
     commands = [

@@ -57,9 +57,10 @@ def test_a_stopped_run_that_lacks_its_result_does_not_train_again(
 ) -> None:
     arguments, epochs = STOPS[name]
     whole = whole_runs(*SIX, *arguments)
+    kills = 2 if name == "a callback in an epoch" else 1
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunFolder, "finish", lambda *_: (_ for _ in ()).throw(Killed))
-        for _ in range(2):
+        for _ in range(kills):
             with pytest.raises(Killed):
                 command(*SIX, *arguments, "name=killed")
     killed = tmp_path / "outputs" / "killed"

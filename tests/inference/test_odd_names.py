@@ -33,7 +33,7 @@ def test_a_run_of_two_classes_is_evaluated_used_for_one_image_and_exported(
     assert answer.code == 0, answer.err
     (row,) = csv.DictReader((run / "predictions.csv").read_text(encoding="utf-8").splitlines())
     assert {row["label"], row["label_2"]} == set(names)
-    answer = script("export", f"run={run}")
+    answer = script("export", f"run={run}", "formats=[pt2]")
     assert answer.code == 0, answer.err
     assert json.loads((run / "export" / LABELS).read_text())["classes"] == names
     assert not [warning for warning in recwarn if "lyph" in str(warning.message)]

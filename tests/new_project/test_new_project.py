@@ -100,7 +100,7 @@ def test_every_command_runs_in_a_new_project(installed: Installed, tmp_path: Pat
         ["train", "-m", *few, "name=widths", "model.width=4,8", "optimizer=sgd"],
         ["eval", "run=first"],
         ["predict", "run=first", f"images={tmp_path / 'image.png'}", "num_workers=0"],
-        ["export", "run=first", "num_images=2"],
+        ["export", "run=first", "num_images=2", "formats=[safetensors]"],
         *([["tour", "15"]] if importlib.util.find_spec("pytorch_intro.tour") else []),
         ["train", *few, "name=ranks", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"],
     ]

@@ -5,8 +5,6 @@ import json
 import logging
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +19,7 @@ from conftest import (
     WholeRuns,
     killed_run,
     read_summary,
+    run_code,
     run_here,
     sample_datamodule,
 )
@@ -147,6 +146,15 @@ def test_load_run_gives_the_probabilities_of_the_export(used: Used, pictures: Pa
         assert torch.equal(loaded, Predictor(load_run(used.run))(stored))
 
 
+RUN_PROGRAM = """
+import contextlib, runpy, sys
+sys.argv = {arguments}
+with open({out!r}, "w") as file, contextlib.redirect_stdout(file):
+    runpy.run_path(sys.argv[0], run_name="__main__")
+assert "pytorch_intro" not in sys.modules
+"""
+
+
 def test_the_documented_safetensors_program_gives_the_probability_of_predict(
     photos: Path, pictures: Path, tmp_path: Path
 ) -> None:
@@ -159,11 +167,9 @@ def test_the_documented_safetensors_program_gives_the_probability_of_predict(
     (row,) = csv.DictReader((run / "predictions.csv").read_text().splitlines())
     _, code = re.findall(r"```python\n(import json\n.*?)```", (PROJECT / "docs" / "using.md").read_text(), re.DOTALL)
     (tmp_path / "use_weights.py").write_text(code)
-    process = subprocess.run(
-        [sys.executable, tmp_path / "use_weights.py", run / "export" / "model.safetensors", pictures / "rotated.jpg"],
-        capture_output=True, text=True, check=True, cwd=tmp_path,
-    )  # fmt: skip
-    label, probability = process.stdout.split()
+    files = [tmp_path / "use_weights.py", run / "export" / "model.safetensors", pictures / "rotated.jpg"]
+    assert run_code(RUN_PROGRAM.format(arguments=[*map(str, files)], out=str(tmp_path / "out"))) == 0
+    label, probability = (tmp_path / "out").read_text().split()
     assert label == row["label"]
     assert float(probability) == pytest.approx(float(row["probability"]), abs=0.01)  # the decoder drafts JPEG files
 

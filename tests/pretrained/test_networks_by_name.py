@@ -289,11 +289,14 @@ def test_fine_tuned_network_is_used_without_its_weights_file(
 
 
 def test_resume_after_kill_gives_identical_weights_without_the_weights_file(
-    command: Command, whole_runs: WholeRuns, lite0_file: Path, tmp_path: Path
+    command: Command, whole_runs: WholeRuns, tmp_path: Path
 ) -> None:
-    file = tmp_path / "lite0.pth"
-    file.write_bytes(lite0_file.read_bytes())
-    arguments = [*FEW, "model=timm", f"model.weights={file}", "model.new_head=true", "trainer.limit_train_batches=2"]
+    import timm
+
+    file = tmp_path / "weights.pt"
+    torch.save(timm.create_model("test_efficientnet", num_classes=7).state_dict(), file)
+    arguments = [*FEW, "model=timm", "model.name=test_efficientnet", f"model.weights={file}", "model.new_head=true"]
+    arguments += ["trainer.limit_train_batches=2"]
     arguments += ["model.kwargs.drop_path_rate=0.2", "callbacks.checkpoint.every_n_minutes=1e-9"]
     whole = whole_runs(*arguments, "trainer.max_epochs=2")
     file.unlink()

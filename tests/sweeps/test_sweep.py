@@ -21,7 +21,7 @@ from pytorch_intro.sweeps.plot import plot_key
 from pytorch_intro.sweeps.summary import Group
 
 FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
-FEW += [*NO_PICTURES, "logger=none", "name=s"]
+FEW += ["trainer.limit_val_batches=1", "trainer.limit_test_batches=1", *NO_PICTURES, "logger=none", "name=s"]
 BROKEN = "+callbacks.flaky._target_=test_sweep.Broken"
 
 
