@@ -27,7 +27,7 @@ def test_find_lr_prints_a_suggestion_and_records_no_run(command: Command, tmp_pa
     assert {path.name for path in run.iterdir()} <= {"train.log", "lr_find.png", ".lock", ".lock_owner"}
     suggestion = float(answer.out.partition("optimizer.lr=")[2].split()[0])
     assert 1e-4 < suggestion < 5
-    assert "(the config has 0.07)" in answer.out
+    assert "(the config has 0.1)" in answer.out
     assert "epoch 1" not in answer.out
     assert command(*SMALL, "name=first").code == 0, "a run of this name starts in the folder"
     assert (run / "lr_find.png").exists()

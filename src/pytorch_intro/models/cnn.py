@@ -5,11 +5,14 @@ import math
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, linear
 
 
 class CNN(nn.Module):
-    """3x3 convolutions, each with half the resolution and twice the channels of the one before; global max pooling.
+    """3x3 convolutions, each with half the resolution and twice the channels of the one before.
+
+    The last one ends in global max pooling or, with `features`, is one over the whole map: with a ninth of the work it
+    also knows where in the image something is, which suits centered objects.
 
     Pooling comes before batch norm, as in airbench (Jordan 2024, arXiv:2404.00498): nearly the same function for a
     quarter of the work of the norm. Residual convolutions are added at the two lowest resolutions, where they are
@@ -21,6 +24,8 @@ class CNN(nn.Module):
         poolings: Number of poolings; the number of convolutions is one more.
         residuals: Number of residual convolutions after each of the last two poolings.
         cosine_stem: Whether CosineStem replaces the first convolution and pooling.
+        features: Channels of a last convolution over the whole map, max-pooled to 3 x 3 if it is larger; None: a 3x3
+            convolution to twice the channels, and global max pooling.
     """
 
     def __init__(
@@ -31,6 +36,7 @@ class CNN(nn.Module):
         poolings: PositiveInt = 3,
         residuals: NonNegativeInt = 0,
         cosine_stem: bool = False,
+        features: PositiveInt | None = None,
     ) -> None:
         super().__init__()
         in_channels, layers = image_shape[0], list[nn.Module]()
@@ -44,9 +50,14 @@ class CNN(nn.Module):
             if pooling >= poolings - 2:
                 layers += [Residual(channels) for _ in range(residuals)]
             in_channels = channels
-        layers += convolution(in_channels, 2 * in_channels, nn.Identity())
-        head = [nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(2 * in_channels, num_classes)]
-        self.layers = nn.Sequential(*layers, *head)
+        if features is None:
+            features = 2 * in_channels
+            layers += [*convolution(in_channels, features, nn.Identity()), nn.AdaptiveMaxPool2d(1), nn.Flatten()]
+        else:
+            size = tuple(min(3, side // 2**poolings) for side in image_shape[1:])
+            layers += [nn.AdaptiveMaxPool2d(size), FullConvolution(in_channels, features, size)]
+            layers += [nn.BatchNorm1d(features), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(features, num_classes))
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, C, H, W) float to logits (N, num_classes)."""
@@ -89,6 +100,21 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, channels, H, W) to the same shape."""
         return x + self.layers(x)
+
+
+class FullConvolution(nn.Conv2d):
+    """A convolution over the whole map, computed as one matrix product.
+
+    On the CPU this is several times as fast as Conv2d. The weights have the shape of filters, so that Muon takes them
+    for what they are.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int]) -> None:
+        super().__init__(in_channels, out_channels, size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, *size) to (N, out_channels), both float."""
+        return linear(x.permute(0, 2, 3, 1).flatten(1), self.weight.permute(0, 2, 3, 1).flatten(1))  # no copies
 
 
 def convolution(in_channels: int, out_channels: int, pool: nn.Module) -> list[nn.Module]:

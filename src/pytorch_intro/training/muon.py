@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
@@ -22,6 +22,7 @@ class Muon(Optimizer):
         momentum: Momentum of the filters.
         adamw_lr_ratio: Learning rate of the other parameters, as a multiple of `lr`.
         weight_decay: Decoupled weight decay of the filters.
+        ns_steps: Newton-Schulz steps of each update.
     """
 
     def __init__(
@@ -31,10 +32,12 @@ class Muon(Optimizer):
         momentum: Annotated[float, Field(ge=0, lt=1)],
         adamw_lr_ratio: NonNegativeFloat,
         weight_decay: NonNegativeFloat,
+        ns_steps: PositiveInt = 5,
     ) -> None:
         params = list(params)
         filters = {"params": [p for p in params if p.ndim == 4], "momentum": momentum, "weight_decay": weight_decay}
         others = {"params": [p for p in params if p.ndim != 4], "lr": adamw_lr_ratio * lr}
+        self.ns_steps = ns_steps
         super().__init__([filters, others], {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0})
 
     @torch.no_grad()
@@ -63,20 +66,22 @@ class Muon(Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(filters)
             average = state["momentum_buffer"].mul_(group["momentum"]).add_(filters.grad)
             nesterov = filters.grad.add(average, alpha=group["momentum"])
-            update = zeropower_via_newtonschulz(nesterov.flatten(1)).view(filters.shape)
+            # channels last, as the memory format of the network: no copies
+            matrix = nesterov.permute(0, 2, 3, 1)
+            update = zeropower_via_newtonschulz(matrix.flatten(1), self.ns_steps).view(matrix.shape).permute(0, 3, 1, 2)
             filters.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
 
 
-def zeropower_via_newtonschulz(matrix: Tensor) -> Tensor:
+def zeropower_via_newtonschulz(matrix: Tensor, steps: int = 5) -> Tensor:
     """Return the matrix (rows, columns) float with its singular values moved to about 1 (most to between 0.7 and 1.2).
 
-    Five Newton-Schulz steps with Jordan's coefficients. A matrix with more rows than columns is scaled by
+    Newton-Schulz steps with Jordan's coefficients. With fewer than five, small values stay smaller. A matrix with more rows than columns is scaled by
     sqrt(rows / columns), so that the size of the change in the layer's output does not depend on the shape.
     """
     rows, columns = matrix.shape
     x = matrix.T if rows > columns else matrix
     x = x / (x.norm() + 1e-7)
-    for _ in range(5):
+    for _ in range(steps):
         gram = x @ x.T
         polynomial = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
         x = torch.addmm(x, polynomial, x, beta=3.4445)
