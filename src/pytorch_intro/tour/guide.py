@@ -8,6 +8,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ WIDTH = 96
 BOLD, DIM, GREEN, PLAIN = "\033[1m", "\033[2m", "\033[32m", "\033[0m"
 OPTIONS = ("--exercises", "--check", "--solution")
 USAGE = """\
-PyTorch in 16 chapters: each statement with running code, its result, and where this project uses it.
+PyTorch in 20 chapters: each statement with running code, its result, and where this project uses it.
 
   python src/tour.py         all of it, in less than 20 seconds
   python src/tour.py 5       one chapter, or several: 3 5
@@ -142,6 +143,9 @@ def step(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> None:
             print()
         print(wrap_note(paragraph) if paragraph.startswith("Note: ") else wrap(paragraph))
     print(styled(DIM, textwrap.indent(f"\n{cell.code.strip()}\n", "    ")), flush=True)
+    if missing := [name for name in cell.needs if not is_installed(name)]:
+        print(f"  left out, since it is not installed: {', '.join(missing)}\n")
+        return
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         result = run(cell, chapter, namespace)
     if printed.getvalue():
@@ -153,6 +157,14 @@ def step(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> None:
     for file, name in cell.at_work:
         print(f"  at work in {file}: {name}")
     print()
+
+
+def is_installed(name: str) -> bool:
+    """Return whether a module can be found, without importing it."""
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # a parent of the module
+        return False
 
 
 def run(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> Any:
