@@ -177,6 +177,19 @@ def test_a_cell_is_left_out_without_the_packages_that_it_needs(tmp_path: Path) -
     assert "pytorch_intro.inference" in optional
 
 
+def test_the_whole_tour_leaves_out_a_slow_cell_that_its_chapter_runs(tmp_path: Path) -> None:
+    file = tmp_path / "slow.py"
+    file.write_text("# %% [markdown]\n# # 1. Slow\n#\n# To read on: Nowhere.\n\n# %%\n# Slow: it waits\n6 * 7\n")
+    for is_whole, expected in (
+        (True, "left out of the whole tour; to run it: python src/tour.py 1\n"),
+        (False, "= 42\n"),
+    ):
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            walk(parse_chapter(1, file), is_whole)
+        assert expected in printed.getvalue()
+        assert printed.getvalue().count("= 42") == (not is_whole)
+
+
 def test_files_and_names_cited_by_chapters_exist() -> None:
     """Each file, and in it the name of a class, a function, or a key."""
     places = [place for chapter in chapters() for cell in chapter.cells for place in cell.at_work]

@@ -24,6 +24,7 @@ class Cell:
         line: Line of the file where the code starts, from 1.
         at_work: Places in this project that use the idea, (file, name): comments # At work: FILE: NAME
         needs: Modules without which the cell is left out: a comment # Needs: MODULE, MODULE
+        is_slow: Whether the whole tour leaves the cell out, which one chapter runs: a comment # Slow: REASON
         marked: The prose with the marks of the terms that it explains, **TERM**
     """
 
@@ -33,6 +34,7 @@ class Cell:
     code: str = ""
     at_work: list[tuple[str, str]] = field(default_factory=list)
     needs: list[str] = field(default_factory=list)
+    is_slow: bool = False
     marked: list[str] = field(default_factory=list)
 
     @property
@@ -100,4 +102,5 @@ def parse_cell(text: str, body: str, line: int) -> Cell:
     cell.code = "\n".join(lines).rstrip()
     if needs := NEEDS.search(cell.code):
         cell.needs = needs[1].split(", ")
+    cell.is_slow = "# Slow: " in cell.code
     return cell

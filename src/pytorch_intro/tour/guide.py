@@ -68,11 +68,12 @@ class Tour:
         """Run a chapter, if it is chosen."""
         if not self.is_running or number not in self.chosen:
             return
+        is_whole = len(self.chosen) == len(CHAPTERS)
         if self.is_notebook:
-            walk(read_chapter(number))
+            walk(read_chapter(number), is_whole)
             return
         try:
-            walk(read_chapter(number))
+            walk(read_chapter(number), is_whole)
         except KeyboardInterrupt:
             sys.exit(130)
 
@@ -123,18 +124,18 @@ def contents() -> str:
     return "\n".join(f"  {chapter.number:>2}  {chapter.title}" for chapter in chapters)
 
 
-def walk(chapter: Chapter) -> None:
-    """Run the cells of a chapter in order, in a new namespace."""
+def walk(chapter: Chapter, is_whole: bool = False) -> None:
+    """Run the cells of a chapter in order, in a new namespace; as a part of the whole tour without slow cells."""
     print(f"\n{styled(BOLD, f'{chapter.number}. {chapter.title}')}")
     print(f"{styled(DIM, wrap(f'To read on: {chapter.further}'))}\n")
     namespace: dict[str, Any] = {"__name__": f"pytorch_intro.tour.chapters.{chapter.path.stem}"}
     for cell in chapter.cells:
-        step(cell, chapter, namespace)
+        step(cell, chapter, namespace, is_whole)
     if 1 <= chapter.number <= len(CHAPTERS):
         print(styled(DIM, with_commands(f"Exercises: python src/tour.py {chapter.number} --exercises > answers.py\n")))
 
 
-def step(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> None:
+def step(cell: Cell, chapter: Chapter, namespace: dict[str, Any], is_whole: bool) -> None:
     """Print the text and code of a cell, run it, print its result and the places that use the idea."""
     for sentence in cell.sentences:
         print(styled(BOLD, wrap(f"The notes: {sentence}")))
@@ -145,6 +146,9 @@ def step(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> None:
     print(styled(DIM, textwrap.indent(f"\n{cell.code.strip()}\n", "    ")), flush=True)
     if missing := [name for name in cell.needs if not is_installed(name)]:
         print(f"  left out, since it is not installed: {', '.join(missing)}\n")
+        return
+    if cell.is_slow and is_whole:
+        print(with_commands(f"  left out of the whole tour; to run it: python src/tour.py {chapter.number}\n"))
         return
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         result = run(cell, chapter, namespace)

@@ -79,6 +79,7 @@ f"{accuracy:.0%} correct with the transforms, {forgotten:.0%} without"
 
 # %%
 # Needs: pytorch_intro.serving, fastapi, uvicorn
+# Slow: a server takes some seconds to start
 import base64
 import io
 import subprocess
