@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-SIDE, SCALE = 64, 4  # pixels of a picture; it is made larger first, so that its edges are smooth
+SIDE, SCALE = 64, 2  # pixels of a picture; it is made larger first, so that its edges are smooth
 Draw = Callable[[ImageDraw.ImageDraw, int, int, random.Random], None]
 
 

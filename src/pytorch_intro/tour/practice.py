@@ -92,14 +92,14 @@ ONLY_THE_NETWORK = (
 
 @functools.cache
 def run_on_clothes() -> Path:
-    """Train this project's network on the sample, with `python src/train.py data=sample trainer.max_epochs=4`.
+    """Train this project's network on the sample, with `python src/train.py data=sample trainer.max_epochs=3`.
 
     Returns:
         The run folder, which exists until the program ends.
     """
     folder = Path(tempfile.mkdtemp(prefix="tour-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    settings = ["data=sample", "trainer.max_epochs=4", f"outputs={folder}", "name=clothes", *ONLY_THE_NETWORK]
+    settings = ["data=sample", "trainer.max_epochs=3", f"outputs={folder}", "name=clothes", *ONLY_THE_NETWORK]
     run_command("train", settings)
     return folder / "clothes"
 
