@@ -117,6 +117,7 @@ copies
 
 # %%
 # Needs: pytorch_intro.data_report
+# Slow: the command does much more than the cells above
 import json
 
 from pytorch_intro.tour.practice import run_command
