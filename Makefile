@@ -58,6 +58,7 @@ docs site .venv-docs/installed: OLDEST := 11
 site: .venv-docs/installed  ## build the documentation into site/html; a broken link is an error
 	@rm -rf site
 	@for path in $(PAGES); do mkdir -p "site/pages/$$(dirname $$path)" && cp -R $$path site/pages/$$path || exit 1; done
+	@$(RUN) src/pytorch_intro/tour/pages.py site/pages
 	@$(VENV)/bin/zensical build --clean --strict
 
 # If neither the system nor the mirror has the data, try the system's package manager.

@@ -1,5 +1,5 @@
 # %%
-"""PyTorch in 16 chapters: python src/tour.py --help. In an editor that supports cells, run them one by one."""
+"""PyTorch in 20 chapters: python src/tour.py --help. In an editor that supports cells, run them one by one."""
 
 import os
 import signal
@@ -59,3 +59,15 @@ tour.chapter(15)
 
 # %% 16. Train a network, and see what it looks at
 tour.chapter(16)
+
+# %% 17. Look at your data first
+tour.chapter(17)
+
+# %% 18. Fine-tuning on your own photographs
+tour.chapter(18)
+
+# %% 19. Is it really better?
+tour.chapter(19)
+
+# %% 20. From a run to a web page
+tour.chapter(20)

@@ -54,7 +54,8 @@ def anchors(page: Path) -> set[str]:
 
 def test_every_page_is_once_in_the_navigation_of_the_site() -> None:
     in_navigation = navigation()
-    pages = {page_id(page) for page in PAGES}
+    chapters = (PROJECT / "docs" / "tour").glob("*.ipynb")  # make site makes pages of them
+    pages = {page_id(page) for page in [*PAGES, *(chapter.with_suffix(".md") for chapter in chapters)]}
     assert not pages - {*in_navigation}, "add them to nav in zensical.toml"
     assert not {*in_navigation} - pages, "nav in zensical.toml names pages that do not exist"
     assert len(in_navigation) == len({*in_navigation})
@@ -108,7 +109,11 @@ def test_the_site_builds_without_warnings_and_loads_nothing_from_elsewhere(tmp_p
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "No issues found" in answer.stdout + answer.stderr
     site = tmp_path / "site" / "html"
-    for page in PAGES:
+    glossary = (site / "docs" / "tour_glossary" / "index.html").read_text()
+    assert "05_memory" in glossary
+    assert ".ipynb" not in glossary, "the links lead to the pages of the chapters"
+    chapters = [PROJECT / name for name in navigation() if name.startswith("docs/tour/")]
+    for page in [*PAGES, *chapters]:
         path = page_id(page).removesuffix(".md").replace("README", "")
         html = (site / path / "index.html").read_text()
         assert not re.findall(r"<(?:script|img|iframe|source|video)\b[^>]*\bsrc=\"?(?:https?:)?//[^>]*", html), path

@@ -19,13 +19,14 @@ import tour
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.tour import CHAPTERS
 from pytorch_intro.tour.chapter import TERM, Cell, Chapter, parse_chapter, read_chapter
-from pytorch_intro.tour.guide import WIDTH, walk
+from pytorch_intro.tour.guide import WIDTH, is_installed, walk
 
 SCRIPT = PROJECT / "src" / "tour.py"
 NOTES = PROJECT / "src" / "pytorch_intro" / "tour" / "NOTES.md"
 PICTURES = [
     "shared_memory", "batch_as_a_stack", "one_shirt", "layers_of_a_picture", "computation_graph", "learning_rates",
     "loss_goes_down", "confusion_matrix", "overfitting", "five_mistakes", "what_it_sees",
+    "contact_sheet", "suspicious_labels", "my_photographs", "finetuning_pays", "better_or_luck",
 ]  # fmt: skip
 NO_FACTS = (
     "This is some [intro material](https://pytorch.org/tutorials/beginner/basics/intro.html) for using PyTorch from "
@@ -133,14 +134,15 @@ def test_help_lists_the_chapters(tour_here: Command) -> None:
     out = tour_here("--help").out
     assert "python src/tour.py 5" in out
     assert "16  Train a network, and see what it looks at" in out
+    assert "20  From a run to a web page" in out
     assert "The notes:" not in out
 
 
-@pytest.mark.parametrize("argument", ["0", "17", "x", "1.5", "--fast"])
+@pytest.mark.parametrize("argument", ["0", "21", "x", "1.5", "--fast"])
 def test_an_unknown_chapter_gives_a_one_line_error(tour_here: Command, argument: str) -> None:
     answer = tour_here(argument)
     assert answer.code == 2
-    assert answer.err == f"error: {argument}: unknown chapter; use a number from 1 to 16, or none for all\n"
+    assert answer.err == f"error: {argument}: unknown chapter; use a number from 1 to 20, or none for all\n"
 
 
 def test_a_process_that_imports_the_tour_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,6 +161,33 @@ def test_an_assertion_that_does_not_hold_ends_the_tour_with_its_line(tmp_path: P
     with contextlib.redirect_stdout(io.StringIO()), pytest.raises(AssertionError) as error:
         walk(chapter)
     assert error.traceback[-1].lineno + 1 == file.read_text().splitlines().index("assert x == 2") + 1
+
+
+def test_a_cell_is_left_out_without_the_packages_that_it_needs(tmp_path: Path) -> None:
+    """The others run: the tour works with the packages of requirements.txt, and after a package was deleted."""
+    file = tmp_path / "needs.py"
+    text = "# %% [markdown]\n# # 1. Needs\n#\n# To read on: Nowhere.\n\n# %%\n# Needs: json, no_such.module\n1 / 0\n"
+    file.write_text(f"{text}\n# %%\n# Needs: json\n6 * 7\n")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        walk(parse_chapter(1, file))
+    assert "  left out, since it is not installed: no_such.module\n" in printed.getvalue()
+    assert "  = 42\n" in printed.getvalue()
+    optional = {name for chapter in chapters() for cell in chapter.cells for name in cell.needs}
+    assert all(map(is_installed, optional))
+    assert "pytorch_intro.inference" in optional
+
+
+def test_the_whole_tour_leaves_out_a_slow_cell_that_its_chapter_runs(tmp_path: Path) -> None:
+    file = tmp_path / "slow.py"
+    file.write_text("# %% [markdown]\n# # 1. Slow\n#\n# To read on: Nowhere.\n\n# %%\n# Slow: it waits\n6 * 7\n")
+    for is_whole, expected in (
+        (True, "left out of the whole tour; to run it: python src/tour.py 1\n"),
+        (False, "= 42\n"),
+    ):
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            walk(parse_chapter(1, file), is_whole)
+        assert expected in printed.getvalue()
+        assert printed.getvalue().count("= 42") == (not is_whole)
 
 
 def test_files_and_names_cited_by_chapters_exist() -> None:
@@ -192,7 +221,9 @@ TERMS = {
     "iterable": 6, "epoch": 9, "overfits": 9, "Workers": 9, "Features": 9, "one-hot": 10, "augmentation": 10,
     "layer": 11, "ReLU": 11, "logits": 11, "softmax": 11, "loss": 12, "gradient": 12, "learning rate": 12,
     "cross-entropy": 12, "optimizer": 12, "SGD": 12, "LightningModule": 13, "Trainer": 13, "state_dict": 14,
-    "pickle": 14, "venv": 15,
+    "pickle": 14, "venv": 15, "unbalanced": 17, "leak": 17, "pretrained": 18, "fine-tuning": 18, "run": 18, "head": 18,
+    "frozen": 18, "seed": 19, "paired difference": 19, "standard error": 19, "checkpoint": 20, "server": 20,
+    "export": 20,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The tour: the notes as chapters of code cells, and the code that runs them."""
+"""The tour: the notes and what follows in practice, as chapters of code cells, and the code that runs them."""
 
 CHAPTERS = (
     "data_sets",
@@ -17,4 +17,8 @@ CHAPTERS = (
     "saving",
     "usage",
     "training",
+    "own_data",
+    "finetuning",
+    "comparing",
+    "web_page",
 )

@@ -9,6 +9,7 @@ from pytorch_intro.tour import CHAPTERS
 
 FOLDER = Path(__file__).parent / "chapters"
 CELL = re.compile(r"^# %%.*$", re.MULTILINE)
+NEEDS = re.compile(r"^# Needs: (.+)$", re.MULTILINE)
 TERM = re.compile(r"\*\*(?!Note:)(.+?)\*\*")
 
 
@@ -22,6 +23,8 @@ class Cell:
         code: Code of the cell.
         line: Line of the file where the code starts, from 1.
         at_work: Places in this project that use the idea, (file, name): comments # At work: FILE: NAME
+        needs: Modules without which the cell is left out: a comment # Needs: MODULE, MODULE
+        is_slow: Whether the whole tour leaves the cell out, which one chapter runs: a comment # Slow: REASON
         marked: The prose with the marks of the terms that it explains, **TERM**
     """
 
@@ -30,6 +33,8 @@ class Cell:
     prose: list[str] = field(default_factory=list)
     code: str = ""
     at_work: list[tuple[str, str]] = field(default_factory=list)
+    needs: list[str] = field(default_factory=list)
+    is_slow: bool = False
     marked: list[str] = field(default_factory=list)
 
     @property
@@ -95,4 +100,7 @@ def parse_cell(text: str, body: str, line: int) -> Cell:
         file, _, name = lines.pop().removeprefix("# At work: ").partition(": ")
         cell.at_work.insert(0, (file, name))
     cell.code = "\n".join(lines).rstrip()
+    if needs := NEEDS.search(cell.code):
+        cell.needs = needs[1].split(", ")
+    cell.is_slow = "# Slow: " in cell.code
     return cell

@@ -8,6 +8,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ WIDTH = 96
 BOLD, DIM, GREEN, PLAIN = "\033[1m", "\033[2m", "\033[32m", "\033[0m"
 OPTIONS = ("--exercises", "--check", "--solution")
 USAGE = """\
-PyTorch in 16 chapters: each statement with running code, its result, and where this project uses it.
+PyTorch in 20 chapters: each statement with running code, its result, and where this project uses it.
 
   python src/tour.py         all of it, in less than 20 seconds
   python src/tour.py 5       one chapter, or several: 3 5
@@ -67,11 +68,12 @@ class Tour:
         """Run a chapter, if it is chosen."""
         if not self.is_running or number not in self.chosen:
             return
+        is_whole = len(self.chosen) == len(CHAPTERS)
         if self.is_notebook:
-            walk(read_chapter(number))
+            walk(read_chapter(number), is_whole)
             return
         try:
-            walk(read_chapter(number))
+            walk(read_chapter(number), is_whole)
         except KeyboardInterrupt:
             sys.exit(130)
 
@@ -122,18 +124,18 @@ def contents() -> str:
     return "\n".join(f"  {chapter.number:>2}  {chapter.title}" for chapter in chapters)
 
 
-def walk(chapter: Chapter) -> None:
-    """Run the cells of a chapter in order, in a new namespace."""
+def walk(chapter: Chapter, is_whole: bool = False) -> None:
+    """Run the cells of a chapter in order, in a new namespace; as a part of the whole tour without slow cells."""
     print(f"\n{styled(BOLD, f'{chapter.number}. {chapter.title}')}")
     print(f"{styled(DIM, wrap(f'To read on: {chapter.further}'))}\n")
     namespace: dict[str, Any] = {"__name__": f"pytorch_intro.tour.chapters.{chapter.path.stem}"}
     for cell in chapter.cells:
-        step(cell, chapter, namespace)
+        step(cell, chapter, namespace, is_whole)
     if 1 <= chapter.number <= len(CHAPTERS):
         print(styled(DIM, with_commands(f"Exercises: python src/tour.py {chapter.number} --exercises > answers.py\n")))
 
 
-def step(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> None:
+def step(cell: Cell, chapter: Chapter, namespace: dict[str, Any], is_whole: bool) -> None:
     """Print the text and code of a cell, run it, print its result and the places that use the idea."""
     for sentence in cell.sentences:
         print(styled(BOLD, wrap(f"The notes: {sentence}")))
@@ -142,6 +144,12 @@ def step(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> None:
             print()
         print(wrap_note(paragraph) if paragraph.startswith("Note: ") else wrap(paragraph))
     print(styled(DIM, textwrap.indent(f"\n{cell.code.strip()}\n", "    ")), flush=True)
+    if missing := [name for name in cell.needs if not is_installed(name)]:
+        print(f"  left out, since it is not installed: {', '.join(missing)}\n")
+        return
+    if cell.is_slow and is_whole:
+        print(with_commands(f"  left out of the whole tour; to run it: python src/tour.py {chapter.number}\n"))
+        return
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         result = run(cell, chapter, namespace)
     if printed.getvalue():
@@ -153,6 +161,14 @@ def step(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> None:
     for file, name in cell.at_work:
         print(f"  at work in {file}: {name}")
     print()
+
+
+def is_installed(name: str) -> bool:
+    """Return whether a module can be found, without importing it."""
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # a parent of the module
+        return False
 
 
 def run(cell: Cell, chapter: Chapter, namespace: dict[str, Any]) -> Any:

@@ -104,12 +104,12 @@ def glossary() -> str:
     entries = {}
     for number in range(1, len(CHAPTERS) + 1):
         chapter = read_chapter(number)
-        place = f"[chapter {number}](tour/{notebook_file(chapter).name})"
+        place = f"[{number}](tour/{notebook_file(chapter).name})"
         for paragraph in [paragraph for cell in chapter.cells for paragraph in cell.marked]:
             for term in TERM.findall(paragraph):
                 entries[term] = f"| {term} | {paragraph.replace('**', '')} | {place} |"
     rows = [entries[term] for term in sorted(entries, key=str.lower)]
-    return "\n".join([HEADER, "| term | explanation | where |", "|---|---|---|", *rows, ""])
+    return "\n".join([HEADER, "| term | explanation | chapter |", "|---|---|---|", *rows, ""])
 
 
 HEADER = """\

@@ -177,6 +177,42 @@ def draw_losses(
     return as_image(figure)
 
 
+def draw_accuracies(curves: Mapping[str, Sequence[float]], title: str, xlabel: str) -> Image.Image:
+    """Draw the course of accuracies, of one value per epoch."""
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    axes = figure.add_subplot(title=title, xlabel=xlabel, ylabel="accuracy")
+    for (name, values), (color, line) in zip(curves.items(), STYLES, strict=False):
+        axes.plot(range(1, len(values) + 1), values, line, color=color, label=name)
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    tidy(axes)
+    axes.legend(frameon=False, loc="lower right")
+    return as_image(figure)
+
+
+def draw_pairs(results: Mapping[str, Sequence[float]]) -> Image.Image:
+    """Draw the results of two settings with the same seeds, a line for each seed, and their means."""
+    (first, before), (second, after) = results.items()
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    axes = figure.add_subplot(title="The same seeds, two settings", ylabel="test accuracy")
+    for pair in zip(before, after, strict=True):
+        is_better = pair[1] > pair[0]
+        axes.plot((0, 1), pair, "-" if is_better else "--", color=BLUE if is_better else ORANGE, marker="o", alpha=0.7)
+    for place, values in enumerate((before, after)):
+        side = 0.12 if place else -0.12
+        axes.plot(place + side, np.mean(values), "s", color="black", markersize=8)
+        axes.errorbar(place + side, np.mean(values), np.std(values, ddof=1), color="black", capsize=5)
+    axes.plot([], [], "-", color=BLUE, label="better")
+    axes.plot([], [], "--", color=ORANGE, label="not better")
+    axes.plot([], [], "s", color="black", label="mean ± standard deviation")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set(xlim=(-0.5, 1.5))
+    tidy(axes)
+    axes.set_xticks((0, 1), (first, second))
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    return as_image(figure)
+
+
 def draw_mistakes(correct: Record, broken: Mapping[str, Record]) -> Image.Image:
     """Draw the symptom of each mistake next to a correct training."""
     figure = Figure(figsize=(10.5, 5.6), layout="constrained")

@@ -1,11 +1,21 @@
-"""Small pictures, a small network and five classic mistakes, for the last chapter and the exercises."""
+"""Small pictures, a small network, five classic mistakes and a real run, for the last chapters and the exercises."""
 
+import atexit
+import contextlib
+import functools
+import io
+import shutil
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from pytorch_intro.cli.python_api import call
 from pytorch_intro.data.ingest.fashion_mnist import FashionMNISTSample
 from pytorch_intro.tour.sample import SAMPLE
 
@@ -71,3 +81,32 @@ def train_with(mistake: str | None, epochs: int = 6) -> Record:
             network.train()
         record.accuracies.append((answers == test_labels).float().mean().item())
     return record
+
+
+# Leave out what takes time and is not needed here: pictures, logs for TensorBoard, calibration.
+ONLY_THE_NETWORK = (
+    "callbacks.report=null", "callbacks.tensorboard=null", "calibrate=false", "logger=none",
+    "trainer.enable_progress_bar=false",
+)  # fmt: skip
+
+
+@functools.cache
+def run_on_clothes() -> Path:
+    """Train this project's network on the sample, with `python src/train.py data=sample trainer.max_epochs=3`.
+
+    Returns:
+        The run folder, which exists until the program ends.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="tour-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    settings = ["data=sample", "trainer.max_epochs=3", f"outputs={folder}", "name=clothes", *ONLY_THE_NETWORK]
+    run_command("train", settings)
+    return folder / "clothes"
+
+
+def run_command(name: str, settings: Sequence[str]) -> str:
+    """Run `python src/NAME.py SETTINGS…` in this process, and return what it prints."""
+    command = import_module(f"pytorch_intro.commands.{name}").main
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        call(command, name, settings)
+    return printed.getvalue().strip()

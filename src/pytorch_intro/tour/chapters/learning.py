@@ -4,7 +4,7 @@
 # To read on: PyTorch, Learn the Basics: Automatic Differentiation with torch.autograd, and Optimizing Model Parameters.
 
 # %% [markdown]
-# Chapters 12 to 14 and chapter 16 go beyond the notes.
+# Chapters 12 to 14 and 16 to 20 go beyond the notes.
 #
 # A network learns by making a number small. This number is called the **loss**. It measures how wrong the answers are.
 #

@@ -218,16 +218,3 @@ what_it_sees = plot_image_grid(
 assert what_it_sees.size > (1000, 500)
 what_it_sees
 # At work: src/pytorch_intro/analysis/plots.py: plot_image_grid
-
-# %% [markdown]
-# This is the end of the tour. What next? The first command below trains with all 60,000 pictures. The second one lists the
-# settings. The third one shows the curves in a browser. The README explains the rest.
-
-# %%
-from importlib.util import find_spec
-
-from pytorch_intro.config.paths import command_line
-
-train = " ".join(command_line("train"))
-assert find_spec("pytorch_intro.commands.train") is not None
-print(train, f"{train} --help", "tensorboard --logdir outputs", sep="\n")
