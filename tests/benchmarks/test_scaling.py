@@ -20,8 +20,8 @@ from pytorch_intro.benchmarks.scaling import SyntheticImages, link_files, write_
 
 SMALL = ["bench.images=[1000,2000]", "bench.files=[200]", "bench.classes=[3]", "bench.sides=[28]"]
 SMALL += ["bench.processes=[1]", "model.width=4", "trainer.accelerator=cpu", "trainer.threads=1"]
-ONE_BATCH = ["model.width=4", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1"]
-ONE_BATCH += ["trainer.limit_test_batches=1", "callbacks.report=null", "callbacks.tensorboard=null"]
+FEW_BATCHES = ["model.width=4", "trainer.limit_train_batches=3", "trainer.limit_val_batches=1"]
+FEW_BATCHES += ["trainer.limit_test_batches=1", "callbacks.report=null", "callbacks.tensorboard=null"]
 
 
 def run_here_measured(command: list[str]) -> Process:
@@ -42,7 +42,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_bench_scaling_measures_every_size_of_every_part(script: Command, tmp_path: Path) -> None:
-    arguments = f"bench.arguments={ONE_BATCH}"
+    arguments = f"bench.arguments={FEW_BATCHES}"
     answer = script("bench", "bench=scaling", *SMALL, arguments, f"outputs={tmp_path}", f"bench.folder={tmp_path}")
     assert answer.code == 0, answer.err
     figures = json.loads(next((tmp_path / "bench").glob("*.json")).read_text())

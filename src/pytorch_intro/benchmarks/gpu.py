@@ -47,7 +47,7 @@ def check_gpu(
         folds: Number of folds to fine-tune on, of five.
         photos: Folder of photographs to fine-tune on; without it, pictures made from the sample data.
         steps: Names of the steps; None: all.
-        tiny: Whether to use tiny sizes and the sample data, to try the steps; None: if there is no CUDA device.
+        tiny: Whether to use tiny sizes and the sample data, to try the steps; None: without a CUDA device.
 
     Raises:
         RunError: if a step has failed, after all others.
