@@ -91,7 +91,7 @@ def pytest_collection_finish() -> None:
 
 
 # What most tests do not look at. In other processes, the fixture _blank_figures has no effect.
-NO_PICTURES = ["callbacks.report=null", "callbacks.tensorboard=null", "callbacks.hparams=null"]
+NO_PICTURES = ["callbacks.report=null", "callbacks.tensorboard=null"]
 
 # A training of two epochs of six steps.
 TWO_SHORT_EPOCHS = [

@@ -134,7 +134,7 @@ def test_two_ranks_train_with_the_same_batches_as_one_process(
 
 def test_two_ranks_sample_the_images_of_one_process(tmp_path: Path) -> None:
     """By class, 20 batches of an epoch that is longer than the data set."""
-    sampled = [*STEPS, "data.sampler=balanced", "data.samples_per_epoch=1600"]
+    sampled = [*STEPS, "data.sampler=balanced", "data.samples_per_epoch=1600", "optimizer.lr=0.02"]
     train_here(*sampled, "trainer=cpu", "name=one", f"outputs={tmp_path / 'outputs'}")
     output(started(tmp_path, *sampled, *TWO, "trainer.devices=2", "name=two", processes=1))
     assert_same_metrics(tmp_path / "outputs" / "two", tmp_path / "outputs" / "one")

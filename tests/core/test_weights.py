@@ -83,11 +83,11 @@ def test_weights_of_another_network_are_refused_with_what_differs(donor: nn.Modu
 def test_a_head_for_other_classes_needs_permission(donor: nn.Module, tmp_path: Path) -> None:
     torch.save(donor.state_dict(), tmp_path / "w.pt")
     with pytest.raises(
-        UserError, match=r"the head is for other classes .*\(10, 128\) instead of \(7, 128\).*new_head="
+        UserError, match=r"the head is for other classes .*\(10, 256\) instead of \(7, 256\).*new_head="
     ):
         network(tmp_path / "w.pt", num_classes=7)
-    assert is_equal(new := network(tmp_path / "w.pt", "model.new_head=true", num_classes=7), donor, without="layers.15")
-    assert new.layers[-1].weight.shape == (7, 128)
+    assert is_equal(new := network(tmp_path / "w.pt", "model.new_head=true", num_classes=7), donor, without="layers.13")
+    assert new.layers[-1].weight.shape == (7, 256)
     assert not is_equal(network(tmp_path / "w.pt", "model.new_head=true"), donor)  # new for the same classes, too
 
 
@@ -134,7 +134,7 @@ def test_a_head_for_classes_with_other_names_needs_permission(
         "one"
     )
     new = network(saved, "model.new_head=true", num_classes=len(classes), classes=list(classes))
-    assert is_equal(new, donor, without="layers.15")
+    assert is_equal(new, donor, without="layers.13")
 
 
 def test_a_run_with_other_classes_is_refused_before_any_work(

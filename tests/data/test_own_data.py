@@ -525,7 +525,7 @@ def mistakes(root: Path) -> dict[str, Expected]:
             ["data=folder", two, "data.resize=squeeze"],
             ["data.resize=squeeze"],
             WRONG_VALUE,
-            "'crop', 'pad' or 'stretch'",
+            "'crop', 'pad', 'pad_border' or 'stretch'",
         ),
         "cache in a file": (["data=folder", two, file], [file, two], "among the images", "another folder"),
         "alpha below 0": (

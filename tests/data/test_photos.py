@@ -333,7 +333,7 @@ def test_every_command_crops_as_in_training(photos: Path, tmp_path: Path, cache:
     assert float(row[2]) == pytest.approx(probabilities.max().item(), abs=1e-3)
     if cache == "decoded":
         out = run_here("export", f"run={run}", "formats=[pt2]")
-        assert "model.pt2  agrees with PyTorch" in out
+        assert "model.pt2   agrees with PyTorch" in out
         labels = json.loads((run / "export" / "labels.json").read_text())
         assert labels["input"]["shape"] == ["N", 3, 20, 20]
         assert labels["input"]["center_crop"] == [16, 16]

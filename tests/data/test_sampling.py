@@ -113,7 +113,8 @@ class FewShirts(InMemoryImageDataset):
 
 FEW = [
     "data=sample", "data.dataset._target_=test_sampling.FewShirts", "data.batch_size=32", "data.val_fraction=0",
-    "trainer.max_epochs=6", "model.width=8", "callbacks=none", "logger=none", "trainer=cpu",
+    "trainer.max_epochs=6", "model.width=8", "model.features=null", "optimizer.lr=0.07", "optimizer.ns_steps=5",
+    "callbacks=none", "logger=none", "trainer=cpu",
 ]  # fmt: skip
 
 

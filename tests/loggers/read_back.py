@@ -12,8 +12,12 @@ TIMED = ("epoch_seconds", "images_per_second")
 
 
 def without_times(curves: Curves) -> Curves:
-    """Return curves with measured times set to 0."""
-    return {name: [(step, 0.0) for step, _ in some] if name in TIMED else some for name, some in curves.items()}
+    """Return curves with measured times set to 0, without those that only TensorBoard's HPARAMS page has."""
+    return {
+        name: [(step, 0.0) for step, _ in some] if name in TIMED else some
+        for name, some in curves.items()
+        if not name.startswith("best/")
+    }
 
 
 def single(curves: Curves) -> Curves:

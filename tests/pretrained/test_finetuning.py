@@ -885,7 +885,7 @@ def test_settings_of_the_user_replace_those_of_fine_tuning() -> None:
     config = compose("model=timm", "finetune=gradual", "optimizer=sgd")
     assert config.optimizer._target_ == sgd
     config = compose("model=timm", "finetune=head", "optimizer=sgd")
-    assert (config.optimizer._target_, config.finetune.mode, config.trainer.max_epochs) == (sgd, "head", 6)
+    assert (config.optimizer._target_, config.finetune.mode, config.trainer.max_epochs) == (sgd, "head", 4)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_the_curves_of_a_resumed_run_have_every_epoch(
     assert again == (first, title, best, steps)
     assert len(steps) > len(first)
     assert (title, list(first)) == ("first", [1, 2, 3])
-    assert best == max(first, key=lambda epoch: first[epoch]["val/accuracy"])
+    assert best == max(first, key=lambda epoch: (first[epoch]["val/accuracy"], -first[epoch]["val/loss"]))
     assert {"train/loss", "train/accuracy", "val/loss", "val/accuracy"} <= first[2].keys()
 
 

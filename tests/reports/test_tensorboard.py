@@ -124,7 +124,7 @@ def test_the_projector_has_the_test_images(page: Page) -> None:
     page.goto("#projector")
     projector = page.frame_locator("iframe").frame_locator("iframe")
     expect(projector.get_by_text("Points: 400").first).to_be_attached()
-    expect(projector.get_by_text("Dimension: 128").first).to_be_attached()
+    expect(projector.get_by_text("Dimension: 256").first).to_be_attached()
     expect(projector.get_by_text("true class").first).to_be_attached()
 
 

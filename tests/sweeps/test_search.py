@@ -69,7 +69,7 @@ def test_a_search_continues_with_more_trials(command: Command, sweep: Path) -> N
 def test_equal_seeds_sample_equal_values_and_other_seeds_other_values(command: Command, tmp_path: Path) -> None:
     sampled = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        options = [*SEARCH[:-1], f"name={name}", "optimizer.lr=interval(0.1,0.5)"]  # without the default
+        options = [*SEARCH[:-1], f"name={name}", "optimizer.lr=interval(0.2,0.5)"]  # without the default
         assert command(*options, "hydra.sweeper.n_trials=1", f"hydra.sweeper.seed={seed}").code == 0
         sampled.append([trial.params for trial in trials(tmp_path / "outputs" / "sweeps" / name)])
     assert sampled[0] == sampled[1] != sampled[2]

@@ -113,7 +113,7 @@ class SyntheticImages(MemmapImageDataset):
 
 
 def open_cache(root: Path) -> ImageCache:
-    return ImageCache(root, "synthetic images", "1")
+    return ImageCache(root, "synthetic images", "synthetic images", "1")
 
 
 def write_cache(root: Path, count: int, shape: tuple[int, int, int], num_classes: int) -> None:

@@ -54,7 +54,7 @@ class CNN(nn.Module):
             features = 2 * in_channels
             layers += [*convolution(in_channels, features, nn.Identity()), nn.AdaptiveMaxPool2d(1), nn.Flatten()]
         else:
-            size = tuple(min(3, side // 2**poolings) for side in image_shape[1:])
+            size = tuple(max(1, min(3, side // 2**poolings)) for side in image_shape[1:])
             layers += [nn.AdaptiveMaxPool2d(size), FullConvolution(in_channels, features, size)]
             layers += [nn.BatchNorm1d(features), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Linear(features, num_classes))

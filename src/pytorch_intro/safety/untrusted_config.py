@@ -35,7 +35,7 @@ UNSAFE_DATASETS = ("LSUN", "LSUNClass")  # these unpickle a file in their folder
 # Modules whose functions are allowed. Elsewhere, functions can run code: torch.hub.load, torch.os.system.
 FUNCTION_MODULES = ("torchvision.models", "pytorch_intro.training.schedulers")
 # References to a value in the same file, or resolvers that return text: these cannot create a `_target_`.
-REFERENCE = re.compile(r"\$\{[\w.\[\]-]+\}|\$\{(?:project|package|output_dir|hydra|oc\.env):[^${}]*\}")
+REFERENCE = re.compile(r"\$\{[\w.\[\]-]+\}|\$\{(?:project|package|epochs_for_data|output_dir|hydra|oc\.env):[^${}]*\}")
 OUTPUT_KEYS = ("dirpath", "save_dir", "default_root_dir")  # settings with a folder to write into
 SERVER_KEYS = ("tracking_uri", "artifact_location")  # settings with a server, or a database in the folder of all runs
 

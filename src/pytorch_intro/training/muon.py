@@ -75,8 +75,9 @@ class Muon(Optimizer):
 def zeropower_via_newtonschulz(matrix: Tensor, steps: int = 5) -> Tensor:
     """Return the matrix (rows, columns) float with its singular values moved to about 1 (most to between 0.7 and 1.2).
 
-    Newton-Schulz steps with Jordan's coefficients. With fewer than five, small values stay smaller. A matrix with more rows than columns is scaled by
-    sqrt(rows / columns), so that the size of the change in the layer's output does not depend on the shape.
+    Newton-Schulz steps with Jordan's coefficients. With fewer than five, small values stay smaller. A matrix with more
+    rows than columns is scaled by sqrt(rows / columns), so that the size of the change in the layer's output does not
+    depend on the shape.
     """
     rows, columns = matrix.shape
     x = matrix.T if rows > columns else matrix
