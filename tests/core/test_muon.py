@@ -10,7 +10,7 @@ from torch import nn
 
 from pytorch_intro.training.muon import Muon, zeropower_via_newtonschulz
 
-SETTINGS = {"lr": 0.05, "momentum": 0.9, "adamw_lr_ratio": 0.4, "weight_decay": 0.05}
+SETTINGS: dict[str, Any] = {"lr": 0.05, "momentum": 0.9, "adamw_lr_ratio": 0.4, "weight_decay": 0.05}
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (64, 144), (144, 64), (1, 9)])
