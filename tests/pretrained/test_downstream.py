@@ -161,7 +161,7 @@ def test_the_documented_safetensors_program_gives_the_probability_of_predict(
     """The program in docs/using.md runs unchanged, in a process that does not import this project."""
     run = tmp_path / "run"
     network = NETWORKS["efficientnet"]
-    data = ["data.resize=crop", f"data.root={photos / 'data'}"]  # the program does not pad
+    data = ["data.resize=crop", "data/augment=[]", f"data.root={photos / 'data'}"]  # no padding and no second view
     run_here("train", *FEW, *network, *data, f"outputs={tmp_path}", "name=run", *NO_PICTURES)
     assert "safetensors  " in run_here("export", f"run={run}", "formats=[safetensors]")
     run_here("predict", f"run={run}", f"images={pictures / 'rotated.jpg'}", "num_workers=0")
