@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=860)
     parser.add_argument("--whole", action="store_true", help="the whole page, not only the first screen")
     parser.add_argument("--dark", action="store_true")
+    parser.add_argument("--why", action="store_true", help="with the heat map of the first picture")
     settings = parser.parse_args()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
@@ -31,6 +32,9 @@ def main() -> None:
         page.goto(settings.url)
         page.locator("#files").set_input_files(settings.pictures)
         expect(page.locator("#results .answer:has(h3, .error)")).to_have_count(len(settings.pictures), timeout=60_000)
+        if settings.why:
+            page.get_by_role("button", name="Why?").first.click()
+            page.wait_for_load_state("networkidle")
         page.screenshot(path=settings.output, full_page=settings.whole)
         browser.close()
 
