@@ -70,17 +70,13 @@ def mlflow_curves(outputs: Path, name: str) -> Curves:
 
 
 def wandb_records(run: Path) -> list[Any]:
-    """Return the records of the last offline run in a run folder, which has the rows of those before it."""
-    return read_wandb(max(run.glob("wandb/offline-run-*/*.wandb"), key=lambda file: file.stat().st_mtime))
+    """Return the records of the only offline run in a run folder.
 
-
-def read_wandb(file: Path) -> list[Any]:
-    """Return the records of a file of W&B.
-
-    It has LevelDB's log format: blocks of 32 KiB with parts of records, each after a checksum, length and kind.
+    Its file has LevelDB's log format: blocks of 32 KiB with parts of records, each after a checksum, length and kind.
     """
     from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
+    (file,) = run.glob("wandb/offline-run-*/*.wandb")
     content, position, parts, records = file.read_bytes(), 7, b"", []
     while position + 7 <= len(content):
         left = 32768 - position % 32768

@@ -111,7 +111,7 @@ class WandbLogger(RunLogger, LightningWandbLogger):
             if row.metrics:  # not the row of the pictures
                 self.send(row)
         if run.offline:
-            for old in self.folder.glob(f"offline-run-*-{run_id}"):
+            for old in self.folder.glob(f"offline-run-*-{run_id}*"):  # of starts in the same second: …-1
                 if old != Path(run.dir).parent:
                     remove(old)
         place = display_path(Path(run.dir).parent) if run.offline else run.url
