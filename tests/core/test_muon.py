@@ -103,6 +103,15 @@ def test_state_loads_with_weights_only_and_after_add_param_group(tmp_path: Path)
     other.load_state_dict(torch.load(tmp_path / "optimizer.pt", weights_only=True))
     before = late.detach().clone()
     optimizer.step()
+    for group in other.param_groups:
+        for p in group["params"]:
+            p.grad = torch.ones_like(p)
+    other.step()
+    assert all(
+        torch.equal(a, b)
+        for mine, its in zip(optimizer.param_groups, other.param_groups, strict=True)
+        for a, b in zip(mine["params"], its["params"], strict=True)
+    )
     assert not torch.equal(late, before)
     for a, b in zip(optimizer.param_groups, other.param_groups, strict=True):
         assert {key: a[key] for key in a if key != "params"} == {key: b[key] for key in b if key != "params"}

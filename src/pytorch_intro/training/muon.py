@@ -37,8 +37,8 @@ class Muon(Optimizer):
         params = list(params)
         filters = {"params": [p for p in params if p.ndim == 4], "momentum": momentum, "weight_decay": weight_decay}
         others = {"params": [p for p in params if p.ndim != 4], "lr": adamw_lr_ratio * lr}
-        self.ns_steps = ns_steps
-        super().__init__([filters, others], {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0})
+        defaults = {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "ns_steps": ns_steps}
+        super().__init__([filters, others], defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -66,9 +66,9 @@ class Muon(Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(filters)
             average = state["momentum_buffer"].mul_(group["momentum"]).add_(filters.grad)
             nesterov = filters.grad.add(average, alpha=group["momentum"])
-            # channels last, as the memory format of the network: no copies
-            matrix = nesterov.permute(0, 2, 3, 1)
-            update = zeropower_via_newtonschulz(matrix.flatten(1), self.ns_steps).view(matrix.shape).permute(0, 3, 1, 2)
+            matrix = nesterov.permute(0, 2, 3, 1)  # channels last, as the memory format of the network: no copies
+            update = zeropower_via_newtonschulz(matrix.flatten(1), self.defaults["ns_steps"])
+            update = update.view(matrix.shape).permute(0, 3, 1, 2)
             filters.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
 
 
