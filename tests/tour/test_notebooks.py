@@ -13,7 +13,7 @@ from pytorch_intro.tour.chapter import read_chapter
 from pytorch_intro.tour.notebooks import FOLDER, GLOSSARY, build_notebook, glossary, notebook_file
 
 NUMBERS = range(1, len(CHAPTERS) + 1)
-SLOW = ("training", "finetuning", "comparing")  # run by the test of the whole tour
+SLOW = ("training", "comparing")  # run by the test of the whole tour
 
 
 def stored_cells(number: int) -> list[dict[str, Any]]:

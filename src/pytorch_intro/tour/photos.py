@@ -9,7 +9,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 SIDE, SCALE = 64, 2  # pixels of a picture; it is made larger first, so that its edges are smooth
-Draw = Callable[[ImageDraw.ImageDraw, int, int, random.Random], None]
+Color = tuple[int, int]  # gray and opacity, 0 to 255
+Draw = Callable[[ImageDraw.ImageDraw, Color, Color, random.Random], None]
 
 
 def point(x: float, y: float) -> tuple[float, float]:
@@ -20,7 +21,7 @@ def box(left: float, top: float, right: float, bottom: float) -> tuple[float, fl
     return (*point(left, top), *point(right, bottom))
 
 
-def draw_cup(draw: ImageDraw.ImageDraw, light: int, shade: int, chance: random.Random) -> None:
+def draw_cup(draw: ImageDraw.ImageDraw, light: Color, shade: Color, chance: random.Random) -> None:
     height, width, foot = chance.uniform(0.32, 0.6), chance.uniform(0.3, 0.45), chance.uniform(0, 0.1)
     left, top = 0.45 - width / 2, 0.5 - height / 2
     right, bottom = left + width, top + height
@@ -31,7 +32,7 @@ def draw_cup(draw: ImageDraw.ImageDraw, light: int, shade: int, chance: random.R
     draw.ellipse(box(left, top - 0.05, right, top + 0.05), fill=shade)
 
 
-def draw_key(draw: ImageDraw.ImageDraw, light: int, shade: int, chance: random.Random) -> None:
+def draw_key(draw: ImageDraw.ImageDraw, light: Color, shade: Color, chance: random.Random) -> None:
     radius, length, thick = chance.uniform(0.11, 0.17), chance.uniform(0.4, 0.52), chance.uniform(0.06, 0.09)
     left = 0.5 - radius - length / 2
     right = left + 2 * radius + length
@@ -43,7 +44,7 @@ def draw_key(draw: ImageDraw.ImageDraw, light: int, shade: int, chance: random.R
         draw.rectangle(box(end - 0.05, 0.5, end, 0.5 + thick / 2 + chance.uniform(0.06, 0.12)), fill=light)
 
 
-def draw_leaf(draw: ImageDraw.ImageDraw, light: int, shade: int, chance: random.Random) -> None:
+def draw_leaf(draw: ImageDraw.ImageDraw, light: Color, shade: Color, chance: random.Random) -> None:
     length, width = chance.uniform(0.55, 0.75), chance.uniform(0.14, 0.26)
     left = 0.5 - length / 2
     upper = [
@@ -69,7 +70,7 @@ def draw_photo(name: str, chance: random.Random) -> Image.Image:
     light = chance.randint(130, 255)
     layer = Image.new("LA", size)
     draw = ImageDraw.Draw(layer)
-    DRAWINGS[name](draw, (light, 255), (int(0.6 * light), 255), chance)  # type: ignore[arg-type]
+    DRAWINGS[name](draw, (light, 255), (int(0.6 * light), 255), chance)
     turn = chance.uniform(-25, 25) if name == "cup" else chance.uniform(0, 360)
     layer = layer.rotate(turn, Image.Resampling.BICUBIC)
     if chance.random() < 0.5:

@@ -201,6 +201,7 @@ f"gradual: each layer has {settings.layer_decay} times the learning rate of the 
 # same with yours.
 
 # %%
+# Slow: a training of its own
 from pytorch_intro.tour.practice import ONLY_THE_NETWORK, run_command
 
 settings = [
