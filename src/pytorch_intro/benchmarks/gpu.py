@@ -131,13 +131,23 @@ def hash_code() -> str:
 
 def load_figures(file: Path, origin: dict[str, Any]) -> dict[str, Any]:
     """Return the content of a step's file; empty if there is none, or if it was made by other code or elsewhere."""
+    saved = read_figures(file)
+    if saved and (changed := find_changes(saved, origin)):
+        print(f"{file.stem}: not reused, another {', '.join(changed)}")
+        return {}
+    return saved
+
+
+def read_figures(file: Path) -> dict[str, Any]:
+    """Return the content of a step's file, whatever it was made by; empty if there is none."""
     with suppress(FileNotFoundError, ValueError):
-        saved = json.loads(file.read_text())
-        if changed := [name for name in origin if name != "commit" and saved.get(name) != origin[name]]:
-            print(f"{file.stem}: not reused, another {', '.join(changed)}")
-            return {}
-        return saved
+        return json.loads(file.read_text())
     return {}
+
+
+def find_changes(saved: dict[str, Any], origin: dict[str, Any]) -> list[str]:
+    """Return in what the origin of saved figures differs."""
+    return [name for name in origin if name != "commit" and saved.get(name) != origin[name]]
 
 
 def save_figures(file: Path, origin: dict[str, Any], figures: Figures, is_complete: bool) -> None:
@@ -148,10 +158,8 @@ def write_table(check: GpuCheck, names: Collection[str], origin: dict[str, Any],
     """Write README.md: a row for each figure of the steps, and how the others ended."""
     rows, remarks = [], []
     for name in names:
-        saved: dict[str, Any] = {}
-        with suppress(FileNotFoundError, ValueError):
-            saved = json.loads((check.folder / f"{name}.json").read_text())
-        figures = saved.get("figures", {}) if saved.get("code") == origin["code"] else {}
+        saved = read_figures(check.folder / f"{name}.json")
+        figures = {} if find_changes(saved, origin) else saved.get("figures", {})
         rows += [(name, quantity, value) for quantity, value in figures.get("rows", {}).items()]
         remarks += [f"- {name}: {line}" for line in figures.get("left_out", [])]
         if states.get(name, "").startswith(("left out", "failed")):

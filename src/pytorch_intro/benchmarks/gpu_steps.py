@@ -32,11 +32,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from pytorch_intro.benchmarks.harness import BenchmarkContext, Process, quiet, run_process
 from pytorch_intro.benchmarks.loop import EpochClock
 from pytorch_intro.cli.python_api import compose
-from pytorch_intro.config.paths import CONFIG_DIR, PROJECT, process_arguments
+from pytorch_intro.config.paths import CONFIG_DIR, PACKAGE, PROJECT, process_arguments
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.ingest.fashion_mnist import FashionMNISTSample
 from pytorch_intro.training.classifier import Classifier
-from pytorch_intro.training.hardware import resolve_hardware
+from pytorch_intro.training.hardware import resolve_hardware, synchronize
 from pytorch_intro.training.lightning_internals import callbacks
 from pytorch_intro.training.setup import build_experiment
 
@@ -349,12 +349,6 @@ class TrainClock(Callback):
         self.seconds += time.perf_counter()
 
 
-def synchronize() -> None:
-    """Wait for the accelerator, if there is one."""
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
-
-
 def recipe_arguments(recipe: str) -> list[str]:
     return [] if recipe == "default" else [f"experiment={recipe}"]
 
@@ -448,7 +442,7 @@ def fine_tune(check: GpuCheck, figures: Found, folds: int) -> Iterator[Found]:
 
 def write_pictures(root: Path, classes: int = 3, per_class: int = 12) -> int:
     """Write RGB pictures of some classes, made from the sample data; return how many."""
-    dataset = FashionMNISTSample(str(Path(__file__).parents[1] / "data" / "sample"), train=True)
+    dataset = FashionMNISTSample(str(PACKAGE / "data" / "sample"), train=True)
     for number in range(classes):
         (root / str(number)).mkdir(parents=True)
         for row in (dataset.targets == number).nonzero().flatten()[:per_class].tolist():

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from pytorch_intro.cli.python_api import compose
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.paths import process_arguments
-from pytorch_intro.training.hardware import device_name
+from pytorch_intro.training.hardware import device_name, synchronize
 from pytorch_intro.training.trainer import build_trainer
 
 Figures = dict[str, object]
@@ -67,8 +67,7 @@ def time_alternately(variants: Mapping[str, Callable[[], object]], rounds: int) 
         for name, variant in variants.items():
             start = time.perf_counter()
             variant()
-            if torch.accelerator.is_available():
-                torch.accelerator.synchronize()
+            synchronize()
             seconds[name].append(time.perf_counter() - start)
     return seconds
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NoReturn
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from pydantic import NonNegativeInt, PositiveInt
 
 from pytorch_intro.benchmarks.harness import BenchmarkContext, Figures, print_comparison, run_process, time_alternately
+from pytorch_intro.training.hardware import synchronize
 
 
 def measure_startup(
@@ -48,6 +48,5 @@ class ExitAfterFirstStep(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> NoReturn:
-        if torch.accelerator.is_available():
-            torch.accelerator.synchronize()
+        synchronize()
         os._exit(0)

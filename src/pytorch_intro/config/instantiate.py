@@ -3,6 +3,8 @@
 import errno
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from traceback import FrameSummary, extract_tb
 from typing import Any
@@ -26,6 +28,18 @@ def instantiate(node: DictConfig, key: str, **values: Any) -> Any:
     except InstantiationException as error:
         target = re.match("Error in call to target '([^']+)'", str(error))  # maybe that of a node within this one
         raise construction_error(key, node, error.__cause__ or error, target and target[1]) from error
+
+
+@contextmanager
+def explained_construction(key: str, node: DictConfig) -> Iterator[None]:
+    """Raise what construction_error makes of any error within."""
+    try:
+        yield
+    except Exception as error:  # any kind: it may be of the user's class
+        failure = construction_error(key, node, error)
+        if failure is error:
+            raise
+        raise failure from error
 
 
 def construction_error(key: str, node: DictConfig, cause: BaseException, name: str | None = None) -> BaseException:

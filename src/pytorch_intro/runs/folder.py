@@ -40,6 +40,7 @@ CALIBRATION = ("test/ece", "test/nll", "test/ece_uncalibrated", "test/nll_uncali
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 REPLACED = ".replaced"
+AUTO_KEYS = (("trainer", "threads"), ("trainer", "max_epochs"), ("data", "batch_size"))  # auto is recorded as a number
 REPORT = (CURVES, CONFUSION, RELIABILITY, MISTAKES) = (
     "curves.png", "confusion_matrix.png", "reliability.png", "mistakes.png",
 )  # fmt: skip
@@ -144,12 +145,10 @@ class RunFolder:
             return None
         config.trainer.max_epochs = config.trainer.get("max_epochs")  # a number instead of an interpolation
         recorded = load_config(self.config_file) if self.config_file.exists() else None
-        if recorded is not None and config.trainer.get("threads") == "auto":
-            config.trainer.threads = recorded.trainer.get("threads", "auto")
-        if recorded is not None and config.trainer.max_epochs == "auto":
-            config.trainer.max_epochs = recorded.trainer.get("max_epochs", "auto")
-        if recorded is not None and config.data.get("batch_size") == "auto":
-            config.data.batch_size = recorded.data.batch_size
+        if recorded is not None:
+            for part, key in AUTO_KEYS:
+                if config[part].get(key) == "auto":
+                    config[part][key] = recorded[part].get(key, "auto")
         if is_rank_zero():
             self.check_is_same_run(config, recorded)
         return self.result() if self.result_file.exists() else None

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, pad
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from pytorch_intro.config.instantiate import construction_error
+from pytorch_intro.config.instantiate import explained_construction
 from pytorch_intro.data.dataset import Batch
 from pytorch_intro.training.losses import is_cross_entropy
 from pytorch_intro.training.metrics import EpochMetrics
@@ -132,15 +132,11 @@ class Classifier(LightningModule):
         metrics.reset()
 
     def configure_optimizers(self) -> Any:
-        try:
+        function = getattr(self.optimizer, "func", self.optimizer)
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        node = OmegaConf.create({"_target_": f"{function.__module__}.{name}"})
+        with explained_construction("optimizer", node):  # the user's class may fail only with these parameters
             optimizer = self.optimizer(self.parameter_groups())
-        except Exception as error:  # any kind: it may be the user's class, and fail only with these parameters
-            function = getattr(self.optimizer, "func", self.optimizer)
-            node = OmegaConf.create({"_target_": f"{function.__module__}.{function.__qualname__}"})
-            failure = construction_error("optimizer", node, error)
-            if failure is error:
-                raise
-            raise failure from error
         for group in optimizer.param_groups:
             group["lr"] *= group.get("lr_scale", 1.0)
         self.total_steps = max(1, self.trainer.estimated_stepping_batches)

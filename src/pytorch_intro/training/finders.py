@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.training.callbacks.nan_guard import TerminateOnNaN
+from pytorch_intro.training.hardware import synchronize
 from pytorch_intro.training.lightning_internals import callbacks
 from pytorch_intro.training.setup import build_experiment
 from pytorch_intro.training.trainer import build_trainer
@@ -222,8 +223,7 @@ class StepClock(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if torch.accelerator.is_available():
-            torch.accelerator.synchronize()
+        synchronize()
         now = time.perf_counter()
         if trainer.fit_loop.total_batch_idx >= 2:
             self.seconds.append(now - self.clock)

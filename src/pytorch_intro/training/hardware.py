@@ -127,6 +127,12 @@ def supports_bf16(accelerator: str) -> tuple[bool, str]:
     return False, f"bfloat16 is not tested on {accelerator}"
 
 
+def synchronize() -> None:
+    """Wait for the accelerator, if there is one."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+
+
 def device_name(accelerator: str) -> str:
     """Return the name of the device."""
     if accelerator == "cuda":

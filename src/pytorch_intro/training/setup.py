@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.config.groups import config_file
-from pytorch_intro.config.instantiate import construction_error, instantiate
+from pytorch_intro.config.instantiate import explained_construction, instantiate
 from pytorch_intro.config.paths import command_line
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.training.classifier import Classifier
@@ -138,16 +138,10 @@ def check_calibration(config: DictConfig, has_validation: bool) -> None:
 def check_optimization(config: DictConfig, trainer: Trainer) -> None:
     """Build the optimizer and its schedule for a dummy parameter: their factories check values only when called."""
     total_steps = math.inf if trainer.max_epochs == trainer.max_steps == -1 else 10
-    key = "optimizer"
-    try:
-        optimizer = instantiate(config.optimizer, key)([torch.nn.Parameter(torch.zeros(1))])
-        key = "scheduler"
-        instantiate(config.scheduler, key)(optimizer, total_steps)
-    except Exception as error:  # any kind: it may be the user's class
-        failure = construction_error(key, config[key], error)
-        if failure is error:
-            raise
-        raise failure from error
+    with explained_construction("optimizer", config.optimizer):
+        optimizer = instantiate(config.optimizer, "optimizer")([torch.nn.Parameter(torch.zeros(1))])
+    with explained_construction("scheduler", config.scheduler):
+        instantiate(config.scheduler, "scheduler")(optimizer, total_steps)
 
 
 def check_sampling(config: DictConfig) -> None:

@@ -4,9 +4,10 @@ import logging
 import time
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+
+from pytorch_intro.training.hardware import synchronize
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,8 @@ class EpochLogger(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.images += len(batch[1]) * trainer.world_size
-        if trainer.is_last_batch and torch.accelerator.is_available():
-            torch.accelerator.synchronize()
+        if trainer.is_last_batch:
+            synchronize()
         now = time.perf_counter()
         self.seconds += now - self.clock
         self.clock = now
