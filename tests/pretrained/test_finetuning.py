@@ -35,6 +35,7 @@ from pytorch_intro import load_run
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.dataset import ImageSubset
+from pytorch_intro.pretrained import finetuning
 from pytorch_intro.pretrained.features import FeatureCache
 from pytorch_intro.pretrained.finetuning import Finetuning
 from pytorch_intro.pretrained.network import PretrainedNetwork
@@ -212,7 +213,7 @@ def test_the_head_of_real_weights_is_fitted_to_a_body_that_stays_as_it_is(
     assert result["val/accuracy"] > random["val/accuracy"] + 0.1
     assert result["test/loss"] < random["test/loss"]
     assert result["epochs"] == 1
-    assert "finetune: computing features of 86 images in 2 view(s)" in answer.out
+    assert "features of 86 images in 2 view(s), in 32-true, with 49 batch norms folded into convolutions" in answer.out
     assert not (run / "checkpoints" / "features").exists()
 
     original = list(torch.load(lite0_file, weights_only=True).values())[:-2]  # without the head
@@ -259,12 +260,12 @@ def test_views_are_the_center_crop_and_augmentations_of_it(tmp_path: Path, tiny:
     """View 0 is not augmented; the others are, each in its own way, the same whenever they are computed."""
     datamodule, classifier, trainer = build(tmp_path, *tiny, "finetune=head", "data/augment=[flip,crop]")
     network = network_of(classifier).eval()
-    cache = FeatureCache(tmp_path / "features", trainer, datamodule, network.features)
+    cache = FeatureCache(tmp_path / "features", trainer, datamodule, network.body)
     rows = datamodule.train_set.take(torch.arange(20))
     views = [cache.compute_view(rows, view, 0) for view in (0, 1, 2, 1)]
     images, _ = rows.__getitems__(torch.arange(20))
     with torch.no_grad():
-        expected = network.features(datamodule.preprocess(images, augment=False))
+        expected = network.body(datamodule.preprocess(images, augment=False))
     assert torch.allclose(views[0], expected, atol=1e-5)
     assert torch.equal(views[1], views[3])
     assert not any(torch.allclose(views[a], views[b], atol=1e-3) for a, b in ((0, 1), (0, 2), (1, 2)))
@@ -279,7 +280,7 @@ def test_features_of_uncached_images_are_those_of_cached_ones(
     for cache in ("decoded", "none"):
         datamodule, classifier, trainer = build(tmp_path, *arguments, f"data.cache={cache}", "data.num_workers=0")
         network = network_of(classifier).eval()
-        features = FeatureCache(tmp_path / "features", trainer, datamodule, network.features)
+        features = FeatureCache(tmp_path / "features", trainer, datamodule, network.body)
         rows = datamodule.train_set.take(torch.arange(12))
         values[cache] = [features.compute_view(rows, view, 0) for view in (0, 1)]
     assert torch.equal(values["none"][0], values["decoded"][0])
@@ -830,7 +831,7 @@ def test_features_that_are_not_finite_are_refused(
     command: Command, tiny: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As half precision may give them."""
-    monkeypatch.setattr(PretrainedNetwork, "features", lambda *_: torch.tensor([[math.inf]]))
+    monkeypatch.setattr(finetuning, "fold_batch_norms", lambda *_: (lambda _: torch.tensor([[math.inf]]), 0))
     answer = command(*tiny, "finetune=head", "name=infinite")
     assert answer.code == 2
     assert answer.err == "error: trainer.precision=32-true: features are NaN or inf; use other model.weights\n"

@@ -79,7 +79,7 @@ def test_body_and_head_are_the_library_network(library: str, name: str) -> None:
     images = torch.rand(2, *RGB)
     with torch.no_grad():
         assert torch.equal(network(images), original.eval()(images))
-        assert torch.equal(network.features(images), received[0])
+        assert torch.equal(network.body(images), received[0])
     groups = network.parameter_groups(layer_decay=0.5)
     grouped = [name for group in groups for name in group["names"]]
     assert sorted(grouped) == sorted(name for name, _ in network.named_parameters())
@@ -98,13 +98,13 @@ def test_depths_follow_the_blocks_of_torchvision() -> None:
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1"])
-def test_a_network_without_a_linear_head_works_but_has_no_features(name: str) -> None:
+def test_a_network_without_a_linear_head_works_but_its_head_cannot_be_trained_alone(name: str) -> None:
     network = make("torchvision", name)
     images = torch.rand(2, *RGB)
     assert network(images).shape == (2, 7)
     assert network.head is None
     with pytest.raises(UserError, match=f"model.name={name}: does not end with one linear layer.*; use finetune="):
-        network.features(images)
+        network.check_linear_head()
 
 
 @pytest.mark.parametrize(("library", "name"), [("timm", "resnet18"), ("torchvision", "googlenet")])
@@ -130,8 +130,8 @@ def test_real_weights_are_loaded_by_their_order(lite0_file: Path, caplog: pytest
     assert "conv_stem.weight adapted from 3 to 1 channels; the head is new (classifier)" in caplog.text
     images = torch.rand(2, 1, 64, 64)
     with torch.no_grad():
-        features = complete.features(images.expand(-1, 3, -1, -1))
-        assert torch.allclose(gray.features(images), features, atol=1e-3)
+        features = complete.body(images.expand(-1, 3, -1, -1))
+        assert torch.allclose(gray.body(images), features, atol=1e-3)
 
 
 @pytest.mark.parametrize(("library", "name"), [("timm", "vit_tiny_patch16_224"), ("torchvision", "resnet18")])

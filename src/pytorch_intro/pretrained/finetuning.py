@@ -22,6 +22,7 @@ from pytorch_intro.common.memory import free_device_memory, host_memory_limit
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.dataset import ImageSubset
 from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
+from pytorch_intro.pretrained.batchnorm_folding import fold_batch_norms
 from pytorch_intro.pretrained.features import FeatureCache, FeatureDataset
 from pytorch_intro.pretrained.linear_head import Features, Head, fit_heads
 from pytorch_intro.pretrained.network import RANDOM, PretrainedNetwork
@@ -236,11 +237,15 @@ class Finetuning(Callback):
             train_set = take_evenly(train_set, datamodule.batch_size)
             val_set = take_evenly(val_set, datamodule.batch_size) if val_set else None
         folder = self.folder(trainer) / datamodule.hparams["trained_on"]  # other images need other features
-        cache = FeatureCache(folder, trainer, datamodule, self.network.features)
         self.network.eval()
-        log.info(f"finetune: computing features of {len(train_set):,} images in {views} view(s)")
+        body, folded = fold_batch_norms(self.network.body, datamodule.image_shape)
+        log.info(
+            f"finetune: computing features of {len(train_set):,} images in {views} view(s), in "
+            f"{trainer.precision}, with {folded} batch norms folded into convolutions"
+        )
+        cache = FeatureCache(folder, trainer, datamodule, body)
         train = cache.compute(train_set, "train", views)
-        cache.extract = partial(self.mean_features, classifier)
+        cache.extract = partial(mean_features, body, classifier)
         val = cache.compute(val_set, "val") if val_set else None
         self.network.train()
         log.info(f"finetune: features computed in {time.perf_counter() - started:.1f} s")
@@ -275,11 +280,6 @@ class Finetuning(Callback):
                 f"of {limit / 1e9:.3g} GB; use {'finetune.views=1, or ' if views > 1 else ''}finetune=full"
             )
 
-    def mean_features(self, classifier: Classifier, images: Tensor) -> Tensor:
-        """Return the mean over the views of test-time augmentation, (N, D), which a linear head maps to mean logits."""
-        views = tta_views(images, classifier.tta_flip, classifier.tta_shift)
-        return torch.stack([self.network.features(view).float() for view in views]).mean(dim=0)
-
     def log_duration(self, trainer: Trainer, classifier: Classifier) -> None:
         """Measure a step on a few images, and log how long the training will take."""
         datamodule, device = self.datamodule, trainer.strategy.root_device
@@ -303,6 +303,12 @@ class Finetuning(Callback):
         duration = f"{total / 60:.0f} minutes" if total >= 120 else f"{total:.0f} s"
         expected = f", at most {duration}" if math.isfinite(total) else ""
         log.info(f"finetune: training all layers at about {trainer.world_size / seconds:,.0f} images/s{expected}")
+
+
+def mean_features(body: nn.Module, classifier: Classifier, images: Tensor) -> Tensor:
+    """Return the mean over the views of test-time augmentation, (N, D), which a linear head maps to mean logits."""
+    views = tta_views(images, classifier.tta_flip, classifier.tta_shift)
+    return torch.stack([body(view).float() for view in views]).mean(dim=0)
 
 
 def as_subset(features: Features, classes: list[str]) -> ImageSubset:

@@ -108,11 +108,6 @@ class PretrainedNetwork(nn.Module):
         self.head_name = head_name
         self.body, self.head = split_off(network, head_name)
 
-    def features(self, images: Tensor) -> Tensor:
-        """Map images (N, C, H, W) float to what the head receives, (N, D); raise a UserError without a linear head."""
-        self.check_linear_head()
-        return self.body(images)
-
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, C, H, W) float, or their features (N, D), to logits (N, num_classes)."""
         features = images if images.ndim == 2 else self.body(images)
