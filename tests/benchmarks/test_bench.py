@@ -1,6 +1,7 @@
 """Benchmarks measure every variant on the same images and save the figures; tests do not depend on the speed."""
 
 import json
+import re
 import resource
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Command, run_code, run_here, sample_datamodule
+from conftest import Command, run_code, run_here, sample_datamodule, write_images
 from conftest import Process as ForkedProcess
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -336,3 +337,21 @@ def test_bench_photos_names_the_package_with_photographs(
         bench.main()
     assert stop.value.code == 2
     assert f"error: bench.source={tmp_path}: no photographs" in capsys.readouterr().err
+
+
+def test_bench_finetune_measures_each_step_of_the_features_and_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pytorch_intro.pretrained")
+    write_images(tmp_path / "images", *(f"{name}/{number}.png" for name in "ab" for number in range(5)), mode="RGB")
+    small = ["model.name=test_efficientnet", "data.image_size=32", "data.batch_size=4", "bench.images=8"]
+    small += ["bench.rounds=1", "bench.epochs=1", "bench.num_workers=[0]", "trainer.max_epochs=2", "trainer=cpu"]
+    arguments = ["bench=finetune", f"data.root={tmp_path / 'images'}", *small, f"outputs={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["src/bench.py", *arguments])
+    bench.main()
+    figures = json.loads(next((tmp_path / "bench").glob("*.json")).read_text())
+    steps = ["network", "network, folded", "decoding", "augmentation", "features"]
+    assert list(figures["features"]["images_per_second"]) == steps
+    assert all(len(speeds) == 1 and speeds[0] > 0 for speeds in figures["features"]["images_per_second"].values())
+    assert list(figures["epochs"]["medians"]) == ["plain with 0 workers", "ours"]
+    assert re.search(r"features of 8 images, 32 pixels, in \S+, 13 batch norms folded", capsys.readouterr().out)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-TOLERANCE = 0.01  # of the output's norm; bfloat16 deviates by as much
+TOLERANCE = 0.01  # of the norm of the output; bfloat16 deviates by more
 
 
 @torch.no_grad()
