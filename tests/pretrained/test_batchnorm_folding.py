@@ -4,6 +4,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from timm.layers.std_conv import StdConv2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -86,7 +87,7 @@ class ParametrizedWeight(OneBlock):
 class StandardizedWeight(OneBlock):
     def __init__(self) -> None:
         super().__init__()
-        self.conv = timm.layers.StdConv2d(3, 3, 3, padding=1)
+        self.conv = StdConv2d(3, 3, 3, padding=1)
 
 
 def test_a_batch_norm_after_a_convolution_is_folded() -> None:
