@@ -28,7 +28,8 @@ from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.data.ingest.fashion_mnist import FashionMNISTSample
 
-ALL = ["loop", "startup", "data", "checkpoints", "reporting", "photo_augmentations", "accuracy"]  # of bench=all
+# Of bench=all.
+ALL = ["loop", "startup", "budget", "data", "checkpoints", "reporting", "photo_augmentations", "accuracy"]
 
 
 @pytest.fixture
