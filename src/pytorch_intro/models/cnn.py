@@ -54,9 +54,10 @@ class CNN(nn.Module):
             features = 2 * in_channels
             layers += [*convolution(in_channels, features, nn.Identity()), nn.AdaptiveMaxPool2d(1), nn.Flatten()]
         else:
-            size = tuple(max(1, min(3, side // 2**poolings)) for side in image_shape[1:])
-            layers += [nn.AdaptiveMaxPool2d(size), FullConvolution(in_channels, features, size)]
-            layers += [nn.BatchNorm1d(features), nn.ReLU()]
+            sides = tuple(max(1, side // 2**poolings) for side in image_shape[1:])
+            size = (min(3, sides[0]), min(3, sides[1]))
+            pool = nn.Identity() if size == sides else nn.AdaptiveMaxPool2d(size)
+            layers += [pool, FullConvolution(in_channels, features, size), nn.BatchNorm1d(features), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Linear(features, num_classes))
 
     def forward(self, images: Tensor) -> Tensor:
