@@ -192,3 +192,31 @@ def test_callbacks_can_be_read_and_changed() -> None:
     assert callback in lightning_internals.callbacks(trainer)
     lightning_internals.callbacks(trainer).clear()
     assert trainer.callbacks == []  # type: ignore[attr-defined]
+
+
+class SkipEmptyHooks(Recorder):
+    """Overrides one hook of every batch in its class, and one in the instance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: list[float] = []
+        self.on_before_backward = lambda trainer, module, loss: self.losses.append(loss.item())  # type: ignore[assignment, method-assign]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        lightning_internals.skip_empty_hooks(trainer)
+
+
+def test_only_empty_hooks_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch calls no empty hook of a callback, and all others, of which the training is the same."""
+    called: list[str] = []
+    for name in lightning_internals.BATCH_HOOKS:
+        monkeypatch.setattr(Callback, name, lambda *_, name=name: called.append(name))
+    before = Recorder()
+    fit(before, batches=3, max_epochs=1)
+    assert set(called) == set(lightning_internals.BATCH_HOOKS) - {"on_train_batch_end"}
+    called.clear()
+    after = SkipEmptyHooks()
+    fit(after, Callback(), batches=3, max_epochs=1)
+    assert called == []
+    assert after.positions == before.positions
+    assert len(after.losses) == 3

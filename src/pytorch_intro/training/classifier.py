@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from pytorch_intro.config.instantiate import explained_construction
 from pytorch_intro.data.dataset import Batch
+from pytorch_intro.training.lightning_internals import skip_empty_hooks
 from pytorch_intro.training.losses import is_cross_entropy
 from pytorch_intro.training.metrics import EpochMetrics
 
@@ -74,6 +75,16 @@ class Classifier(LightningModule):
         self.temperature = 1.0
         self.resumed_metrics: dict[str, float] = {}  # of the checkpoint that training resumes from
         self.resumed_total_steps: float | None = None  # likewise
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a plain one that gets text or None, without a search for parameters, modules and buffers.
+
+        Lightning sets the name of the running hook about 40 times per step.
+        """
+        if (value is None or isinstance(value, str)) and name in self.__dict__:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (N, num_classes) of images (N, C, H, W) float.
@@ -159,7 +170,8 @@ class Classifier(LightningModule):
             self.temperature = checkpoint.get("temperature", 1.0)
 
     def on_fit_start(self) -> None:
-        """Restore trainer.callback_metrics, which Lightning resets: a validation may precede the interruption."""
+        """Skip empty hooks; restore trainer.callback_metrics, which Lightning resets: a validation may precede."""
+        skip_empty_hooks(self.trainer)
         restored = {name: torch.tensor(value) for name, value in self.resumed_metrics.items()}
         self.trainer.callback_metrics.update(restored)
 

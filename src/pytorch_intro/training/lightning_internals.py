@@ -17,6 +17,15 @@ from lightning.pytorch.trainer import call
 from lightning.pytorch.trainer.connectors.signal_connector import _get_sigkill_signal
 from lightning.pytorch.trainer.states import TrainerFn
 
+BATCH_HOOKS = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+)
+
 
 def callbacks(trainer: Trainer) -> list[Callback]:
     """Return the trainer's callbacks; the attribute is public, but assigned by a connector that mypy cannot see."""
@@ -79,6 +88,18 @@ def call_epoch_start_hooks_on_resume(trainer: Trainer) -> None:
             trainer.callbacks, trainer.loggers = every, loggers  # type: ignore[attr-defined]
 
     loop.on_advance_start = start_epoch  # type: ignore[method-assign]
+
+
+def skip_empty_hooks(trainer: Trainer) -> None:
+    """Let Lightning skip those hooks of every training batch that a callback does not implement.
+
+    It calls each of them, for 15 callbacks about 80 empty methods per step, at more than a microsecond each; but no
+    hook that is not callable. See _call_callback_hooks in pytorch/trainer/call.py.
+    """
+    for callback in callbacks(trainer):
+        for name in BATCH_HOOKS:
+            if getattr(getattr(callback, name), "__func__", None) is getattr(Callback, name):
+                setattr(callback, name, None)
 
 
 def leave_out_epoch(trainer: Trainer) -> None:
