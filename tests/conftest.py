@@ -12,6 +12,7 @@ import gzip
 import importlib
 import importlib.metadata
 import io
+import itertools
 import json
 import logging
 import multiprocessing
@@ -285,10 +286,11 @@ def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> WholeRuns:
 
     outputs = tmp_path_factory.mktemp("whole")
     training_step = Classifier.training_step
+    numbers = itertools.count()
 
     @functools.cache
     def run(*arguments: str) -> Path:
-        folder = outputs / f"run-{run.cache_info().currsize}"
+        folder = outputs / f"run-{next(numbers)}"  # another one after a run that failed
 
         def step(self: Classifier, images: Any, batch_idx: int) -> Any:
             batch = self.trainer.fit_loop.total_batch_idx
