@@ -12,6 +12,7 @@ import gzip
 import importlib
 import importlib.metadata
 import io
+import itertools
 import json
 import logging
 import multiprocessing
@@ -56,6 +57,7 @@ cache_composition()
 for name in ("entry_points", "packages_distributions"):  # search all installed packages, for each Trainer
     setattr(importlib.metadata, name, functools.cache(getattr(importlib.metadata, name)))
 setattr(gzip, "decompress", functools.lru_cache(8)(gzip.decompress))  # noqa: B010 (mypy); for the sample
+setattr(os, "fsync", lambda _: None)  # noqa: B010 (mypy); each run waits for the disk
 gc.set_threshold(50_000, 5, 5)  # as in every command; for the imports of the tests
 
 
@@ -284,10 +286,11 @@ def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> WholeRuns:
 
     outputs = tmp_path_factory.mktemp("whole")
     training_step = Classifier.training_step
+    numbers = itertools.count()
 
     @functools.cache
     def run(*arguments: str) -> Path:
-        folder = outputs / f"run-{run.cache_info().currsize}"
+        folder = outputs / f"run-{next(numbers)}"  # another one after a run that failed
 
         def step(self: Classifier, images: Any, batch_idx: int) -> Any:
             batch = self.trainer.fit_loop.total_batch_idx

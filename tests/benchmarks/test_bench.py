@@ -177,7 +177,7 @@ def test_bench_accuracy_runs_every_recipe_and_the_tutorial(
     epochs = [{"epoch": 1, "seconds": 9.0, "accuracy": 0.4}, {"epoch": 2, "seconds": 16.0, "accuracy": 0.65}]
     monkeypatch.setattr("pytorch_intro.benchmarks.accuracy.run_quickstart", lambda *_: {**quickstart, "epochs": epochs})
     monkeypatch.setattr("pytorch_intro.benchmarks.accuracy.prepare", lambda *_: None)
-    recipe = "bench.arguments=['data=sample','trainer=cpu','trainer.max_epochs=1']"
+    recipe = "bench.arguments=['data=sample','trainer=cpu','trainer.max_epochs=1','model.width=4']"
     monkeypatch.setattr(sys, "argv", ["src/bench.py", "bench=accuracy", "seeds=1", recipe, f"outputs={tmp_path}"])
     bench.main()
     figures = json.loads(next((tmp_path / "bench").glob("*.json")).read_text())
@@ -228,7 +228,8 @@ def test_bench_unbalanced_measures_the_recall_of_both_classes(
     train = FewShirts("")
     assert (train.targets.bincount().tolist(), train.classes) == ([160, 8], ["T-shirt/top", "Shirt"])
     assert FewShirts("", train=False).targets.bincount().tolist() == [40, 40]
-    small = f"bench.arguments=['trainer=cpu','trainer.max_epochs=1','data.val_fraction=0','data.root={tmp_path}']"
+    short = f"'trainer=cpu','trainer.max_epochs=1','model.width=4','data.val_fraction=0','data.root={tmp_path}'"
+    small = f"bench.arguments=[{short}]"
     variants = "{plain: [], sampled: ['data.sampler=balanced']}"
     arguments = ["bench=unbalanced", small, "seeds=1", "~bench.variants", f"+bench.variants={variants}"]
     monkeypatch.setattr(sys, "argv", ["src/bench.py", *arguments, f"outputs={tmp_path}"])
@@ -244,7 +245,7 @@ def test_bench_unbalanced_measures_the_recall_of_both_classes(
 def test_bench_checkpoints_measures_epochs_with_and_without_checkpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = ["bench=checkpoints", "data=sample", "bench.rounds=1", "bench.epochs=2", "trainer=cpu"]
+    small = ["bench=checkpoints", "data=sample", "bench.rounds=1", "bench.epochs=2", "trainer=cpu", "model.width=4"]
     monkeypatch.setattr(sys, "argv", ["src/bench.py", *small, f"outputs={tmp_path}"])
     bench.main()
     figures = json.loads(next((tmp_path / "bench").glob("*.json")).read_text())

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Command, compose, read_summary
+from conftest import NO_PICTURES, Command, compose, read_summary
 from explained import assert_explained
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -27,6 +27,11 @@ from pytorch_intro.training.callbacks.epoch_logger import EpochLogger
 from pytorch_intro.training.trainer import build_trainer
 
 SAMPLE = ["data=sample", "trainer=cpu"]
+# A training of two batches; more than one batch is evaluated.
+FEW = [
+    *SAMPLE, "trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=2",
+    "trainer.limit_test_batches=2", "data.batch_size=16", "model.width=4",
+]  # fmt: skip
 KEYS = [
     "status", "name", "seed", "val/accuracy", "val/loss", "test/accuracy", "test/loss", "test/accuracy_no_tta",
     "temperature", "epochs", "best_epoch", "parameters", "train_seconds", "total_seconds", "images_per_second",
@@ -56,16 +61,16 @@ def test_every_model_trains_with_every_optimizer_and_every_schedule(
 ) -> None:
     """One batch of training, validation and test, from the command line to the result."""
     groups = [f"model={model}", f"optimizer={optimizer}", f"scheduler={scheduler}"]
-    random = ["model.weights=null", "data.image_size=32"] if model in ("timm", "torchvision") else []  # no download
-    answer = command(*SAMPLE, *groups, *random, "trainer.fast_dev_run=true")
+    small = {"timm": "test_efficientnet", "torchvision": "squeezenet1_1"}.get(model)
+    random = [f"model.name={small}", "model.weights=null", "data.image_size=32"] if small else []  # no download
+    answer = command(*SAMPLE, *groups, *random, "data.batch_size=16", "trainer.fast_dev_run=true")
     assert answer.code == 0, answer.err
     assert "test/accuracy" in answer.out
 
 
 @pytest.mark.parametrize("logger", choices("logger"))
 def test_every_logger_works_without_callbacks(command: Command, tmp_path: Path, logger: str) -> None:
-    few = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "callbacks=none"]
-    assert command(*SAMPLE, *few, f"logger={logger}", "name=first").code == 0
+    assert command(*FEW, "callbacks=none", f"logger={logger}", "name=first").code == 0
     assert (tmp_path / "outputs" / "first" / "result.json").exists()
     for name, file in (("tensorboard", "hparams.yaml"), ("csv", "metrics.csv"), ("mlflow", "run.json")):
         assert (tmp_path / "outputs" / "first" / name / file).exists() == (logger == name)
@@ -142,7 +147,7 @@ def test_best_and_last_checkpoint_can_be_of_different_epochs(command: Command, t
     """The learning rate is so high that the last epoch is not the best."""
     diverging = ["optimizer=sgd", "optimizer.lr=30", "scheduler=constant", "trainer.max_epochs=3"]
     few = ["trainer.limit_train_batches=1", "data.shuffle=false", "name=first"]
-    assert command(*SAMPLE, *diverging, *few).code == 0
+    assert command(*SAMPLE, *NO_PICTURES, *diverging, *few).code == 0
     folder = tmp_path / "outputs" / "first"
     best, last = (torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last"))
     result = json.loads((folder / "result.json").read_text())
@@ -176,7 +181,7 @@ def test_the_same_command_gives_identical_weights(
 
 
 def test_a_finished_run_prints_its_stored_result_and_changes_nothing(command: Command, tmp_path: Path) -> None:
-    few = [*SAMPLE, "trainer.max_epochs=1", "trainer.limit_train_batches=2", "name=first"]
+    few = [*FEW, "name=first"]
     assert command(*few).code == 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs").rglob("*.*")}
     answer = command(*few)
@@ -204,7 +209,7 @@ def test_a_second_process_is_rejected_and_does_not_touch_the_log_of_the_first(co
 def test_another_config_in_the_same_folder_is_rejected_and_overwrite_starts_over(
     command: Command, tmp_path: Path
 ) -> None:
-    few = [*SAMPLE, "trainer.limit_train_batches=2", "name=first"]
+    few = [*(argument for argument in FEW if "max_epochs" not in argument), "name=first"]
     assert command(*few, "trainer.max_epochs=1").code == 0
     rejected = command(*few, "trainer.max_epochs=2")
     assert rejected.code == 2
@@ -219,8 +224,7 @@ def test_another_config_in_the_same_folder_is_rejected_and_overwrite_starts_over
 
 
 def test_every_job_of_a_sweep_has_its_folder_its_seed_and_its_objective(command: Command, tmp_path: Path) -> None:
-    few = [*SAMPLE, "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
-    assert command("-m", *few, "seed=0,1", "name=seeds", "sweep.objective=val/loss").code == 0
+    assert command("-m", *FEW, *NO_PICTURES, "seed=0,1", "name=seeds", "sweep.objective=val/loss").code == 0
     sweep = tmp_path / "outputs" / "sweeps" / "seeds"
     results = {file.parent.name: json.loads(file.read_text()) for file in sweep.glob("*/result.json")}
     assert sorted(results) == ["seed=0", "seed=1"]
@@ -242,7 +246,7 @@ def test_an_invalid_sweep_setting_is_rejected_before_a_single_run_trains(
 
 def test_a_run_works_without_sweep_settings(command: Command) -> None:
     """The config node exists only if the sweeps package is installed."""
-    few = [*SAMPLE, "~sweep", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "name=first"]
+    few = [*FEW, *NO_PICTURES, "~sweep", "name=first"]
     assert command(*few).code == 0
     assert "finished before" in command(*few).out
 
@@ -288,9 +292,8 @@ def test_a_compiled_network_gives_the_same_weights_under_the_same_keys(
     """With the eager backend: torch.compile traces the network, but does not compile it, which would take too long."""
     monkeypatch.setattr(nn.Module, "compile", lambda self, mode: original(self, backend="eager"))
     weights = []
-    few = [*SAMPLE, "trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1"]
     for value in ("false", "true"):
-        assert command(*few, f"compile={value}", f"name=c{value}").code == 0
+        assert command(*FEW, *NO_PICTURES, f"compile={value}", f"name=c{value}").code == 0
         file = tmp_path / "outputs" / f"c{value}" / "checkpoints" / "last.ckpt"
         weights.append(torch.load(file, weights_only=True)["state_dict"])
     assert weights[0].keys() == weights[1].keys()

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pytest
 import torch
-from conftest import Command, compose, write_images
+from conftest import NO_PICTURES, Command, compose, write_images
 from explained import (
     ABOVE_0,
     AT_LEAST_0,
@@ -176,7 +176,8 @@ def test_training_on_a_folder_or_on_its_csv_is_bit_identical(command: Command, c
     }
     weights = []
     for name, arguments in ways.items():
-        options = [*FEW, "trainer=cpu", "trainer.max_epochs=2", "data/augment=[flip,crop]", "data.mixup_alpha=0.2"]
+        options = [*FEW, *NO_PICTURES, "trainer=cpu", "trainer.max_epochs=2", "data.mixup_alpha=0.2"]
+        options.append("data/augment=[flip,crop]")
         answer = command(*arguments, f"data.root={clothes}", f"name={name}", *options)
         assert answer.code == 0, answer.err
         storage = "memory-mapped" if name == "mapped" else "in memory"
@@ -246,7 +247,8 @@ def test_workers_do_not_change_the_images(command: Command, tmp_path: Path) -> N
     """Two epochs with augmentation end in the same weights, with and without workers."""
     weights = []
     for workers in (0, 2):
-        options = ["data=sample", "trainer=cpu", "trainer.max_epochs=2", *FEW, f"data.num_workers={workers}"]
+        options = ["data=sample", "trainer=cpu", "trainer.max_epochs=2", *FEW, *NO_PICTURES]
+        options.append(f"data.num_workers={workers}")
         assert command(*options, "data/augment=[flip,crop,erasing]", f"name=w{workers}").code == 0
         file = tmp_path / "outputs" / f"w{workers}" / "checkpoints" / "last.ckpt"
         weights.append(torch.load(file, weights_only=True)["state_dict"])

@@ -31,7 +31,7 @@ from pytorch_intro.analysis.class_metrics import (
 from pytorch_intro.data.normalize import Normalize
 from pytorch_intro.reports.model_card import list_classes
 
-FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
+FEW = ["data=sample", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "model.width=4"]
 
 
 def random_predictions(count: int, num_classes: int, scale: float = 3.0) -> tuple[Tensor, Tensor]:

@@ -95,7 +95,7 @@ def test_a_lost_slurm_job_does_not_affect_the_others(
     monkeypatch.setenv("PYTHONPATH", PATH)
     monkeypatch.setattr(submitit.Job, "_results_timeout_s", 1)  # seconds to wait for the result file of an ended job
     answer = command(
-        *SWEEP, "hydra/launcher=slurm", "hydra.launcher.cluster=local", "trainer.max_epochs=1", "seed=0,1",
+        *SWEEP, "hydra/launcher=slurm", "hydra.launcher.cluster=local", "model=mlp", "trainer.max_epochs=1", "seed=0,1",
         *kill("seed=0"),
     )  # fmt: skip
     assert answer.code == 1, answer.err
