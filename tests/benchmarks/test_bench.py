@@ -149,6 +149,11 @@ def run_forked(command: list[str]) -> Process:
     started = time.perf_counter()
     if command[1] == "-c":
         assert run_code(command[2]) == 0
+    elif command[1].endswith("predict.py"):
+        config = HydraConfig.instance().cfg
+        GlobalHydra.instance().clear()
+        run_here("predict", *command[2:])
+        HydraConfig.instance().cfg = config
     else:
         process = ForkedProcess(*command[2:])
         process.communicate()
@@ -165,6 +170,7 @@ def test_bench_startup_measures_every_command(tmp_path: Path, monkeypatch: pytes
     figures = json.loads(next((tmp_path / "bench").glob("*.json")).read_text())
     assert list(figures["seconds"]) == ["import torch, lightning", "to the first training step", "--cfg job", "--help"]
     assert figures["medians"]["--help"] < figures["medians"]["to the first training step"]
+    assert list(figures["prediction"]["ratios"]) == ["import torch", "predict.py of one picture"]
     assert [path.name for path in tmp_path.iterdir()] == ["bench"]
 
 

@@ -19,14 +19,13 @@ from pytorch_intro.common.errors import UserError
 from pytorch_intro.inference.eval_data import images_to_compare
 from pytorch_intro.inference.finished_run import FinishedRun, resolve_run
 from pytorch_intro.inference.load import Transforms, load_run
-from pytorch_intro.training.classifier import Classifier
 
 
 def evaluation(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "eval.json").read_text())
 
 
-def compute_logits(network: Classifier, transforms: Transforms) -> tuple[torch.Tensor, torch.Tensor]:
+def compute_logits(network: torch.nn.Module, transforms: Transforms) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the network's float32 logits for the sample's test images, and the targets."""
     datamodule = sample_datamodule()
     assert datamodule.test_set

@@ -16,7 +16,9 @@ import pytorch_intro
 from pytorch_intro import load_run
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.inference.finished_run import FinishedRun
 from pytorch_intro.runs.config_record import load_config
+from pytorch_intro.training.tta import TTANetwork
 
 
 def test_load_run_returns_the_tested_network(run_copy: Path) -> None:
@@ -36,6 +38,22 @@ def test_load_run_returns_the_tested_network(run_copy: Path) -> None:
     picture = Image.fromarray(images[0, 0].numpy()).convert("RGB").resize((56, 56), Image.Resampling.NEAREST)
     assert transforms(picture).shape == (1, 28, 28)
     assert transforms(picture).dtype == torch.float32
+
+
+def test_the_network_without_lightning_computes_what_the_classifier_does(run_copy: Path) -> None:
+    """With test-time augmentation and a temperature other than 1."""
+    run = FinishedRun(run_copy)
+    run.config.classifier.tta_shift = 1
+    run.checkpoint["temperature"] = 0.5
+    network, classifier = run.tta_network(), run.classifier()
+    assert type(network) is TTANetwork
+    assert network.tta_flip
+    images = torch.rand(3, 1, 28, 28)
+    with torch.no_grad():
+        assert network(images).equal(classifier(images))
+    run.config.classifier.tta_shift = 9
+    with pytest.raises(UserError, match=r"classifier\.tta_shift=9"):
+        run.tta_network()
 
 
 def test_a_run_from_before_there_was_a_choice_of_losses_loads(run_copy: Path) -> None:

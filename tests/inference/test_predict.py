@@ -5,6 +5,7 @@ import io
 import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from conftest import Command, sample_datamodule
 from explained import ABOVE_0, BOOLEAN, UNKNOWN, WRONG_VALUE, assert_explained
 from PIL import Image, ImageOps
 
+from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.data.ingest.decoder import Decoder, Resize
 from pytorch_intro.inference.load import Predictor, load_run
 from pytorch_intro.inference.predict import Preprocessor
@@ -65,6 +67,14 @@ def test_predictions_for_files_equal_those_for_the_same_pixels(script: Command, 
         assert [float(found[name]) for name in run.classes] == pytest.approx(probabilities.tolist(), abs=2e-6)
         assert row["label"] == run.classes[int(probabilities.argmax())]
         assert row["label"] in answer.out
+
+
+def test_a_prediction_imports_neither_lightning_nor_torchvision(run_copy: Path, pictures: Path) -> None:
+    """Their import takes longer than the rest; a new process, since this one has imported them."""
+    code = "import sys; sys.modules.update(dict.fromkeys(['lightning', 'torchvision', 'matplotlib.figure'])); "
+    code += f"from pytorch_intro.commands.predict import main; main(['run={run_copy}', 'images={pictures}/01.png'])"
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(PROJECT / "src")})
+    assert len(rows(run_copy)) == 1
 
 
 def test_predictions_csv_has_the_documented_columns(script: Command, run_copy: Path, pictures: Path) -> None:

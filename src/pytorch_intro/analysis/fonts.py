@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from matplotlib import get_data_path
-from matplotlib.font_manager import fontManager
 from matplotlib.ft2font import FT2Font
 
 from pytorch_intro.common.text import REPLACEMENT
@@ -29,6 +28,8 @@ def default_font() -> Font:
 @functools.cache
 def other_fonts() -> list[Font]:
     """Return the installed fonts, upright ones first; this takes about a millisecond per font."""
+    from matplotlib.font_manager import fontManager  # searches all fonts at its first import
+
     entries = sorted(fontManager.ttflist, key=lambda entry: (entry.style != "normal", str(entry.weight), entry.name))
     # The font of last resort has a placeholder for every character.
     return [read_font(entry.name, entry.fname) for entry in entries if not entry.name.startswith("Last Resort")]

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -18,7 +15,11 @@ from pytorch_intro.common.files import atomic_write
 from pytorch_intro.common.text import to_displayable
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from pytorch_intro.data.datamodule import DataModule
+
+# Matplotlib's figures are imported in the functions: that takes a third of a second, and a grid of images needs none.
 
 MAX_NUMBERED_CLASSES = 30  # with more, the numbers in the confusion matrix would not be legible
 MAX_NAMED_CLASSES = 100  # likewise for the names
@@ -42,10 +43,12 @@ def plot_curves(
         best_epoch: Epoch whose weights were selected.
         step_losses: (epochs so far, train/loss_step), plotted behind the other curves.
     """
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
     names = {name for metrics in history.values() for name in metrics if name.startswith("val/")}
     further = sorted(names - {"val/loss", "val/accuracy"})
     panels = 3 if further else 2
-    figure = Figure(figsize=(4.5 * panels, 3.8), layout="constrained")
+    figure = new_figure(figsize=(4.5 * panels, 3.8), layout="constrained")
     (title,), families = fit_families([to_displayable(title)])
     figure.suptitle(textwrap.fill(title, 90), parse_math=False, fontsize=11, fontfamily=families)
     for position, metric in enumerate(("loss", "accuracy", "other metrics")[:panels], 1):
@@ -84,7 +87,7 @@ def plot_learning_rates(
         steepest: Learning rate at which the loss falls fastest.
         lowest: Learning rate of the lowest loss; the range between both is marked.
     """
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = new_figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="learning rate", ylabel="training loss", xscale="log")
     axes.plot(rates, losses, color=COLORS["train"][0])
     label = f"from the steepest to the lowest: {steepest:.2g} to {lowest:.2g}"
@@ -117,7 +120,7 @@ def plot_confusion(matrix: Tensor, classes: Sequence[str], name: str, dpi: int =
     longest = max(load_font(8).getlength(label) for label in labels) / 72  # inches
     # 3: the title has to fit above two classes; 8: without names, a larger picture shows no more, and takes 600 MB
     side = min(20.0, max(3.0, 0.9 + longest + 0.36 * len(labels))) if is_named else 8.0
-    figure = Figure(figsize=(side, side), layout="constrained", dpi=dpi)
+    figure = new_figure(figsize=(side, side), layout="constrained", dpi=dpi)
     title = f"{textwrap.fill(name, round(11 * side))}\n{correct / max(total, 1):.2%} of {total:,} images correct"
     figure.suptitle(title, parse_math=False, fontsize=9, fontfamily=families)
     axes = figure.add_subplot(xlabel="predicted", ylabel="true class")
@@ -143,10 +146,12 @@ def plot_reliability(reliability: Mapping[str, Mapping[str, Tensor]], temperatur
         reliability: Value of ClassMetrics.reliability.
         temperature: Temperature; if it is 1, there is one diagram.
     """
+    from matplotlib.ticker import PercentFormatter
+
     titles = {"_uncalibrated": "without temperature", "": f"temperature {temperature:.3g}"}
     if temperature == 1:
         titles = {"": "probabilities"}
-    figure = Figure(figsize=(4 * len(titles), 4.6), layout="constrained")
+    figure = new_figure(figsize=(4 * len(titles), 4.6), layout="constrained")
     grid = figure.add_gridspec(2, len(titles), height_ratios=[4, 1])
     for column, (suffix, title) in enumerate(titles.items()):
         metrics = {name: values.cpu().double().numpy() for name, values in reliability[suffix].items()}
@@ -182,6 +187,8 @@ def plot_operating_point(scores: Tensor, is_positive: Tensor, threshold: float, 
         is_positive: (N,) bool, whether it is the true class.
         name: Name of the class.
     """
+    from matplotlib.ticker import PercentFormatter
+
     order = scores.argsort(descending=True)
     ends = np.append(np.diff(scores[order].numpy()) != 0, True)  # the last of equal scores
     hits = is_positive[order].numpy()
@@ -189,7 +196,7 @@ def plot_operating_point(scores: Tensor, is_positive: Tensor, threshold: float, 
     recall, precision, false_rate = true / max(hits.sum(), 1), true / (true + false), false / max((~hits).sum(), 1)
     chosen = int((scores[order].numpy()[ends] >= threshold).sum()) - 1  # -1: no image is predicted positive
     (name,), families = fit_families([to_displayable(name, MAX_NAME)])
-    figure = Figure(figsize=(8, 4), layout="constrained")
+    figure = new_figure(figsize=(8, 4), layout="constrained")
     figure.suptitle(f"{name}: threshold {threshold}", parse_math=False, fontsize=11, fontfamily=families)
     curves = {
         "precision and recall": ("recall", recall, "precision", precision),
@@ -298,8 +305,16 @@ def to_pil_images(images: Tensor) -> list[Image.Image]:
     return [Image.fromarray(image.squeeze(-1).numpy()) for image in images.permute(0, 2, 3, 1)]
 
 
-def as_image(figure: Figure) -> Image.Image:
+def new_figure(**options: Any) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(**options)
+
+
+def as_image(figure: "Figure") -> Image.Image:
     """Render a figure."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

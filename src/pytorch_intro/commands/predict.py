@@ -12,9 +12,9 @@ from pytorch_intro.inference.finished_run import resolve_run
 @entrypoint("predict", resolvers={"resolve_run": resolve_run})
 def main(config: DictConfig) -> None:
     from pytorch_intro.data.ingest.find_files import find_files
+    from pytorch_intro.inference.decision import check_decision
     from pytorch_intro.inference.finished_run import FinishedRun
     from pytorch_intro.inference.load import Predictor, load_from
-    from pytorch_intro.inference.operating_point import check_decision
     from pytorch_intro.inference.predict import Preprocessor, check_output, check_settings, predict_files
     from pytorch_intro.inference.prediction_report import PredictionReport
     from pytorch_intro.training.hardware import choose_accelerator

@@ -24,7 +24,7 @@ from pytorch_intro.data.ingest.decoder import Interpolation, Resize
 from pytorch_intro.data.ingest.introspect import describe_images
 from pytorch_intro.data.ingest.reader import Cache, DatasetReader
 from pytorch_intro.data.ingest.source import DatasetSplits
-from pytorch_intro.data.ingest.workers import WorkerDataLoader, init_worker, share
+from pytorch_intro.data.ingest.workers import WorkerDataLoader, Workers, init_worker, share
 from pytorch_intro.data.normalize import Normalize, adapt_channels, resolve_mean_std
 from pytorch_intro.data.resize import CenterCrop
 from pytorch_intro.data.sampler import ResumableBatchSampler
@@ -43,7 +43,6 @@ Side = Annotated[int, Field(gt=0, le=MAX_SIDE)]  # pixels
 ImageSize = Side | Annotated[list[Side], Field(min_length=2, max_length=2)]
 CropPct = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Workers = Annotated[int, Field(ge=0, le=512)]
 Mean = Sequence[Annotated[float, Field(ge=0, le=1)]]
 Std = Sequence[Annotated[float, Field(gt=0, le=1)]]
 Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -14,6 +14,7 @@ from pytorch_intro.analysis.plots import plot_image_grid, to_pil_images
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.inference.load import Predictor
 from pytorch_intro.training.classifier import Classifier
+from pytorch_intro.training.tta import TTANetwork
 
 MAX_PREFIX = 8  # tokens before those of the patches: class, distillation, registers
 BATCH = 16  # images per backward pass
@@ -75,7 +76,7 @@ class Grid(NamedTuple):
         return values.sum(dim=1 if self.layout == "NCHW" else 3)
 
 
-def network_heat_maps(classifier: Classifier, inputs: Tensor, classes: Tensor) -> Tensor:
+def network_heat_maps(classifier: TTANetwork | Classifier, inputs: Tensor, classes: Tensor) -> Tensor:
     """Return heat maps of normalized images (N, C, H, W), as heat_maps does.
 
     The map is the sum over the features of feature times gradient of the class's log odds, where positive (HiResCAM,

@@ -17,11 +17,14 @@ from pytorch_intro.config.paths import command_line
 from pytorch_intro.config.resolvers import literal_path
 from pytorch_intro.runs.config_record import CONFIG, trusted_config
 from pytorch_intro.runs.folder import BEST, Result, RunFolder
-from pytorch_intro.safety.untrusted_config import verify_config
+from pytorch_intro.safety.untrusted_config import CLASSIFIER, verify_config
 from pytorch_intro.training.monitors import is_higher_better
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from pytorch_intro.training.classifier import Classifier
+    from pytorch_intro.training.tta import TTANetwork
 
 log = logging.getLogger(__name__)
 
@@ -178,23 +181,47 @@ class FinishedRun:
         """
         from pytorch_intro.config.instantiate import instantiate
         from pytorch_intro.config.validate import MODEL_SETTINGS, check_config
-        from pytorch_intro.training.weights import build_network
 
-        for part in ("model", "classifier"):
-            check_config(self.config[part], part, MODEL_SETTINGS)
-        checkpoint, inputs, config = self.checkpoint, self.inputs, self.config
-        num_classes = len(inputs["classes"])
+        check_config(self.config.classifier, "classifier", MODEL_SETTINGS)
         arguments = {
-            "network": build_network(config.model, tuple(inputs["image_shape"]), num_classes, load_weights=False),
-            "num_classes": num_classes,
+            "network": self.build_network(),
+            "num_classes": len(self.inputs["classes"]),
             "optimizer": None,
             "scheduler": None,
-            "tta_flip": checkpoint["hyper_parameters"]["tta_flip"],
+            "tta_flip": self.checkpoint["hyper_parameters"]["tta_flip"],
         }
         if not compiled:
             arguments["compile"] = False
-        classifier: Classifier = instantiate(config.classifier, "classifier", **arguments)
-        network = classifier.network
+        classifier: Classifier = instantiate(self.config.classifier, "classifier", **arguments)
+        self.load_weights(classifier)
+        classifier.temperature = self.temperature
+        return classifier.eval()
+
+    def tta_network(self) -> "Classifier | TTANetwork":
+        """Build what the classifier computes, without Lightning; the classifier itself if it is a class of the user."""
+        from pytorch_intro.config.validate import check_value
+        from pytorch_intro.training.tta import Shift, TTANetwork
+
+        node = self.config.classifier
+        if node.get("_target_") != CLASSIFIER or not {*node} <= {"_target_", "compile", "tta_flip", "tta_shift"}:
+            return self.classifier()
+        shift = check_value("classifier.tta_shift", node.get("tta_shift", 0), Shift)
+        flip = self.checkpoint["hyper_parameters"]["tta_flip"]
+        network = TTANetwork(self.build_network(), flip, shift, self.temperature)
+        self.load_weights(network)
+        return network.eval()
+
+    def build_network(self) -> "nn.Module":
+        from pytorch_intro.config.validate import MODEL_SETTINGS, check_config
+        from pytorch_intro.training.weights import build_network
+
+        check_config(self.config.model, "model", MODEL_SETTINGS)
+        inputs = self.inputs
+        shape, num_classes = tuple(inputs["image_shape"]), len(inputs["classes"])
+        return build_network(self.config.model, shape, num_classes, load_weights=False)
+
+    def load_weights(self, classifier: "Classifier | TTANetwork") -> None:
+        checkpoint, network = self.checkpoint, classifier.network
         try:
             if "state_dict" in checkpoint:
                 classifier.load_state_dict(checkpoint["state_dict"])
@@ -207,8 +234,6 @@ class FinishedRun:
             reason = " ".join(str(error).split())
             line = f"checkpoint does not match the model built from its config ({reason})"
             raise UserError(f"{self.path}: {line}; check out commit {commit}, or retrain") from error
-        classifier.temperature = self.temperature
-        return classifier.eval()
 
 
 def read_weights_of_run(file: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -16,7 +16,10 @@ from pytorch_intro.data.normalize import Normalize
 from pytorch_intro.data.resize import CenterCrop
 from pytorch_intro.inference.finished_run import WEIGHTS, FinishedRun
 from pytorch_intro.runs.config_record import CONFIG
-from pytorch_intro.training.classifier import Classifier
+from pytorch_intro.training.tta import TTANetwork
+
+if TYPE_CHECKING:
+    from pytorch_intro.training.classifier import Classifier
 
 HUB = "hf://"
 
@@ -67,7 +70,7 @@ class LoadedRun(NamedTuple):
         transforms: Converts one image to the network's input, float32 (C, H, W).
     """
 
-    network: Classifier
+    network: "TTANetwork | Classifier"
     classes: list[str]
     transforms: Transforms
 
@@ -113,7 +116,7 @@ def hub_package(source: str) -> Any:
 
 def load_from(run: FinishedRun) -> LoadedRun:
     """Load the network of a run whose folder has been opened; see load_run."""
-    return LoadedRun(run.classifier(), run.inputs["classes"], Transforms(run.inputs))
+    return LoadedRun(run.tta_network(), run.inputs["classes"], Transforms(run.inputs))
 
 
 class Predictor(nn.Module):

@@ -16,10 +16,10 @@ from pydantic import Field, PositiveInt
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.memory import disable_malloc_trim
 from pytorch_intro.config.validate import check_item
-from pytorch_intro.data.datamodule import Workers
 from pytorch_intro.data.ingest.decoder import Decoder, border_brightness, pil_to_chw
 from pytorch_intro.data.ingest.image_folder import UnlabeledImages
 from pytorch_intro.data.ingest.parallel import ALL_CORES, parallel_map
+from pytorch_intro.data.ingest.workers import Workers
 from pytorch_intro.inference.load import Predictor
 
 Invert = bool | Literal["auto"]

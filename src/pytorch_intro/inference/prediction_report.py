@@ -21,9 +21,9 @@ from pytorch_intro.common.text import text_table, to_displayable
 from pytorch_intro.config.paths import display_path
 from pytorch_intro.data.ingest.decoder import Decoder
 from pytorch_intro.data.ingest.relabel import warn_of_similar
+from pytorch_intro.inference.decision import Decision
 from pytorch_intro.inference.finished_run import FinishedRun
 from pytorch_intro.inference.load import Predictor
-from pytorch_intro.inference.operating_point import Decision
 from pytorch_intro.inference.predict import Prediction
 from pytorch_intro.runs.folder import EXPLANATIONS
 

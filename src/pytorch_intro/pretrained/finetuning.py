@@ -27,8 +27,9 @@ from pytorch_intro.pretrained.features import FeatureCache, FeatureDataset
 from pytorch_intro.pretrained.linear_head import Features, Head, fit_heads
 from pytorch_intro.pretrained.network import RANDOM, PretrainedNetwork
 from pytorch_intro.training.callbacks.epoch_logger import EpochLogger
-from pytorch_intro.training.classifier import Classifier, tta_views
+from pytorch_intro.training.classifier import Classifier
 from pytorch_intro.training.lightning_internals import callbacks, validate_before_training
+from pytorch_intro.training.tta import tta_views
 
 log = logging.getLogger(__name__)
 

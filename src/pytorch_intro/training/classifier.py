@@ -2,14 +2,13 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 from lightning import LightningModule
 from omegaconf import OmegaConf
-from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
@@ -18,6 +17,7 @@ from pytorch_intro.data.dataset import Batch
 from pytorch_intro.training.lightning_internals import skip_empty_hooks
 from pytorch_intro.training.losses import is_cross_entropy
 from pytorch_intro.training.metrics import EpochMetrics
+from pytorch_intro.training.tta import Shift, tta_logits
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Classifier(LightningModule):
         scheduler: Callable[[Optimizer, float], LRScheduler],
         loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
         tta_flip: bool | None = False,
-        tta_shift: Annotated[int, Field(ge=0, le=8)] = 0,
+        tta_shift: Shift = 0,
         compile: bool | Literal["reduce-overhead", "max-autotune"] = False,
     ) -> None:
         super().__init__()
@@ -95,11 +95,7 @@ class Classifier(LightningModule):
 
     def tta_logits(self, images: Tensor) -> Tensor:
         """Return the logits of each view of the images: (views, N, num_classes) float32; the first is the image."""
-        views = tta_views(images, self.tta_flip, self.tta_shift)
-        if torch.compiler.is_exporting():  # one call: the graph would have a copy of the network per view
-            return self.network(torch.cat(views)).float().unflatten(0, (len(views), -1))
-        # float32 before the mean, which would otherwise round to bfloat16 once more
-        return torch.stack([self.network(view).float() for view in views])
+        return tta_logits(self.network, images, self.tta_flip, self.tta_shift)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         images, targets = batch
@@ -189,17 +185,3 @@ class Classifier(LightningModule):
                 f"schedule: {self.total_steps:,} steps instead of {self.resumed_total_steps:,}, so that the learning "
                 f"rate continues at {groups[0]['lr']:.3g} instead of {before:.3g}"
             )
-
-
-def tta_views(images: Tensor, flip: bool | None, shift: int) -> list[Tensor]:
-    """Return each shift of images (N, C, H, W) by up to `shift` pixels, the first by none, and maybe its flip.
-
-    The border is replicated. Features, (N, D), have one view.
-    """
-    if images.ndim == 2:
-        return [images]
-    height, width = images.shape[-2:]
-    padded = pad(images, [shift] * 4, mode="replicate")
-    offsets = sorted(range(2 * shift + 1), key=lambda offset: abs(offset - shift))  # the center first: no shift
-    views = [padded[..., top : top + height, left : left + width] for top in offsets for left in offsets]
-    return [view for shifted in views for view in (shifted, shifted.flip(-1))] if flip else views

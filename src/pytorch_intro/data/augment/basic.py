@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -77,6 +76,8 @@ class RandomCrop(nn.Module):
         longest = min(height, width) - (self.padding_mode == "reflect")
         if self.padding > longest:  # some crops would miss the image, or reflection would lack pixels
             raise ValueError(f"padding={self.padding}: {height} x {width} pixels allow at most {longest}")
+        from torchvision.transforms.v2 import functional  # takes a second: not for predictions
+
         return functional.pad(images, [self.padding], fill=round(255 * self.fill), padding_mode=self.padding_mode)
 
 

@@ -4,8 +4,9 @@ import multiprocessing
 import os
 from multiprocessing.queues import Queue
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+from pydantic import Field
 from torch import Tensor
 from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, get_worker_info
@@ -14,6 +15,8 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from pytorch_intro.common.errors import RunError, first_lines
 
 T_co = TypeVar("T_co", covariant=True)
+
+Workers = Annotated[int, Field(ge=0, le=512)]
 
 
 class WorkerError(RunError):
