@@ -81,9 +81,13 @@ def split_cells(text: str) -> Iterator[tuple[str, int, str]]:
 
 
 def to_paragraphs(comments: str) -> list[str]:
-    """Return the paragraphs of a cell of text, whose lines are comments; an item of a list is a paragraph."""
+    """Return the paragraphs of a cell of text, whose lines are comments; an item of a list is a paragraph.
+
+    Only a table, | CELL | CELL |, keeps its lines.
+    """
     text = re.sub(r"^# ?", "", comments.strip(), flags=re.MULTILINE)
-    return [" ".join(part.split()) for part in re.split(r"\n\n+|\n(?=\d+\. )", text) if part.strip()]
+    parts = re.split(r"\n\n+|\n(?=\d+\. )", text)
+    return [part if part.startswith("|") else " ".join(part.split()) for part in parts if part.strip()]
 
 
 def parse_cell(text: str, body: str, line: int) -> Cell:

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ def step(cell: Cell, chapter: Chapter, namespace: dict[str, Any], is_whole: bool
     for place, paragraph in enumerate(cell.prose):
         if place and not paragraph[0].isdigit():
             print()
-        print(wrap_note(paragraph) if paragraph.startswith("Note: ") else wrap(paragraph))
+        print(laid_out(paragraph))
     print(styled(DIM, textwrap.indent(f"\n{cell.code.strip()}\n", "    ")), flush=True)
     if missing := [name for name in cell.needs if not is_installed(name)]:
         print(f"  left out, since it is not installed: {', '.join(missing)}\n")
@@ -202,9 +203,26 @@ def wrap(text: str) -> str:
     return textwrap.fill(text, WIDTH)
 
 
-def wrap_note(text: str) -> str:
-    """Return a note with a line at its left side."""
-    return textwrap.fill(text, WIDTH, initial_indent="  | ", subsequent_indent="  | ")
+def laid_out(paragraph: str) -> str:
+    """Return a paragraph in lines of WIDTH: a note has a line at its left side, and a table its columns."""
+    if paragraph.startswith("|"):
+        return lay_out_table(paragraph)
+    margin = "  | " if paragraph.startswith("Note: ") else ""
+    return textwrap.fill(paragraph, WIDTH, initial_indent=margin, subsequent_indent=margin)
+
+
+def lay_out_table(text: str) -> str:
+    """Return a table of Markdown in columns; the middle one gets the width that the first and the last one leave."""
+    head, _, *rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in text.splitlines()]
+    first, last = 34, max(len(row[-1]) for row in [head, *rows])
+    widths = (first, WIDTH - first - last - 4, last)
+    lines = []
+    for row in [head, ["-" * width for width in widths], *rows]:
+        columns = [textwrap.wrap(cell, width) for cell, width in zip(row, widths, strict=True)]
+        for parts in zip_longest(*columns, fillvalue=""):
+            line = "  ".join(part.ljust(width) for part, width in zip(parts, widths, strict=True))
+            lines.append(line.rstrip())
+    return "\n".join(lines)
 
 
 def styled(style: str, text: str) -> str:

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from pytorch_intro.tour.guide import run
 
 FOLDER = PROJECT / "docs" / "tour"
 GLOSSARY = PROJECT / "docs" / "tour_glossary.md"
+ITEM = re.compile(r"^\d+\. ")  # the number of an item of a list
 SETUP = """\
 # Run this cell first: it finds the code of this project, and the cells can run one by one.
 import sys
@@ -55,7 +57,10 @@ def exercise_cells(chapter: int) -> Iterator[Any]:
     """Yield the cells of the exercises: task, template, check and, folded, the solution."""
     from nbformat.v4 import new_code_cell, new_markdown_cell
 
-    text = "## Exercises\n\nComplete the code, run it, and then run the check below it."
+    text = (
+        "## Exercises\n\nComplete the code, run it, and then run the check below it. "
+        "If something is still wrong, the check gives you a hint."
+    )
     yield new_markdown_cell(text)
     for exercise in read_exercises(chapter):
         yield new_markdown_cell("\n\n".join([f"### {exercise.name}", *exercise.task]))
@@ -100,14 +105,15 @@ def to_png(picture: Image.Image) -> str:
 
 
 def glossary() -> str:
-    """Return the page with all terms, each with the paragraph that explains it."""
+    """Return the page with all terms, each with the paragraph that explains it, which has to make sense alone."""
     entries = {}
     for number in range(1, len(CHAPTERS) + 1):
         chapter = read_chapter(number)
         place = f"[{number}](tour/{notebook_file(chapter).name})"
         for paragraph in [paragraph for cell in chapter.cells for paragraph in cell.marked]:
             for term in TERM.findall(paragraph):
-                entries[term] = f"| {term} | {paragraph.replace('**', '')} | {place} |"
+                term = term.strip("`")
+                entries[term] = f"| {term} | {ITEM.sub('', paragraph.replace('**', ''))} | {place} |"
     rows = [entries[term] for term in sorted(entries, key=str.lower)]
     return "\n".join([HEADER, "| term | explanation | chapter |", "|---|---|---|", *rows, ""])
 
@@ -119,8 +125,8 @@ HEADER = """\
 python src/tour.py 4    # chapter 4 explains what a tensor is
 ```
 
-Each term is explained once in the tour, in the chapter that uses it first. This page lists them all. It is written from
-the chapters by `make notebooks`.
+Each term is explained once in the tour, usually in the chapter that uses it first. This page lists them all. It is
+written from the chapters by `make notebooks`.
 """
 
 

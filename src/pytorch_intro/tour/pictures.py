@@ -194,7 +194,7 @@ def draw_pairs(results: Mapping[str, Sequence[float]]) -> Image.Image:
     """Draw the results of two settings with the same seeds, a line for each seed, and their means."""
     (first, before), (second, after) = results.items()
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
-    axes = figure.add_subplot(title="The same seeds, two settings", ylabel="test accuracy")
+    axes = figure.add_subplot(title="The same seeds, two settings", ylabel="validation accuracy")
     for pair in zip(before, after, strict=True):
         is_better = pair[1] > pair[0]
         axes.plot((0, 1), pair, "-" if is_better else "--", color=BLUE if is_better else ORANGE, marker="o", alpha=0.7)

@@ -7,6 +7,8 @@
 # > `Dataset` allows you to deal with a single sample at a time.
 #
 # You give one index, and you get one sample. The dataset below has ten samples. Each sample is two numbers and a label.
+#
+# `TensorDataset` makes a dataset from tensors: sample 3 is row 3 of each of them.
 
 # %%
 import torch
@@ -22,22 +24,26 @@ feature, label
 # %% [markdown]
 # > Often we want to work on samples in minibatches, shuffle data at every epoch to avoid overfitting, and use `multiprocessing` to accelerate data retrieval.
 #
-# A **minibatch** is the same as a batch. One pass through all samples is an **epoch**. To **shuffle** means to put the
-# samples in a random order, as with playing cards.
+# A **minibatch** is the same as a batch.
 #
-# A network **overfits** when it learns its samples by heart. It is then very good with pictures it knows, and bad with new
-# pictures.
+# An **epoch** is one pass through all samples.
+#
+# To **shuffle** means to put the samples in a random order, as with playing cards.
+#
+# The word **overfitting** means: a network learns its samples by heart. It is then very good with pictures it knows,
+# and bad with new pictures. More data helps best against it.
 #
 # **Note:** more precisely, shuffling does not help much against overfitting. It makes each batch a fair mix of the
-# samples. Without it, the network could get all shoes first and all bags last. More data is the best help against
-# overfitting.
+# samples. Without it, the network could get all shoes first and all bags last. It would forget the shoes while it learns
+# the bags. Chapter 16 shows this.
 
 # %%
 torch.manual_seed(0)
 shuffled = DataLoader(samples, batch_size=4, shuffle=True)
-first, second = (
-    [batch[:, 0].int().tolist() for batch, _ in shuffled] for epoch in range(2)
-)
+epochs = []
+for _ in range(2):
+    epochs.append([batch[:, 0].int().tolist() for batch, _ in shuffled])
+first, second = epochs
 assert first != second, "another order in each epoch"
 for batches in (first, second):
     numbers = [number for batch in batches for number in batch]
@@ -47,7 +53,7 @@ first, second
 # At work: src/pytorch_intro/data/sampler.py: ResumableBatchSampler
 
 # %% [markdown]
-# **Workers** are other processes that prepare batches, while the main program computes. They use `multiprocessing`,
+# A **worker** is another process that prepares batches, while the main program computes. It uses `multiprocessing`,
 # which is part of Python.
 #
 # Workers help if a sample takes time, for example because it is read from a file. Here all data is already in memory. Then
@@ -81,13 +87,14 @@ list(options)[1:10]
 # %% [markdown]
 # > Iterating through a `DataLoader` returns Tensors of the features `[batch_size, feature_size...]`.
 #
-# **Features** are the numbers that describe a sample. The features of a picture are its pixels.
+# A **feature** is a number that describes a sample. The features of a picture are its pixels.
 #
 # **Note:** more precisely, each turn of the loop returns two tensors: the features and the labels. The last batch may be
 # smaller than the others: ten samples in batches of four are 4, 4 and 2.
 
 # %%
-shapes = [(batch.shape, some.shape) for batch, some in DataLoader(samples, batch_size=4)]
+loader = DataLoader(samples, batch_size=4)
+shapes = [(features.shape, labels.shape) for features, labels in loader]
 assert shapes == [((4, 2), (4,)), ((4, 2), (4,)), ((2, 2), (2,))]
 shapes
 # At work: src/pytorch_intro/data/datamodule.py: DataModule.loader

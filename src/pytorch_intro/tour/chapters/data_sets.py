@@ -4,12 +4,36 @@
 # To read on: PyTorch, Learn the Basics: Datasets & DataLoaders. All datasets: torchvision's page "Datasets".
 
 # %% [markdown]
+# This tour explains short notes that somebody wrote about PyTorch, sentence by sentence. Each sentence of the notes comes
+# first, set apart from our text. Then the tour explains it and shows it with code. A part that begins with "Note: more
+# precisely" corrects it.
+#
+# Execute the cells in order. A line `assert …` stops with an error if what it claims is not true. A comment
+# "At work" names the place where this project does the same. You need not read that place.
+#
+# Do you want to see a whole training first? Practice starts with one step in chapter 12 and a real training in chapter 16.
+# Chapter 15, about the installation, explains what you have already done.
+
+# %%
+import torch
+
+from pytorch_intro.tour import CHAPTERS
+
+assert [CHAPTERS[number - 1] for number in (12, 15, 16)] == [
+    "learning",
+    "usage",
+    "training",
+]
+f"{len(CHAPTERS)} chapters, PyTorch {torch.__version__}"
+
+# %% [markdown]
 # > PyTorch has a number of pre-existing data sets in torchvision.datasets.
 #
 # A **dataset** is a collection of examples. A program can learn from them.
 #
-# **torchvision** is the part of PyTorch for pictures. It has many datasets that are ready to use. The code below
-# counts them.
+# **torchvision** is the part of PyTorch for pictures. It has many datasets that are ready to use.
+#
+# The code below counts them.
 
 # %%
 import torchvision
@@ -25,13 +49,20 @@ f"{len(names)} datasets in torchvision {torchvision.__version__}: {', '.join(nam
 # %% [markdown]
 # This tour uses 2,000 pictures of Fashion-MNIST. They come with this project, so you need no network. They show clothes.
 #
-# Each picture belongs to one of ten groups: T-shirts, trousers, bags and so on. Such a group is called a **class**.
+# A **class** is a group of pictures that belong together. The pictures of clothes have ten classes: T-shirts, trousers, bags
+# and so on.
 #
-# The class of a picture is its **label**. Another word for it is **target**. The program has to find the label from
+# The **label** of a picture is its class. Another word for it is **target**. The program has to find the label from
 # the picture.
 #
-# 1,600 pictures are there to learn from. They are the **training set**. The other 400 are the **test set**: with them,
-# we test how much the program has learned. It must not learn from these.
+# The **training set** is the pictures that a program learns from. In this tour, there are 1,600.
+#
+# The **test set** is other pictures. At the end, they show how much the program has learned. It must not learn from them.
+# In this tour, there are 400.
+#
+# The **validation set** is a third set of pictures. It helps you to decide, for example, which of two programs is
+# better, or when the training should stop. Take it out of the training set (chapter 16). So the test set stays unknown
+# until the end.
 
 # %%
 from pytorch_intro.tour.sample import sample_root
@@ -49,22 +80,24 @@ f"{len(pictures)} pictures of {len(pictures.classes)} classes: {', '.join(pictur
 #
 # A **DataLoader** takes a dataset and gives you one batch after the other.
 #
-# A function that changes each example is called a **transform**. For example, it can turn a picture into numbers.
+# A **transform** is a function that changes each example. For example, it can turn a picture into numbers.
 #
-# One transform **normalizes** the numbers. That means: it subtracts one number and divides by another. After that, the
-# numbers have an average near 0, and they are neither very small nor very large. A program learns faster from such
-# numbers.
+# The **standard deviation** of some numbers is how far they typically are from their average.
 #
-# The **standard deviation** is how far the numbers typically are from their average. It is near 1 after that.
+# The transform **normalization** subtracts the average of some numbers and divides by their standard deviation. So the new
+# average is near 0, and the new standard deviation is near 1. A program learns faster from such numbers.
+#
+# For our pictures, the two numbers are 0.286 and 0.353. They come from all pixels of the training set. Lists are needed
+# because a color picture has three such numbers: `[0.286]` is a list for gray pictures.
 #
 # **Note:** more precisely, the DataLoader does not normalize by itself. The dataset applies the transform to each
 # picture. The DataLoader only puts the results together.
 
 # %%
-import torch
 from torch.utils.data import DataLoader
-from torchvision.transforms import v2
+from torchvision.transforms import v2  # version 2 of torchvision's transforms
 
+# Make numbers from 0 to 1 (chapter 10).
 to_numbers = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
 to_normalized_numbers = v2.Compose([to_numbers, v2.Normalize([0.286], [0.353])])
 
@@ -82,6 +115,10 @@ batches = {
 }
 assert len(batches["normalized"]) == len(batches["plain"]) == 64
 assert abs(batches["normalized"].mean()) < 0.2 < batches["plain"].mean()
+assert abs(batches["normalized"].std() - 1) < 0.2
+all_pixels = pictures.data / 255
+assert abs(all_pixels.mean() - 0.286) < 0.01
+assert abs(all_pixels.std() - 0.353) < 0.01
 for name, batch in batches.items():
     print(f"{name}: average {batch.mean():.2f}, standard deviation {batch.std():.2f}")
 # At work: src/pytorch_intro/data/datamodule.py: DataModule.loader

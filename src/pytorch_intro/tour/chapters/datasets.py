@@ -28,10 +28,10 @@ picture.size, label, pictures.classes[label]
 # > A `DataLoader` wraps an iterable around a `Dataset` for easy access.
 #
 # An **iterable** is anything that you can use in a for loop. A DataLoader is one: `for images, labels in loader`. In
-# each turn, the loop gets the next samples, here 100 of them.
+# each turn, the loop gets the next samples.
 #
-# The DataLoader puts the pictures together in one tensor. So each picture has to be a tensor first. The transform
-# `pil_to_tensor` does that.
+# The DataLoader puts the pictures together in one tensor, and the labels in another one. So each picture has to be a tensor
+# first. The transform `pil_to_tensor` does that. Its numbers stay from 0 to 255.
 
 # %%
 import torch
@@ -41,7 +41,6 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 pictures = FashionMNIST(sample_root(), transform=pil_to_tensor)
 loader = DataLoader(pictures, batch_size=100)
 assert loader.dataset is pictures
-assert not hasattr(pictures, "__iter__")
 sizes = [len(labels) for images, labels in loader]
 assert sizes == [100] * 16
 first, labels = next(iter(loader))

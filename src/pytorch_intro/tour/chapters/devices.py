@@ -6,11 +6,12 @@
 # %% [markdown]
 # > There are 3 classes of devices supported: `"cuda", "mps", "cpu"`.
 #
-# A **device** is a part of the computer that stores numbers and computes with them. Most people have one or two of
-# these three.
+# A **device** is a part of the computer that stores numbers and computes with them.
 #
-# **Note:** more precisely, PyTorch supports more devices, from other companies. One of them, "meta", is special: it
-# knows how many numbers there are, but it does not store them.
+# Most computers have one or two of these three.
+#
+# **Note:** more precisely, PyTorch supports more devices, from other companies. It also has the device "meta". That is not
+# a part of your computer: it knows the size of data, but stores no numbers.
 
 # %%
 import torch
@@ -26,8 +27,7 @@ here
 # At work: src/pytorch_intro/training/hardware.py: choose_accelerator
 
 # %% [markdown]
-# The fast device of a computer is called its **accelerator**. Not every computer has one. Then PyTorch uses
-# the main processor.
+# The **accelerator** is the fast device of a computer. Not every computer has one. Then PyTorch uses the main processor.
 #
 # The line `device = …` below works on every computer. Use it at the start of your own programs.
 #
@@ -61,15 +61,18 @@ cards or "this computer has no such card"
 # %%
 import sys
 
-assert torch.backends.mps.is_available() <= (sys.platform == "darwin")
+is_a_mac = sys.platform == "darwin"
+assert is_a_mac or not torch.backends.mps.is_available()
 assert torch.device("mps").type == "mps"
 f"this system is {sys.platform}; a Mac would be darwin"
 
 # %% [markdown]
 # > `"cpu"` uses your CPU.
 #
-# The **CPU** is the main processor. Every computer has one. It has several cores, and PyTorch uses all of them for one
-# task.
+# The **CPU** is the main processor. Every computer has one.
+#
+# It usually has several cores. They can work at the same time, and PyTorch can use them for one task. The number below is
+# how many such threads of work PyTorch uses here.
 
 # %%
 where = torch.ones(2) + torch.ones(2)

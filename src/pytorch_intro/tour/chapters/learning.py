@@ -8,13 +8,16 @@
 #
 # A network learns by making a number small. This number is called the **loss**. It measures how wrong the answers are.
 #
-# The **gradient** is one number for each parameter. It shows what happens to the loss if this parameter gets a little
-# larger. If the gradient is positive, the loss gets larger. So the parameter should get smaller.
+# The **gradient** has one number for each number among the parameters. It shows what happens to the loss if that number
+# gets a little larger. If the gradient is positive, the loss gets larger. So the number should get smaller.
 #
-# PyTorch computes gradients for you. A tensor with `requires_grad=True` remembers what is computed with it.
-# `loss.backward()` uses this memory to find the gradients.
+# **`requires_grad`** is a switch of a tensor. If it is True, the tensor remembers what is computed with it. The parameters
+# of a layer have it from the start.
 #
-# The example is simple: the loss is x times x. From school, you may know its gradient: 2 times x.
+# **`backward()`** computes the gradients of the loss. `loss.backward()` uses what the tensors remember. It stores the
+# result in `.grad` of each tensor.
+#
+# The example is simple: the loss is x times x, added up for two numbers. From school, you may know its gradient: 2 times x.
 
 # %%
 import torch
@@ -23,13 +26,15 @@ x = torch.tensor([3.0, -1.0], requires_grad=True)
 loss = (x**2).sum()
 loss.backward()
 assert x.grad.tolist() == [6, -2]
+assert all(parameter.requires_grad for parameter in torch.nn.Linear(2, 3).parameters())
 loss, x.grad
 
 # %% [markdown]
-# Call `backward()` again, and the new gradients are added to the old ones. So set them to zero, or to None, before each
-# step.
+# Call `backward()` again, and the new gradients are added to the old ones. The old ones would spoil what you do next. So
+# remove them before each `backward()`: set them to zero, or to None.
 #
-# Inside `torch.no_grad()`, tensors remember nothing. This saves memory. Use it when the network does not learn.
+# **`no_grad()`** switches the memory off: inside `with torch.no_grad()`, tensors remember nothing. This saves time and
+# memory. Use it when the network does not learn.
 
 # %%
 (x**2).sum().backward()
@@ -37,32 +42,50 @@ assert x.grad.tolist() == [12, -4]
 x.grad = None
 with torch.no_grad():
     assert not (x**2).requires_grad
-x.grad
+print(x.grad)
 
 # %% [markdown]
 # Now one step of learning, by hand. The network is one linear layer, and the batch has four samples.
 #
 # The usual loss for classes is **cross-entropy**. It looks at the probability that the network gives to the right class.
-# If that is near 1, the loss is near 0. If that is near 0, the loss is large. As a formula: minus the logarithm of the
-# probability.
+# Is this probability near 1? Then the loss is near 0. Is it near 0? Then the loss is large.
 #
-# The **learning rate** is how far one step goes. Each parameter changes by its gradient times the learning rate.
+# The **natural logarithm** is `math.log` in Python, and the key "ln" of a calculator. For example, that of 10 is 2.3.
+#
+# As a formula, cross-entropy is minus the natural logarithm of this probability. For a batch, it is the average over the
+# samples.
+#
+# Give `cross_entropy` the logits. It does the softmax itself. Do not do it before: you get no error message, but the
+# network learns badly. With ten classes, the loss can then not fall below 1.46.
+#
+# Why 1.46? The best possible probabilities are a single 1 and nine 0. `cross_entropy` takes them for logits. Its own
+# softmax makes only 0.23 of the 1. Minus the natural logarithm of 0.23 is 1.46.
+#
+# The **learning rate** is how far one step goes. From each parameter, subtract its gradient times the learning rate.
 
 # %%
+import math
+
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 torch.manual_seed(0)
 network = nn.Linear(2, 3)
 features, targets = torch.randn(4, 2), torch.tensor([0, 1, 2, 1])
+# A copy of the parameters (chapter 14), to start from here again.
 start = {name: parameter.clone() for name, parameter in network.state_dict().items()}
-before = cross_entropy(network(features), targets)
-assert torch.allclose(
-    before, -network(features).softmax(dim=1)[range(4), targets].log().mean()
-)
+logits = network(features)
+before = cross_entropy(logits, targets)
+right = logits.softmax(dim=1)[range(4), targets]  # of each sample: that of its target
+assert torch.allclose(before, -right.log().mean())
+perfect = torch.eye(10)[:1]  # probabilities: a single 1 and nine 0
+assert abs(math.log(10) - 2.3) < 0.01
+assert abs(cross_entropy(perfect, torch.tensor([0])) - 1.46) < 0.01
+assert abs(perfect.softmax(dim=1)[0, 0] - 0.23) < 0.01
+assert abs(-math.log(0.232) - 1.46) < 0.01
 before.backward()
 with torch.no_grad():
-    for parameter in network.parameters():
+    for parameter in network.parameters():  # a tensor of parameters
         parameter -= 0.1 * parameter.grad
 by_hand = {name: parameter.clone() for name, parameter in network.state_dict().items()}
 after = cross_entropy(network(features), targets)
@@ -70,11 +93,16 @@ assert after < before
 f"loss {before:.4f}, and after one step {after:.4f}"
 
 # %% [markdown]
-# An **optimizer** is an object that takes such steps. The simplest one is **SGD**, short for "stochastic gradient
-# descent". Stochastic means random: each batch is a random part of the samples.
+# An **optimizer** changes parameters, step by step, to make the loss smaller. It changes only the parameters that you give
+# it when you create it. All others stay as they are.
 #
-# These three lines are the heart of every training. First `zero_grad()` removes the old gradients. Then `backward()`
-# computes new ones. Then `step()` changes the parameters.
+# **SGD** is the simplest optimizer. It is short for "stochastic gradient descent". Stochastic means random: each batch is
+# a random part of the samples.
+#
+# These three lines are the heart of every training:
+# 1. **`zero_grad()`** removes the old gradients. So they do not disturb the next step.
+# 2. `backward()` computes the new gradients. It would add them to the old ones.
+# 3. **`step()`** changes the parameters of an optimizer. It uses the gradients that `backward()` has computed.
 
 # %%
 network.load_state_dict(start)
@@ -90,12 +118,59 @@ assert all(
 # At work: src/pytorch_intro/training/muon.py: Muon
 
 # %% [markdown]
-# What PyTorch remembers is called the **computation graph**. The picture below shows the graph of this step. It is made
-# from the real graph, which starts at `loss.grad_fn`.
+# What if the three lines are in another order? You get no error message.
+#
+# If `zero_grad()` is between `backward()` and `step()`, the new gradients are removed before they are used. The parameters
+# do not change at all. If `step()` is before `backward()`, there are no gradients yet, with the same result.
+#
+# If `zero_grad()` is missing, all gradients add up. The steps become too large, and the loss jumps or rises.
+#
+# Where you compute the loss does not matter. It can be before or after `zero_grad()`.
+#
+# And an optimizer that has the parameters of another network changes nothing in this one. Here is the proof.
+
+
+# %%
+def changes(order, trained=network):
+    """Do the three lines twice in some order; return whether the network has changed."""
+    network.load_state_dict(start)
+    optimizer = torch.optim.SGD(trained.parameters(), lr=0.1)
+    optimizer.zero_grad()
+    for _ in range(2):
+        loss = cross_entropy(network(features), targets)
+        lines = {
+            "zero_grad": optimizer.zero_grad,
+            "backward": loss.backward,
+            "step": optimizer.step,
+        }
+        for name in order:
+            lines[name]()
+    return not torch.equal(network.weight, start["weight"])
+
+
+results = {
+    "zero_grad, backward, step": changes(["zero_grad", "backward", "step"]),
+    "backward, zero_grad, step": changes(["backward", "zero_grad", "step"]),
+    "zero_grad, step, backward": changes(["zero_grad", "step", "backward"]),
+    "with another network's parameters": changes(
+        ["zero_grad", "backward", "step"], trained=nn.Linear(2, 3)
+    ),
+}
+assert list(results.values()) == [True, False, False, False]
+for name, has_changed in results.items():
+    print(f"{name}: {'it learns' if has_changed else 'nothing changes'}")
+
+# %% [markdown]
+# The **computation graph** is what PyTorch remembers about a computation: which operation was done with which tensors.
+#
+# The picture below shows the graph of this step. It is made from the real graph, which starts at `loss.grad_fn`.
 #
 # The computation goes to the right: from the parameters to the loss. `backward()` goes to the left: from the loss back
 # to the parameters. Each parameter gets its gradient at the end. The features are not in the graph, because they need no
 # gradient.
+#
+# Why does one box swap rows and columns? `nn.Linear` stores its weights in the other direction: one row for each number
+# that comes out.
 
 # %%
 from pytorch_intro.tour.pictures import draw_graph
@@ -110,7 +185,7 @@ computation_graph
 # Many steps make a training. The picture below shows the loss at each step, with three learning rates.
 #
 # If the learning rate is too small, the loss falls very slowly. If it is too large, each step goes too far, and the loss
-# jumps up and down. Between them is a good one. You have to try.
+# jumps up and down, or only rises. Between them is a good one. You have to try.
 
 # %%
 from pytorch_intro.tour.pictures import draw_losses

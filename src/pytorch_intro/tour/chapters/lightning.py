@@ -7,9 +7,13 @@
 # In chapter 12, we wrote a training step. A real training needs more around it: loops over epochs and batches, devices,
 # files, and a record of the loss. This code is the same in every project.
 #
-# **Lightning** is a library that has all of this ready.
+# **Lightning** is a library with a ready training loop, and with everything around it.
 #
-# You write a **LightningModule**. It describes one step. A **Trainer** then takes as many steps as you want.
+# A **LightningModule** is a class that you write. It describes one training step, and which optimizer to use.
+#
+# A **Trainer** is the part of Lightning that does the training. It takes as many steps as you want.
+#
+# `training_step` gets a batch and its number, `batch_idx`. Here the number is not needed.
 
 # %%
 import torch
@@ -37,7 +41,7 @@ network = nn.Linear(2, 3)
 features, targets = torch.randn(4, 2), torch.tensor([0, 1, 2, 1])
 start = {name: parameter.clone() for name, parameter in network.state_dict().items()}
 assert issubclass(LightningModule, nn.Module)
-f"a {type(Learner(network)).__mro__[1].__name__} is a module, too"
+"a LightningModule is a module, too"
 # At work: src/pytorch_intro/training/classifier.py: Classifier
 
 # %% [markdown]
@@ -45,6 +49,8 @@ f"a {type(Learner(network)).__mro__[1].__name__} is a module, too"
 # parameters.
 
 # %%
+from pytorch_intro.training.trainer import silence_lightning
+
 loss = cross_entropy(network(features), targets)
 loss.backward()
 by_hand = {
@@ -52,11 +58,9 @@ by_hand = {
     for name, parameter in network.named_parameters()
 }
 
-from pytorch_intro.training.trainer import silence_lightning
-
 silence_lightning()  # Lightning would print messages about itself
-network.load_state_dict(start)
-quiet = {
+network.load_state_dict(start)  # back to the first parameters (chapter 14)
+quiet = {  # write no files and print nothing
     "logger": False,
     "enable_checkpointing": False,
     "enable_progress_bar": False,

@@ -6,7 +6,7 @@
 # %% [markdown]
 # > Tensors are allocated on the CPU by default and must be moved using the `to` method to use them on a GPU or other device.
 #
-# **Allocated** means: the computer reserves a place in its memory for the numbers.
+# To **allocate** a tensor means: the computer reserves a place in its memory for the numbers.
 #
 # **Note:** more precisely, there is a better way than to move a tensor. Create it on the device where you need it:
 # `torch.rand(3, device=device)`. Then nothing has to move.
@@ -27,8 +27,8 @@ plain.device, moved.device
 # Expensive means here: it takes time. The code below measures how long it takes to move 60,000 pictures. For comparison,
 # it also measures how long the CPU needs to add 1 to every number.
 #
-# If your computer has only a CPU, the pictures are copied from one place in memory to another. That is the fastest move.
-# On the way to a GPU, they have to pass through a slower connection.
+# If your computer has only a CPU, the pictures are copied from one place in its memory to another. On the way to a GPU, they
+# have to pass through a connection, which is often slower than that.
 
 # %%
 import time
@@ -56,14 +56,17 @@ f"{size / 1e6:.0f} MB: {1000 * move:.1f} ms to move ({speed}), {1000 * add:.1f} 
 # At work: src/pytorch_intro/data/datamodule.py: DataModule.device_for_cache
 
 # %% [markdown]
-# A pixel of a gray picture is a number from 0 to 255. It needs one byte. A network computes with decimal numbers, called
-# **floats**. A float needs four bytes.
+# A **float** is a decimal number. Networks compute with floats.
 #
-# So first move the bytes, and then convert them to floats on the device. You move only a quarter of the data.
+# **float32** is the usual dtype of floats in PyTorch: four bytes for each number. NumPy usually takes float64: eight bytes.
+#
+# A pixel of a gray picture is a number from 0 to 255. It needs only one byte. So first move the bytes, and then convert them
+# to floats on the device. You move only a quarter of the data.
 
 # %%
 as_floats = pictures[:1000].float()
 assert as_floats.element_size() == 4 * pictures.element_size()
+assert as_floats.dtype == torch.rand(3).dtype == torch.float32
 as_floats.element_size(), pictures.element_size()
 # At work: src/pytorch_intro/data/datamodule.py: DataModule.on_after_batch_transfer
 
@@ -84,7 +87,8 @@ shared, copied = torch.from_numpy(array), torch.tensor(array)
 array[0] = 7
 assert shared.tolist() == [7, 0, 0]
 assert copied.tolist() == [0, 0, 0]
-assert torch.as_tensor(array).data_ptr() == shared.data_ptr()
+assert array.dtype == np.float64
+assert torch.as_tensor(array).data_ptr() == shared.data_ptr()  # the address in memory
 
 tensor = torch.zeros(3)
 view = tensor.numpy()
@@ -103,8 +107,11 @@ shared_memory = draw_names({"array": array, "shared": shared, "copied": copied})
 shared_memory
 
 # %% [markdown]
-# A tensor on another device does not share memory with an array. The array is a copy. It keeps the values of the moment
-# when it was made.
+# A tensor on another device does not share memory with an array. `tensor.cpu()` moves it back to the CPU, and that is a
+# copy. It keeps the values of the moment when it was made.
+#
+# Without a GPU, nothing has to move, and `.cpu()` makes no copy. So on such a computer, the code below makes the copy by
+# hand.
 
 # %%
 there = torch.zeros(3).to(device, copy=True)

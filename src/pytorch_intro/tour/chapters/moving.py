@@ -6,10 +6,13 @@
 # %% [markdown]
 # > There is a general concept of moving something to the active device.
 #
-# A computation needs all its numbers on the same device. If some are on the CPU and some on the GPU, PyTorch stops with an
-# error.
+# The active device is the one that you have chosen in your program.
 #
-# Perhaps your computer has no GPU. So the code below uses the device "meta" as the second device. Every computer has it.
+# A computation needs all its numbers on the same device. If some are on the CPU and some on the GPU, PyTorch stops with an
+# error. So move the network, the pictures and the labels.
+#
+# Perhaps your computer has no GPU. So the code below uses the device "meta" as the second device. It works on every
+# computer.
 
 # %%
 import torch
@@ -18,7 +21,7 @@ from torch import nn
 device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 numbers = torch.arange(3.0)
 try:
-    numbers.to("meta") + nn.Parameter(torch.ones(3))
+    nn.Linear(3, 2)(numbers.to("meta"))  # a small network on the CPU, numbers elsewhere
     refused = ""
 except RuntimeError as error:
     refused = str(error)
@@ -33,6 +36,11 @@ refused.split("\n")[0][:90]
 #
 # **Note:** more precisely, the name is NeuralNetwork; the notes have a spelling mistake here. This class is not part of
 # PyTorch. You write it yourself, as below.
+#
+# **`forward`** is the method of a network that computes its answer. You write it, but you do not call it. Write
+# `network(data)`, and PyTorch calls it.
+#
+# `super().__init__()` has to be the first line of `__init__`. Ignore `grad_fn` in the result until chapter 12.
 
 
 # %%
@@ -54,17 +62,24 @@ network(data)
 # %% [markdown]
 # > The former creates and moves a NN to the device while the latter moves data to the device.
 #
-# NN is short for **neural network**. A neural network is a large formula: numbers go in, and an answer comes out.
+# A **neural network** is a large formula: numbers go in, and an answer comes out. NN is its short form.
 #
-# The formula contains numbers that can change. They are called **parameters**, or **weights**. To learn means to change
-# the parameters until the answers are good.
+# A **parameter** is a number in the formula of a network that can change. To learn means to change the parameters until the
+# answers are good.
 #
-# The small network above has two groups of parameters. Here are their sizes.
+# A **weight** is a parameter that a number is multiplied by. Often all parameters are called weights.
+#
+# A **bias** is a parameter that is added at the end.
+#
+# PyTorch keeps the parameters in blocks of numbers. `network.parameters()` lists these blocks. The network above has two of
+# them. The first has 2 x 3 weights: three numbers go in, and two come out. The second has two biases.
 
 # %%
 assert {weights.device.type for weights in network.parameters()} == {device.type}
 assert data.device.type == device.type
-[tuple(weights.shape) for weights in network.parameters()]
+weights, biases = network.parameters()
+assert torch.allclose(network(data), weights @ data + biases)
+[tuple(block.shape) for block in network.parameters()]
 
 # %% [markdown]
 # A network and data behave differently when you move them.

@@ -51,17 +51,17 @@ answer
 #
 # To **index** means: you write a number in square brackets, and you get the sample with this number. Counting starts at 0.
 #
-# The result has two parts: the picture and its label. Below, the picture is printed with letters. Bright pixels become
-# dense letters.
+# The result has two parts: the picture and its label. Below, the picture is printed with characters. Bright pixels become
+# dense characters.
 
 # %%
 image, label = training[5]
 assert image.equal(training.data[5:6])
 assert label == training.targets[5]
-assert training[5][1] == label != training[0][1]
-rows = image[0, ::2].tolist()  # every second row: letters are higher than wide
-letters = " .:-=+*#%@"
+assert label != training[0][1]
+rows = image[0, ::2].tolist()  # every second row: characters are higher than wide
+characters = " .:-=+*#%@"
 print(training.classes[label])
 for row in rows:
-    print("".join(letters[level * 9 // 255] for level in row))
+    print("".join(characters[level * 9 // 255] for level in row))
 # At work: src/pytorch_intro/data/dataset.py: InMemoryImageDataset.__getitem__

@@ -22,13 +22,13 @@ folder = workplace / "photos"
 make_photos(folder, {"cup": 40, "key": 40, "leaf": 3})
 spoil_photos(folder)
 files = sorted(folder.rglob("*.png"))
-assert len(files) == 85
+assert len(files) == 85  # 83 pictures, and two copies of some of them
 [str(file.relative_to(folder)) for file in files[:3]]
 # At work: src/pytorch_intro/data/ingest/image_folder.py: ImageFolder
 
 # %% [markdown]
 # First, look at some pictures of each class. You find at once what no number shows: wrong pictures, a thumb in front of
-# the camera, pictures that lie on their side.
+# the camera, pictures that lie on their side. Here, all look right. What is wrong is among the others.
 
 # %%
 from PIL import Image
@@ -51,8 +51,9 @@ contact_sheet
 # %% [markdown]
 # Then, count the pictures of each class. There are only three leaves.
 #
-# A dataset is **unbalanced** if some classes have many more pictures than others. Then accuracy can mislead you. A program
-# that never answers "leaf" knows nothing about leaves. But nearly all of its answers can be correct.
+# A dataset is **unbalanced** if some classes have many more pictures than others. Then accuracy can mislead you.
+#
+# A program that never answers "leaf" knows nothing about leaves. But here, nearly all of its answers are correct.
 #
 # So look at the accuracy of each class, too. And collect more pictures of the rare class.
 
@@ -71,7 +72,7 @@ f"{dict(counts)}: never a leaf, but {correct / len(labels):.0%} correct"
 
 # %% [markdown]
 # Is every file complete? If a copy or a download stops too early, the end of the file is missing. Only a program that reads
-# all of the file finds this.
+# all of the file finds this. Delete such a file, or get it again.
 
 # %%
 broken = []
@@ -86,13 +87,26 @@ assert [file.name for file in broken] == ["key_07.png"]
 # At work: src/pytorch_intro/data_report/findings.py: Findings.find_broken
 
 # %% [markdown]
-# Is there the same picture twice? To compare every picture with every other one takes a long
-# time. So compute a **hash** of each
-# picture. That is a short text. The same pixels have the same hash.
+# Is the same picture there twice? To compare every picture with every other one takes a long time.
+#
+# A **hash** is a short text that is computed from some data. The same data has the same hash. Other data practically always
+# has another one. (The checksum of chapter 15 is one, too.)
+#
+# So compute a hash of each picture, and compare these.
 #
 # Copies are bad for two reasons. If two copies have different labels, one label is wrong. And a copy may come into the test
-# set while the other one is in the training set. Then the test is not fair: the network already knows the answer. This is
-# called a **leak**.
+# set while the other one is in the training set.
+#
+# A **leak** is when a test picture, or nearly the same picture, is in the training set, too. Then the test is not fair: the
+# network already knows the answer.
+#
+# Copies are only one kind of leak. Another is a wrong cut: you take the test pictures from all pictures, and forget to take
+# them out of the training set. A third kind is two photographs of the same animal, one in each set.
+#
+# So keep all photographs of one thing in the same set. And if a test result is very good, look for a leak.
+#
+# What do you do with copies? Keep one of them. If their labels differ, find out which one is right. The setting
+# `data.drop_duplicates=true` removes training pictures that are also in the test set.
 
 # %%
 import hashlib
@@ -112,6 +126,13 @@ copies
 # %% [markdown]
 # This project has a command that does all of this: `python src/data_report.py data=folder data.root=FOLDER`. It finds more,
 # for example pictures that are almost the same. It writes a page with pictures about everything that it found.
+#
+# To **split** a dataset means: divide its pictures into a training, a validation and a test set. Such a set is called a
+# split, too.
+#
+# Our folder is not divided yet. So the command first splits the pictures by chance. It also finds a copy in two splits.
+#
+# **EXIF** is information that a camera writes into the file of a photograph, for example how the camera was turned.
 #
 # Here is the short form that it prints. Does it agree with ours?
 
@@ -135,10 +156,10 @@ printed.partition("\n\nwritten")[0]
 
 # %% [markdown]
 # Some labels are wrong, because people make mistakes. How do you find them among thousands of pictures? A network can help.
-# Let it learn from one half of the pictures. Then ask it about the other half.
+# Let it learn from one half of the pictures. Then ask it about the other half. Later you can do it the other way round.
 #
-# If it is almost sure of another class than the label, look at this picture. Often the label is wrong. Sometimes the label is
-# right, and the network is wrong.
+# If it is almost sure of another class than the label, look at this picture. Often the label is wrong. Sometimes the
+# label is right, and the network is wrong.
 #
 # We try it with the clothes. We write a wrong label on 40 of 800 pictures. Then we take the 20 pictures whose label seems
 # least probable to the network.
@@ -164,9 +185,11 @@ for _ in range(5):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+network.eval()
 with torch.no_grad():
     probabilities = network(images[new]).softmax(dim=1)
-suspicious = probabilities[range(800), given].argsort()[:20]
+of_label = probabilities[range(800), given]  # the probability of each given label
+suspicious = of_label.argsort()[:20]  # the 20 smallest ones
 hits = len(set(suspicious.tolist()) & set(spoiled.tolist()))
 assert hits >= 10  # by chance, it would be one
 f"{hits} of these 20 labels are wrong"

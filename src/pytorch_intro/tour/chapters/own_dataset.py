@@ -60,18 +60,21 @@ assert labels.tolist() == [0, 1, 0, 1]
 pictures.shape, labels
 
 # %% [markdown]
-# One more method makes a dataset much faster. It is not in the notes: `__getitems__`.
+# One more method makes a dataset much faster. It is not in the notes, and you can do without it: `__getitems__`.
 #
 # Usually, the DataLoader gets one sample at a time, and then puts the samples together. With `__getitems__`, it gets a
 # whole batch at once. If all pictures are in one tensor, this is a single step.
 #
-# The DataLoader must not put the batch together a second time. For that, this project has the function
-# `identity_collate`. It returns the batch as it is.
+# The option `collate_fn` of a DataLoader is the function that puts a batch together. Here the batch is complete already. So
+# this project has the function `identity_collate`, which returns the batch as it is.
 
 # %%
 import time
 
 from pytorch_intro.data.dataset import InMemoryImageDataset, identity_collate
+
+pictures, labels = torch.zeros(6000, 1, 28, 28), torch.zeros(6000, dtype=torch.int64)
+many = InMemoryImageDataset(pictures, labels, ["black"])  # one class, called black
 
 
 class OneByOne(Dataset):
@@ -82,8 +85,6 @@ class OneByOne(Dataset):
         return many[index]
 
 
-pictures, labels = torch.zeros(6000, 1, 28, 28), torch.zeros(6000, dtype=torch.int64)
-many = InMemoryImageDataset(pictures, labels, ["black"])
 loaders = {
     "one sample at a time": DataLoader(OneByOne(), batch_size=60),
     "whole batches": DataLoader(many, batch_size=60, collate_fn=identity_collate),

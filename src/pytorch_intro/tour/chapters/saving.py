@@ -4,11 +4,18 @@
 # To read on: PyTorch, Learn the Basics: Save and Load the Model.
 
 # %% [markdown]
-# A network has learned something. All of that is in its parameters. So save the parameters.
+# A network has learned something. All of that is in its parameters. So save the parameters. (To use it, you also need the
+# names of the classes and the transforms: chapter 20.)
 #
-# `network.state_dict()` returns them. The **state_dict** is a dict: the name of each parameter, and its numbers.
+# The **state_dict** of a network is a dict: the names of its parameters, and their numbers. `network.state_dict()`
+# returns it.
+#
+# In the names below, 0 and 2 are places in the network. Place 1 is ReLU, which has no parameters.
 #
 # To load them, first build the same network again. It starts with random parameters. Then copy the saved parameters into it.
+#
+# **`map_location`** is where loaded numbers come to. With `map_location="cpu"`, you can load a file from a computer with a
+# GPU. Before you use the network, call `eval()` (chapter 11).
 
 # %%
 import tempfile
@@ -23,7 +30,9 @@ torch.save(network.state_dict(), folder / "weights.pt")
 other = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
 data = torch.rand(3, 4)
 assert not torch.equal(other(data), network(data))
-other.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
+saved = torch.load(folder / "weights.pt", weights_only=True, map_location="cpu")
+other.load_state_dict(saved)
+other.eval()
 assert torch.equal(other(data), network(data))
 list(network.state_dict())
 # At work: src/pytorch_intro/training/checkpoint.py: AtomicCheckpointIO
@@ -31,8 +40,8 @@ list(network.state_dict())
 # %% [markdown]
 # Take care with files from people you do not know.
 #
-# `torch.save` uses **pickle**, a part of Python that writes objects to files. Such a file can contain more than numbers. It
-# can contain a command, and the command runs when you load the file.
+# **pickle** is a part of Python that writes objects to files. `torch.save` uses it. Such a file can contain more than
+# numbers. It can contain a command, and the command is executed when you load the file.
 #
 # `weights_only=True` protects you: PyTorch then loads only numbers and refuses everything else. It is the default in
 # new versions of PyTorch.
@@ -44,7 +53,7 @@ import pickle
 
 
 class Trap:
-    def __reduce__(self):
+    def __reduce__(self):  # pickle calls this to find out what to do when it loads
         return Path.touch, (folder / "sprung",)
 
 

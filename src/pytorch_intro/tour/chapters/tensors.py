@@ -9,15 +9,18 @@
 # A **tensor** is a block of numbers. A list of numbers is a tensor with one dimension. A table of numbers has two
 # dimensions. A stack of tables has three, and so on.
 #
-# The size in each dimension is called the **shape**. A table with 2 rows and 3 columns has the shape (2, 3).
+# The **shape** of a tensor is its size in each dimension. A table with 2 rows and 3 columns has the shape (2, 3).
 #
-# All numbers in a tensor have the same type, for example whole numbers. This type is called the **dtype**.
+# The **dtype** of a tensor is the type of its numbers. All have the same one.
+#
+# **uint8** is the dtype of whole numbers from 0 to 255. Each needs one byte.
 #
 # A **pixel** is one dot of a picture. Its brightness is a number.
 #
 # A **channel** is one color of a picture. A gray picture has one channel. A color picture has three: red, green and blue.
 #
-# 64 gray pictures of 28 x 28 pixels are a tensor of four dimensions: picture, channel, row, column.
+# 64 gray pictures of 28 x 28 pixels are a tensor of four dimensions: picture, channel, row, column. People write this as
+# (N, C, H, W): number, channels, height and width.
 
 # %%
 import numpy as np
@@ -27,14 +30,16 @@ pictures = torch.zeros(64, 1, 28, 28, dtype=torch.uint8)
 array = np.zeros((64, 1, 28, 28), dtype=np.uint8)
 assert pictures.shape == array.shape
 assert pictures.ndim == array.ndim == 4
+assert (torch.iinfo(torch.uint8).min, torch.iinfo(torch.uint8).max) == (0, 255)
 pictures.shape, pictures.dtype
 # At work: src/pytorch_intro/data/dataset.py: InMemoryImageDataset
 
 # %% [markdown]
 # > They are very similar to NumPy arrays with many similar operations.
 #
-# **NumPy** is Python's best-known library for numbers. Its blocks of numbers are called **arrays**. ND is short for "with
-# N dimensions".
+# **NumPy** is Python's best-known library for numbers.
+#
+# An **array** is a block of numbers in NumPy. ND is short for "with N dimensions".
 #
 # Most operations have the same name in both. Some names differ: NumPy's `axis` is `dim` in PyTorch.
 

@@ -6,11 +6,15 @@
 # %% [markdown]
 # > Data often requires transformation to be ready for learning.
 #
-# The pictures of the dataset are objects of **PIL**. That is Python's library for pictures. A network cannot compute with
-# such an object. So a transform turns it into a tensor.
+# **PIL** is Python's library for pictures.
 #
-# The pixels are whole numbers from 0 to 255. These are too large for a network. So another transform normalizes them, as in
-# chapter 1.
+# The pictures of the dataset are objects of PIL. A network cannot compute with such an object. So the transform `ToImage`
+# turns it into a tensor.
+#
+# The pixels are whole numbers from 0 to 255. The transform `ToDtype` with `scale=True` makes floats and divides by 255: from
+# 0 to 1. Then `Normalize` subtracts the average and divides by the standard deviation, as in chapter 1.
+#
+# Prepare all pictures in the same way: those for the training, those for the test, and those in use.
 
 # %%
 import torch
@@ -22,7 +26,7 @@ from pytorch_intro.tour.sample import sample_root
 root = sample_root()
 picture, _ = FashionMNIST(root)[0]
 try:
-    torch.nn.Linear(28, 1)(picture)
+    torch.nn.Linear(28, 1)(picture)  # a small network (chapter 11)
     refused = ""
 except TypeError as error:
     refused = str(error)
@@ -31,6 +35,9 @@ transform = v2.Compose(
     [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.286], [0.353])]
 )
 ready = transform(picture)
+scaled = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])(picture)
+assert torch.allclose(ready, (scaled - 0.286) / 0.353)
+assert 0 <= scaled.min() < scaled.max() <= 1
 assert ready.shape == (1, 28, 28)
 assert ready.dtype == torch.float32
 assert -1 < ready.min() < 0 < ready.max() < 3
@@ -42,8 +49,10 @@ f"before: 0 to 255; after: {ready.min():.2f} to {ready.max():.2f}"
 #
 # `target_transform` is the transform for the labels.
 #
-# Here it turns each label into ten numbers: a one at the place of the label, and zeros everywhere else. This form is
-# called **one-hot**.
+# A **one-hot** label has one number for each class: a one at the place of the label, and zeros everywhere
+# else.
+#
+# The rest of the tour does not need it: networks can learn from plain labels.
 
 # %%
 from torch.nn.functional import one_hot
@@ -60,11 +69,16 @@ target
 # At work: src/pytorch_intro/data/ingest/relabel.py: relabel
 
 # %% [markdown]
-# A transform can also be random. Turn a shoe around, and it is still a shoe. So a few pictures become many different
-# pictures. This is called **augmentation**. It helps against overfitting.
+# A transform can also be random.
 #
-# Take care with whole batches. The flip of torchvision decides once for the whole batch: it flips all pictures, or none.
-# The flip of this project decides for each picture.
+# To **flip** a picture means to mirror it: left becomes right. A mirrored shoe is still a shoe.
+#
+# The word **augmentation** means: change the training pictures by chance, so that a few pictures become many different
+# ones. It helps against overfitting.
+#
+# If a dataset applies the transform, each picture gets its own decision. But take care if you give it a whole batch, as
+# chapter 16 does. The flip of torchvision then decides once: it flips all pictures, or none. The flip of this project
+# decides for each picture.
 
 # %%
 from pytorch_intro.data.augment.basic import RandomHorizontalFlip
@@ -80,7 +94,8 @@ f"flipped: {theirs:.0%} of a batch by torchvision, {ours:.0%} by this project"
 # At work: src/pytorch_intro/data/augment/basic.py: RandomHorizontalFlip
 
 # %% [markdown]
-# Here is one shirt, with eight different changes. A person still sees a shirt each time. The network has to learn the same.
+# Here is one T-shirt, with eight different changes. A person still sees a T-shirt each time. The network has to learn the
+# same.
 
 # %%
 from pytorch_intro.analysis.plots import plot_image_grid, to_pil_images
@@ -103,7 +118,7 @@ assert all(variant.shape == (1, 28, 28) for variant in variants)
 one_shirt = plot_image_grid(
     to_pil_images(torch.stack(variants)),
     ["original", *changes],
-    "One shirt, augmented",
+    "One T-shirt, augmented",
     columns=9,
 )
 one_shirt

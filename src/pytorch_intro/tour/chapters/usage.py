@@ -11,8 +11,11 @@
 #
 # To activate it means: from now on, the command `python` uses this folder.
 #
-# **Note:** more precisely, the folder's name is `.venv` in this project. `make train` and the README create it with this
-# name, and most editors look for it. The second command is for people who use the command line "fish".
+# **Note:** more precisely, the folder's name is `.venv` in this project. So the command is `source .venv/bin/activate`.
+# `make train` and the README create it with this name, and most editors look for it. The second command is for people
+# who use the command line "fish".
+#
+# You have probably done this before chapter 1. Here is what it means.
 
 # %%
 import sys
@@ -36,8 +39,9 @@ f"Python {sys.version.split()[0]}, {'in a venv' if is_in_a_venv else 'not in a v
 #
 # The file lists each package with its version. So everybody gets the same versions.
 #
-# Each line also has a **checksum**: a long number that is computed from the package. If someone changes the package, the
-# number no longer fits, and pip refuses to install it.
+# A **checksum** is a long number that is computed from a file. If someone changes the file, the number is another one.
+#
+# Each package in the file has its checksums, after `--hash`. If one does not fit, pip refuses to install the package.
 
 # %%
 import re

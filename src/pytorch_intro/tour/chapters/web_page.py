@@ -22,8 +22,10 @@ print(*files, sep="\n")
 # At work: src/pytorch_intro/runs/folder.py: RunFolder
 
 # %% [markdown]
-# `config.yaml` has all settings, and `result.json` has the result. `checkpoints/best.ckpt` is a **checkpoint**: a file with
-# the parameters, and with everything else that a training needs to continue. You know its main part from chapter 14, the state_dict.
+# `config.yaml` has all settings, and `result.json` has the result.
+#
+# A **checkpoint** is a file with the parameters of a network, and with everything else that a training needs to continue.
+# Its main part is the state_dict (chapter 14). In a run folder, it is `checkpoints/best.ckpt`.
 #
 # The function `load_run` reads these files. It returns three things: the network, the names of the classes, and the
 # transforms.
@@ -40,42 +42,45 @@ network, classes, transforms = load_run(run)
 test = FashionMNISTSample(str(SAMPLE), False)
 images, labels = test.__getitems__(range(len(test)))
 ready = torch.stack([transforms(image) for image in images])
-with torch.inference_mode():
+with torch.no_grad():
     answers = network(ready).argmax(dim=1)
 accuracy = (answers == labels).float().mean().item()
-assert not network.training
+assert not network.training  # load_run has called eval()
 assert abs(accuracy - result["test/accuracy"]) < 0.02
 f"{accuracy:.1%} with load_run, {result['test/accuracy']:.1%} in result.json"
 # At work: src/pytorch_intro/inference/load.py: load_run
 
 # %% [markdown]
 # Why are the transforms part of it? The network must get its pictures as in the training: the same size, the same
-# normalization. Otherwise it gives bad answers, and no error message.
+# normalization. Otherwise it gives bad answers, and no error message. This is true for your own test pictures, too.
 #
 # The code below forgets the transforms. The pixels have values from 0 to 255 then, instead of small numbers around 0.
 
 # %%
 # Needs: pytorch_intro.inference
-with torch.inference_mode():
+with torch.no_grad():
     wrong = network(images.float()).argmax(dim=1)
 forgotten = (wrong == labels).float().mean().item()
 assert forgotten < accuracy - 0.1
-f"{accuracy:.0%} correct with the transforms, {forgotten:.0%} without"
+f"{accuracy:.1%} correct with the transforms, {forgotten:.1%} without"
 # At work: src/pytorch_intro/data/normalize.py: Normalize
 
 # %% [markdown]
-# For many pictures, use the command `python src/predict.py run=FOLDER images=FOLDER`. It writes a table with the answer for
-# each picture.
+# For many pictures, use the command `python src/predict.py run=RUN images=PICTURES`. RUN is the run folder, for example
+# `outputs/first`. PICTURES is a folder of pictures. The command writes a table with the answer for each picture.
 #
-# But your friends do not have Python. They have a browser. So start a **server**: a program that waits for requests and
-# answers them. The command `python src/serve.py run=FOLDER` does it. It has a page where you drop pictures, or take one with
-# your phone. Other programs can ask it, too.
+# But your friends do not have Python. They have a browser.
 #
-# The server needs a few more packages: `pip install -r requirements-serve.txt`. Without them, the next step is left out.
+# A **server** is a program that waits for requests and answers them. The command `python src/serve.py run=RUN` starts
+# one for a network. It has a page where you drop pictures, or take one with your phone. Other programs can ask it, too.
+#
+# The server needs a few more packages: `pip install -r requirements-serve.txt`. If you do not have them, skip the next cell.
+#
+# **base64** is a form in which bytes are written as letters and digits. A picture is not text, so a program sends it to the
+# server in this form.
 #
 # The code below starts the server, and waits until it prints its address. `port=0` means: any free one. Then it sends a
-# picture of a shoe, as a program would do it. A picture is not text, so it is written in letters and digits first, in the
-# form base64. At the end, the server stops.
+# picture of a shoe. At the end, the server stops. You need not understand each line.
 
 # %%
 # Needs: pytorch_intro.serving, fastapi, uvicorn
@@ -115,12 +120,16 @@ f"{prediction['label']}, {prediction['probability']:.0%}"
 # At work: src/pytorch_intro/serving/app.py: build_app
 
 # %% [markdown]
-# What if the other program is not written in Python? To **export** a network means: write it into a file that other programs
-# can run. The best-known form is ONNX. The command `python src/export.py run=FOLDER` writes it, and checks that the file gives
-# the same answers as PyTorch.
+# What if the other program is not written in Python?
+#
+# To **export** a network means: write it into a file that other programs can run, without PyTorch.
+#
+# **ONNX** is the best-known form of exported networks. The command `python src/export.py run=RUN` writes one, and
+# checks that it gives the same answers as PyTorch.
 #
 # What does such a file contain? The operations of the network, one after the other. PyTorch finds them when it follows one
-# picture through the network. The code below does this with a small network.
+# picture through the network. The code below does this with a small network. In the names, "aten" stands for the part of
+# PyTorch that has these operations.
 
 # %%
 from torch import nn
@@ -137,8 +146,8 @@ print(*operations, sep="\n")
 # At work: src/pytorch_intro/inference/formats.py: write_formats
 
 # %% [markdown]
-# This is the end of the tour. What next? The first command below trains with all 60,000 pictures. The second one lists the
-# settings. The third one shows the curves in a browser. The README explains the rest.
+# This is the end of the tour. What next? The first command below trains with all 60,000 pictures. The data is downloaded
+# once. The second command lists the settings. The third one shows the curves in a browser. The README explains the rest.
 
 # %%
 from importlib.util import find_spec

@@ -87,9 +87,11 @@ assert isinstance(test_loader.sampler, SequentialSampler), (
 # ## 3. Batches by hand
 #
 # Write the function `batches_of`. It does what a DataLoader does: it gets features, labels and the size of a batch. It
-# returns a list of batches. Each batch is a pair: some rows of the features, and the labels of the same rows. The rows are in a
-# random order, and each row is in exactly one batch. `torch.randperm(n)` gives the numbers from 0 to n - 1 in random
-# order.
+# returns a list of batches. Each batch is a pair: some rows of the features, and the labels of the same rows. The rows
+# are in a random order, and each row is in exactly one batch.
+#
+# `torch.randperm(n)` gives the numbers from 0 to n - 1 in random order. `numbers.split(size)` cuts a tensor into pieces.
+# `features[numbers]` picks the rows with these numbers.
 
 # %% template
 import torch

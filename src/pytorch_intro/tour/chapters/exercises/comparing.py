@@ -2,8 +2,8 @@
 # ## 1. Mean and standard deviation
 #
 # Write the function `summary`. It gets a list of accuracies from 0 to 1. It returns a text like `79.5% ± 0.7%`: the mean
-# and the standard deviation, both in percent with one digit after the dot. Use `statistics.stdev`, which is made for a few
-# results of many possible ones.
+# and the standard deviation, both in percent with one digit after the dot. Use `statistics.stdev`: it is right if you have
+# only some of the possible results.
 
 # %% template
 from statistics import mean, stdev
@@ -33,7 +33,7 @@ def summary(accuracies):
 answer = summary([0.79, 0.80])
 assert isinstance(answer, str), f"The function has to return a text, not {answer!r}."
 assert answer != "79.5% ± 0.5%", (
-    "0.5% is the standard deviation of exactly these two numbers. For a few results of many possible ones, use `stdev`."
+    "0.5% is the standard deviation of exactly these two numbers. You have only some of the possible results: use `stdev`."
 )
 assert answer == "79.5% ± 0.7%", (
     f"For 0.79 and 0.80, the text should be 79.5% ± 0.7%, but you return {answer}. `f'{{0.795:.1%}}'` writes 79.5%."

@@ -72,8 +72,9 @@ assert class_name(pictures, 0) == "Dress", "Picture 5 is right, but picture 0 is
 # %% [markdown]
 # ## 3. Normalize a tensor
 #
-# Write the function `normalized`. It gets a tensor. It subtracts the average of the tensor, and then divides by the
-# standard deviation of the tensor. It returns the result, and does not change the tensor that it got.
+# Write the function `normalized`. It gets a tensor, which is a block of numbers (chapter 4). It subtracts the average
+# of the tensor, and then divides by the standard deviation of the tensor. It returns the result, and does not change
+# the tensor that it got. A tensor has the methods `mean()` and `std()`.
 
 
 # %% template

@@ -33,7 +33,7 @@ assert old_laptop == "cpu", f"{old_laptop!r} is not right. Every computer has th
 # ## 2. Where is it?
 #
 # Write the function `device_name`. It gets a tensor. It returns the name of the device where the tensor is, as a string:
-# "cpu", "cuda", "meta" and so on.
+# "cpu", "cuda", "meta" and so on. `tensor.device` is the device, and its `.type` is the name.
 
 
 # %% template

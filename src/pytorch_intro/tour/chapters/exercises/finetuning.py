@@ -1,7 +1,8 @@
 # %% [markdown]
 # ## 1. Which way?
 #
-# Which setting fits? Write "head", "gradual" or "scratch". You want to start from random parameters only if it has to be.
+# Which setting fits? Write "head", "gradual" or "scratch". The pretrained network knows photographs. Start from random
+# parameters only if you have to.
 
 # %% template
 twenty_photographs_of_each_bird_and_no_gpu = ...
@@ -9,8 +10,11 @@ thousands_of_x_ray_pictures_and_a_gpu = ...
 no_pretrained_network_exists_for_this_data = ...
 
 # %% solution
+# Few pictures, and the network knows photographs: its body can stay as it is.
 twenty_photographs_of_each_bird_and_no_gpu = "head"
+# They do not look like photographs, so the body has to change. There are enough of them for that.
 thousands_of_x_ray_pictures_and_a_gpu = "gradual"
+# There is nothing to start from.
 no_pretrained_network_exists_for_this_data = "scratch"
 
 # %% wrong
@@ -32,8 +36,9 @@ assert no_pretrained_network_exists_for_this_data == "scratch", (
 # %% [markdown]
 # ## 2. A new head
 #
-# Write the function `replace_head`. It gets an `nn.Sequential` whose last layer is an `nn.Linear`, and a number of classes.
-# It replaces the last layer by a new one with so many outputs, and returns the network. All other layers stay.
+# Write the function `replace_head`. It gets an `nn.Sequential` whose last layer is an `nn.Linear`, and a number of
+# classes. It replaces the last layer by a new one with so many outputs, and returns the network. All other layers stay.
+# The last layer is `network[-1]`, and `in_features` of a linear layer is how many numbers go into it.
 
 # %% template
 from torch import nn

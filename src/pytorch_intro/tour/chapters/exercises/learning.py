@@ -3,6 +3,8 @@
 #
 # Write the function `slope`. It gets a number. It returns the gradient of x³ + 2x at this number, as a Python number. Let
 # PyTorch compute it: `requires_grad=True`, then `backward()`, then `.grad`.
+#
+# Only floats have gradients, so begin with `float(number)`. `tensor.item()` makes a Python number from a tensor.
 
 # %% template
 import torch
@@ -50,10 +52,10 @@ assert float(slope(0.0)) == 2, (
 )
 
 # %% [markdown]
-# ## 2. Repair: the loss jumps
+# ## 2. Repair: the loss does not fall
 #
-# This training is broken: the loss jumps up and down instead of falling. One line is missing. Picture 1 of "five_mistakes"
-# (chapter 16) shows what it looks like. Repair the function `fit`.
+# This training is broken: the loss jumps or rises instead of falling. It looks like a learning rate that is too large. But
+# one line is missing. Repair the function `fit`.
 
 # %% template
 import torch
@@ -129,8 +131,8 @@ assert ups == 0, (
 # %% [markdown]
 # ## 3. Repair: the loss stays high
 #
-# This training has two mistakes. One keeps the loss above 1.46. The other makes the steps 100 times too large. Pictures 2
-# and 3 of "five_mistakes" show both. Repair the function `fit_pictures`.
+# This training of ten classes has two mistakes. One keeps the loss above 1.46. The other makes the steps 100 times too
+# large. Repair the function `fit_pictures`.
 
 # %% template
 import torch

@@ -1,7 +1,7 @@
 # %% [markdown]
 # ## 1. Who does what?
 #
-# In Lightning, some things are your work, and some are the Trainer's. For each, write "module" if it belongs into your
+# In Lightning, some things are your work, and some are the Trainer's. For each, write "module" if it belongs in your
 # LightningModule, or "trainer" if the Trainer does it.
 
 # %% template
@@ -122,9 +122,13 @@ assert optimizer.param_groups[0]["lr"] == 0.25, "The learning rate is not `self.
 # %% [markdown]
 # ## 3. Training and validation
 #
-# Add a `validation_step` to a LightningModule. It gets a batch like `training_step`. It returns the accuracy of the
-# batch: the share of correct answers, as a tensor from 0 to 1. The answer of the network is the place of the largest
-# logit: `argmax(dim=1)`.
+# Validation is a test during the training, with the validation set (chapter 1). The Trainer calls `validation_step` for each
+# batch of it, after each epoch.
+#
+# Write this method. It gets a batch like `training_step`. It returns the accuracy of the batch: the share of correct
+# answers, as a tensor from 0 to 1. The answer of the network is the place of the largest logit: `argmax(dim=1)`.
+# `(answers == targets).float()` has a 1 for each correct answer, otherwise a 0. (To
+# record it, you would also call `self.log`.)
 
 # %% template
 import torch

@@ -68,8 +68,8 @@ assert answer.tolist() == [0, 0, 0], (
 # %% [markdown]
 # ## 3. Move bytes, not floats
 #
-# Write the function `to_device_as_floats`. It gets a tensor of the dtype uint8 and the name of a device. It returns the tensor
-# on this device with the dtype float32, and it moves as few bytes as possible.
+# Write the function `to_device_as_floats`. It gets a tensor of the dtype uint8 and the name of a device. It returns the
+# tensor on this device with the dtype float32, and it moves as few bytes as possible.
 
 
 # %% template

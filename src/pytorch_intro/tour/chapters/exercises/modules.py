@@ -31,7 +31,7 @@ assert tuple(shape_after_linear) == (64, 10), (
 # ## 2. Your first network
 #
 # Write a network for gray pictures of 28 x 28 pixels and ten classes: flatten, a linear layer to `hidden` numbers, ReLU,
-# a linear layer to 10 numbers. `forward` returns logits, so it needs no softmax.
+# a linear layer to 10 numbers. `forward` returns logits, so it needs no softmax. `nn.Sequential` can be a part of it.
 
 # %% template
 from torch import nn
@@ -118,7 +118,8 @@ assert torch.allclose(network(torch.ones(1, 1, 28, 28)), torch.tensor(-1.0)), (
 #
 # Write a network with a convolution. For gray pictures of 28 x 28 pixels: a convolution from 1 to 8 channels
 # (`nn.Conv2d(1, 8, kernel_size=3, padding=1)`), ReLU, pooling (`nn.MaxPool2d(2)`), flatten, and a linear layer to 10
-# numbers. You have to find out how many numbers go into the linear layer.
+# numbers. You have to find out how many numbers go into the linear layer: channels times rows times columns, after the
+# pooling.
 
 # %% template
 from torch import nn

@@ -35,8 +35,8 @@ assert answer.shape == (2,), (
 # %% [markdown]
 # ## 2. Count the parameters
 #
-# Write the function `number_of_parameters`. It gets a network. It returns how many numbers are in all its parameters
-# together. `network.parameters()` lists the parameters, and `numel()` is how many numbers one of them has.
+# Write the function `number_of_parameters`. It gets a network. It returns how many numbers are in all blocks of
+# `network.parameters()` together. `block.numel()` is how many numbers one of them has.
 
 
 # %% template
@@ -59,8 +59,8 @@ from torch import nn
 
 answer = number_of_parameters(nn.Linear(3, 2))
 assert answer != 2, (
-    "You counted the parameters, and not the numbers in them. This network has two parameters: a table of 3 x 2 weights and "
-    "a row of 2. Add their `numel()`."
+    "You counted the blocks, and not the numbers in them. This network has two blocks: a table of 2 x 3 weights and a row of "
+    "2 biases. Add their `numel()`."
 )
 assert answer == 8, (
     f"nn.Linear(3, 2) has 3 x 2 + 2 = 8 numbers, but the function returns {answer!r}."

@@ -42,7 +42,7 @@ assert abs(answer - 0.9) < 1e-6, (
 #
 # Write the function `find_copies`. It gets a tensor of pictures, uint8 (N, H, W). It returns a list of pairs (first, copy):
 # the number of a picture, and the number of a later picture with the same pixels. `tensor.numpy().tobytes()` returns the
-# pixels in a form that can be a key of a dict.
+# pixels in a form that can be a key of a dict. So you need no hash.
 
 
 # %% template
@@ -130,7 +130,7 @@ assert answer is not None and len(answer) == 2, (
 )
 training, test = answer
 assert sorted([*training, *test]) == sorted(names), (
-    "Each file belongs into exactly one of the two lists. Some are missing, or are there twice."
+    "Each file belongs in exactly one of the two lists. Some are missing, or are there twice."
 )
 leaked = {name.split("_")[0] for name in training} & {name.split("_")[0] for name in test}
 assert not leaked, (

@@ -87,7 +87,8 @@ with tempfile.TemporaryDirectory(prefix="tour-") as folder:
 # ## 3. Load it again
 #
 # Write the function `load_network`. It gets a function that builds a network, and a file with a state_dict. It returns a
-# network with the parameters of the file, ready for use: on the CPU and in eval mode. It loads numbers only.
+# network with the parameters of the file, ready for use: on the CPU (`map_location`) and in eval mode (`eval()`). It loads
+# numbers only.
 
 # %% template
 import torch

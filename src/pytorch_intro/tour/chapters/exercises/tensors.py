@@ -80,6 +80,9 @@ assert given.tolist() == [1, 2], (
 #
 # Write the function `brightness`. It gets a batch of pictures of the shape (N, C, H, W) and the dtype uint8. It returns
 # the average brightness of each picture, a tensor of N numbers from 0 to 1, where 255 becomes 1.
+#
+# An average needs decimal numbers: `pictures.float()` makes them. `mean(dim=(1, 2, 3))` is the average over these three
+# dimensions.
 
 
 # %% template

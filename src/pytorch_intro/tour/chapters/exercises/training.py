@@ -1,8 +1,8 @@
 # %% [markdown]
-# ## 1. Repair: the test is not fair
+# ## 1. Repair: the accuracy is too low
 #
-# This function tests a network after its training. Something is missing: the accuracy is too low, and differs each time. Picture
-# 5 of "five_mistakes" shows it. Repair it.
+# This function tests a network after its training. Something is missing: the accuracy is too low, and differs each time. It
+# is number 5 of the five mistakes. Repair it.
 
 # %% template
 import torch
@@ -57,8 +57,8 @@ assert first == expected, f"The accuracy should be {expected:.1%}, but is {first
 # %% [markdown]
 # ## 2. Repair: the network only guesses
 #
-# This function makes batches. The network learns nothing from them: the loss stays at 2.3. Picture 4 of "five_mistakes"
-# shows it. Find out why, and repair it.
+# This function makes batches. The network learns nothing from them: the loss stays near 2.3. It is number 4 of the five
+# mistakes. Find out why, and repair it.
 
 # %% template
 import torch
@@ -214,7 +214,7 @@ assert not 1.4 < first < 1.6, (
 )
 assert first < 0.1, (
     "A network that is always right has a high loss here: so it is compared with the wrong labels. Shuffle pictures and "
-    "labels in the same order. (If cross_entropy gets probabilities, give it logits.)"
+    "labels in the same order."
 )
 
 old_gradients = []

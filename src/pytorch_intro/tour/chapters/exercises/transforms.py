@@ -84,6 +84,9 @@ assert abs(white.max() - 2) < 1e-5, (
 # probability of one half. It decides for each picture by itself. It returns a new batch.
 #
 # `pictures.flip(-1)` flips all pictures. `torch.rand(n) < 0.5` gives n times True or False.
+#
+# You can use a loop. Without one: `torch.where(a, b, c)` takes b where a is True, otherwise c. `a.view(-1, 1, 1, 1)` gives a
+# the four dimensions of the pictures.
 
 # %% template
 import torch

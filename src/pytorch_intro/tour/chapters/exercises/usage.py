@@ -34,8 +34,8 @@ assert (inside, outside) == (True, False), (
 # %% [markdown]
 # ## 2. Read a line of requirements.txt
 #
-# Write the function `package_and_version`. It gets a line like `torch==2.11.0`. It returns the pair
-# `("torch", "2.11.0")`.
+# Write the function `package_and_version`. It gets the first part of a line, without the checksums, for example
+# `torch==2.11.0`. It returns the pair `("torch", "2.11.0")`.
 
 
 # %% template

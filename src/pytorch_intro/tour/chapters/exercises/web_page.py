@@ -1,8 +1,8 @@
 # %% [markdown]
 # ## 1. Is the run finished?
 #
-# A run writes `result.json` at its very end. Write the function `test_result`. It gets a run folder, a `Path`. It returns
-# the value of `test/accuracy` in `result.json`. Without this file, the run is not finished: return None.
+# Write the function `test_result`. It gets a run folder, a `Path`. It returns the value of `test/accuracy` in `result.json`.
+# If this file does not exist, the training has not come to its end: return None.
 
 # %% template
 import json
@@ -56,6 +56,9 @@ with tempfile.TemporaryDirectory(prefix="tour-") as name:
 #
 # Write the function `top_three`. It gets the logits of one picture, a tensor with one number for each class, and the list of
 # the names of the classes. It returns a list of three pairs, (name, probability). The most probable class comes first.
+#
+# One picture has only one dimension, the classes: so softmax needs `dim=0` here. `values, places = numbers.topk(3)`
+# finds the three largest numbers and their places.
 
 # %% template
 import torch
@@ -110,7 +113,7 @@ assert abs(probabilities[0] - 0.6439) < 1e-3, (
 # ## 3. Ask the server
 #
 # Write the function `ask`. It gets the address of a server, such as `http://127.0.0.1:8000`, and the content of a picture
-# file, as bytes. It sends them to `/predict`, as chapter 20 does. It returns the label of the answer.
+# file, as bytes. It sends them to `/predict`, as this chapter does. It returns the label of the answer.
 
 # %% template
 import base64
