@@ -27,17 +27,3 @@ def test_logits_are_averaged_over_all_views_of_an_image(tta_flip: bool, tta_shif
         assert classifier.tta_logits(images).shape == (len(views), 3, 10)
         torch.testing.assert_close(classifier.tta_logits(images)[0], network(images))
         torch.testing.assert_close(classifier.train()(images), network(images))
-
-
-def test_attributes_that_get_a_text_are_those_of_any_module() -> None:
-    """Setting a plain attribute takes a short cut; the name of a parameter or module is refused as ever."""
-    classifier = Classifier(CNN((1, 12, 12), 10, width=4, poolings=2), 10, None, None)  # type: ignore[arg-type]
-    classifier.note = "new"
-    classifier.note = "changed"
-    assert classifier.note == "changed"
-    with pytest.raises(TypeError, match="as child module 'network'"):
-        classifier.network = "text"  # type: ignore[assignment]
-    classifier.note = torch.nn.Linear(1, 1)
-    assert "note" in dict(classifier.named_children())
-    with pytest.raises(TypeError, match="as child module 'note'"):
-        classifier.note = "text"

@@ -76,16 +76,6 @@ class Classifier(LightningModule):
         self.resumed_metrics: dict[str, float] = {}  # of the checkpoint that training resumes from
         self.resumed_total_steps: float | None = None  # likewise
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; a plain one that gets text or None, without a search for parameters, modules and buffers.
-
-        Lightning sets the name of the running hook about 40 times per step.
-        """
-        if (value is None or isinstance(value, str)) and name in self.__dict__:
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
-
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (N, num_classes) of images (N, C, H, W) float.
 

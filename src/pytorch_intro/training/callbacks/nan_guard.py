@@ -1,6 +1,5 @@
 """Stop on NaN/inf before a bad checkpoint can overwrite a good one."""
 
-import math
 from typing import Any
 
 import torch
@@ -23,19 +22,16 @@ class TerminateOnNaN(Callback):
     """
 
     def __init__(self) -> None:
-        # () int64 on the device, not on the CPU: first step with a bad loss, or NO_BAD_STEP
-        self.first_bad: Tensor | None = None
+        self.first_bad: Tensor | None = None  # () int64 on the device: first step with a bad loss, or NO_BAD_STEP
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         loss = outputs["loss"]
-        if loss.device.type == "cpu":
-            if not math.isfinite(loss.item()):
-                self.stop(trainer, "train/loss", trainer.global_step)
-            return
         bad = torch.where(loss.isfinite(), NO_BAD_STEP, trainer.global_step)
         self.first_bad = bad if self.first_bad is None else torch.minimum(self.first_bad, bad)
+        if loss.device.type == "cpu":
+            self.raise_if_diverged(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.raise_if_diverged(trainer)
