@@ -88,7 +88,7 @@ def test_check_prints_what_is_right_and_how_to_see_a_solution(
     assert check_answers(3, file) == 1
     out = capsys.readouterr().out
     assert "right    3.1 Move a tensor" in out
-    assert "not yet  3.2 Count the parameters\n         You counted the parameters" in out
+    assert "not yet  3.2 Count the parameters\n         You counted the blocks" in out
     assert "not yet  3.3 Move everything\n         The name answer_on is missing." in out
     assert out.endswith("To see the solution: python src/tour.py 3 --solution 2\n")
 
