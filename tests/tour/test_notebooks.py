@@ -64,5 +64,5 @@ def test_the_notebooks_have_outputs_and_pictures_and_are_small() -> None:
 def test_the_glossary_is_made_of_the_chapters() -> None:
     assert GLOSSARY.read_text(encoding="utf-8") == glossary(), "run make notebooks"
     assert "| gradient | The **gradient**" not in glossary()
-    assert "| gradient | The gradient has one number for each number among the parameters." in glossary()
+    assert "| gradient | The gradient has one number for each parameter." in glossary()
     assert "| zero_grad() | `zero_grad()` removes the old gradients." in glossary(), "without the number in the list"

@@ -57,7 +57,8 @@ first, second
 # which is part of Python.
 #
 # Workers help if a sample takes time, for example because it is read from a file. Here all data is already in memory. Then
-# workers only make it slower, as the measurement shows: each batch has to pass from one process to another.
+# workers only make it slower, as the measurement shows. Most of this time is the start of the two processes. And each batch
+# has to pass from one process to another.
 
 # %%
 import time

@@ -23,7 +23,9 @@ from pytorch_intro.tour.practice import load_pictures
 
 all_images, all_labels, test_images, test_labels = load_pictures()
 images, labels = all_images[400:], all_labels[400:]
+# The pictures are in random order in the files, so the first 400 are a fair mix.
 val_images, val_labels = all_images[:400], all_labels[:400]
+assert val_labels.bincount().min() > 30
 
 
 def train_with(seed, rate):
@@ -81,11 +83,17 @@ for name, values in (("old, learning rate 0.02", old), ("new, learning rate 0.1"
 # The **standard error** is how exact a mean is. Divide the standard deviation by the square root of how many results there
 # are.
 #
-# Compare the mean difference with its standard error. If it is more than two standard errors, it is probably not luck. If it
-# is more than three, it is hardly luck: you can report it. If it is less than two, you do not know.
+# Compare the mean difference with its standard error. How large is it?
 #
-# How much do pairs help? It depends. Learning rates 0.02 and 0.1 are far apart, and share little of the luck. 0.1 and 0.15
-# are near each other, and share most of it: the standard error is much smaller. Pairs cost nothing, so use them.
+# 1. Less than two standard errors: you do not know.
+# 2. Between two and three: it is probably not luck. Take more seeds.
+# 3. More than three: it is hardly luck. You can report it.
+#
+# How much do pairs help? It depends. Learning rates 0.02 and 0.1 are far apart, and share little of the luck. So pairs do
+# not help: the standard error is about as large as without them.
+#
+# The learning rates 0.1 and 0.15 are near each other, and share most of it: the standard error is much smaller. Pairs cost
+# nothing, so use them.
 
 
 # %%
@@ -107,10 +115,11 @@ small_difference, small_error, small_share = compare("0.1 to 0.15", new, near)
 assert abs(small_difference) < 2 * small_error  # perhaps only luck
 assert small_share < 0.8
 assert small_share < share
+assert 0.7 < share < 1.4
 
 # %% [markdown]
-# Here are all results. Each line connects two results with the same seed. If nearly all lines go in the same direction, the
-# difference is real.
+# Here are all results. Each line connects two results with the same seed. If there are many lines, and nearly all go in
+# the same direction, the difference is probably real. The standard error shows it more exactly.
 
 # %%
 from pytorch_intro.tour.pictures import draw_pairs
@@ -125,7 +134,8 @@ better_or_luck
 # For 80% of 400 pictures, this is 2%. So a test with 400 pictures cannot show that a network is better by half a percent.
 #
 # Did both networks get the same 400 pictures? Then half a percent is two pictures. Even if the networks differ in these two
-# only, that can be luck. A coin shows the same side twice in a row in one of two tries.
+# only, that can be luck. Imagine that a coin decides, for each of these two pictures, which network gets it right. In one of
+# two tries, the same network gets both.
 #
 # More seeds do not help against this kind of luck, because all of them use the same test pictures. More test pictures help.
 #

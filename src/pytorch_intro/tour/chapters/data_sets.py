@@ -50,7 +50,7 @@ f"{len(names)} datasets in torchvision {torchvision.__version__}: {', '.join(nam
 # This tour uses 2,000 pictures of Fashion-MNIST. They come with this project, so you need no network. They show clothes.
 #
 # A **class** is a group of pictures that belong together. The pictures of clothes have ten classes: T-shirts, trousers, bags
-# and so on.
+# and so on. (A class in Python is something else.)
 #
 # The **label** of a picture is its class. Another word for it is **target**. The program has to find the label from
 # the picture.

@@ -8,14 +8,14 @@
 #
 # A network learns by making a number small. This number is called the **loss**. It measures how wrong the answers are.
 #
-# The **gradient** has one number for each number among the parameters. It shows what happens to the loss if that number
-# gets a little larger. If the gradient is positive, the loss gets larger. So the number should get smaller.
+# The **gradient** has one number for each parameter. It shows what happens to the loss if this parameter gets a little
+# larger. If the number is positive, the loss gets larger. So make the parameter smaller. If it is negative, make it larger.
 #
 # **`requires_grad`** is a switch of a tensor. If it is True, the tensor remembers what is computed with it. The parameters
 # of a layer have it from the start.
 #
 # **`backward()`** computes the gradients of the loss. `loss.backward()` uses what the tensors remember. It stores the
-# result in `.grad` of each tensor.
+# result in `.grad` of each parameter, and of each other tensor that you gave `requires_grad=True`.
 #
 # The example is simple: the loss is x times x, added up for two numbers. From school, you may know its gradient: 2 times x.
 
@@ -26,7 +26,7 @@ x = torch.tensor([3.0, -1.0], requires_grad=True)
 loss = (x**2).sum()
 loss.backward()
 assert x.grad.tolist() == [6, -2]
-assert all(parameter.requires_grad for parameter in torch.nn.Linear(2, 3).parameters())
+assert all(block.requires_grad for block in torch.nn.Linear(2, 3).parameters())
 loss, x.grad
 
 # %% [markdown]
@@ -34,7 +34,7 @@ loss, x.grad
 # remove them before each `backward()`: set them to zero, or to None.
 #
 # **`no_grad()`** switches the memory off: inside `with torch.no_grad()`, tensors remember nothing. This saves time and
-# memory. Use it when the network does not learn.
+# memory. Use it for every test. Use it also if you change parameters by hand: without it, you get an error message.
 
 # %%
 (x**2).sum().backward()
@@ -42,6 +42,12 @@ assert x.grad.tolist() == [12, -4]
 x.grad = None
 with torch.no_grad():
     assert not (x**2).requires_grad
+try:
+    x -= 1  # a change by hand
+    refused = ""
+except RuntimeError as error:
+    refused = str(error)
+assert "in-place" in refused
 print(x.grad)
 
 # %% [markdown]
@@ -59,7 +65,7 @@ print(x.grad)
 # network learns badly. With ten classes, the loss can then not fall below 1.46.
 #
 # Why 1.46? The best possible probabilities are a single 1 and nine 0. `cross_entropy` takes them for logits. Its own
-# softmax makes only 0.23 of the 1. Minus the natural logarithm of 0.23 is 1.46.
+# softmax makes only 0.232 of the 1. Minus the natural logarithm of 0.232 is 1.46.
 #
 # The **learning rate** is how far one step goes. From each parameter, subtract its gradient times the learning rate.
 
@@ -73,7 +79,7 @@ torch.manual_seed(0)
 network = nn.Linear(2, 3)
 features, targets = torch.randn(4, 2), torch.tensor([0, 1, 2, 1])
 # A copy of the parameters (chapter 14), to start from here again.
-start = {name: parameter.clone() for name, parameter in network.state_dict().items()}
+start = {name: block.clone() for name, block in network.state_dict().items()}
 logits = network(features)
 before = cross_entropy(logits, targets)
 right = logits.softmax(dim=1)[range(4), targets]  # of each sample: that of its target
@@ -81,13 +87,14 @@ assert torch.allclose(before, -right.log().mean())
 perfect = torch.eye(10)[:1]  # probabilities: a single 1 and nine 0
 assert abs(math.log(10) - 2.3) < 0.01
 assert abs(cross_entropy(perfect, torch.tensor([0])) - 1.46) < 0.01
-assert abs(perfect.softmax(dim=1)[0, 0] - 0.23) < 0.01
-assert abs(-math.log(0.232) - 1.46) < 0.01
+assert abs(perfect.softmax(dim=1)[0, 0] - 0.232) < 0.0005
+assert abs(-math.log(0.232) - 1.46) < 0.005
 before.backward()
+assert features.grad is None  # it has no requires_grad
 with torch.no_grad():
-    for parameter in network.parameters():  # a tensor of parameters
-        parameter -= 0.1 * parameter.grad
-by_hand = {name: parameter.clone() for name, parameter in network.state_dict().items()}
+    for block in network.parameters():  # a tensor of parameters
+        block -= 0.1 * block.grad
+by_hand = {name: block.clone() for name, block in network.state_dict().items()}
 after = cross_entropy(network(features), targets)
 assert after < before
 f"loss {before:.4f}, and after one step {after:.4f}"
@@ -118,10 +125,14 @@ assert all(
 # At work: src/pytorch_intro/training/muon.py: Muon
 
 # %% [markdown]
-# What if the three lines are in another order? You get no error message.
+# What if the three lines are in another order? Usually you get no error message.
 #
 # If `zero_grad()` is between `backward()` and `step()`, the new gradients are removed before they are used. The parameters
-# do not change at all. If `step()` is before `backward()`, there are no gradients yet, with the same result.
+# do not change at all. If `step()` is between `zero_grad()` and `backward()`, there are no gradients at that moment. The
+# result is the same.
+#
+# If `step()` is the first of the three, it uses the gradients of the turn before. So the network learns, but each step comes
+# one turn late.
 #
 # If `zero_grad()` is missing, all gradients add up. The steps become too large, and the loss jumps or rises.
 #
@@ -152,11 +163,12 @@ results = {
     "zero_grad, backward, step": changes(["zero_grad", "backward", "step"]),
     "backward, zero_grad, step": changes(["backward", "zero_grad", "step"]),
     "zero_grad, step, backward": changes(["zero_grad", "step", "backward"]),
+    "step, zero_grad, backward": changes(["step", "zero_grad", "backward"]),
     "with another network's parameters": changes(
         ["zero_grad", "backward", "step"], trained=nn.Linear(2, 3)
     ),
 }
-assert list(results.values()) == [True, False, False, False]
+assert list(results.values()) == [True, False, False, True, False]
 for name, has_changed in results.items():
     print(f"{name}: {'it learns' if has_changed else 'nothing changes'}")
 
@@ -177,7 +189,7 @@ from pytorch_intro.tour.pictures import draw_graph
 
 loss = cross_entropy(network(features), targets)
 assert loss.grad_fn is not None
-names = {id(parameter): name for name, parameter in network.named_parameters()}
+names = {id(block): name for name, block in network.named_parameters()}
 computation_graph = draw_graph(loss, names)
 computation_graph
 

@@ -39,7 +39,7 @@ class Learner(LightningModule):
 torch.manual_seed(0)
 network = nn.Linear(2, 3)
 features, targets = torch.randn(4, 2), torch.tensor([0, 1, 2, 1])
-start = {name: parameter.clone() for name, parameter in network.state_dict().items()}
+start = {name: block.clone() for name, block in network.state_dict().items()}
 assert issubclass(LightningModule, nn.Module)
 "a LightningModule is a module, too"
 # At work: src/pytorch_intro/training/classifier.py: Classifier
@@ -54,8 +54,7 @@ from pytorch_intro.training.trainer import silence_lightning
 loss = cross_entropy(network(features), targets)
 loss.backward()
 by_hand = {
-    name: parameter.detach() - 0.1 * parameter.grad
-    for name, parameter in network.named_parameters()
+    name: block.detach() - 0.1 * block.grad for name, block in network.named_parameters()
 }
 
 silence_lightning()  # Lightning would print messages about itself

@@ -98,11 +98,10 @@ f"{len(kinds)} kinds: {', '.join(kinds[:6])}, …"
 # **Note:** more precisely, the notes have a grammar mistake here: all modules subclass `nn.Module`.
 
 # %%
-blocks = [vars(nn)[kind] for kind in kinds]
-assert all(issubclass(block, nn.Module) for block in blocks)
+assert all(issubclass(vars(nn)[kind], nn.Module) for kind in kinds)
 linear = nn.Linear(2, 3)
 # One row of weights for each number that comes out.
-assert [tuple(parameter.shape) for parameter in linear.parameters()] == [(3, 2), (3,)]
+assert [tuple(block.shape) for block in linear.parameters()] == [(3, 2), (3,)]
 assert linear.training  # a new module is in the mode for training
 linear
 # At work: src/pytorch_intro/models/cnn.py: CosineStem
@@ -123,9 +122,9 @@ from pytorch_intro.models.cnn import CNN
 network = CNN((1, 28, 28), num_classes=10)
 assert isinstance(network, nn.Module)
 assert all(isinstance(part, nn.Module) for part in network.modules())
-count = sum(parameter.numel() for parameter in network.parameters())
+count = sum(block.numel() for block in network.parameters())
 assert count == sum(
-    parameter.numel() for layer in network.layers for parameter in layer.parameters()
+    block.numel() for layer in network.layers for block in layer.parameters()
 )
 logits = network(torch.rand(64, 1, 28, 28))
 assert logits.shape == (64, 10)
@@ -195,8 +194,9 @@ layers_of_a_picture
 # %% [markdown]
 # Some layers behave differently in training and in use.
 #
-# **BatchNorm** is a layer that normalizes the numbers between two other layers. In training, it uses the averages of the
-# batch. It also stores them. In use, it takes the stored averages.
+# **BatchNorm** is a layer that normalizes the numbers between two other layers. In training, it uses the average and the
+# standard deviation of the batch. It also stores averages over many batches, and each batch moves them only a little. In
+# use, it takes the stored numbers.
 #
 # A **dropout** layer sets some of the numbers to zero, by chance. It helps against overfitting. In use, it changes
 # nothing.
@@ -221,7 +221,10 @@ for layer in (nn.BatchNorm1d(3), nn.Dropout(0.5), nn.Linear(3, 3)):
     assert layer.train().training
     print(f"{type(layer).__name__}: {'differs' if differs else 'the same in both modes'}")
 norm, dropout = nn.BatchNorm1d(3), nn.Dropout(0.5)
-assert abs(norm(data).mean()) < 1e-4  # the averages of the batch
-assert (norm.running_mean > 0.3).all()  # it has stored something
+normalized = norm(data)  # with the average and the standard deviation of the batch
+assert abs(normalized.mean()) < 1e-4
+assert abs(normalized.std() - 1) < 0.1
+# It starts with 0. One batch with the average 5 moves it by a tenth of the way, to 0.5.
+assert torch.allclose(norm.running_mean, 0.1 * data.mean(dim=0))
 assert (dropout(data) == 0).any()
 assert torch.equal(dropout.eval()(data), data)

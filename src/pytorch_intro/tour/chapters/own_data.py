@@ -151,7 +151,7 @@ assert found["broken"] == len(broken)
 assert found["duplicates"] == len(copies)
 assert found["duplicates_with_different_labels"] == 1
 assert found["unbalanced_classes"] == 1
-printed.partition("\n\nwritten")[0]
+print(printed.partition("\n\nwritten")[0])
 # At work: src/pytorch_intro/commands/data_report.py: main
 
 # %% [markdown]

@@ -51,6 +51,8 @@ for _ in range(epochs):
         optimizer.step()
         schedule.step()
         losses.append(loss.item())
+assert images.max() == 255  # bytes, and this project's Normalize also divides by 255
+assert -1 < normalize(images).min() < 0 < normalize(images).max() < 3
 assert losses[-1] < losses[0]
 f"{len(losses)} steps: loss {losses[0]:.2f} before, {losses[-1]:.2f} at the end"
 # At work: src/pytorch_intro/training/classifier.py: Classifier.training_step
@@ -133,7 +135,7 @@ assert mistakes[true_class, answer] == mistakes.max() > 0
 # first. Then it rises again. Stop at the lowest point.
 #
 # With **early stopping**, the training ends when the loss of new pictures no longer falls. Then you use the network from the
-# lowest point.
+# lowest point. You can also take the epoch with the best validation accuracy. This project's command does that.
 #
 # Which new pictures? Not those of the test set, or the test is no longer fair: then you have chosen the moment that is
 # best for just these pictures. Use the validation set (chapter 1).
@@ -146,6 +148,7 @@ from torch import nn
 
 from pytorch_intro.tour.practice import load_pictures
 
+# All pictures, as floats and normalized as in chapter 1.
 all_images, all_labels, test_images, test_labels = load_pictures()
 order = torch.randperm(1600, generator=torch.Generator().manual_seed(0))
 for_validation, for_training = order[:400], order[400:]
@@ -209,6 +212,8 @@ f"{with_known:.0%} of the pictures that it knows, {with_new:.0%} of new ones"
 # 5. `eval()` is missing before the test. The loss looks right, but dropout still sets numbers to zero. So the accuracy
 # is too low, and differs each time.
 #
+# We look at the test after each epoch only to show the mistakes. To decide something, use the validation set.
+#
 # The exercises of chapters 12 and 16 have these mistakes for you to repair.
 
 # %%
@@ -232,12 +237,12 @@ five_mistakes
 # | you see | perhaps | chapter |
 # |---|---|---|
 # | The loss stays near 2.3 and the accuracy near 10% (ten classes): a guess. | Pictures and labels do not belong together: shuffled apart, or wrong labels. | 16, 17 |
-# | The same | Nothing changes in the steps: see "exactly the same" in this table. | 12, 18 |
-# | The same | The learning rate is far too small. Or far too large: then the loss was huge before. | 12 |
-# | The same | You have stopped too early: after a few steps, a network knows little. | 12, 16 |
-# | The accuracy is exactly the same after each epoch. | `zero_grad()` is between `backward()` and `step()`, or `step()` is missing or comes too early. | 12 |
-# | The same | The optimizer has other parameters than the network, for example those of a layer that was replaced later. | 12, 18 |
-# | The same | All parameters have `requires_grad=False`. | 18 |
+# | A guess (loss near 2.3) | Nothing changes in the steps: look for "exactly the same" in this table. | 12, 18 |
+# | A guess (loss near 2.3) | The learning rate is far too small. Or it is far too large: the loss was huge in the first steps, and then it stays near 2.3. | 12 |
+# | A guess (loss near 2.3) | You have stopped too early: after a few steps, a network knows little. | 12, 16 |
+# | The accuracy is exactly the same after each epoch. | `zero_grad()` is between `backward()` and `step()`, or `step()` is missing or is between `zero_grad()` and `backward()`. | 12 |
+# | The accuracy is exactly the same after each epoch. | The optimizer has other parameters than the network, for example those of a layer that was replaced later. | 12, 18 |
+# | The accuracy is exactly the same after each epoch. | No parameter of the optimizer has `requires_grad=True`. | 18 |
 # | The loss of the last batch is low, but the test is bad from the first epoch. | The samples are sorted by class and not shuffled. The network forgets the first classes while it learns the last ones. | 9 |
 # | Training good. Test good at first, then worse. | Overfitting. | 9, 16 |
 # | Training good, test bad from the first epoch. | The test pictures are prepared in another way, for example not normalized. Or `eval()` is missing. | 10, 11, 20 |
@@ -273,6 +278,7 @@ def two_epochs(is_sorted=False, is_wrong_order=False):
 good, good_loss, good_accuracies = two_epochs()
 _, guess_loss, stuck = two_epochs(is_wrong_order=True)
 _, sorted_loss, bad = two_epochs(is_sorted=True)
+# Back to numbers from 0 to 255, as in the files.
 unprepared = accuracy(good, (test_images * 0.353 + 0.286) * 255, test_labels)
 assert good_accuracies[-1] > 0.65
 assert stuck[0] == stuck[1] < 0.2
@@ -290,6 +296,8 @@ print(f"test pictures not normalized: test {unprepared:.0%}")
 # %% [markdown]
 # What does the network look at? Cover a part of a picture with black. If the network is now less sure of its answer, it
 # has looked at this part.
+#
+# The background of the pictures is black already. So this cannot show whether the network looks at the background.
 #
 # The code does this with sixteen pictures, and with a black square of 8 x 8 pixels at many places.
 

@@ -14,7 +14,8 @@
 # The pixels are whole numbers from 0 to 255. The transform `ToDtype` with `scale=True` makes floats and divides by 255: from
 # 0 to 1. Then `Normalize` subtracts the average and divides by the standard deviation, as in chapter 1.
 #
-# Prepare all pictures in the same way: those for the training, those for the test, and those in use.
+# Prepare all pictures in the same way: those for the training, those for the test, and those in use. Use the same two
+# numbers for all of them: the average and the standard deviation of the training set.
 
 # %%
 import torch
@@ -75,6 +76,8 @@ target
 #
 # The word **augmentation** means: change the training pictures by chance, so that a few pictures become many different
 # ones. It helps against overfitting.
+#
+# Change only the training pictures by chance. The test pictures stay as they are.
 #
 # If a dataset applies the transform, each picture gets its own decision. But take care if you give it a whole batch, as
 # chapter 16 does. The flip of torchvision then decides once: it flips all pictures, or none. The flip of this project

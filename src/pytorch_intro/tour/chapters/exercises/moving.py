@@ -46,7 +46,7 @@ def number_of_parameters(network):
 
 # %% solution
 def number_of_parameters(network):
-    return sum(parameter.numel() for parameter in network.parameters())
+    return sum(block.numel() for block in network.parameters())
 
 
 # %% wrong

@@ -121,6 +121,7 @@ from torch.nn.functional import cross_entropy
 
 def train_network(network, images, labels, epochs=4):
     """Train the network with SGD; return the loss at each step."""
+    network.train()
     optimizer = torch.optim.SGD(network.parameters(), lr=10.0)
     losses = []
     for _ in range(epochs):
@@ -148,6 +149,7 @@ from torch.nn.functional import cross_entropy
 
 def train_network(network, images, labels, epochs=4):
     """Train the network with SGD; return the loss at each step."""
+    network.train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     losses = []
     for _ in range(epochs):
@@ -177,6 +179,7 @@ from torch.nn.functional import cross_entropy
 
 def train_network(network, images, labels, epochs=4):
     """Train the network with SGD; return the loss at each step."""
+    network.train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     losses = []
     for _ in range(epochs):
