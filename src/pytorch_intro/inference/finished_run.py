@@ -17,7 +17,7 @@ from pytorch_intro.config.paths import command_line
 from pytorch_intro.config.resolvers import literal_path
 from pytorch_intro.runs.config_record import CONFIG, trusted_config
 from pytorch_intro.runs.folder import BEST, Result, RunFolder
-from pytorch_intro.safety.untrusted_config import CLASSIFIER, verify_config
+from pytorch_intro.safety.untrusted_config import verify_config
 from pytorch_intro.training.monitors import is_higher_better
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CLASSIFIER = "pytorch_intro.training.classifier.Classifier"  # what TTANetwork stands for
 SWEEP_FILE = "sweep.json"
 WEIGHTS = "model.safetensors"  # instead of checkpoints/best.ckpt, in a repository of the Hugging Face hub
 
