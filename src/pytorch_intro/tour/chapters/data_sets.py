@@ -47,7 +47,7 @@ f"{len(names)} datasets in torchvision {torchvision.__version__}: {', '.join(nam
 # At work: conf/data/cifar10.yaml: dataset
 
 # %% [markdown]
-# This tour uses 2,000 pictures of Fashion-MNIST. They come with this project, so you need no network. They show clothes.
+# This tour uses 2,000 pictures of Fashion-MNIST. They come with this project, so you need no internet. They show clothes.
 #
 # A **class** is a group of pictures that belong together. The pictures of clothes have ten classes: T-shirts, trousers, bags
 # and so on. (A class in Python is something else.)

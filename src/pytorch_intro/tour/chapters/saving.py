@@ -4,11 +4,11 @@
 # To read on: PyTorch, Learn the Basics: Save and Load the Model.
 
 # %% [markdown]
-# A network has learned something. All of that is in its parameters. So save the parameters. (To use it, you also need the
-# names of the classes and the transforms: chapter 20.)
+# A network has learned something. All of that is in its parameters, and in the averages that BatchNorm stores. So save
+# these. (To use the network, you also need the names of the classes and the transforms: chapter 20.)
 #
-# The **state_dict** of a network is a dict: the names of its parameters, and their numbers. `network.state_dict()`
-# returns it.
+# The **state_dict** of a network is a dict: the names of its parameters and stored averages, and their numbers.
+# `network.state_dict()` returns it.
 #
 # In the names below, 0 and 2 are places in the network. Place 1 is ReLU, which has no parameters.
 #

@@ -141,7 +141,7 @@ assert mistakes[true_class, answer] == mistakes.max() > 0
 # best for just these pictures. Use the validation set (chapter 1).
 #
 # You make a validation set yourself. Take some pictures out of the training set, and do not train with them. One of ten is
-# usual. Here we take 400.
+# usual if you have thousands. Here we take 400 of 1,600, because 160 would be few.
 
 # %%
 from torch import nn
@@ -249,7 +249,7 @@ five_mistakes
 # | Test nearly perfect, use bad. | Test pictures are in the training set, too. | 17 |
 # | The loss jumps or becomes huge. | The learning rate is too large, or `zero_grad()` is missing. | 12 |
 # | The loss stays above 1.46 (ten classes). | softmax before `cross_entropy`. | 12 |
-# | The loss is good, the test differs each time. | `eval()` is missing. | 11 |
+# | The loss is good, the test is worse. With dropout, it differs each time. | `eval()` is missing. | 11 |
 #
 # Here is the proof for three of them. "Nothing changes" has `zero_grad()` at the wrong place.
 
