@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import NO_PICTURES, Command, compose, sample_datamodule
+from conftest import Command, compose, sample_datamodule
 from lightning import Trainer
 from torch.nn.functional import cross_entropy
 
@@ -13,7 +13,7 @@ from pytorch_intro.training.callbacks.epoch_logger import EpochLogger
 from pytorch_intro.training.weights import build_network
 
 FEW = ["data=sample", "trainer=cpu", "model=mlp", "trainer.max_epochs=2", "trainer.limit_train_batches=3"]
-FEW += ["trainer.precision=32-true", "data/augment=[]", *NO_PICTURES]
+FEW += ["trainer.precision=32-true", "data/augment=[]"]
 CALLBACKS = "lightning.pytorch.callbacks"
 
 

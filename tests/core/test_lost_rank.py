@@ -53,7 +53,7 @@ class SignalInCollective(Callback):
         trainer.strategy.barrier()
 
 
-@pytest.mark.parametrize("when", ["on_fit_start", "on_test_start"])
+@pytest.mark.parametrize("when", ["on_fit_start", "on_train_start", "on_fit_end", "on_test_start"])
 def test_sigterm_ends_a_rank_that_waits_for_another(tmp_path: Path, when: str) -> None:
     """Before the first step and after the last, where there is no step to finish."""
     node = {"_target_": "test_lost_rank.SignalInCollective", "file": str(tmp_path / "waiting"), "when": when}

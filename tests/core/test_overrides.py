@@ -21,7 +21,7 @@ OVERRIDE = st.builds("{}{}={}".format, st.sampled_from(["", "", "", "+", "++", "
 ARGUMENT = OVERRIDE | st.builds("{}={}".format, WORDS, VALUE) | WORDS.filter(lambda word: not word.startswith("-"))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(argument=ARGUMENT)
 def test_any_argument_gives_a_run_or_one_line(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str

@@ -1,7 +1,6 @@
 """A run that decided to stop, and was killed before its result, ends as an uninterrupted one when it is resumed."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Timer
 from test_resume import SMALL, assert_same_run
 
+from pytorch_intro.runs.folder import RunFolder
 from pytorch_intro.training.callbacks.epoch_logger import EpochLogger
 
 SIX = [argument for argument in SMALL if "max_epochs" not in argument]  # batches per epoch
@@ -52,16 +52,19 @@ STOPS = {
 def test_a_stopped_run_that_lacks_its_result_does_not_train_again(
     command: Command,
     tmp_path: Path,
+    whole_runs: WholeRuns,
     name: str,
 ) -> None:
     arguments, epochs = STOPS[name]
+    whole = whole_runs(*SIX, *arguments)
+    kills = 2 if name == "a callback in an epoch" else 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "finish", lambda *_: (_ for _ in ()).throw(Killed))
+        for _ in range(kills):
+            with pytest.raises(Killed):
+                command(*SIX, *arguments, "name=killed")
     killed = tmp_path / "outputs" / "killed"
     assert command(*SIX, *arguments, "name=killed").code == 0
-    whole = Path(shutil.copytree(killed, tmp_path / "whole"))
-    kills = 2 if name == "a callback in an epoch" else 1
-    for _ in range(kills):
-        (killed / "result.json").unlink()
-        assert command(*SIX, *arguments, "name=killed").code == 0
     assert_same_run(whole, killed)
     assert epochs_trained(killed) == epochs_trained(whole)
     assert epochs is None or epochs_trained(whole) == epochs

@@ -128,8 +128,7 @@ def test_metrics_that_are_not_chosen_are_not_even_imported(command: Command, mon
 
 
 RESUMED = [
-    "data=sample", "trainer=cpu", "trainer.max_epochs=2", "trainer.limit_train_batches=6",
-    "trainer.limit_val_batches=4", "trainer.limit_test_batches=4", "data.batch_size=16",
+    "data=sample", "trainer=cpu", "trainer.max_epochs=2", "trainer.limit_train_batches=6", "data.batch_size=16",
     "model=mlp", "trainer.val_check_interval=2", "callbacks.checkpoint.every_n_minutes=1e-9", ALL,
     "callbacks.checkpoint.monitor=val/f1_macro", *NO_PICTURES,
 ]  # fmt: skip

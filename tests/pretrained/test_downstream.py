@@ -15,6 +15,7 @@ import torch
 from conftest import (
     NO_PICTURES,
     Command,
+    Process,
     WholeRuns,
     killed_run,
     read_summary,
@@ -37,13 +38,13 @@ FEW = [
     "trainer.limit_train_batches=2", "optimizer=adamw", "model.weights=null",
 ]  # fmt: skip
 VIT = ["model=timm", "model.name=vit_tiny_patch16_224", "+model.kwargs.depth=1", "data.image_size=32"]
-EFFICIENTNET = ["model=timm", "model.name=test_efficientnet", "data.image_size=[32,48]", "data.crop_pct=0.8"]
-# Small networks that differ: without a linear head, with attention or windows.
+# Small networks that differ: without a linear head, with squeeze-and-excitation, attention or windows.
 NETWORKS = {
     "squeezenet of torchvision": [
-        "model=torchvision", "model.name=squeezenet1_1", "data.image_size=[32,48]", "data.decode_size=60",
+        "model=torchvision", "model.name=squeezenet1_1", "data.image_size=32", "data.decode_size=40",
         "data.interpolation=lanczos",
     ],
+    "efficientnet": ["model=timm", "model.name=test_efficientnet", "data.image_size=[32,48]", "data.crop_pct=0.8"],
     "vit in bfloat16 with a flip": [
         *VIT, "trainer.precision=bf16-mixed", "data.interpolation=bicubic", "classifier.tta_flip=true",
     ],
@@ -159,8 +160,9 @@ def test_the_documented_safetensors_program_gives_the_probability_of_predict(
 ) -> None:
     """The program in docs/using.md runs unchanged, in a process that does not import this project."""
     run = tmp_path / "run"
+    network = NETWORKS["efficientnet"]
     data = ["data.resize=crop", "data/augment=[]", f"data.root={photos / 'data'}"]  # no padding and no second view
-    run_here("train", *FEW, *EFFICIENTNET, *data, f"outputs={tmp_path}", "name=run", *NO_PICTURES)
+    run_here("train", *FEW, *network, *data, f"outputs={tmp_path}", "name=run", *NO_PICTURES)
     assert "safetensors  " in run_here("export", f"run={run}", "formats=[safetensors]")
     run_here("predict", f"run={run}", f"images={pictures / 'rotated.jpg'}", "num_workers=0")
     (row,) = csv.DictReader((run / "predictions.csv").read_text().splitlines())
@@ -212,6 +214,17 @@ def test_a_sweep_over_both_libraries_trains_a_network_of_each(command: Command, 
         ("model=timm", "finished"),
         ("model=torchvision", "finished"),
     ]
+
+
+def test_two_processes_train_all_layers_of_a_transformer(photos: Path, tmp_path: Path) -> None:
+    two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "name=two", f"outputs={tmp_path}"]
+    arguments = [*FEW, *VIT, *NO_PICTURES, f"data.root={photos / 'data'}", "data.val_fraction=0.4"]
+    process = Process(*arguments, *two, variables={"OMP_NUM_THREADS": "1"}, processes=1)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert json.loads((tmp_path / "two" / "result.json").read_text())["status"] == "finished"
+    network, *_ = load_run(tmp_path / "two")
+    assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
 
 
 def test_small_images_are_enlarged_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:

@@ -39,11 +39,11 @@ from pytorch_intro.pretrained import finetuning
 from pytorch_intro.pretrained.features import FeatureCache
 from pytorch_intro.pretrained.finetuning import Finetuning
 from pytorch_intro.pretrained.network import PretrainedNetwork
+from pytorch_intro.runs.folder import RunFolder
 from pytorch_intro.training.classifier import Classifier
 from pytorch_intro.training.setup import build_experiment
 
 CLASSES, PER_CLASS = 5, 24  # 86 images for training, 22 for validation, 12 for the test
-EVERY_STEP = "callbacks.checkpoint.every_n_minutes=1e-9"
 ON_CPU = {"accelerator": "cpu", "precision": "32-true", "threads": 1}
 AVERAGING = pytest.mark.filterwarnings("ignore:.*WeightAveraging callback, but (loading|saving) a checkpoint outside")
 
@@ -91,7 +91,7 @@ def common(photos: Path) -> list[str]:
     return [
         "data=folder", f"data.root={photos}", "data.val_fraction=0.2", "data.image_size=32", "data.batch_size=16",
         "data/augment=[flip]", "trainer=cpu", "trainer.precision=32-true", "model=timm",
-        *NO_PICTURES,
+        "callbacks.checkpoint.every_n_minutes=1e-9", *NO_PICTURES,
     ]  # fmt: skip
 
 
@@ -116,13 +116,12 @@ def real(common: list[str], lite0_file: Path) -> list[str]:
 
 def head(tiny: Sequence[str]) -> list[str]:
     """Return the arguments of a run with 11 steps, over two views of 86 images."""
-    return [*tiny, EVERY_STEP, "finetune=head", "finetune.views=2", "finetune.l2_grid=[0.1,0.001]"]
+    return [*tiny, "finetune=head", "finetune.views=2", "finetune.l2_grid=[0.1,0.001]"]
 
 
 def gradual(tiny: Sequence[str]) -> list[str]:
     """Return the arguments of a run with six steps in each of two epochs."""
-    arguments = [*tiny, EVERY_STEP, "finetune=gradual", "finetune.views=2", "finetune.l2_grid=[0.1,0.001]"]
-    return [*arguments, "trainer.max_epochs=2"]
+    return [*tiny, "finetune=gradual", "finetune.views=2", "finetune.l2_grid=[0.1,0.001]", "trainer.max_epochs=2"]
 
 
 def state_of(run: Path, name: str = "best") -> dict[str, Tensor]:
@@ -204,10 +203,11 @@ def test_the_head_of_real_weights_is_fitted_to_a_body_that_stays_as_it_is(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Classifier, "training_step", record)
-        answer = command(*real, "finetune=head", "finetune.views=2", "name=real")
+        reported = [argument for argument in real if argument not in NO_PICTURES]
+        answer = command(*reported, "finetune=head", "finetune.views=2", "name=real")
     assert answer.code == 0, answer.err
     assert batches == [2] * 11  # 2 views of 86 images, in batches of 16: features, no images
-    assert command(*real, "finetune=head", "finetune.views=1", "model.weights=null", "name=random").code == 0
+    assert command(*real, "finetune=head", "finetune.views=2", "model.weights=null", "name=random").code == 0
     run = tmp_path / "outputs" / "real"
     result, random = result_of(run), result_of(run.with_name("random"))
     assert result["val/accuracy"] > random["val/accuracy"] + 0.1
@@ -236,7 +236,8 @@ def test_the_head_of_real_weights_is_fitted_to_a_body_that_stays_as_it_is(
     assert classes[logits.argmax()] == labels[0]
 
 
-@pytest.mark.parametrize(("precision", "flip"), [("32-true", True), ("bf16-mixed", False)])
+@pytest.mark.parametrize("flip", [True, False])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_validation_on_features_is_validation_on_images(
     tmp_path: Path, tiny: list[str], precision: str, flip: bool
 ) -> None:
@@ -320,11 +321,11 @@ def test_a_run_stopped_while_features_are_computed_keeps_those_it_has(
     assert_same_run(whole, run)
 
 
-@pytest.mark.parametrize("batch", [0, 10])
+@pytest.mark.parametrize("batch", [0, 1, 10])
 def test_a_head_resumes_within_its_epoch_without_computing_features_again(
     command: Command, tmp_path: Path, whole_runs: WholeRuns, tiny: list[str], batch: int
 ) -> None:
-    """Before its first and its last step."""
+    """Before its first, second and last step."""
     arguments = head(tiny)
     whole = whole_runs(*arguments)
     run = Path(shutil.copytree(killed_run(whole, batch), tmp_path / "outputs" / "killed"))
@@ -341,15 +342,17 @@ def test_a_run_stopped_in_its_test_is_tested_without_features(
     command: Command, tmp_path: Path, whole_runs: WholeRuns, tiny: list[str], mode: str, epochs: int
 ) -> None:
     arguments = head(tiny) if mode == "head" else gradual(tiny)
-    whole = whole_runs(*arguments)
-    run = Path(shutil.copytree(whole, tmp_path / "outputs" / "killed"))
-    (run / "result.json").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "finish", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            command(*arguments, "name=killed")
     with pytest.MonkeyPatch.context() as patch:
         count_computed(patch, allowed=0)
         answer = command(*arguments, "name=killed")
     assert answer.code == 0, answer.err
     assert "epoch 1/" not in answer.out
-    assert_same_run(whole, run)
+    run = tmp_path / "outputs" / "killed"
+    assert_same_run(whole_runs(*arguments), run)
     assert result_of(run)["epochs"] == epochs
 
 
@@ -381,7 +384,7 @@ def test_a_run_resumes_after_kill_9_in_the_features(
         answer = command(*arguments, "name=killed")
     assert answer.code == 0, answer.err
     assert computed == ["86 images of view 1", "22 images of view 0"]
-    assert_same_run(whole_runs(*head(tiny)), run)
+    assert_same_run(whole_runs(*arguments), run)
 
 
 def test_overwrite_does_not_use_old_features_and_loses_no_finished_run(
@@ -389,7 +392,8 @@ def test_overwrite_does_not_use_old_features_and_loses_no_finished_run(
 ) -> None:
     """A run that is replaced is kept until the first checkpoint, also if the new one is stopped twice before."""
     arguments = head(tiny)
-    run = Path(shutil.copytree(whole_runs(*gradual(tiny)), tmp_path / "outputs" / "again"))
+    run = tmp_path / "outputs" / "again"
+    assert command(*arguments, "finetune.views=1", "seed=1", "name=again").code == 0
     finished = result_of(run)
     for _ in range(2):
         stop_in_features(command, *arguments, "name=again", "overwrite=true")
@@ -419,19 +423,25 @@ def test_features_are_computed_again_if_the_images_have_changed(
 # All layers
 
 
-def test_gradual_resumes_in_every_epoch(
+def test_gradual_resumes_in_the_features_and_in_every_epoch(
     command: Command, tmp_path: Path, whole_runs: WholeRuns, tiny: list[str]
 ) -> None:
-    """Batch 0, which has features but no checkpoint, is that of an average of the weights below."""
+    """Batch 0 has features but no checkpoint."""
     arguments = gradual(tiny)
     whole, outputs = whole_runs(*arguments), tmp_path / "outputs"
-    for batch in (3, 11):
+    for batch in (0, 3, 11):
         run = Path(shutil.copytree(killed_run(whole, batch), outputs / f"killed-{batch}"))
         with pytest.MonkeyPatch.context() as patch:
             count_computed(patch, allowed=0)
             answer = command(*arguments, f"name=killed-{batch}")
         assert answer.code == 0, answer.err
         assert_same_run(whole, run)
+    stop_in_features(command, *arguments, "name=killed-early")
+    with pytest.MonkeyPatch.context() as patch:
+        computed = count_computed(patch)
+        assert command(*arguments, "name=killed-early").code == 0
+    assert computed == ["86 images of view 1", "22 images of view 0"]
+    assert_same_run(whole, outputs / "killed-early")
 
 
 def line_of_epoch_0(run: Path) -> str:
@@ -453,7 +463,7 @@ def test_the_fitted_head_is_selected_if_no_epoch_is_better(
     best, head_alone = state_of(run), state_of(whole_runs(*head(tiny)))
     assert all(torch.equal(value, best[name]) for name, value in head_alone.items())
     assert result["test/accuracy"] == result_of(whole_runs(*head(tiny)))["test/accuracy"]
-    for batch in (0, 7):
+    for batch in (0, 1, 7):
         killed = Path(shutil.copytree(killed_run(run, batch), tmp_path / "outputs" / f"killed-{batch}"))
         assert (killed / "checkpoints" / "best.ckpt").exists()
         answer = command(*arguments, f"name={killed.name}")
@@ -474,7 +484,10 @@ def test_without_validation_images_the_last_epoch_is_selected(
     assert result_of(tmp_path / "outputs" / "all")["best_epoch"] == 2
 
 
-def test_train_seconds_include_the_fit_of_the_head(command: Command, tmp_path: Path, tiny: list[str]) -> None:
+@pytest.mark.parametrize("mode", ["head", "gradual"])
+def test_train_seconds_include_the_fit_of_the_head(
+    command: Command, tmp_path: Path, tiny: list[str], mode: str
+) -> None:
     """Which seems to take 1,000 s longer here."""
     fit = Finetuning.fit_head
 
@@ -484,26 +497,25 @@ def test_train_seconds_include_the_fit_of_the_head(command: Command, tmp_path: P
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Finetuning, "fit_head", fit_slowly)
-        answer = command(*tiny, "finetune=gradual", "finetune.views=1", "name=slow", "trainer.max_epochs=1")
+        answer = command(*tiny, f"finetune={mode}", "finetune.views=1", "name=slow", "trainer.max_epochs=1")
     assert answer.code == 0, answer.err
     assert 1000 < result_of(tmp_path / "outputs" / "slow")["train_seconds"] < 2000  # counted once
 
 
 def test_the_estimate_of_the_duration_does_not_change_the_result(
-    command: Command, tmp_path: Path, tiny: list[str]
+    command: Command, tmp_path: Path, whole_runs: WholeRuns, tiny: list[str]
 ) -> None:
     """Here with dropout, stochastic depth, and statistics of batch norms that training changes."""
     changes = ["model.kwargs.drop_rate=0.2", "model.kwargs.drop_path_rate=0.1", "finetune.freeze_batchnorm=false"]
-    arguments = [*tiny, *changes, "finetune=gradual", "finetune.views=1", "trainer.max_epochs=1"]
-    answer = command(*arguments, "name=whole")
-    assert answer.code == 0, answer.err
-    assert "finetune: training all layers at about" in answer.out
+    arguments = [*gradual(tiny), *changes, "trainer.max_epochs=1"]
+    whole = whole_runs(*arguments)
+    assert "finetune: training all layers at about" in (whole / "train.log").read_text()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Finetuning, "log_duration", lambda *_: None)
         answer = command(*arguments, "name=silent")
     assert answer.code == 0, answer.err
     assert "images/s, at most" not in answer.out
-    assert_same_run(tmp_path / "outputs" / "whole", tmp_path / "outputs" / "silent")
+    assert_same_run(whole, tmp_path / "outputs" / "silent")
 
 
 @pytest.mark.parametrize("is_frozen", [True, False])
@@ -512,7 +524,7 @@ def test_batch_norms_keep_their_statistics_only_if_they_are_frozen(
 ) -> None:
     """Bit for bit; the weights change in both cases."""
     initial = state_of(whole_runs(*head(tiny)))  # leaves the body as it is
-    trained = state_of(whole_runs(*gradual(tiny), *([] if is_frozen else ["finetune.freeze_batchnorm=false"])), "last")
+    trained = state_of(whole_runs(*gradual(tiny), f"finetune.freeze_batchnorm={str(is_frozen).lower()}"), "last")
     statistics = [name for name in initial if "running_" in name]
     assert len(statistics) > 10
     assert all(torch.equal(initial[name], trained[name]) == is_frozen for name in statistics)
@@ -603,13 +615,13 @@ def test_a_run_that_began_on_another_device_in_another_mode_is_not_resumed(
     command: Command, tmp_path: Path, whole_runs: WholeRuns, tiny: list[str]
 ) -> None:
     """The checkpoint is changed to one of a GPU, where auto means gradual."""
-    whole = whole_runs(*tiny, EVERY_STEP, "finetune=auto")
+    whole = whole_runs(*tiny, "finetune=auto")
     run = Path(shutil.copytree(killed_run(whole, 3), tmp_path / "outputs" / "moved"))
     for file in (run / "checkpoints").glob("*.ckpt"):
         checkpoint = torch.load(file, weights_only=True)
         checkpoint["callbacks"]["Finetuning"]["mode"] = "gradual"
         torch.save(checkpoint, file)
-    answer = command(*tiny, EVERY_STEP, "finetune=auto", "name=moved")
+    answer = command(*tiny, "finetune=auto", "name=moved")
     assert answer.code == 2
     began, remedy = "the run started with gradual, but this device selects head", "resume it on a device of"
     assert answer.err.startswith(f"error: finetune=auto: {began}; {remedy}")
@@ -666,7 +678,7 @@ def test_two_ranks_share_the_features_and_fit_the_head_of_one_process(
     tmp_path: Path, whole_runs: WholeRuns, tiny: list[str]
 ) -> None:
     arguments = [*head(tiny), "+callbacks.files._target_=test_finetuning.FeatureFiles"]
-    single = whole_runs(*head(tiny))
+    single = whole_runs(*arguments)
     log = tmp_path / "log"
     two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "name=two", f"outputs={tmp_path}"]
     variables = {"FEATURES_LOG": str(log), "OMP_NUM_THREADS": "1"}
@@ -692,7 +704,7 @@ def test_a_sweep_over_networks_fits_one_head_each(command: Command, tmp_path: Pa
     assert len({result_of(run)["parameters"] for run in runs}) == 2
 
 
-@pytest.mark.parametrize("mode", ["head", "gradual", "full"])
+@pytest.mark.parametrize("mode", ["head", "gradual", "full", "auto"])
 def test_fast_dev_run_tries_one_batch_of_everything(
     command: Command, tmp_path: Path, tiny: list[str], mode: str
 ) -> None:
@@ -724,6 +736,7 @@ SQUEEZENET = ["model=torchvision", "model.name=squeezenet1_1", "model.weights=nu
             "model.name=squeezenet1_1: does not end with one linear layer with a bias, so that its head cannot be "
             "trained alone; use finetune=full, or another network",
         ),
+        (["finetune=gradual", *SQUEEZENET], "model.name=squeezenet1_1: does not end with one linear layer"),
         (
             ["finetune=head", "model=cnn"],
             "finetune=head: CNN has no pretrained weights; use model=timm or model=torchvision, or finetune=none",
@@ -731,6 +744,10 @@ SQUEEZENET = ["model=torchvision", "model.name=squeezenet1_1", "model.weights=nu
         (
             ["finetune=head", "finetune.views=2", "data/augment=[]"],
             "finetune.views=2: all views would be the same, since data.augment is empty; use finetune.views=1",
+        ),
+        (
+            ["finetune=gradual", "finetune.views=2", "data/augment=[]"],
+            "finetune.views=2: all views would be the same",
         ),
         (
             ["finetune=head", "compile=true"],
@@ -781,7 +798,7 @@ def test_random_weights_are_trained_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, tiny: list[str], real: list[str], mode: str
 ) -> None:
     warning = f"model.weights=null: finetune={mode} starts from random weights, so expect a low accuracy; use "
-    for arguments, is_random in ((tiny, True), (real, False))[: 2 if mode == "head" else 1]:
+    for arguments, is_random in ((tiny, True), (real, False)):
         caplog.clear()
         build(tmp_path, *arguments, f"finetune={mode}", "logger=none")
         assert (warning in caplog.text) == ("model.weights=null" in caplog.text) == is_random
@@ -807,8 +824,7 @@ def test_features_that_exceed_the_memory_are_refused_with_the_figures(
     problem = f"the features of 86 images need {gigabytes:.3g} GB, more than half of 1e-05 GB"
     assert answer.err == f"error: finetune.views={views}: {problem}; {remedy}\n"
     assert not (tmp_path / "outputs" / "large").exists()
-    if views == 1:
-        assert command(*arguments, "finetune=full", "trainer.fast_dev_run=true").code == 0
+    assert command(*arguments, "finetune=full", "trainer.fast_dev_run=true").code == 0
 
 
 def test_features_that_are_not_finite_are_refused(

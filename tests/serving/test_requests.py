@@ -413,7 +413,7 @@ ANY_JSON = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(ANY_JSON | st.fixed_dictionaries({"images": st.lists(st.text(), max_size=5)}))
 def test_any_json_gets_a_documented_answer(client: Client, documented: dict[str, Any], value: Any) -> None:
     answer = client("/predict", json.dumps(value).encode())
