@@ -199,7 +199,7 @@ def test_logging_does_not_change_a_single_bit(command: Command, tmp_path: Path, 
 
 @pytest.mark.parametrize(
     ("error", "status", "exit_code"),
-    [(RuntimeError("broken"), "FAILED", 1), (SystemExit(143), "KILLED", 255)],
+    [(RuntimeError("broken"), "FAILED", 1), (KeyboardInterrupt(), "KILLED", 255), (SystemExit(143), "KILLED", 255)],
 )
 def test_a_run_that_fails_or_is_stopped_is_closed_as_such(
     command: Command,

@@ -499,7 +499,7 @@ def test_train_seconds_include_the_fit_of_the_head(
         patch.setattr(Finetuning, "fit_head", fit_slowly)
         answer = command(*tiny, f"finetune={mode}", "finetune.views=1", "name=slow", "trainer.max_epochs=1")
     assert answer.code == 0, answer.err
-    assert 1000 < result_of(tmp_path / "outputs" / "slow")["train_seconds"] < 2000  # counted once
+    assert 1000 < result_of(tmp_path / "outputs" / "slow")["train_seconds"] < 1100
 
 
 def test_the_estimate_of_the_duration_does_not_change_the_result(
