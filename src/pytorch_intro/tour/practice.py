@@ -36,6 +36,7 @@ class Record:
     accuracies: list[float] = field(default_factory=list)
 
 
+@functools.cache
 def load_pictures() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return training images, labels, test images and labels; images are (N, 1, 28, 28) float32, normalized."""
     parts = []
@@ -53,7 +54,7 @@ def make_network() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Dropout(0.5), nn.Linear(64, 10))
 
 
-def train_with(mistake: str | None, epochs: int = 6) -> Record:
+def train_with(mistake: str | None, epochs: int = 4) -> Record:
     """Train the small network with one of MISTAKES, or without."""
     images, labels, test_images, test_labels = load_pictures()
     network = make_network()
@@ -92,14 +93,14 @@ ONLY_THE_NETWORK = (
 
 @functools.cache
 def run_on_clothes() -> Path:
-    """Train this project's network on the sample, with `python src/train.py data=sample trainer.max_epochs=3`.
+    """Train this project's network on the sample, with `python src/train.py data=sample trainer.max_epochs=2`.
 
     Returns:
         The run folder, which exists until the program ends.
     """
     folder = Path(tempfile.mkdtemp(prefix="tour-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    settings = ["data=sample", "trainer.max_epochs=3", f"outputs={folder}", "name=clothes", *ONLY_THE_NETWORK]
+    settings = ["data=sample", "trainer.max_epochs=2", f"outputs={folder}", "name=clothes", *ONLY_THE_NETWORK]
     run_command("train", settings)
     return folder / "clothes"
 

@@ -11,7 +11,7 @@ import json
 
 from pytorch_intro.tour.practice import run_on_clothes
 
-run = run_on_clothes()  # python src/train.py data=sample trainer.max_epochs=3
+run = run_on_clothes()  # python src/train.py data=sample trainer.max_epochs=2
 files = sorted(
     str(file.relative_to(run)) for file in run.rglob("[!.]*.*") if file.is_file()
 )
