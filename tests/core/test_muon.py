@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from pytorch_intro.training.hardware import supports_bf16
 from pytorch_intro.training.muon import Muon, zeropower_via_newtonschulz
 
 SETTINGS: dict[str, Any] = {"lr": 0.05, "momentum": 0.9, "adamw_lr_ratio": 0.4, "weight_decay": 0.05}
@@ -33,6 +34,23 @@ def test_filters_are_updated_like_matrices_by_torch_muon() -> None:
     Muon([filters], **{**SETTINGS, "lr": 0.1}).step()
     torch.optim.Muon([matrix], lr=0.1, momentum=0.9, weight_decay=0.05).step()
     torch.testing.assert_close(filters.flatten(1), matrix, atol=0.01, rtol=0.01)  # torch computes in bfloat16
+
+
+def test_newton_schulz_steps_in_bfloat16_are_close_to_those_in_float32() -> None:
+    """auto takes one of them; the parameters stay float32."""
+    torch.manual_seed(0)
+    weights, grad = torch.randn(32, 16, 3, 3), torch.randn(32, 16, 3, 3)
+    updated = {}
+    for dtype in ("float32", "bfloat16", "auto"):
+        filters = nn.Parameter(weights.clone())
+        filters.grad = grad.clone()
+        Muon([filters], **{**SETTINGS, "lr": 0.1}, ns_dtype=dtype).step()
+        updated[dtype] = filters.detach()
+    assert updated["bfloat16"].dtype == torch.float32
+    assert not torch.equal(updated["float32"], updated["bfloat16"])
+    torch.testing.assert_close(updated["float32"], updated["bfloat16"], atol=0.01, rtol=0.01)
+    is_fast, _ = supports_bf16("cpu")
+    assert torch.equal(updated["auto"], updated["bfloat16" if is_fast else "float32"])
 
 
 def test_other_parameters_are_updated_like_by_adamw() -> None:
@@ -76,7 +94,7 @@ def test_ten_scheduled_steps_match_the_formulas() -> None:
     params = [nn.Parameter(torch.randn(shape)) for shape in shapes]
     expected = [p.detach().clone() for p in params]
     buffers: list[dict[str, Any]] = [{} for _ in params]
-    optimizer = Muon(params, **SETTINGS)
+    optimizer = Muon(params, **SETTINGS, ns_dtype="float32")
     assert isinstance(optimizer, torch.optim.Optimizer)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
     for step in range(10):
