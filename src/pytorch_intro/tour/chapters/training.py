@@ -299,7 +299,7 @@ print(f"test pictures not normalized: test {unprepared:.0%}")
 #
 # The background of the pictures is black already. So this cannot show whether the network looks at the background.
 #
-# The code does this with sixteen pictures, and with a black square of 8 x 8 pixels at many places.
+# The code does this with sixteen pictures, and with a black square of 9 x 9 pixels at many places.
 
 # %%
 shown = torch.arange(0, len(test), len(test) // 16)[:16]
@@ -309,7 +309,7 @@ maps = torch.zeros(16, 1, 28, 28)
 with torch.no_grad():
     for top in range(-6, 28, 3):
         for left in range(-6, 28, 3):
-            part = (..., slice(max(0, top), top + 8), slice(max(0, left), left + 8))
+            part = (..., slice(max(0, top), top + 9), slice(max(0, left), left + 9))
             covered = pictures.clone()
             covered[part] = 0
             less = sure - network(normalize(covered)).softmax(dim=1)[range(16), answers]
