@@ -346,7 +346,9 @@ def test_swapped_labels_of_test_images_are_listed_first(
     swap_labels(monkeypatch)
     found = report(f"run={finished_run}")["findings"]["label_errors"]
     listed = [entry["image"] for entry in found["examples"]]
-    assert len({f"test[{row}]" for row in SWAPPED} & {*listed[:16]}) >= 6  # of 8; the network has trained two epochs
+    swapped = {f"test[{row}]" for row in SWAPPED}
+    assert len(swapped & {*listed[:8]}) >= 3  # by chance 0.1; a network of two epochs
+    assert len(swapped & {*listed}) >= 5  # of 8
     assert found["images checked"] == 320 + 400
     assert found["count"] < 150
 
