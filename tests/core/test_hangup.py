@@ -17,13 +17,18 @@ from forked import TRAIN
 from test_resume import LONG
 
 
-def start_in_terminal(outputs: Path, *launcher: str, epochs: int = 10) -> tuple[subprocess.Popen[bytes], int]:
+def start_in_terminal(outputs: Path, *launcher: str) -> tuple[subprocess.Popen[bytes], int]:
     """Start a run that is alone in a new terminal; return its process and the terminal's other end."""
+
+    def prepare() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored, and inherited, if the tests themselves run under nohup
+
     terminal, tty = pty.openpty()
     process = subprocess.Popen(
-        [*launcher, sys.executable, TRAIN, *LONG, "name=first", f"outputs={outputs}", f"trainer.max_epochs={epochs}"],
+        [*launcher, sys.executable, TRAIN, *LONG, "name=first", f"outputs={outputs}"],
         stdin=tty, stdout=tty, stderr=tty, start_new_session=True, cwd=outputs.parent,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=prepare,
     )  # fmt: skip
     os.close(tty)
     return process, terminal
@@ -39,7 +44,7 @@ def read_until(happened: Callable[[], bool], terminal: int, process: subprocess.
 def test_a_closed_terminal_stops_a_run_with_a_checkpoint(tmp_path: Path) -> None:
     """A second SIGHUP, which a shell may send, does not stop it immediately."""
     run = tmp_path / "outputs" / "first"
-    process, terminal = start_in_terminal(tmp_path / "outputs", epochs=1000)  # more than it has time for
+    process, terminal = start_in_terminal(tmp_path / "outputs")
     read_until((run / "checkpoints" / "last.ckpt").exists, terminal, process)
     os.close(terminal)
     process.send_signal(signal.SIGHUP)
