@@ -36,7 +36,6 @@ class Record:
     accuracies: list[float] = field(default_factory=list)
 
 
-@functools.cache
 def load_pictures() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return training images, labels, test images and labels; images are (N, 1, 28, 28) float32, normalized."""
     parts = []

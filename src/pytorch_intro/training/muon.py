@@ -1,5 +1,6 @@
 """The Muon optimizer for networks with convolutions."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
@@ -71,17 +72,18 @@ class Muon(Optimizer):
             average = state["momentum_buffer"].mul_(group["momentum"]).add_(filters.grad)
             nesterov = filters.grad.add(average, alpha=group["momentum"])
             matrix = nesterov.permute(0, 2, 3, 1)  # channels last, as the memory format of the network: no copies
-            matrix = matrix.to(self.dtype_on(filters.device.type))
+            matrix = matrix.to(newton_schulz_dtype(self.defaults["ns_dtype"], filters.device.type))
             update = zeropower_via_newtonschulz(matrix.flatten(1), self.defaults["ns_steps"])
             update = update.view(matrix.shape).permute(0, 3, 1, 2)
             filters.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
 
-    def dtype_on(self, device: str) -> torch.dtype:
-        """Return the dtype of Newton-Schulz steps on a device of this type."""
-        dtype = self.defaults["ns_dtype"]
-        if dtype == "auto":
-            dtype = "bfloat16" if supports_bf16(device)[0] else "float32"
-        return getattr(torch, dtype)
+
+@functools.cache  # called for each layer in each step
+def newton_schulz_dtype(name: str, device: str) -> torch.dtype:
+    """Return the dtype of Newton-Schulz steps on a device of this type; name is that of a dtype, or auto."""
+    if name == "auto":
+        name = "bfloat16" if supports_bf16(device)[0] else "float32"
+    return getattr(torch, name)
 
 
 def zeropower_via_newtonschulz(matrix: Tensor, steps: int = 5) -> Tensor:

@@ -291,8 +291,6 @@ settings = [
     "finetune=head",
     f"data.root={photos}",
     "data.test_fraction=0.2",
-    "data.num_folds=5",
-    "data.fold=4",
 ]
 config = compose(settings)
 assert (config.finetune.mode, config.model.new_head) == ("head", True)
@@ -300,7 +298,7 @@ for_test = round(50 * config.data.test_fraction)
 for_validation = round((50 - for_test) * config.data.val_fraction)
 for_training = 50 - for_test - for_validation
 assert (for_test, for_validation, for_training) == (10, 8, 32)
-assert (config.data.num_folds, config.data.fold) == (5, 4)
+assert compose([*settings, "data.num_folds=5", "data.fold=4"]).data.num_folds == 5
 f"{for_test} for the test, {for_validation} for the validation, {for_training} to learn from"
 # At work: src/pytorch_intro/data/splits.py: stratified_split
 # At work: src/pytorch_intro/data/splits.py: stratified_fold
