@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import safetensors
@@ -195,6 +196,10 @@ def test_8_bit_integers_take_less_than_half_the_space_and_give_the_same_labels(s
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     labels = [model.run(None, {"images": images})[0].argmax(axis=1) for model in (session, exact)]
     assert (labels[0] == labels[1]).mean() > 0.95
+    weights = [tensor for tensor in onnx.load(file).graph.initializer if tensor.name.endswith("_quantized")]
+    large = [onnx.numpy_helper.to_array(tensor) for tensor in weights if tensor.data_type == onnx.TensorProto.INT8]
+    assert large
+    assert all(abs(values.astype(int)).max() <= 64 for values in large), "7 bits do not overflow on any CPU"
     formats = json.loads((small / "export" / "labels.json").read_text())["formats"]
     assert set(formats) == {"PyTorch", "onnx_int8", "openvino", "safetensors"}
     assert formats["onnx_int8"]["files"] == ["model_int8.onnx"]

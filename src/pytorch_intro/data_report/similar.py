@@ -74,7 +74,8 @@ def find_candidates(looks: np.ndarray, max_distance: int) -> tuple[np.ndarray, n
     """
     total = len(looks)
     window = min(total - 1, max(MIN_WINDOW, COMPARISONS // max(1, total)))
-    pairs, distances = np.zeros((0, 2), np.int64), np.zeros(0, np.uint8)
+    pairs: np.ndarray = np.zeros((0, 2), np.int64)
+    distances: np.ndarray = np.zeros(0, np.uint8)
     for shift in (0, 16, 32, 48) if window < total - 1 else (0,):
         rotated = (looks << np.uint64(shift)) | (looks >> np.uint64((64 - shift) % 64)) if shift else looks
         order = np.argsort(rotated, kind="stable")

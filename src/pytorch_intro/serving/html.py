@@ -18,7 +18,7 @@ POLICY = (
 @cache
 def page(name: str) -> HTMLResponse:
     """Return a file of pages/, with a Content-Security-Policy that allows exactly its own script and style."""
-    text = files("pytorch_intro.serving").joinpath("pages", name).read_text(encoding="utf-8")
+    text = (files("pytorch_intro.serving") / "pages" / name).read_text(encoding="utf-8")
     hashes = {tag: hash_of(text, tag) for tag in ("script", "style")}
     return HTMLResponse(text, headers={"Content-Security-Policy": POLICY.format(**hashes)})
 
