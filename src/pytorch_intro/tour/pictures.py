@@ -91,7 +91,7 @@ def draw_layers(stages: Mapping[str, Tensor]) -> Image.Image:
     for place, (name, stage) in enumerate(stages.items(), 1):
         values = stage.detach()[0, 0].numpy()
         axes = figure.add_subplot(1, len(stages), place, title=name)
-        limit = abs(values).max()
+        limit = float(abs(values).max())
         is_signed = values.min() < 0
         shades = axes.imshow(values, cmap="PuOr" if is_signed else "gray", vmin=-limit * is_signed, vmax=limit)
         axes.set(xticks=[], yticks=[], xlabel=f"{values.shape[0]} x {values.shape[1]} pixels")
