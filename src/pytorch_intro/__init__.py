@@ -11,7 +11,18 @@ if Path(sys.argv[0]).stem == "pytorch-intro":  # Ctrl-C during the imports below
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 from pytorch_intro.common.version import __version__
-from pytorch_intro.config.resolvers import register_resolvers
+
+try:
+    from pytorch_intro.config.resolvers import register_resolvers
+except ModuleNotFoundError as error:  # likely another Python than that of .venv
+    if Path(sys.argv[0]).resolve() not in Path(__file__).resolve().parents[1].glob("*.py"):  # such as src/train.py
+        raise
+    print(
+        f"error: {error.name} is not installed in {sys.executable}; activate the environment, as in "
+        "source .venv/bin/activate, or install the requirements with pip install -r requirements.txt",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

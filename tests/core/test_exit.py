@@ -1,4 +1,4 @@
-"""A command ends right after its last line, and Ctrl-C ends it quietly from its first line on."""
+"""A command ends right after its last line, and Ctrl-C or a wrong Python ends it quietly from its first line on."""
 
 import os
 import subprocess
@@ -36,3 +36,19 @@ def test_ctrl_c_during_the_first_import_exits_quietly(script: str, tmp_path: Pat
         cwd=PROJECT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     assert (process.returncode, process.stdout, process.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (PROJECT / "src").glob("*.py")))
+def test_a_python_without_the_requirements_is_answered_with_the_remedy(script: str) -> None:
+    """As without `source .venv/bin/activate`; -S leaves out all installed packages."""
+    process = subprocess.run([sys.executable, "-S", f"src/{script}"], cwd=PROJECT, capture_output=True, text=True)
+    assert (process.returncode, process.stdout) == (2, "")
+    line = (
+        f"error: hydra is not installed in {sys.executable}; activate the environment, as in source .venv/bin/activate"
+    )
+    assert process.stderr.startswith(line)
+    assert process.stderr.count("\n") == 1
+    process = subprocess.run(
+        [sys.executable, "-S", "-c", "import pytorch_intro"], cwd=PROJECT / "src", capture_output=True, text=True
+    )
+    assert "ModuleNotFoundError: No module named 'hydra'" in process.stderr, "the importing program decides"
