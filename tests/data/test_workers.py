@@ -89,7 +89,9 @@ def loader(dataset: Any, **options: Any) -> WorkerDataLoader[Any]:
 
 
 def test_a_batch_that_cannot_be_sent_is_an_error() -> None:
-    with pytest.raises(WorkerError, match=r"^data\.num_workers=2: a worker process cannot send .*pickle.*; use data"):
+    with pytest.raises(
+        WorkerError, match=r"^data\.num_workers=2: a worker process cannot send .*local object.*; use data"
+    ):
         list(loader(Unsendable(), collate_fn=list))
 
 
@@ -146,7 +148,8 @@ def test_workers_that_cannot_be_started_are_replaced_by_this_process(
     assert f"decoding in one process, since no other can be started ([Errno {errno}]" in caplog.text
     started[0].join(10)
     assert not started[0].is_alive()
-    assert not recwarn.list
+    messages = [str(warning.message) for warning in recwarn.list]
+    assert not [text for text in messages if "use of fork() may lead to deadlocks" not in text]  # since Python 3.12
 
 
 def pause_after_first(make: Callable[[Path], Any], pids: Path) -> None:

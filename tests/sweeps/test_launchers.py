@@ -1,12 +1,14 @@
 """Jobs in other processes, on a real Ray cluster of two nodes and with submitit's local executor instead of SLURM."""
 
 from collections.abc import Iterator
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
 import submitit
-from conftest import NO_PICTURES, Command, Process, epochs_trained, read_summary, wait_until
+from conftest import FORKS, NO_PICTURES, Command, Process, epochs_trained, read_summary, wait_until
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 
 from pytorch_intro.config.paths import PROJECT
@@ -34,39 +36,58 @@ NODE: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def cluster() -> Iterator[Any]:
-    """Start a Ray cluster: a head node without cores for jobs and a node with one core, like two machines."""
+def run_cluster(test: Connection) -> None:
+    """Run a Ray cluster: a head node without cores for jobs and a node with one core, like two machines.
+
+    Tells the test the address and the ID of the second node, then replaces this node when the test sends something, and
+    stops the cluster when the test sends something again.
+    """
     from ray.cluster_utils import Cluster
 
     # By default, Ray takes half a minute to notice a lost node.
     checks = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
     settings = checks | {"enable_worker_prestart": False}  # no job would use these processes
     cluster = Cluster(initialize_head=True, head_node_args=NODE | {"num_cpus": 0, "_system_config": settings})
-    cluster.add_node(**NODE)
+    node = cluster.add_node(**NODE)
     cluster.wait_for_nodes()
-    yield cluster
+    test.send((cluster.address, node.node_id))
+    if test.recv() == "replace":
+        cluster.add_node(**NODE)
+        cluster.remove_node(node, allow_graceful=False)
+        test.recv()
     cluster.shutdown()
 
 
-def test_ray_resumes_the_job_of_a_lost_node_and_reports_a_job_that_kills_its_process(cluster: Any, sweep: Path) -> None:
+@pytest.fixture
+def cluster() -> Iterator[Connection]:
+    """Start a Ray cluster, in a process of its own: one that was connected to Ray cannot fork reliably."""
+    connection, other = Pipe()
+    process = FORKS.Process(target=run_cluster, args=(other,))
+    process.start()
+    other.close()  # so that the end of the process is an error here
+    yield connection
+    connection.send("stop")
+    process.join()
+
+
+def test_ray_resumes_the_job_of_a_lost_node_and_reports_a_job_that_kills_its_process(
+    cluster: Connection, sweep: Path
+) -> None:
     """The process of seed=1 is killed at every attempt; the node is lost in the third epoch of seed=0.
 
-    Each job uses one thread per core assigned to it. The sweep runs in another process, since a process that was
-    connected to Ray cannot fork reliably.
+    Each job uses one thread per core assigned to it.
     """
-    (node,) = cluster.worker_nodes
+    address, node = cluster.recv()
     process = Process(
-        *SWEEP, "hydra/launcher=ray", f"hydra.launcher.ray.init.address={cluster.address}", "model=mlp",
+        *SWEEP, "hydra/launcher=ray", f"hydra.launcher.ray.init.address={address}", "model=mlp",
         "trainer.max_epochs=4", "hydra.launcher.ray.remote.max_retries=1", "seed=1,0",
         *kill("seed=1"), "+callbacks.node._target_=node_callback.NodeCallback",
-        "+callbacks.node.run_dir='${run_dir}'", f"+callbacks.node.doomed={node.node_id}",
+        "+callbacks.node.run_dir='${run_dir}'", f"+callbacks.node.doomed={node}",
         f"outputs={sweep.parents[1]}", variables={"PYTHONPATH": PATH},
     )  # fmt: skip
     wait_until(lambda: epochs_trained(sweep / "seed=0") >= 2, process)
-    assert (sweep / "seed=0" / "node").read_text() == node.node_id
-    cluster.add_node(**NODE)
-    cluster.remove_node(node, allow_graceful=False)
+    assert (sweep / "seed=0" / "node").read_text() == node
+    cluster.send("replace")
     _, err = process.communicate()
     assert process.returncode == 1, err
     assert "1 of 2 jobs failed, the others were run: seed=1" in err
@@ -75,7 +96,7 @@ def test_ray_resumes_the_job_of_a_lost_node_and_reports_a_job_that_kills_its_pro
     assert rows["1"]["reason"].startswith("its process was lost: ")
     assert (rows["0"]["status"], rows["0"]["epochs"]) == ("finished", "4")
     assert "resuming from" in (sweep / "seed=0" / "train.log").read_text()
-    assert (sweep / "seed=0" / "node").read_text() != node.node_id
+    assert (sweep / "seed=0" / "node").read_text() != node
     assert epochs_trained(sweep / "seed=0") <= 5
     assert (sweep / "seed=0" / "threads").read_text() == "1"
 
