@@ -28,7 +28,7 @@ OPTIONS = ("--exercises", "--check", "--solution")
 USAGE = """\
 PyTorch in 20 chapters: each statement with running code, its result, and where this project uses it.
 
-  python src/tour.py         all of it, in less than 20 seconds
+  python src/tour.py         all of it, in about 20 seconds
   python src/tour.py 5       one chapter, or several: 3 5
 
 Each chapter has three exercises:
