@@ -1,4 +1,4 @@
-"""Learn PyTorch in 20 chapters: the notes and what follows in practice, live, in less than 20 seconds."""
+"""Learn PyTorch in 20 chapters: the notes and what follows in practice, live, in about 20 seconds."""
 
 from collections.abc import Sequence
 
