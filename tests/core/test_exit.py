@@ -48,7 +48,10 @@ def test_a_python_without_the_requirements_is_answered_with_the_remedy(script: s
     )
     assert process.stderr.startswith(line)
     assert process.stderr.count("\n") == 1
+
+
+def test_a_program_that_imports_the_package_without_the_requirements_gets_the_error_itself() -> None:
     process = subprocess.run(
         [sys.executable, "-S", "-c", "import pytorch_intro"], cwd=PROJECT / "src", capture_output=True, text=True
     )
-    assert "ModuleNotFoundError: No module named 'hydra'" in process.stderr, "the importing program decides"
+    assert "ModuleNotFoundError: No module named 'hydra'" in process.stderr

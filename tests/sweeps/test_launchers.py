@@ -39,8 +39,8 @@ NODE: dict[str, Any] = {
 def run_cluster(test: Connection) -> None:
     """Run a Ray cluster: a head node without cores for jobs and a node with one core, like two machines.
 
-    Tells the test the address and the ID of the second node, then replaces this node when the test sends something, and
-    stops the cluster when the test sends something again.
+    It sends the test its address and the ID of the second node. When it receives "replace", it adds another node and
+    removes this one. It runs until the next message.
     """
     from ray.cluster_utils import Cluster
 
