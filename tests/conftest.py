@@ -402,6 +402,16 @@ def reset_start_method() -> None:
     multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
 
 
+StartMethod = Callable[[str], None]
+
+
+@pytest.fixture
+def start_method() -> Iterator[StartMethod]:
+    """Return a function that sets how the processes of a test start: fork, forkserver or spawn."""
+    yield functools.partial(multiprocessing.set_start_method, force=True)
+    reset_start_method()
+
+
 def run_command(
     command: list[str], out: Path, err: Path, variables: dict[str, str], largest_file: int | None, processes: int
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pytest
 import torch
-from conftest import NO_PICTURES, Command, compose, write_images
+from conftest import NO_PICTURES, Command, StartMethod, compose, write_images
 from explained import (
     ABOVE_0,
     AT_LEAST_0,
@@ -629,9 +629,10 @@ class Fading(Gradients):
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_image_that_disappears_during_training_is_an_error_that_names_it(
-    num_workers: int, monkeypatch: pytest.MonkeyPatch
+    num_workers: int, monkeypatch: pytest.MonkeyPatch, start_method: StartMethod
 ) -> None:
     """In one line, also in a worker process."""
+    start_method("fork")  # the workers inherit that the image is lost
     datamodule = DataModule(Fading, None, in_memory=False, num_workers=num_workers)
     datamodule.setup("fit")
     monkeypatch.setattr(Fading, "is_lost", True)

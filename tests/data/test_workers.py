@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import FORKS, reset_start_method, run_command, write_images
+from conftest import FORKS, StartMethod, reset_start_method, run_command, write_images
 from forked import TRAIN
 from omegaconf import OmegaConf
 from torch.utils.data import Dataset
 
 from pytorch_intro.cli.explain import explain_failure, explain_fault
 from pytorch_intro.common.errors import UserError
+from pytorch_intro.data.augment.crops import RandomResizedCrop
+from pytorch_intro.data.datamodule import DataModule
+from pytorch_intro.data.ingest.image_folder import ImageFolder
 from pytorch_intro.data.ingest.parallel import parallel_map
 from pytorch_intro.data.ingest.workers import WorkerDataLoader, WorkerError, init_worker
 from pytorch_intro.data.sampler import ResumableBatchSampler
@@ -74,6 +77,31 @@ def test_without_workers_no_shared_memory_is_needed(tmp_path: Path) -> None:
     assert "2 classes; training 97" in out
 
 
+@pytest.mark.parametrize("options", [{}, {"in_memory": False}, {"cache": "none"}], ids=str)
+def test_workers_that_inherit_nothing_give_the_same_batches(
+    start_method: StartMethod, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """As on macOS and Windows, and everywhere since Python 3.14. They decode the files, too."""
+    write_images(tmp_path / "images", *(f"{number % 2}/{number}.png" for number in range(120)), size=(16, 16))
+    batches = []
+    for method in ("fork", "forkserver"):
+        start_method(method)
+        values: dict[str, Any] = {
+            "cache_dir": str(tmp_path / method),
+            "augment": {"crop": RandomResizedCrop()},
+            **options,
+        }
+        datamodule = DataModule(
+            ImageFolder, str(tmp_path / "images"), image_size=8, batch_size=50, num_workers=2, **values
+        )
+        datamodule.setup("fit")
+        batches.append(list(datamodule.train_dataloader()))
+    assert len(batches[0]) == 2
+    for (images, labels), (same_images, same_labels) in zip(*batches, strict=True):
+        assert torch.equal(images, same_images)
+        assert torch.equal(labels, same_labels)
+
+
 class Unsendable(Dataset[Any]):
     """Batches that cannot be pickled."""
 
@@ -115,8 +143,9 @@ def test_a_decoded_image_that_cannot_be_sent_is_an_error() -> None:
         list(parallel_map(Numbers(), return_unsendable, range(200), 2))
 
 
-def test_indices_need_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_indices_need_no_shared_memory(monkeypatch: pytest.MonkeyPatch, start_method: StartMethod) -> None:
     """The parent would not notice that it cannot send them; the batches, which need it, raise."""
+    start_method("fork")  # the workers inherit what is patched
 
     def full(*_: Any) -> None:
         raise RuntimeError("no shared memory")
@@ -155,6 +184,7 @@ def test_workers_that_cannot_be_started_are_replaced_by_this_process(
 def pause_after_first(make: Callable[[Path], Any], pids: Path) -> None:
     """Fetch one chunk of large results, then none, so that the workers wait until theirs are received."""
     reset_start_method()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored, and inherited, if the tests themselves run under nohup
     chunks = iter(make(pids))
     next(chunks)
     time.sleep(60)
