@@ -124,6 +124,19 @@ def test_user_can_allow_a_package_module_or_object() -> None:
         {"stash": ["${new_run_dir:PATH,null}"]},
         {"callbacks": {"checkpoint": {"dirpath": "PATH"}}},
         {"logger": {"tensorboard": {"save_dir": "${run_dir}/../../sprung"}}},
+        {"logger": {"tensorboard": {"version": "../../../sprung"}}},
+        {"logger": {"tensorboard": {"sub_dir": "PATH"}}},
+        {
+            "logger": {
+                "csv": {"_target_": "lightning.pytorch.loggers.CSVLogger", "save_dir": "${run_dir}", "name": "PATH"}
+            }
+        },
+        {
+            "callbacks": {
+                "more": {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "filename": "../../../sprung"}
+            }
+        },
+        {"trainer": {"profiler": {"_target_": "lightning.pytorch.profilers.SimpleProfiler", "filename": "/../PATH"}}},
         {"allow": ["os"], "model": {"_target_": "os.mkdir", "path": "PATH"}},
     ],
 )

@@ -38,6 +38,11 @@ FUNCTION_MODULES = ("torchvision.models", "pytorch_intro.training.schedulers")
 # References to a value in the same file, or resolvers that return text: these cannot create a `_target_`.
 REFERENCE = re.compile(r"\$\{[\w.\[\]-]+\}|\$\{(?:project|package|epochs_for_data|output_dir|hydra|oc\.env):[^${}]*\}")
 OUTPUT_KEYS = ("dirpath", "save_dir", "default_root_dir")  # settings with a folder to write into
+WRITERS = (
+    "callbacks",
+    "logger",
+    "trainer",
+)  # other settings of theirs may be parts of a path, as a version or a filename
 SERVER_KEYS = ("tracking_uri", "artifact_location")  # settings with a server, or a database in the folder of all runs
 
 
@@ -67,6 +72,17 @@ def verify_config(config: DictConfig, folder: Path, allow: Sequence[str], source
                 f"{source}: {key}={value}: refused, it would get what the run logs; if you trust it, add "
                 f"'allow=[{value}]'"
             )
+        writes = key.partition(".")[0] in WRITERS and name not in SERVER_KEYS
+        if writes and isinstance(value, str) and value not in allow and leaves(value, folder):
+            raise UserError(
+                f"{source}: {key}={value}: refused, outside the run folder; if you trust it, add 'allow=[{value}]'"
+            )
+
+
+def leaves(path: str, folder: Path) -> bool:
+    """Return whether a path, relative to the folder or below it, is outside."""
+    is_below = not Path(path).is_absolute() and ".." not in Path(path).parts
+    return not is_below and not (folder / path).resolve().is_relative_to(folder.resolve())
 
 
 def is_in_outputs(value: Any, config: DictConfig) -> bool:
