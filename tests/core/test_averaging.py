@@ -50,11 +50,14 @@ def test_an_exponential_average_is_validated_saved_and_tested(command: Command, 
 
 @TESTING
 def test_an_average_that_is_mostly_the_initial_weights_is_reported(command: Command) -> None:
-    few = [*FEW, "callbacks=ema", "trainer.fast_dev_run=true", "data.batch_size=640"]
+    few = [*FEW, "callbacks=ema", "trainer.max_epochs=1", "data.batch_size=640"]
     answer = command(*few)
     warning = "callbacks.ema.decay=0.99: after 2 steps, 98% of the average are the initial weights; use callbacks.ema"
     assert warning in answer.out + answer.err
     assert "initial weights" not in (answer := command(*few, "callbacks.ema.decay=0.1")).out + answer.err
+    accumulated = ["trainer.limit_train_batches=20", "data.batch_size=16", "trainer.accumulate_grad_batches=10"]
+    answer = command(*FEW, "callbacks=ema", *accumulated, "trainer.limit_val_batches=1", "name=accumulated")
+    assert "callbacks.ema.decay=0.99: after 4 steps, 96% of the average" in answer.out + answer.err
 
 
 def metrics_of(state: dict[str, torch.Tensor]) -> dict[str, float]:

@@ -35,6 +35,19 @@ def test_state_of_two_ranks_is_restored_on_any_number_of_ranks(world_size: int) 
     assert totals == [6.0, 1, 2]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_losses_are_summed_in_float32_in_a_module_of_any_type(dtype: torch.dtype) -> None:
+    """In bfloat16, 256 + 1 is 256. Lightning converts the whole module for trainer.precision=bf16-true."""
+    metrics = EpochMetrics()
+    torch.nn.ModuleList([metrics]).to(dtype)
+    logits, targets = torch.zeros(64, 2), torch.zeros(64, dtype=torch.int64)
+    for _ in range(2):
+        for _ in range(100):
+            metrics.update(torch.tensor(1.5, dtype=dtype), logits, targets)
+        assert metrics.compute() == {"loss": 1.5, "accuracy": 1.0}
+        metrics.reset()
+
+
 def test_reset_metrics_start_a_new_epoch() -> None:
     metrics = EpochMetrics()
     right, wrong = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])

@@ -23,7 +23,7 @@ def test_a_run_in_any_precision_is_tested(command: Command, tmp_path: Path, prec
     assert answer.code == 0, answer.err
     result = json.loads((tmp_path / "outputs" / "precise" / "result.json").read_text())
     assert 0 <= result["test/accuracy"] <= 1
-    assert result["test/loss"] > 0
+    assert result["test/loss"] == pytest.approx(result["test/nll_uncalibrated"], rel=0.01)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

@@ -33,6 +33,7 @@ def _threads_restored() -> Iterator[None]:
 def eight_cores(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(hardware, "MAX_THREADS", 8)
     monkeypatch.setattr(hardware, "usable_cores", lambda: 8)
+    monkeypatch.setattr(hardware, "affinity", lambda: set(range(8)))
     return monkeypatch
 
 
@@ -45,6 +46,18 @@ def test_auto_leaves_the_cores_to_other_programs_that_they_use(
         assert choose_threads("auto", 1) == threads
     assert f"threads: {threads} (8 cores" in caplog.text
     assert ("other programs use" in caplog.text) == (threads < 8)
+
+
+@pytest.mark.parametrize(("used", "threads"), [(0.0, 8), (30.0, 8), (56.4, 8), (60.0, 4), (64.0, 1)])
+def test_in_a_container_other_programs_only_count_if_no_core_is_left(
+    eight_cores: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, used: float, threads: int
+) -> None:
+    """It may use eight of 64 cores at a time, whichever they are."""
+    eight_cores.setattr(hardware, "affinity", lambda: set(range(64)))
+    eight_cores.setattr(JOB_MONITOR, "cores_used_by_others", lambda: used)
+    with caplog.at_level(logging.INFO):
+        assert choose_threads("auto", 1) == threads
+    assert ("(64 cores, other programs use" in caplog.text) == (threads < 8)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.common.files import write_atomically
+from pytorch_intro.common.files import atomic_write, write_atomically
 from pytorch_intro.config.flatten import flatten
 from pytorch_intro.config.resolvers import checked_name, new_run_dir
 from pytorch_intro.runs.config_record import PARTS
@@ -48,6 +48,18 @@ def test_a_failed_write_keeps_the_existing_file(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(OSError, match="No space"):
         AtomicCheckpointIO().save_checkpoint({"a": torch.zeros(1)}, file)
     assert file.read_text() == "before"
+
+
+def test_two_writers_with_the_same_process_number_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """As in two containers that share a disk: the file is complete at any time, and that of the last one remains."""
+    file = tmp_path / "hashes.npy"
+    with atomic_write(file) as first:
+        first.write(b"one")
+        with atomic_write(file) as second:
+            second.write(b"two")
+        assert file.read_bytes() == b"two"
+    assert file.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_checkpoint_is_read_back_as_it_was_written(tmp_path: Path) -> None:

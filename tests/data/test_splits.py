@@ -28,6 +28,20 @@ def test_a_rare_last_class_is_not_always_chosen_for_validation() -> None:
     assert sum(chosen) < 20
 
 
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("sizes", [[2] * 200, [1] * 50 + [40] * 5, [1, 2, 3, 500], [1, 1, 2]], ids=str)
+def test_every_class_keeps_an_image_for_training(sizes: list[int], fraction: float) -> None:
+    """After a test and a validation split, whatever the seed; the splits are no smaller than they should be."""
+    targets = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    for seed in range(10):
+        left = targets
+        for _ in range(2):
+            chosen = stratified_split(left, fraction, seed)
+            assert chosen.sum() == min(round(len(left) * fraction), len(left) - len(sizes))
+            left = left[~chosen]
+            assert set(left.tolist()) == set(range(len(sizes)))
+
+
 def test_folds_are_disjoint_and_cover_all_images() -> None:
     """Fold sizes and class counts differ by at most one."""
     folds = torch.stack([stratified_fold(TARGETS, 7, number, seed=0) for number in range(7)])

@@ -262,8 +262,8 @@ MISTAKES = {
         "use a Multiclass… class",
     ),
     "a value per class": (
-        ["metrics=[f1_macro]", "metrics.f1_macro.average=none"],
-        ["metrics.f1_macro"],
+        ["+metrics.f1._target_=torchmetrics.classification.MulticlassF1Score", "+metrics.f1.average=none"],
+        ["metrics.f1._target_"],
         "more than one number",
         "set average=macro",
     ),

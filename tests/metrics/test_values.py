@@ -112,8 +112,10 @@ def test_means_over_classes_leave_out_classes_without_images() -> None:
         areas = functional.multiclass_auroc(probabilities, targets, 10, average="none")[present]
         precisions = functional.multiclass_average_precision(probabilities, targets, 10, average="none")[present]
     recalls = functional.multiclass_recall(probabilities, targets, 10, average="none")[present]
-    measured = measure([logits], [targets], ["auroc", "average_precision", "balanced_accuracy"])
-    values = {"auroc": areas, "average_precision": precisions, "balanced_accuracy": recalls}
+    scores = functional.multiclass_f1_score(probabilities, targets, 10, average="none")[present]
+    values = {"auroc": areas, "average_precision": precisions, "balanced_accuracy": recalls, "f1_macro": scores}
+    assert set(logits.argmax(dim=1).tolist()) > set(present)
+    measured = measure([logits], [targets], list(values))
     assert measured == pytest.approx({name: value.mean().item() for name, value in values.items()}, abs=1e-6)
 
 

@@ -51,6 +51,12 @@ def test_special_and_long_values_give_unique_and_safe_folder_names() -> None:
     assert job_name(["seed=1"]) == "seed=1"
 
 
+def test_names_that_differ_by_case_only_are_distinct_folders_on_every_system() -> None:
+    folders = names(["model=a,A,b"])
+    assert len({name.casefold() for name in folders}) == 3
+    assert folders[2] == "model=b"
+
+
 @pytest.mark.parametrize(
     ("override", "name", "problem", "remedy"),
     [

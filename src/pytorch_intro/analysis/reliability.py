@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 from torchmetrics import Metric
 
 NUM_BINS = 15  # for the calibration error, as in Guo et al. 2017 (arXiv:1706.04599)
+CONFIDENCE_SCALE = 2**24  # of the integers that confidences are summed as; a float32 below 1 has 24 bits
 
 
 class Reliability(Metric):
@@ -28,9 +29,9 @@ class Reliability(Metric):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("bin_edges", torch.linspace(0, 1, NUM_BINS + 1, dtype=torch.float32), persistent=False)
-        for name in ("num_samples", "num_correct"):  # the last bin is for a confidence of exactly 1
+        # Integers: a float32 sum of a million numbers is off by percents. The last bin is for a confidence of 1.
+        for name in ("num_samples", "num_correct", "confidence_sum"):
             self.add_state(name, torch.zeros(NUM_BINS + 1, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("confidence_sum", torch.zeros(NUM_BINS + 1, dtype=torch.float32), dist_reduce_fx="sum")
         self.add_state("loss_sum", torch.tensor(0.0), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
@@ -40,7 +41,7 @@ class Reliability(Metric):
         bins = torch.bucketize(confidences, self.bin_edges, right=True) - 1
         self.num_samples.index_add_(0, bins, torch.ones_like(targets))
         self.num_correct.index_add_(0, bins, (predicted == targets).long())
-        self.confidence_sum.index_add_(0, bins, confidences)
+        self.confidence_sum.index_add_(0, bins, (confidences * CONFIDENCE_SCALE).long())
         self.loss_sum.add_(cross_entropy(logits, targets, reduction="sum"))
 
     def compute(self) -> dict[str, Tensor]:
@@ -52,12 +53,13 @@ class Reliability(Metric):
             num_samples, num_correct, confidence_sum: (NUM_BINS + 1,), of each bin of confidence.
         """
         total = self.num_samples.sum()
+        confidence_sum = self.confidence_sum.float() / CONFIDENCE_SCALE
         return {
-            "ece": (self.num_correct - self.confidence_sum).abs().sum() / total,
+            "ece": (self.num_correct - confidence_sum).abs().sum() / total,
             "nll": self.loss_sum / total,
             "num_samples": self.num_samples,
             "num_correct": self.num_correct,
-            "confidence_sum": self.confidence_sum,
+            "confidence_sum": confidence_sum,
         }
 
 

@@ -1,6 +1,7 @@
 """Write files and folders atomically (complete or not at all), archive and remove them."""
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +17,15 @@ def write_atomically(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
+def unique_suffix() -> str:
+    """Return text that no other process uses: in containers that share a disk, processes may have the same number."""
+    return f"{os.getpid()}-{secrets.token_hex(4)}"
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file that is flushed and renamed to `path` on success, and removed on failure."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.{unique_suffix()}.tmp")
     try:
         with temporary.open("xb") as file:  # "x": never write through a symlink
             yield file
@@ -34,12 +39,11 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Create a temporary folder that replaces `path` on success, and is removed on failure."""
-    temporary, previous = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "previous"))
-    shutil.rmtree(temporary, ignore_errors=True)
+    suffix = unique_suffix()
+    temporary, previous = (path.with_name(f".{path.name}.{suffix}.{kind}") for kind in ("tmp", "previous"))
     temporary.mkdir()
     try:
         yield temporary
-        shutil.rmtree(previous, ignore_errors=True)
         if path.exists():
             path.rename(previous)
         temporary.rename(path)

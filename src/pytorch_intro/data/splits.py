@@ -75,7 +75,7 @@ def check_all_classes_trained(whole: ImageSubset, train: ImageSubset) -> None:
     for number in ((present > 0) & (trained == 0)).nonzero().flatten().tolist():
         raise UserError(
             f"data: class {whole.dataset.classes[number]} has {present[number]} image(s), but none is left for "
-            "training; add images, remove the class, or change data.split_seed"
+            "training; add images, or remove the class"
         )
 
 
@@ -90,12 +90,29 @@ def check_classes(classes: list[str], subset: ImageSubset, name: str) -> None:
 
 
 def stratified_split(targets: Tensor, fraction: float, seed: int) -> Tensor:
-    """Choose round(N * fraction) rows, of each class its share to less than one; targets (N,) int64 to (N,) bool."""
+    """Choose round(N * fraction) rows, of each class its share to less than one; targets (N,) int64 to (N,) bool.
+
+    A class keeps at least one row: instead of its last one, a row of another class is chosen that has more.
+    """
     total = len(targets)
     count = round(total * fraction)
     # Without a random offset, the last row would always be chosen.
     offset = torch.randint(total, (), generator=torch.Generator().manual_seed(seed))
-    return (rank_by_class(targets, seed) * count + offset) % total >= total - count
+    rank = rank_by_class(targets, seed)
+    chosen = (rank * count + offset) % total >= total - count
+    kept = torch.bincount(targets[~chosen], minlength=int(targets.max()) + 1)
+    if kept[targets].all():
+        return chosen
+    by_class = rank.argsort()
+    is_first = torch.ones(total, dtype=torch.bool)
+    is_first[by_class[1:]] = targets[by_class].diff() != 0
+    returned = is_first & (kept[targets] == 0)
+    chosen &= ~returned
+    free = by_class[~chosen[by_class]]
+    others = free[1:][targets[free].diff() == 0]  # each class keeps the first of these
+    order = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))
+    chosen[others[order[: int(returned.sum())]]] = True
+    return chosen
 
 
 def stratified_fold(targets: Tensor, num_folds: int, fold: int, seed: int) -> Tensor:

@@ -32,6 +32,22 @@ class BalancedAccuracy(MulticlassStatScores):
         return (self.tp / support)[support > 0].mean()
 
 
+class MacroF1(MulticlassStatScores):
+    """Mean over the classes of the harmonic mean of their precision and recall."""
+
+    higher_is_better = True
+    tp: Tensor
+    fp: Tensor
+    fn: Tensor
+
+    def __init__(self, num_classes: PositiveInt, **kwargs: Any) -> None:
+        super().__init__(num_classes, average="macro", **kwargs)
+
+    def compute(self) -> Tensor:
+        support = self.tp + self.fn
+        return (2 * self.tp / (2 * self.tp + self.fp + self.fn))[support > 0].mean()
+
+
 class ClassScores(Metric):
     """Probabilities of each class for all images and ranks, for a curve of each class against the rest.
 

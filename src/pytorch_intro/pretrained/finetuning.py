@@ -300,7 +300,8 @@ class Finetuning(Callback):
         classifier.zero_grad()
         for module, mode in modes.items():
             module.training = mode
-        total = trainer.estimated_stepping_batches * datamodule.batch_size * seconds / trainer.world_size
+        images_per_step = datamodule.batch_size * trainer.accumulate_grad_batches
+        total = trainer.estimated_stepping_batches * images_per_step * seconds / trainer.world_size
         duration = f"{total / 60:.0f} minutes" if total >= 120 else f"{total:.0f} s"
         expected = f", at most {duration}" if math.isfinite(total) else ""
         log.info(f"finetune: training all layers at about {trainer.world_size / seconds:,.0f} images/s{expected}")

@@ -172,7 +172,7 @@ class Service:
             return Failure(file=upload.name, error=str(error))
         probabilities = await asyncio.wrap_future(self.batcher.submit(pixels))
         shares = {name: round(share, 6) for name, share in zip(self.classes, probabilities, strict=True)}
-        label = max(shares, key=shares.__getitem__)
+        label = self.classes[max(range(len(self.classes)), key=probabilities.__getitem__)]  # before rounding
         self.monitoring.images.labels(label).inc()
         return Prediction(file=upload.name, label=label, probability=shares[label], probabilities=shares)
 

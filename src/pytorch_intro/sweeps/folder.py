@@ -186,4 +186,4 @@ class SweepFolder:
 
 
 def first_line(file: Path) -> str:
-    return next(iter(file.read_text(errors="replace").splitlines()), "")
+    return next(iter(file.read_text(encoding="utf-8", errors="replace").splitlines()), "")

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -53,8 +54,11 @@ def plan_grid(overrides: Sequence[Override], swept_before: Collection[str] = (),
         raise UserError(f"{shared[0]}: cannot be swept, all jobs share it; give one value")
     swept = sorted(key for key in keys if key in multiple or key in swept_before) or sorted(keys)
     base = [value for key in values if key not in swept for value in values[key]]
-    combinations = itertools.product(*(dict.fromkeys(values[key]) for key in swept))
-    return Plan(base, swept, [Job(job_name(combination), list(combination)) for combination in combinations])
+    combinations = list(itertools.product(*(dict.fromkeys(values[key]) for key in swept)))
+    names = [job_name(combination) for combination in combinations]
+    counts = Counter(name.casefold() for name in names)  # macOS and Windows take A and a for the same folder
+    names = [f"{name}-{short_hash(name)}" if counts[name.casefold()] > 1 else name for name in names]
+    return Plan(base, swept, [Job(*job) for job in zip(names, map(list, combinations), strict=True)])
 
 
 def is_shared(key: str) -> bool:
@@ -93,4 +97,8 @@ def job_name(overrides: Sequence[str]) -> str:
     if re.fullmatch(r"\w[\w.=,+-]*", text, re.ASCII) and len(text) <= MAX_NAME_LENGTH:
         return text
     prefix = re.sub(r"[^\w.=,+-]+", "-", text, flags=re.ASCII)[: MAX_NAME_LENGTH - 9].strip("-.")
-    return f"{prefix}-{hashlib.sha256(text.encode()).hexdigest()[:8]}" if text else "defaults"
+    return f"{prefix}-{short_hash(text)}" if text else "defaults"
+
+
+def short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

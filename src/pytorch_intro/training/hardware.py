@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from pytorch_intro.common.cpu import JOB_MONITOR, usable_cores
+from pytorch_intro.common.cpu import JOB_MONITOR, affinity, usable_cores
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.validate import SETTINGS, check_config, check_item
 
@@ -92,9 +92,9 @@ def choose_threads(threads: int | Literal["auto"], processes: int) -> int:
     if processes > 1:
         chosen, reason = max(1, cores // processes), f"{cores} cores for {processes} processes"
     else:
-        used = round(JOB_MONITOR.cores_used_by_others())
-        chosen = max(1, cores - used)
-        reason = f"{cores} cores" if chosen == cores else f"{cores} cores, other programs use {used} of them"
+        every, used = len(affinity()), round(JOB_MONITOR.cores_used_by_others())
+        chosen = max(1, min(cores, every - used))  # a container's quota may be smaller than its number of cores
+        reason = f"{cores} cores" if chosen == cores else f"{every} cores, other programs use {used} of them"
     log.info("threads: %d (%s)", chosen, reason)
     return chosen
 

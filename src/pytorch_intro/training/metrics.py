@@ -1,9 +1,12 @@
 """Loss and accuracy of an epoch, accumulated on the device."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torchmetrics import Metric
 
 from pytorch_intro.common.distributed import all_gather_object
@@ -28,11 +31,11 @@ class EpochMetrics(Metric):
     def __init__(self, has_cross_entropy: bool = False) -> None:
         super().__init__()
         self.has_cross_entropy = has_cross_entropy
-        self.add_state("loss_sum", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("loss_sum", torch.tensor(0.0, dtype=torch.float32), dist_reduce_fx="sum")
         self.add_state("num_correct", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("num_samples", torch.tensor(0), dist_reduce_fx="sum")
         if has_cross_entropy:
-            self.add_state("cross_entropy_sum", torch.tensor(0.0), dist_reduce_fx="sum")
+            self.add_state("cross_entropy_sum", torch.tensor(0.0, dtype=torch.float32), dist_reduce_fx="sum")
 
     def update(self, loss: Tensor, logits: Tensor, targets: Tensor, cross_entropy: Tensor | None = None) -> None:
         """Add a batch: its mean loss (), logits (N, num_classes), targets (N,) int64 and mean cross-entropy ()."""
@@ -48,6 +51,10 @@ class EpochMetrics(Metric):
         if self.has_cross_entropy:
             sums["cross_entropy"] = self.cross_entropy_sum
         return {name: value / self.num_samples for name, value in sums.items()}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Module:
+        """Move the sums to a device, but keep their types: trainer.precision=bf16-true converts all of a module."""
+        return super()._apply(lambda tensor: fn(tensor).to(tensor.dtype), *args, **kwargs)
 
     def gather_state(self) -> list[dict[str, Tensor]]:
         """Return the sums of every rank so far, on the CPU."""

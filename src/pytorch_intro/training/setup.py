@@ -111,10 +111,12 @@ def warn_of_slow_average(config: DictConfig, datamodule: DataModule, classifier:
     """Log a warning if the run has too few steps for callbacks.ema: the average would keep the initial weights."""
     decay = OmegaConf.select(config, "callbacks.ema.decay")
     is_trained = all(parameter.requires_grad for parameter in classifier.network.parameters())
-    epochs = trainer.max_epochs or 0
+    epochs, limit = trainer.max_epochs or 0, trainer.limit_train_batches
     if decay is None or not is_trained or epochs < 1:
         return
-    steps = math.ceil(datamodule.epoch_size / datamodule.batch_size) * epochs
+    batches = math.ceil(datamodule.epoch_size / datamodule.batch_size)
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    steps = max(1, math.ceil(batches / trainer.accumulate_grad_batches) * epochs)
     if (share := decay**steps) > 0.1:
         log.warning(
             f"callbacks.ema.decay={decay}: after {steps:,} steps, {share:.0%} of the average are the initial weights; "

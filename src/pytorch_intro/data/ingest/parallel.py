@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
@@ -15,12 +14,13 @@ from PIL import Image
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from pytorch_intro.common.cpu import usable_cores
 from pytorch_intro.data.ingest.image_folder import ImageFiles, UnlabeledImages
 from pytorch_intro.data.ingest.workers import WorkerDataLoader, WorkerError, init_worker
 
 log = logging.getLogger(__name__)
 
-ALL_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+ALL_CORES = usable_cores()
 
 
 @dataclass
