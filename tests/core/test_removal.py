@@ -125,12 +125,12 @@ def copy_without(deleted: list[str], copy: Path) -> Path:
 
 
 def leave_out_verification(copy: Path) -> None:
-    """Delete the import of verify_config and the argument that passes it, in training and in inference."""
+    """Delete the import of the verification and the argument that passes it, in training and in inference."""
     changed = []
     for file in (copy / "src").rglob("*.py"):
         text = file.read_text(encoding="utf-8")
         if "pytorch_intro.safety" in text:
-            text = re.sub(r"^ *from pytorch_intro\.safety\.\S+ import verify_config\n", "", text, flags=re.MULTILINE)
-            file.write_text(re.sub(r",\s*(verify=)?verify_config\b", "", text), encoding="utf-8")
+            text = re.sub(r"^ *from pytorch_intro\.safety\.\S+ import verify_\w+\n", "", text, flags=re.MULTILINE)
+            file.write_text(re.sub(r",\s*(verify=)?verify_(config|run)\b", "", text), encoding="utf-8")
             changed.append(file.name)
     assert sorted(changed) == ["finished_run.py", "train.py"]

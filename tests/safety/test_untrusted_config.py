@@ -40,6 +40,8 @@ HOSTILE = [
     "lightning.pytorch.loggers.MLFlowLogger",
     "lightning.pytorch.loggers.WandbLogger",
     "lightning.pytorch.loggers.CometLogger",
+    "lightning.pytorch.callbacks.ModelCheckpoint",
+    "lightning.pytorch.callbacks.OnExceptionCheckpoint",
     "torch",
 ]
 MISSING = ["", "torch.nn.Nonsense", "nonsense.Nonsense"]
@@ -168,3 +170,25 @@ def test_settings_that_extend_a_run_are_verified_too(command: Command, run_copy:
     answer = command(f"resume={run_copy}")
     assert (answer.code, "callbacks.more._target_=os.mkdir: refused" in answer.err) == (2, True), answer.err
     assert not trap.exists()
+
+
+@pytest.mark.parametrize("name", ["train.log", "checkpoints", "csv/metrics.csv"])
+def test_a_link_out_of_the_run_folder_is_not_written_to(
+    command: Command, run_copy: Path, tmp_path: Path, name: str
+) -> None:
+    """A folder or a file of somebody else; a link to a place within the folder is not refused."""
+    (run_copy / "result.json").unlink()
+    link, other = run_copy / name, tmp_path / "other"
+    (run_copy / "card.md").symlink_to("README.md")
+    link.parent.mkdir(exist_ok=True)
+    if link.exists():
+        link.rename(other)
+    else:
+        other.write_text("mine")
+    before = {path: path.stat().st_mtime_ns for path in [other, *other.rglob("*")]}
+    link.symlink_to(other)
+    answer = command(f"resume={run_copy}")
+    assert answer.code == 2, answer.err
+    assert answer.err.startswith(f"error: {link}: refused, a link to {other}, outside the run folder; ")
+    assert {path: path.stat().st_mtime_ns for path in [other, *other.rglob("*")]} == before
+    assert command(f"resume={run_copy}", f"allow=[{other}]").code == 0

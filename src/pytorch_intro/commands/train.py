@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from pytorch_intro.cli.entrypoint import entrypoint
 from pytorch_intro.config.paths import display_path
 from pytorch_intro.runs.folder import Result, RunFolder
-from pytorch_intro.safety.untrusted_config import verify_config
+from pytorch_intro.safety.untrusted_config import verify_run
 from pytorch_intro.training.summary import print_summary
 
 
@@ -17,7 +17,7 @@ from pytorch_intro.training.summary import print_summary
 def main(config: DictConfig) -> Result:
     run = RunFolder.of(config)
     with run.lock():
-        return train(run.recorded_config(config, verify=verify_config), run)
+        return train(run.recorded_config(config, verify=verify_run), run)
 
 
 def train(config: DictConfig, run: RunFolder) -> Result:

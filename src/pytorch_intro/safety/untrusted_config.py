@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import os
 import pkgutil
 import re
 from collections.abc import Sequence
@@ -38,11 +39,7 @@ FUNCTION_MODULES = ("torchvision.models", "pytorch_intro.training.schedulers")
 # References to a value in the same file, or resolvers that return text: these cannot create a `_target_`.
 REFERENCE = re.compile(r"\$\{[\w.\[\]-]+\}|\$\{(?:project|package|epochs_for_data|output_dir|hydra|oc\.env):[^${}]*\}")
 OUTPUT_KEYS = ("dirpath", "save_dir", "default_root_dir")  # settings with a folder to write into
-WRITERS = (
-    "callbacks",
-    "logger",
-    "trainer",
-)  # other settings of theirs may be parts of a path, as a version or a filename
+WRITERS = ("callbacks", "logger", "trainer")  # whose other settings may be parts of a path, such as a version
 SERVER_KEYS = ("tracking_uri", "artifact_location")  # settings with a server, or a database in the folder of all runs
 
 
@@ -65,24 +62,37 @@ def verify_config(config: DictConfig, folder: Path, allow: Sequence[str], source
             verify_target(key, value, allow, source)
     for key, value in iter_values(OmegaConf.to_container(config, resolve=True), types=(dict, list)):
         name = key.rpartition(".")[2]
-        if name in OUTPUT_KEYS and not Path(str(value)).resolve().is_relative_to(folder.resolve()):
+        target = Path(str(value)).resolve()
+        if name in OUTPUT_KEYS and not target.is_relative_to(folder.resolve()) and str(target) not in allow:
             raise UserError(f"{source}: {key}={value}: refused, outside the run folder; use a folder in {folder}")
         if name in SERVER_KEYS and value is not None and str(value) not in allow and not is_in_outputs(value, config):
             raise UserError(
                 f"{source}: {key}={value}: refused, it would get what the run logs; if you trust it, add "
                 f"'allow=[{value}]'"
             )
-        writes = key.partition(".")[0] in WRITERS and name not in SERVER_KEYS
-        if writes and isinstance(value, str) and value not in allow and leaves(value, folder):
+        writes = key.partition(".")[0] in WRITERS and name not in (*OUTPUT_KEYS, *SERVER_KEYS)
+        if writes and isinstance(value, str) and value not in allow and ("\0" in value or leaves(value, folder)):
             raise UserError(
                 f"{source}: {key}={value}: refused, outside the run folder; if you trust it, add 'allow=[{value}]'"
             )
 
 
+def verify_run(config: DictConfig, folder: Path, allow: Sequence[str], source: str) -> None:
+    """Verify the config of a run that is resumed, and refuse links that lead out of its folder: they are written to."""
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place, name) for name in (*folders, *files)):
+            target = path.resolve() if path.is_symlink() else folder
+            if leaves(str(target), folder) and str(target) not in allow:
+                raise UserError(
+                    f"{path}: refused, a link to {target}, outside the run folder; replace it by the file or folder "
+                    f"itself, or if you trust it, add 'allow=[{target}]'"
+                )
+    verify_config(config, folder, allow, source)
+
+
 def leaves(path: str, folder: Path) -> bool:
-    """Return whether a path, relative to the folder or below it, is outside."""
-    is_below = not Path(path).is_absolute() and ".." not in Path(path).parts
-    return not is_below and not (folder / path).resolve().is_relative_to(folder.resolve())
+    """Return whether a path, absolute or relative to the folder, is outside of it."""
+    return not Path(os.path.realpath(folder / path)).is_relative_to(folder.resolve())
 
 
 def is_in_outputs(value: Any, config: DictConfig) -> bool:
@@ -100,10 +110,10 @@ def verify_target(key: str, target: Any, allow: Sequence[str], source: str) -> N
             f"{source}: {key}={target}: not found in the installed code; check out the commit of the run, or write "
             f"the new name into {source}"
         )
-    raise UserError(
-        f"{source}: {key}={target}: refused, not part of torch, torchvision, lightning, torchmetrics or this "
-        f"project; if you trust it, add 'allow=[{target}]'"
-    )
+    reason = "not part of torch, torchvision, lightning, torchmetrics or this project"
+    if isinstance(target, str) and is_known(target) and is_foreign_checkpoint(find_object(target)):
+        reason = "it removes files that last.ckpt names, also outside the run folder"
+    raise UserError(f"{source}: {key}={target}: refused, {reason}; if you trust it, add 'allow=[{target}]'")
 
 
 def is_within(target: str, names: Sequence[str]) -> bool:
@@ -123,6 +133,7 @@ def is_allowed_target(target: str) -> bool:
     if not inspect.isclass(found):
         return inspect.isfunction(found) and is_within(module, FUNCTION_MODULES)
     is_allowed = any(issubclass(found, find_object(base)) for base in ALLOWED_BASES)  # networks before Lightning
+    is_allowed &= not is_foreign_checkpoint(found)
     return is_known(module) and (is_allowed or is_safe_dataset(found) or is_own_logger(found))
 
 
@@ -147,6 +158,17 @@ def find_object(target: str) -> Any:
         return pkgutil.resolve_name(target)
     except (ImportError, AttributeError, ValueError):
         return None
+
+
+def is_foreign_checkpoint(found: Any) -> bool:
+    """Return whether an object is a callback that saves checkpoints, but none of this project.
+
+    Lightning's ModelCheckpoint removes the files that its state in the checkpoint names.
+    """
+    from lightning.pytorch.callbacks import Checkpoint
+
+    is_checkpoint = inspect.isclass(found) and issubclass(found, Checkpoint)
+    return is_checkpoint and not is_within(found.__module__, ["pytorch_intro"])
 
 
 def is_own_logger(found: type) -> bool:
