@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import onnxruntime
 import pytest
 import safetensors
 import torch
-from conftest import Command, run_code, run_here, sample_datamodule
+from conftest import Command, compose, run_code, run_here, sample_datamodule
 from PIL import Image
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ from pytorch_intro.inference import eval_data
 from pytorch_intro.inference import formats as exporting
 from pytorch_intro.inference.finished_run import FinishedRun
 from pytorch_intro.inference.load import Predictor, load_run
+from pytorch_intro.training.weights import build_network
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,27 @@ def test_onnx_runtime_agrees_with_pytorch_for_any_batch_size(exported: Path) -> 
         with torch.no_grad():
             expected = predictor(images).numpy()
         np.testing.assert_allclose(session.run(None, {"images": images.numpy()})[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [(8, 8), (3, 3), (12, 9), (7, 20), (3, 1)])
+@pytest.mark.parametrize("size", [(3, 3), (1, 1), (2, 4)])
+def test_the_windows_of_an_exported_network_are_those_of_pytorch(side: tuple[int, int], size: tuple[int, int]) -> None:
+    """Also where the number of windows does not divide the side, so that they overlap or repeat."""
+    x = torch.randn(2, 3, *side, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(exporting.adaptive_max_pool2d(x, size)[0], nn.functional.adaptive_max_pool2d(x, size))
+
+
+def test_the_default_network_can_be_exported_for_images_of_any_size(tmp_path: Path) -> None:
+    """ONNX has no pooling to 3 x 3 for maps of 4 x 5, which are those of 32 x 40 pixels."""
+    network = build_network(compose().model, (3, 32, 40), 10).eval()
+    images = torch.rand(2, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+    program = torch.export.export(network, (images,), dynamic_shapes=[{0: torch.export.Dim("N")}])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter
+        exporting.write_onnx(program, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (logits,) = session.run(None, {"images": images.numpy()})
+    np.testing.assert_allclose(logits, network(images).detach().numpy(), atol=1e-4)
 
 
 def test_model_pt2_runs_without_this_project(exported: Path) -> None:

@@ -150,7 +150,8 @@ def exporting(predictor: Predictor) -> Iterator[None]:
         reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
         network = type(predictor.network.network).__name__
         raise UserError(
-            f"model: {network} cannot be exported ({reason}); avoid data-dependent control flow, or use a newer torch"
+            f"model: {network} cannot be exported ({reason}); avoid data-dependent control flow, "
+            "use a newer torch, or write the weights alone with formats=[safetensors]"
         ) from error
     finally:
         logging.disable(logging_level)
@@ -164,11 +165,24 @@ def export_program(predictor: Predictor) -> torch.export.ExportedProgram:
 
 
 def write_onnx(program: torch.export.ExportedProgram, file: Path) -> None:
+    program = program.run_decompositions({torch.ops.aten.adaptive_max_pool2d.default: adaptive_max_pool2d})
     onnx = torch.onnx.export(
         program, input_names=["images"], output_names=["probabilities"], opset_version=OPSET, verbose=False
     )
     assert onnx is not None
     onnx.save(file)
+
+
+def adaptive_max_pool2d(x: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return the maximum of each window of (…, H, W), and no indices; ONNX has the operator for some sizes only.
+
+    The windows are those of PyTorch, which overlap if their number does not divide the side.
+    """
+    for dim, count in zip((-2, -1), size, strict=True):
+        side = x.shape[dim]
+        windows = [(number * side // count, -(-(number + 1) * side // count)) for number in range(count)]
+        x = torch.stack([x.narrow(dim, start, end - start).amax(dim) for start, end in windows], dim)
+    return x, torch.zeros_like(x, dtype=torch.int64)
 
 
 def quantize(source: Path, file: Path, calibration: Tensor) -> None:
