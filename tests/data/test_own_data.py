@@ -365,7 +365,7 @@ def test_a_class_without_training_images_is_an_error(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError) as error:
         datamodule.setup("fit")
-    assert_facts(str(error.value), [], ["data"], r"\bb\b.*\b20\b", r"data\.split_seed")
+    assert_facts(str(error.value), [], ["data"], r"\bb\b.*\b20\b", "add images, or remove")
 
 
 class Wrong(Gradients):

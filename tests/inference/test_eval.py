@@ -92,7 +92,7 @@ def test_a_random_test_split_is_reproduced_and_refused_if_the_images_change(
     write_images(photos, "c'd/new.png")
     answer = script("eval", f"run={run}")
     assert answer.code == 2
-    assert_explained(answer.err, [], [str(run)], r"training images.*\([0-9a-f]{16} → [0-9a-f]{16}\)", r"data\.root=DIR")
+    assert_explained(answer.err, [], [str(run)], r"training images.*\(43 → 44\)", r"data\.root=DIR")
     images = images_to_compare(FinishedRun(run, parts=["data"]), 10, is_external=False)
     assert images.kind == "random images", "an export is then compared on these"
 

@@ -203,6 +203,7 @@ class DataModule(LightningDataModule):
                 "std": list(self.std),
             }
             self.save_hyperparameters(describe_images(self.train_set) | preprocessing, logger=False)
+            images.paths = None
             self.log_summary()
         if stage == "test" and self.test_set is None and (own_test := self.own_test or self.source.split("test")):
             check_classes(self.classes, own_test, "test")

@@ -26,8 +26,10 @@ class BatchedDataset(Dataset[Sample]):
         targets: (N,) int64 class indices.
         classes: Class names.
         storage: Where the images are. In memory, they can be moved to a device; on the fly, they are decoded each time.
+        paths: Of the files of an image folder or CSV file, N; only while the DataModule is set up.
     """
 
+    paths: Sequence[str] | None = None
     image_shape: tuple[int, int, int]
     targets: Tensor
     classes: list[str]

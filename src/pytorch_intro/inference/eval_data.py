@@ -12,7 +12,7 @@ from pytorch_intro.config.validate import check_config
 from pytorch_intro.data.datamodule import DataModule
 from pytorch_intro.data.dataset import ImageSubset
 from pytorch_intro.data.duplicates import subset_hashes
-from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
+from pytorch_intro.data.ingest.introspect import describe_change, evenly_spaced_indices
 from pytorch_intro.data.normalize import Normalize
 from pytorch_intro.data.resize import CenterCrop
 from pytorch_intro.inference.finished_run import FinishedRun
@@ -38,19 +38,11 @@ def original_data(run: FinishedRun) -> DataModule:
     datamodule = build_datamodule(run, mean=inputs["mean"], std=inputs["std"], **resolved)
     datamodule.setup("fit")
     datamodule.setup("test")
-    now = datamodule.hparams
-    compared = {
-        "image_shape": "image shape",
-        "decoded_size": "decoded size",
-        "classes": "classes",
-        "trained_on": "training images",
-    }
-    for name, what in compared.items():
-        if now[name] != inputs[name]:
-            raise UserError(
-                f"data: the {what} changed since {run.path} was trained ({inputs[name]} → {now[name]}), so the test "
-                "images may have changed too; use the original data (data.root=DIR), or choose other data (data=CHOICE)"
-            )
+    if change := describe_change(inputs, datamodule.hparams):
+        raise UserError(
+            f"data: {change} since {run.path} was trained, so the test images may have changed too; use the original "
+            "data (data.root=DIR), or choose other data (data=CHOICE)"
+        )
     return datamodule
 
 

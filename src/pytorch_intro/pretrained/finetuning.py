@@ -237,7 +237,8 @@ class Finetuning(Callback):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             train_set = take_evenly(train_set, datamodule.batch_size)
             val_set = take_evenly(val_set, datamodule.batch_size) if val_set else None
-        folder = self.folder(trainer) / datamodule.hparams["trained_on"]  # other images need other features
+        images = (datamodule.hparams[name] for name in ("trained_on", "files"))  # others need other features
+        folder = self.folder(trainer) / "-".join(filter(None, images))
         self.network.eval()
         body, folded = fold_batch_norms(self.network.body, datamodule.image_shape)
         log.info(

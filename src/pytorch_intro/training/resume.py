@@ -3,6 +3,7 @@
 import logging
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.data.ingest.introspect import describe_change
 from pytorch_intro.runs.config_record import CONFIG, run_id
 from pytorch_intro.runs.folder import BEST, LAST, PREVIOUS
 from pytorch_intro.runs.logs import truncate_logs
@@ -17,6 +19,25 @@ from pytorch_intro.runs.logs import truncate_logs
 log = logging.getLogger(__name__)
 
 KEYS = {"state_dict", "loops", "callbacks", "optimizer_states", "global_step", "epoch", "log_files"}
+
+
+def check_same_images(folder: Path, images: Mapping[str, Any]) -> None:
+    """Raise a UserError if a run was trained on other images: the test images may be training images of then.
+
+    Args:
+        images: Description of the images: the hyperparameters of the DataModule.
+    """
+    for path in (folder / "checkpoints" / name for name in (LAST, PREVIOUS)):
+        try:
+            trained = torch.load(path, weights_only=True, mmap=True)["datamodule_hyper_parameters"]  # reads no weights
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError):
+            continue  # there is none, or read_checkpoint will say what is wrong with it
+        if change := describe_change(trained, images):
+            raise UserError(
+                f"data: {change} since the run began; use the original images (data.root=DIR), or start another run "
+                "(name=NAME)"
+            )
+        return
 
 
 def checkpoint_to_resume(folder: Path) -> Path | None:

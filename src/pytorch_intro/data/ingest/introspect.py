@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -220,8 +220,12 @@ def get_format(image: Any) -> tuple[tuple[int, int, int], int]:
 def describe_images(train_set: ImageSubset) -> dict[str, Any]:
     """Return the classes and the size of the training images, and what identifies them, as plain values.
 
-    border is the median brightness of some images' borders, in [0, 1]; trained_on is a digest of the split.
+    border is the median brightness of some images' borders, in [0, 1]; trained_on is a digest of the split, and files
+    one of the paths, relative to the folder of the images; None without files.
     """
+    paths = train_set.dataset.paths
+    names = (paths[row] for row in train_set.indices.tolist()) if paths is not None else ()
+    text = "\0".join(Path(name).name if name.startswith("/") else name for name in names)  # the folder may be moved
     images, _ = train_set.__getitems__(evenly_spaced_indices(len(train_set)))
     rows = train_set.indices.numpy().tobytes() + train_set.targets.numpy().tobytes()
     return {
@@ -229,7 +233,33 @@ def describe_images(train_set: ImageSubset) -> dict[str, Any]:
         "decoded_size": list(train_set.dataset.image_shape[1:]),
         "border": statistics.median(map(border_brightness, images.numpy())),
         "trained_on": hashlib.sha256(rows).hexdigest()[:16],
+        "files": hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16] if paths else None,
+        "num_images": len(train_set),
     }
+
+
+def describe_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Return how the training images differ from those that describe_images has described before; None if they do not.
+
+    An older description lacks some of the values.
+    """
+    old, new = before["classes"], now["classes"]
+    if old != new:
+        changes = {
+            "without": [name for name in old if name not in new],
+            "with": [name for name in new if name not in old],
+        }
+        parts = [f"{word} {', '.join(names[:5])}{', …' * (len(names) > 5)}" for word, names in changes.items() if names]
+        return f"the classes changed ({'; '.join(parts) or 'their order'})"
+    for name in ("image_shape", "decoded_size"):
+        if before[name] != now[name]:
+            sizes = (" x ".join(map(str, values[name])) for values in (before, now))
+            return f"the {name.replace('_', ' ')} changed ({' → '.join(sizes)})"
+    if all(before.get(name, now[name]) == now[name] for name in ("trained_on", "files", "num_images")):
+        return None
+    if before.get("num_images", now["num_images"]) != now["num_images"]:
+        return f"the training images changed ({before['num_images']:,} → {now['num_images']:,})"
+    return f"the training images changed ({now['num_images']:,} now, but not the same ones)"
 
 
 def evenly_spaced_indices(total: int, count: int = 64) -> list[int]:

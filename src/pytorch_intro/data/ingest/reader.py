@@ -93,6 +93,7 @@ class DatasetReader:
             images, rows = self.read_samples(dataset)
         if not len(rows):
             raise UserError(f"data: no image of {name} can be read; see the errors above, and fix the images")
+        images.paths = dataset.paths if isinstance(dataset, ImageFiles) else None
         is_first = self.channels is None
         self.channels, *self.decode_size = images.image_shape
         if self.target_transform:
