@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import NO_PICTURES, Command, write_images
 
-from pytorch_intro.data.ingest.introspect import describe_change
+from pytorch_intro.data.changes import describe_change
 
 SHORT = [
     "data=folder", "data.image_size=12", "data.batch_size=8", "trainer=cpu", "trainer.max_epochs=1", "model=mlp",

@@ -48,6 +48,24 @@ def test_sweeps_in_the_folder_of_images_are_no_class(command: Command, tmp_path:
         assert answer.out.count("2 classes; ") == 2
 
 
+def test_files_of_other_kinds_in_a_class_are_left_out_but_not_photographs(
+    photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Notes and the files of labeling tools are counted; a photograph that Pillow does not read stays an error."""
+    for name in ("cat/notes.txt", "cat/1.xml", "dog/2.XML", "dog/3.json"):
+        (photos / name).write_text("not an image")
+    assert len(ImageFolder(str(photos))) == 24
+    assert "data: skipped 4 file(s) that are not images: 2 .xml, 1 .txt, 1 .json" in caplog.text
+    (photos / "dog" / "phone.HEIC").write_text("a photograph")
+    assert len(ImageFolder(str(photos))) == 25
+    with pytest.raises(UserError, match=r"phone\.HEIC: cannot be read .*convert it to JPEG"):
+        DatasetReader(8, "crop", None, None, False, 0).read(ImageFolder(str(photos)))
+    (photos / "fish").mkdir()
+    (photos / "fish" / "notes.txt").write_text("not an image")
+    with pytest.raises(UserError, match="fish: no images in this folder; remove it"):
+        ImageFolder(str(photos))
+
+
 def test_a_run_within_a_class_is_left_out(photos: Path) -> None:
     write_images(photos, "cat/first/curves.png", "cat/more/1.png")
     assert "cat/first/curves.png" in ImageFolder(str(photos)).paths
@@ -68,7 +86,7 @@ def test_runs_next_to_splits_are_left_out(tmp_path: Path) -> None:
 def test_a_config_alone_does_not_make_a_run(photos: Path) -> None:
     (photos / "config.yaml").touch()
     (photos / "cat" / "config.yaml").touch()
-    assert "cat/config.yaml" in ImageFolder(str(photos)).paths
+    assert len(ImageFolder(str(photos))) == 24
 
 
 def test_images_next_to_the_class_folders_are_counted_in_a_warning(

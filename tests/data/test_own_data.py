@@ -639,7 +639,7 @@ def test_an_image_that_disappears_during_training_is_an_error_that_names_it(
     datamodule.train_set.indices[0] = 7
     with pytest.raises(UserError) as error:
         list(datamodule.train_dataloader())
-    assert str(error.value).startswith("data: Fading[7]: can no longer be read (KeyError: 'x'); ")
+    assert str(error.value).startswith("data: Fading[7]: cannot be read (KeyError: 'x'); ")
     assert "rerun to resume" in str(error.value)
 
 

@@ -219,7 +219,12 @@ def test_other_files_in_a_folder_are_skipped_and_counted(
     (pictures / "00.png").rename(pictures / "without_extension")
     answer = script("predict", f"run={run_copy}", f"images={pictures}")
     assert answer.code == 0, answer.err
-    assert "images: skipped 4 file(s) that are no images: 2 .wav, 1 .mpg, 1 .txt" in answer.out + answer.err
+    (pictures / "phone.HEIC").write_text("a photograph that Pillow does not read")
+    heic = script("predict", f"run={run_copy}", f"images={pictures}")
+    assert heic.code == 1
+    assert "phone.HEIC: not an image of a format that Pillow reads; convert it to JPEG\n" in heic.err
+    (pictures / "phone.HEIC").unlink()
+    assert "images: skipped 4 file(s) that are not images: 2 .wav, 1 .mpg, 1 .txt" in answer.out + answer.err
     assert len(rows(run_copy)) == 12
     answer = script("predict", f"run={run_copy}", f"images={pictures / '*'}")
     assert answer.code == 1

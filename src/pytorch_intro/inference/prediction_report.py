@@ -20,6 +20,7 @@ from pytorch_intro.common.files import atomic_write
 from pytorch_intro.common.text import text_table, to_displayable
 from pytorch_intro.config.paths import display_path
 from pytorch_intro.data.ingest.decoder import Decoder
+from pytorch_intro.data.ingest.find_files import needs_conversion
 from pytorch_intro.data.ingest.relabel import warn_of_similar
 from pytorch_intro.inference.decision import Decision
 from pytorch_intro.inference.finished_run import FinishedRun
@@ -116,7 +117,9 @@ class PredictionReport:
         for prediction in predictions:
             if prediction.error:
                 self.num_failed += 1
-                print(to_displayable(f"failed to read {prediction.path}: {prediction.error}"), file=sys.stderr)
+                remedy = "; convert it to JPEG" if needs_conversion(prediction.path) else ""
+                line = f"failed to read {prediction.path}: {prediction.error}{remedy}"
+                print(to_displayable(line), file=sys.stderr)
         for prediction in read[: MAX_SHOWN - len(self.shown)]:
             self.shown.append(prediction)
             self.thumbnails.append(thumbnail(prediction.path, self.run.inputs["bit_depth"]))

@@ -18,6 +18,7 @@ from pytorch_intro.config.paths import PROJECT
 # Packages whose subclasses of ALLOWED_BASES are allowed. Not torch.utils.data: some of its datasets unpickle files.
 PACKAGES = ("torch.nn", "torch.optim", "torchvision", "lightning", "torchmetrics", "pytorch_intro")
 CLASSIFIER = "pytorch_intro.training.classifier.Classifier"  # of almost every run: allowed without its import
+CHECKPOINT = "lightning.pytorch.callbacks.checkpoint.Checkpoint"  # likewise
 ALLOWED_BASES = (
     "torch.nn.Module",
     "torch.optim.Optimizer",
@@ -165,10 +166,8 @@ def is_foreign_checkpoint(found: Any) -> bool:
 
     Lightning's ModelCheckpoint removes the files that its state in the checkpoint names.
     """
-    from lightning.pytorch.callbacks import Checkpoint
-
-    is_checkpoint = inspect.isclass(found) and issubclass(found, Checkpoint)
-    return is_checkpoint and not is_within(found.__module__, ["pytorch_intro"])
+    names = {f"{base.__module__}.{base.__name__}" for base in found.__mro__} if inspect.isclass(found) else set()
+    return CHECKPOINT in names and not is_within(found.__module__, ["pytorch_intro"])
 
 
 def is_own_logger(found: type) -> bool:

@@ -11,7 +11,7 @@ import torch
 
 from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.errors import UserError, first_lines
-from pytorch_intro.data.ingest.introspect import describe_change
+from pytorch_intro.data.changes import describe_change
 from pytorch_intro.runs.config_record import CONFIG, run_id
 from pytorch_intro.runs.folder import BEST, LAST, PREVIOUS
 from pytorch_intro.runs.logs import truncate_logs

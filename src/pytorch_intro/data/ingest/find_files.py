@@ -1,5 +1,6 @@
 """Finds image files below a folder, by a glob or in a list, without hidden and system files."""
 
+import functools
 import glob
 import hashlib
 import logging
@@ -16,6 +17,7 @@ from pytorch_intro.common.locks import LOCK_OWNER
 
 log = logging.getLogger(__name__)
 
+UNREADABLE_PHOTOS = {".heic", ".heif", ".hif", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2"}
 VIDEOS = {".mpg", ".mpeg"}  # which Pillow recognizes, but cannot decode
 IGNORED_FILES = {"thumbs.db", "desktop.ini"}  # and hidden files
 OUTPUTS = {"train.log", "sweep.json", LOCK_OWNER}  # in folders of runs and sweeps; the last while one is active
@@ -40,9 +42,7 @@ def find_files(images: str | None, lines: Iterable[str]) -> list[str]:
     elif os.path.isdir(images):  # noqa: PTH112, which never raises
         files = sorted(os.path.join(images, file) for file in walk_files(Path(images)))  # noqa: PTH118
         found = [file for file in files if may_be_image(file)]
-        if others := Counter(Path(file).suffix.lower() for file in files if not may_be_image(file)):
-            kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common())
-            log.warning("images: skipped %s file(s) that are no images: %s", f"{others.total():,}", kinds)
+        warn_of_other_files("images", (file for file in files if not may_be_image(file)))
         problem = "no image in this folder"
     elif os.path.exists(images):  # noqa: PTH110
         return [images]
@@ -55,9 +55,30 @@ def find_files(images: str | None, lines: Iterable[str]) -> list[str]:
 
 
 def may_be_image(path: str) -> bool:
-    """Return whether a file has the extension of an image format that Pillow reads, or none at all."""
-    suffix, formats = Path(path).suffix.lower(), Image.registered_extensions()
-    return not suffix or (suffix in formats and formats[suffix] in Image.OPEN and suffix not in VIDEOS)
+    """Return whether a file has the extension of an image format, or none at all.
+
+    Photographs in a format that Pillow does not read count, too: to leave them out silently would be a surprise.
+    """
+    return is_image_suffix(os.path.splitext(path)[1].lower())  # noqa: PTH122, of millions of files
+
+
+@functools.cache
+def is_image_suffix(suffix: str) -> bool:
+    formats = Image.registered_extensions()
+    is_readable = suffix in formats and formats[suffix] in Image.OPEN and suffix not in VIDEOS
+    return not suffix or is_readable or suffix in UNREADABLE_PHOTOS
+
+
+def needs_conversion(path: str) -> bool:
+    """Return whether a file is probably a photograph in a format that Pillow, or an older one, does not read."""
+    return os.path.splitext(path)[1].lower() in {*UNREADABLE_PHOTOS, ".avif"}  # noqa: PTH122
+
+
+def warn_of_other_files(key: str, files: Iterable[str]) -> None:
+    """Log how many files of other kinds are left out, by their extension."""
+    if others := Counter(Path(file).suffix.lower() for file in files):
+        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common())
+        log.warning(f"{key}: skipped {others.total():,} file(s) that are not images: {kinds}")
 
 
 def list_names(folder: str) -> list[str]:

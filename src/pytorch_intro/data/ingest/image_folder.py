@@ -11,7 +11,15 @@ from torch.utils.data import Dataset
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.data.ingest.csv_labels import SPLITS, read_labels
-from pytorch_intro.data.ingest.find_files import hash_files, holds_only_runs, is_regular, list_names, walk_files
+from pytorch_intro.data.ingest.find_files import (
+    hash_files,
+    holds_only_runs,
+    is_regular,
+    list_names,
+    may_be_image,
+    walk_files,
+    warn_of_other_files,
+)
 
 log = logging.getLogger(__name__)
 
@@ -82,18 +90,22 @@ class ImageFolder(ImageFiles):
         labels: dict[str, tuple[str, str]] = {}
         warn_of_ignored_images(Path(root))
         class_folders: list[Path] = []
+        skipped: list[str] = []  # files of other kinds
         for split in [""] if others else splits:
             if split:
                 warn_of_ignored_images(Path(root, split))
             for name in list_folders(str(Path(root, split))) if split else folders:
                 folder = Path(root, split, name)
                 class_folders.append(folder)
-                files = list(walk_files(folder, skip_runs=True))
+                found = list(walk_files(folder, skip_runs=True))
+                files = [file for file in found if may_be_image(file)]
+                skipped += (file for file in found if not may_be_image(file))
                 if not files:
                     raise UserError(f"{folder}: no images in this folder; remove it")
                 prefix = folder.relative_to(root).as_posix()
                 label = name, SPLITS.get(split.lower(), "")  # one object for all files
                 labels |= dict.fromkeys((f"{prefix}/{file}" for file in files), label)
+        warn_of_other_files("data", skipped)
         check_links(class_folders)
         super().__init__(root, labels)
 

@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -236,30 +236,6 @@ def describe_images(train_set: ImageSubset) -> dict[str, Any]:
         "files": hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16] if paths else None,
         "num_images": len(train_set),
     }
-
-
-def describe_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """Return how the training images differ from those that describe_images has described before; None if they do not.
-
-    An older description lacks some of the values.
-    """
-    old, new = before["classes"], now["classes"]
-    if old != new:
-        changes = {
-            "without": [name for name in old if name not in new],
-            "with": [name for name in new if name not in old],
-        }
-        parts = [f"{word} {', '.join(names[:5])}{', …' * (len(names) > 5)}" for word, names in changes.items() if names]
-        return f"the classes changed ({'; '.join(parts) or 'their order'})"
-    for name in ("image_shape", "decoded_size"):
-        if before[name] != now[name]:
-            sizes = (" x ".join(map(str, values[name])) for values in (before, now))
-            return f"the {name.replace('_', ' ')} changed ({' → '.join(sizes)})"
-    if all(before.get(name, now[name]) == now[name] for name in ("trained_on", "files", "num_images")):
-        return None
-    if before.get("num_images", now["num_images"]) != now["num_images"]:
-        return f"the training images changed ({before['num_images']:,} → {now['num_images']:,})"
-    return f"the training images changed ({now['num_images']:,} now, but not the same ones)"
 
 
 def evenly_spaced_indices(total: int, count: int = 64) -> list[int]:

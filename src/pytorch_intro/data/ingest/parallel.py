@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
@@ -58,7 +58,16 @@ class MapDataset(Dataset[DecodeResult]):
         except Exception as error:  # any kind: PIL raises SyntaxError for a broken PNG
             # A missing file is a dangling link; PIL's own OSErrors have no errno.
             is_io_error = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
-            return DecodeResult(None, -1, f"{type(error).__name__}: {error}", is_io_error)
+            return DecodeResult(None, -1, explain_decoding(error), is_io_error)
+
+
+def explain_decoding(error: Exception) -> str:
+    """Return why an image cannot be decoded, in words where Pillow has none."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image of a format that Pillow reads"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels; make it smaller"
+    return f"{type(error).__name__}: {error}"
 
 
 def unpack(sample: Any) -> tuple[Any, Any]:

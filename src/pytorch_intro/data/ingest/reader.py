@@ -18,7 +18,7 @@ from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.data.dataset import BatchedDataset, InMemoryImageDataset
 from pytorch_intro.data.ingest.cache import ImageCache
 from pytorch_intro.data.ingest.decoder import BIT_DEPTHS, Decoder, Interpolation, Resize
-from pytorch_intro.data.ingest.find_files import hash_files, is_searched
+from pytorch_intro.data.ingest.find_files import hash_files, is_searched, needs_conversion
 from pytorch_intro.data.ingest.image_folder import ImageFiles
 from pytorch_intro.data.ingest.introspect import (
     class_names,
@@ -213,7 +213,7 @@ class DatasetReader:
         """Raise a UserError for a broken image, unless it is to be skipped."""
         if is_io_error or not self.skip_broken:
             name = sample_name(dataset, row)
-            fix = "convert it to JPEG" if name.lower().endswith((".heic", ".heif", ".avif")) else "fix or remove it"
+            fix = "convert it to JPEG" if needs_conversion(name) else "fix or remove it"
             remedy = "fix that, then rerun" if is_io_error else f"{fix}, or use data.skip_broken=true"
             raise UserError(f"{name}: cannot be read ({error}); {remedy}")
 

@@ -102,7 +102,10 @@ class UncachedDataset(BatchedDataset):
         result = self.samples[index]
         if result.error:
             name = sample_name(self.samples.samples, index)
-            raise SampleError(f"{name}: can no longer be read ({result.error}); fix it, then rerun to resume")
+            raise SampleError(
+                f"{name}: cannot be read ({result.error}); fix it, then rerun to resume, or start another run with "
+                "data.skip_broken=true"
+            )
         return torch.from_numpy(result.value), int(self.targets[index])
 
     def __getitems__(self, indices: Indices) -> Batch:
