@@ -329,6 +329,12 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str]] = {
         WRONG_VALUE,
         BELOW_1,
     ),
+    "fine-tuning a network without pretrained weights": (
+        ["experiment=finetune", "model=cnn", "data.root=photos"],
+        ["model.name"],
+        "unknown setting",
+        r"did you mean model=timm model\.name=NAME",
+    ),
     "label smoothing under its old name": (
         ["classifier.label_smoothing=0.2"],
         ["classifier.label_smoothing"],

@@ -42,7 +42,10 @@ LOSS_SETTINGS: dict[str, Any] = {
 }
 
 # Settings that were renamed.
-RENAMED = {"classifier.label_smoothing": "loss.label_smoothing"}
+RENAMED = {
+    "classifier.label_smoothing": "loss.label_smoothing",
+    "model.name": "model=timm model.name=NAME",  # also in the recipe finetune, with another model
+}
 
 # What settings are called in other projects, by their name here; also with the group before it, as in trainer.epochs.
 OTHER_NAMES = {
