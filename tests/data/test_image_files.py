@@ -31,7 +31,7 @@ def test_each_subfolder_is_a_class(tmp_path: Path) -> None:
         (tmp_path / litter).touch()
     files = ImageFolder(str(tmp_path))
     assert files.classes == ["cat", "dog"]
-    assert files.paths == ["cat/1.png", "cat/more/2.png", "dog/3.jpg", "dog/a.b.webp"]
+    assert [*files.paths] == ["cat/1.png", "cat/more/2.png", "dog/3.jpg", "dog/a.b.webp"]
     assert files.targets == [0, 0, 1, 1]
     assert set(files.splits) == {""}
     image, label = files[2]
@@ -42,7 +42,7 @@ def test_each_subfolder_is_a_class(tmp_path: Path) -> None:
 def test_images_are_sorted_folder_by_folder(tmp_path: Path) -> None:
     """By the names of the folders, not by the text of the paths, in which a blank comes before the separator."""
     write_images(tmp_path, "a/b/1.png", "a/b c/1.png", "a/b.png", "a b/1.png", "a-b/1.png")
-    paths = ImageFolder(str(tmp_path)).paths
+    paths = list(ImageFolder(str(tmp_path)).paths)
     assert paths == sorted(paths, key=lambda path: path.split("/"))
     assert paths != sorted(paths)
 
@@ -59,7 +59,7 @@ def test_a_list_of_many_files_takes_little_more_than_their_paths(tmp_path: Path)
         now, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert now / 1002 < 150
+    assert now / 1002 < 80
     assert peak / 1002 < 300
 
 
@@ -72,7 +72,7 @@ def test_pipes_and_devices_are_ignored(tmp_path: Path) -> None:
     """Reading a named pipe would never end."""
     write_images(tmp_path, "a/1.png", "b/1.png")
     os.mkfifo(tmp_path / "a" / "2.png")
-    assert ImageFolder(str(tmp_path)).paths == ["a/1.png", "b/1.png"]
+    assert [*ImageFolder(str(tmp_path)).paths] == ["a/1.png", "b/1.png"]
 
 
 def test_file_names_need_not_be_utf_8(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "images" / "a" / "loop").symlink_to(tmp_path / "images" / "a")
     (tmp_path / "images" / "b" / "nothing.png").symlink_to(tmp_path / "nothing.png")
     files = ImageFolder(str(tmp_path / "images"))
-    assert files.paths == ["a/1.png", "a/link.png", "b/1.png", "b/nothing.png"]
+    assert [*files.paths] == ["a/1.png", "a/link.png", "b/1.png", "b/nothing.png"]
     assert files.hash_files()
 
 
@@ -115,7 +115,7 @@ def test_a_link_to_the_folder_above_gives_no_images_of_other_classes(
 ) -> None:
     write_images(tmp_path, "images/a/1.png", "images/a/more/2.png", "images/b/1.png")
     (tmp_path / "images" / "a" / "more" / "above").symlink_to(tmp_path / "images")
-    assert ImageFolder(str(tmp_path / "images")).paths == ["a/1.png", "a/more/2.png", "b/1.png"]
+    assert [*ImageFolder(str(tmp_path / "images")).paths] == ["a/1.png", "a/more/2.png", "b/1.png"]
     assert f"skipped {tmp_path / 'images/a/more/above'}: a link to {tmp_path / 'images'}" in caplog.text
 
 
@@ -146,7 +146,7 @@ def test_a_csv_of_a_folder_gives_the_same_dataset(tmp_path: Path) -> None:
     folder = ImageFolder(str(tmp_path))
     listed = LabeledImages(str(tmp_path), str(tmp_path / "labels.csv"))
     for attribute in ("paths", "targets", "classes", "splits"):
-        assert getattr(folder, attribute) == getattr(listed, attribute), attribute
+        assert [*getattr(folder, attribute)] == [*getattr(listed, attribute)], attribute
     assert folder.hash_files() == listed.hash_files()
 
 

@@ -20,6 +20,7 @@ from pytorch_intro.data.ingest.find_files import (
     walk_files,
     warn_of_other_files,
 )
+from pytorch_intro.data.ingest.packed import PackedTexts
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +47,13 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
     def __init__(self, root: str, labels: dict[str, tuple[str, str]], labels_file: str | None = None) -> None:
         self.root = root
         self.origin = f"{Path(root).resolve()} {labels_file and Path(labels_file).resolve()}"
-        self.paths = sorted(labels, key=lambda path: path.replace("/", "\0"))  # folder by folder; no name has a \0
-        self.splits = [labels[path][1] for path in self.paths]
-        names = [labels[path][0] for path in self.paths]
+        paths = sorted(labels, key=lambda path: path.replace("/", "\0"))  # folder by folder; no name has a \0
+        self.paths: Sequence[str] = PackedTexts(paths)
+        self.splits = [labels[path][1] for path in paths]
+        names = [labels[path][0] for path in paths]
         self.classes = sort_classes({name for name, split in labels.values() if split in ("train", "")})
         numbers = {name: number for number, name in enumerate(self.classes)}
-        for path, name in zip(self.paths, names, strict=True):
+        for path, name in zip(paths, names, strict=True):
             if name not in numbers:
                 raise UserError(
                     f"data.root={root}: {path} is labeled {name!r}, a class without training images; add some, or use "
