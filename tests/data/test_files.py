@@ -50,7 +50,7 @@ def test_a_failed_write_keeps_the_existing_file(tmp_path: Path, monkeypatch: pyt
     assert file.read_text() == "before"
 
 
-def test_two_writers_with_the_same_process_number_do_not_disturb_each_other(tmp_path: Path) -> None:
+def test_two_writers_with_the_same_process_id_do_not_disturb_each_other(tmp_path: Path) -> None:
     """As in two containers that share a disk: the file is complete at any time, and that of the last one remains."""
     file = tmp_path / "hashes.npy"
     with atomic_write(file) as first:

@@ -18,7 +18,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def unique_suffix() -> str:
-    """Return text that no other process uses: in containers that share a disk, processes may have the same number."""
+    """Return text that no other process uses: in containers that share a disk, processes may have the same ID."""
     return f"{os.getpid()}-{secrets.token_hex(4)}"
 
 
