@@ -246,7 +246,7 @@ CSV_MISTAKES: dict[str, tuple[str | bytes, int | None, str, str]] = {
     "two labels": (
         "path,label,label\n1.png,a,b\n",
         None,
-        "column label .*duplicated",
+        "column label occurs twice",
         f"{HEADER}.*'path, label, label'",
     ),
     "no end of quotes": ('path,label\n"1.png,a\n', None, "unexpected end", "save it as CSV in UTF-8"),

@@ -49,10 +49,11 @@ def read_rows(file: str) -> Iterator[tuple[int, dict[str, str]]]:
             reader = csv.DictReader(lines, skipinitialspace=True, strict=True)
             reader.fieldnames = columns = [name.strip() for name in reader.fieldnames or ()]
             for column in ("path", "label"):
-                if columns.count(column) != 1:
+                if (count := columns.count(column)) != 1:
+                    problem = "occurs twice" if count else "is missing"
                     raise UserError(
-                        f"data.labels={file}: the column {column} is missing or duplicated in the first line, "
-                        f"{', '.join(columns)!r}; name each column once, separated by commas"
+                        f"data.labels={file}: the column {column} {problem} in the first line, {', '.join(columns)!r}; "
+                        "name the columns path, label and maybe split, in lower case and separated by commas"
                     )
             for row in reader:
                 if not any("".join(value or ()).strip() for value in row.values()):
