@@ -41,6 +41,7 @@ FUNCTION_MODULES = ("torchvision.models", "pytorch_intro.training.schedulers")
 REFERENCE = re.compile(r"\$\{[\w.\[\]-]+\}|\$\{(?:project|package|epochs_for_data|output_dir|hydra|oc\.env):[^${}]*\}")
 OUTPUT_KEYS = ("dirpath", "save_dir", "default_root_dir")  # settings with a folder to write into
 WRITERS = ("callbacks", "logger", "trainer")  # whose other settings may be parts of a path, such as a version
+WANDB_LINK = "wandb/*run-*/logs/*.log"  # which the client makes itself, to the user's cache, and writes only once
 SERVER_KEYS = ("tracking_uri", "artifact_location")  # settings with a server, or a database in the folder of all runs
 
 
@@ -82,7 +83,8 @@ def verify_run(config: DictConfig, folder: Path, allow: Sequence[str], source: s
     """Verify the config of a run that is resumed, and refuse links that lead out of its folder: they are written to."""
     for place, folders, files in os.walk(folder):
         for path in (Path(place, name) for name in (*folders, *files)):
-            target = path.resolve() if path.is_symlink() else folder
+            is_checked = path.is_symlink() and not path.relative_to(folder).match(WANDB_LINK)
+            target = path.resolve() if is_checked else folder
             if leaves(str(target), folder) and str(target) not in allow:
                 raise UserError(
                     f"{path}: refused, a link to {target}, outside the run folder; replace it by the file or folder "
