@@ -58,7 +58,8 @@ def test_files_of_other_kinds_in_a_class_are_left_out_but_not_photographs(
     assert "data: skipped 4 file(s) that are not images: 2 .xml, 1 .txt, 1 .json" in caplog.text
     (photos / "dog" / "phone.HEIC").write_text("a photograph")
     assert len(ImageFolder(str(photos))) == 25
-    with pytest.raises(UserError, match=r"phone\.HEIC: cannot be read .*convert it to JPEG"):
+    (photos / "dog" / "two.heic").write_text("a photograph")
+    with pytest.raises(UserError, match=r"phone\.HEIC: .*; convert it to JPEG, and 1 other \.heic file\(s\), or use"):
         DatasetReader(8, "crop", None, None, False, 0).read(ImageFolder(str(photos)))
     (photos / "fish").mkdir()
     (photos / "fish" / "notes.txt").write_text("not an image")

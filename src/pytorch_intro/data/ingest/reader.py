@@ -213,7 +213,11 @@ class DatasetReader:
         """Raise a UserError for a broken image, unless it is to be skipped."""
         if is_io_error or not self.skip_broken:
             name = sample_name(dataset, row)
-            fix = "convert it to JPEG" if needs_conversion(name) else "fix or remove it"
+            suffix, fix = Path(name).suffix.lower(), "fix or remove it"
+            if needs_conversion(name):
+                paths = dataset.paths if isinstance(dataset, ImageFiles) else []
+                others = sum(path.lower().endswith(suffix) for path in paths) - 1
+                fix = "convert it to JPEG" + (f", and {others:,} other {suffix} file(s)" if others > 0 else "")
             remedy = "fix that, then rerun" if is_io_error else f"{fix}, or use data.skip_broken=true"
             raise UserError(f"{name}: cannot be read ({error}); {remedy}")
 
