@@ -17,23 +17,8 @@ NUM_BINS = 2048  # of each class, evenly spaced in the log-odds of the probabili
 MIN_LOG_ODDS, MAX_LOG_ODDS = -40.0, 16.0  # a softmax in float32 has no probability between 1 - 6e-8 and 1
 
 
-class BalancedAccuracy(MulticlassStatScores):
-    """Mean over the classes of the share of their images that is classified correctly."""
-
-    higher_is_better = True
-    tp: Tensor
-    fn: Tensor
-
-    def __init__(self, num_classes: PositiveInt, **kwargs: Any) -> None:
-        super().__init__(num_classes, average="macro", **kwargs)
-
-    def compute(self) -> Tensor:
-        support = self.tp + self.fn
-        return (self.tp / support)[support > 0].mean()
-
-
-class MacroF1(MulticlassStatScores):
-    """Mean over the classes of the harmonic mean of their precision and recall."""
+class ClassMean(MulticlassStatScores):
+    """Base class: mean of a score over the classes that have images."""
 
     higher_is_better = True
     tp: Tensor
@@ -43,9 +28,26 @@ class MacroF1(MulticlassStatScores):
     def __init__(self, num_classes: PositiveInt, **kwargs: Any) -> None:
         super().__init__(num_classes, average="macro", **kwargs)
 
+    def scores(self) -> Tensor:
+        """Return the score of each class, (num_classes,) float; of a class without images, any value."""
+        raise NotImplementedError
+
     def compute(self) -> Tensor:
-        support = self.tp + self.fn
-        return (2 * self.tp / (2 * self.tp + self.fp + self.fn))[support > 0].mean()
+        return self.scores()[self.tp + self.fn > 0].mean()
+
+
+class BalancedAccuracy(ClassMean):
+    """Mean over the classes of the share of their images that is classified correctly."""
+
+    def scores(self) -> Tensor:
+        return self.tp / (self.tp + self.fn)
+
+
+class MacroF1(ClassMean):
+    """Mean over the classes of the harmonic mean of their precision and recall."""
+
+    def scores(self) -> Tensor:
+        return 2 * self.tp / (2 * self.tp + self.fp + self.fn)
 
 
 class ClassScores(Metric):

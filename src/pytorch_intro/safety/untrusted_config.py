@@ -18,7 +18,7 @@ from pytorch_intro.config.paths import PROJECT
 # Packages whose subclasses of ALLOWED_BASES are allowed. Not torch.utils.data: some of its datasets unpickle files.
 PACKAGES = ("torch.nn", "torch.optim", "torchvision", "lightning", "torchmetrics", "pytorch_intro")
 CLASSIFIER = "pytorch_intro.training.classifier.Classifier"  # of almost every run: allowed without its import
-CHECKPOINT = "lightning.pytorch.callbacks.checkpoint.Checkpoint"  # likewise
+CHECKPOINT = "lightning.pytorch.callbacks.checkpoint.Checkpoint"  # compared by name, which needs no import
 ALLOWED_BASES = (
     "torch.nn.Module",
     "torch.optim.Optimizer",
@@ -64,8 +64,7 @@ def verify_config(config: DictConfig, folder: Path, allow: Sequence[str], source
             verify_target(key, value, allow, source)
     for key, value in iter_values(OmegaConf.to_container(config, resolve=True), types=(dict, list)):
         name = key.rpartition(".")[2]
-        target = Path(str(value)).resolve()
-        if name in OUTPUT_KEYS and not target.is_relative_to(folder.resolve()) and str(target) not in allow:
+        if name in OUTPUT_KEYS and leaves(target := os.path.realpath(str(value)), folder) and target not in allow:
             raise UserError(f"{source}: {key}={value}: refused, outside the run folder; use a folder in {folder}")
         if name in SERVER_KEYS and value is not None and str(value) not in allow and not is_in_outputs(value, config):
             raise UserError(
@@ -83,9 +82,9 @@ def verify_run(config: DictConfig, folder: Path, allow: Sequence[str], source: s
     """Verify the config of a run that is resumed, and refuse links that lead out of its folder: they are written to."""
     for place, folders, files in os.walk(folder):
         for path in (Path(place, name) for name in (*folders, *files)):
-            is_checked = path.is_symlink() and not path.relative_to(folder).match(WANDB_LINK)
-            target = path.resolve() if is_checked else folder
-            if leaves(str(target), folder) and str(target) not in allow:
+            if not path.is_symlink() or path.relative_to(folder).match(WANDB_LINK):
+                continue
+            if leaves(target := os.path.realpath(path), folder) and target not in allow:
                 raise UserError(
                     f"{path}: refused, a link to {target}, outside the run folder; replace it by the file or folder "
                     f"itself, or if you trust it, add 'allow=[{target}]'"

@@ -75,8 +75,7 @@ def choose_epochs(config: DictConfig, datamodule: DataModule, trainer: Trainer) 
                 "trainer.max_epochs=auto: needs data.min_steps; set data.min_steps=300, or a number of epochs"
             )
         fewest, most = AUTO_EPOCHS
-        batches = math.ceil(datamodule.epoch_size / datamodule.batch_size)
-        steps = math.ceil(batches / config.trainer.accumulate_grad_batches)
+        steps = steps_per_epoch(datamodule, config.trainer.accumulate_grad_batches)
         epochs = min(max(math.ceil(datamodule.min_steps / steps), fewest), most)
         reason = (
             f"{datamodule.epoch_size:,} images are {steps:,} step(s) per epoch (data.min_steps={datamodule.min_steps})"
@@ -89,6 +88,13 @@ def choose_epochs(config: DictConfig, datamodule: DataModule, trainer: Trainer) 
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.fit_loop.max_epochs = epochs
     config.trainer.max_epochs = epochs  # recorded, so that a resumed run has the same number
+
+
+def steps_per_epoch(datamodule: DataModule, accumulated: int, limit: float = 1.0) -> int:
+    """Return the number of optimizer steps; limit is trainer.limit_train_batches, a number (int) or a share (float)."""
+    batches = math.ceil(datamodule.epoch_size / datamodule.batch_size)
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    return math.ceil(batches / accumulated)
 
 
 def suggest_finetuning(config: DictConfig) -> None:
@@ -114,9 +120,7 @@ def warn_of_slow_average(config: DictConfig, datamodule: DataModule, classifier:
     epochs, limit = trainer.max_epochs or 0, trainer.limit_train_batches
     if decay is None or not is_trained or epochs < 1:
         return
-    batches = math.ceil(datamodule.epoch_size / datamodule.batch_size)
-    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    steps = max(1, math.ceil(batches / trainer.accumulate_grad_batches) * epochs)
+    steps = max(1, steps_per_epoch(datamodule, trainer.accumulate_grad_batches, limit) * epochs)
     if (share := decay**steps) > 0.1:
         log.warning(
             f"callbacks.ema.decay={decay}: after {steps:,} steps, {share:.0%} of the average are the initial weights; "

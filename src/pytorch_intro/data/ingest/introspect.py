@@ -1,6 +1,7 @@
 """Facts about a dataset that can be found from outside: arrays, files, names, shapes, and randomness."""
 
 import hashlib
+import itertools
 import logging
 import os
 import re
@@ -223,9 +224,6 @@ def describe_images(train_set: ImageSubset) -> dict[str, Any]:
     border is the median brightness of some images' borders, in [0, 1]; trained_on is a digest of the split, and files
     one of the paths, relative to the folder of the images; None without files.
     """
-    paths = train_set.dataset.paths
-    names = (paths[row] for row in train_set.indices.tolist()) if paths is not None else ()
-    text = "\0".join(Path(name).name if name.startswith("/") else name for name in names)  # the folder may be moved
     images, _ = train_set.__getitems__(evenly_spaced_indices(len(train_set)))
     rows = train_set.indices.numpy().tobytes() + train_set.targets.numpy().tobytes()
     return {
@@ -233,9 +231,23 @@ def describe_images(train_set: ImageSubset) -> dict[str, Any]:
         "decoded_size": list(train_set.dataset.image_shape[1:]),
         "border": statistics.median(map(border_brightness, images.numpy())),
         "trained_on": hashlib.sha256(rows).hexdigest()[:16],
-        "files": hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16] if paths else None,
+        "files": hash_paths(train_set),
         "num_images": len(train_set),
     }
+
+
+def hash_paths(subset: ImageSubset) -> str | None:
+    """Return a digest of the paths of a subset's files; None if its images are not known to be files."""
+    paths = subset.dataset.paths
+    if paths is None:
+        return None
+    is_chosen = np.zeros(len(paths), dtype=bool)
+    is_chosen[subset.indices.numpy()] = True
+    digest = hashlib.sha256()
+    for path in itertools.compress(paths, is_chosen.tolist()):  # one by one: there may be millions
+        name = Path(path).name if path.startswith("/") else path  # the folder may be moved
+        digest.update(f"{name}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
 
 
 def evenly_spaced_indices(total: int, count: int = 64) -> list[int]:
