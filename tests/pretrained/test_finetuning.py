@@ -11,7 +11,8 @@ import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -38,6 +39,7 @@ from pytorch_intro.data.dataset import ImageSubset
 from pytorch_intro.pretrained import finetuning
 from pytorch_intro.pretrained.features import FeatureCache
 from pytorch_intro.pretrained.finetuning import Finetuning
+from pytorch_intro.pretrained.linear_head import Features
 from pytorch_intro.pretrained.network import PretrainedNetwork
 from pytorch_intro.runs.folder import RunFolder
 from pytorch_intro.training.classifier import Classifier
@@ -289,6 +291,22 @@ def test_features_of_uncached_images_are_those_of_cached_ones(
     assert answer.code == 0, answer.err
     assert "random resized crops are taken from the original files" in answer.out
     assert "decodes images in every epoch" not in answer.out  # once for the features, which need no workers
+
+
+@pytest.mark.parametrize("on_device", [[], ["data.on_device=true"]])
+def test_features_and_images_on_the_training_device_are_not_copied_again(
+    monkeypatch: pytest.MonkeyPatch, on_device: list[str]
+) -> None:
+    """A copy of features (N, D) as if they were images ended each finetune=head on a GPU."""
+    monkeypatch.setattr("pytorch_intro.data.datamodule.free_device_memory", lambda device: 10**9)
+    device = torch.device("meta")
+    datamodule = sample_datamodule(*on_device)
+    images = datamodule.train_set.to(device)
+    datamodule.trainer = cast(Trainer, SimpleNamespace(strategy=SimpleNamespace(root_device=device)))
+    features = Features(torch.zeros(8, 5, device=device), torch.zeros(8, dtype=torch.int64, device=device))
+    for subset in (finetuning.as_subset(features, ["a", "b"]), images):
+        assert datamodule.device_for_cache(subset) is None
+    assert datamodule.device_for_cache(datamodule.train_set) == device
 
 
 # Resume of the head

@@ -350,12 +350,14 @@ class DataModule(LightningDataModule):
         return chosen
 
     def device_for_cache(self, subset: ImageSubset) -> torch.device | None:
-        """Return the training device if the images are to be cached there; None leaves them on the host."""
+        """Return the training device if the images are to be copied there; None leaves them where they are."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         storage, shape = subset.dataset.storage, subset.dataset.image_shape
         if self.on_device and storage != "in memory":
             raise UserError(f"data.on_device=true: the images are {storage}; leave data.on_device out")
-        if device.type == "cpu" or storage != "in memory" or self.num_workers or self.on_device is False:
+        if subset.dataset.targets.device == device:  # on a CPU, and of features that were computed there
+            return None
+        if storage != "in memory" or self.num_workers or self.on_device is False:
             return None
         fits = len(subset) * math.prod(shape) < free_device_memory(device) / (1 if self.on_device else 4)
         if self.on_device and not fits:
