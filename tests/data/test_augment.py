@@ -403,7 +403,7 @@ def test_brightness_and_contrast_of_strength_zero_change_nothing(batch: Tensor) 
 
 def test_images_neither_gray_nor_rgb_are_a_user_error() -> None:
     augmentation = Augmentation({"flip": RandomHorizontalFlip(), "light": RandomBrightnessContrast()})
-    with pytest.raises(UserError, match=r"data\.augment\.light: .*2 channels.*; .*remove it from data/augment"):
+    with pytest.raises(UserError, match=r"data\.augment\.light: needs .*, not 2; .*remove it from data/augment"):
         augmentation.validate_shape((2, 20, 28))
 
 

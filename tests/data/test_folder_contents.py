@@ -12,7 +12,7 @@ from pytorch_intro.data.ingest.csv_labels import read_labels
 from pytorch_intro.data.ingest.data_root import checked_root
 from pytorch_intro.data.ingest.image_folder import ImageFolder
 from pytorch_intro.data.ingest.reader import DatasetReader
-from pytorch_intro.data.ingest.relabel import warn_of_similar
+from pytorch_intro.data.ingest.relabel import warn_about_similar
 
 SHORT = ["trainer=cpu", "trainer.max_epochs=1", "callbacks=none", "logger=none"]
 
@@ -129,7 +129,7 @@ def test_classes_that_differ_in_case_or_blanks_only_are_reported(
 def test_classes_that_differ_in_the_encoding_of_accents_only_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     """As macOS and Linux store the same name."""
     names = [unicodedata.normalize(form, "\N{LATIN SMALL LETTER E WITH ACUTE}") for form in ("NFC", "NFD")]
-    warn_of_similar([*names, "other"], "rename one")
+    warn_about_similar([*names, "other"], "rename one")
     assert [message.endswith("; rename one") for message in caplog.messages] == [True]
 
 

@@ -413,7 +413,7 @@ WRONG: dict[str, tuple[list[str], str, str]] = {
     "three values": (["data"], "sample has 3 values", r"pair \(image, label\)"),
     "dictionary": (["data"], "sample is a dict", r"pair \(image, label\)"),
     "nothing": (["data"], "sample is a NoneType", r"pair \(image, label\)"),
-    "one of other channels": (["Wrong[17]"], "expected 5 channels", r"data\.skip_broken=true"),
+    "one of other channels": (["Wrong[17]"], "dataset has 5 channels", r"data\.skip_broken=true"),
     "no numbers": (["data"], "values are <U1", "uint8, or floating point"),
     "recursion": (["data", "Wrong[0]"], "RecursionError", "fix"),
     "identifier": (["Wrong"], "label 4000000000, too large", "numbered from 0"),

@@ -23,7 +23,7 @@ from pytorch_intro.data_report.similar import (
     PHOTOS,
     correlation,
     find_candidates,
-    hash_looks,
+    perceptual_hash,
     thumbnails,
 )
 
@@ -267,7 +267,7 @@ def test_looks_survive_resizing_and_compression() -> None:
         image.save(content, "JPEG", quality=50)
         variants = [image, image.resize((60, 45)), image.resize((240, 180)), Image.open(content)]
         arrays = [torch.from_numpy(np.array(variant).transpose(2, 0, 1))[None] for variant in variants]
-        looks = np.concatenate([hash_looks(thumbnails(array)) for array in arrays])
+        looks = np.concatenate([perceptual_hash(thumbnails(array)) for array in arrays])
         assert (np.bitwise_count(looks[1:] ^ looks[:1]) <= PHOTOS.max_distance).all()
 
 

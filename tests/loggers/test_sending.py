@@ -46,7 +46,7 @@ def test_rows_are_sent_in_few_requests() -> None:
     for row in rows(500):
         sender.put(row)
     sender.start()
-    sender.close(patience=60)
+    sender.close(timeout=60)
     assert server.rows == rows(500)
     assert server.requests == 3
 
@@ -71,7 +71,7 @@ def test_a_server_that_comes_back_gets_everything_once(
 
     sender.put(look)
     assert done.wait(60)
-    sender.close(patience=60)
+    sender.close(timeout=60)
     assert server.rows == seen == rows(20)
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert warnings == ["logger.mlflow: not reached (connection refused); training continues, and it is tried again"]
@@ -84,7 +84,7 @@ def test_at_the_end_a_server_that_is_away_gets_one_more_attempt(caplog: pytest.L
     for row in rows(20):
         sender.put(row)
     sender.start()
-    sender.close(patience=60)
+    sender.close(timeout=60)
     assert not sender.is_alive()
     assert server.requests == 1
     assert caplog.messages[-1] == "logger.mlflow: 20 rows could not be sent; send them later"
@@ -99,7 +99,7 @@ def test_a_request_that_hangs_does_not_keep_the_run_from_ending() -> None:
     sender = Sender("logger.mlflow", send, lambda error: False, "send them later")
     sender.put(rows(1)[0])
     sender.start()
-    sender.close(patience=0.01)
+    sender.close(timeout=0.01)
     assert sender.is_alive()
     hangs.set()
     sender.join(60)
@@ -111,7 +111,7 @@ def test_what_the_server_rejects_is_dropped_with_a_warning(caplog: pytest.LogCap
     for row in rows(module.MAX_ROWS + 1):
         sender.put(row)
     sender.start()
-    sender.close(patience=60)
+    sender.close(timeout=60)
     assert server.rows == rows(module.MAX_ROWS + 1)[-1:]
     assert caplog.messages == ["logger.mlflow: rejected (connection refused); training continues"]
 

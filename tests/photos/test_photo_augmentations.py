@@ -362,7 +362,7 @@ def test_photos_computed_a_few_at_a_time_equal_those_computed_together(monkeypat
 def test_photos_neither_gray_nor_rgb_are_a_user_error(name: str, channels: int) -> None:
     augmentation = Augmentation({"vflip": RandomVerticalFlip(), name: MODULES[name]})
     problem = (
-        rf"^data\.augment\.{name}: the images have {channels} channels, .*gray or RGB; .*remove it from data/augment"
+        rf"^data\.augment\.{name}: needs images of 1 channel .* or 3 .*, not {channels}; .*remove it from data/augment"
     )
     with pytest.raises(UserError, match=problem):
         augmentation.validate_shape((channels, 21, 28))

@@ -1,4 +1,4 @@
-"""How far probabilities are from the accuracy that they promise."""
+"""Calibration metrics: expected calibration error (ECE) and negative log-likelihood (NLL)."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,1 +1,1 @@
-"""Calibration: probabilities that are as often right as they say."""
+"""Temperature scaling: calibrate the predicted probabilities on validation images."""

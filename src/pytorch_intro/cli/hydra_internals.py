@@ -1,4 +1,4 @@
-"""The only module that uses what Hydra does not document (written for 1.3.8); an upgrade touches this file alone."""
+"""What Hydra does not document, for the command line (written for 1.3.8); sweeps/ has its own, for launchers."""
 
 import sys
 from collections.abc import Iterable, Sequence

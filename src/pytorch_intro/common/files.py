@@ -55,8 +55,8 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 def archive(paths: Sequence[Path], folder: Path, has_results: bool) -> None:
     """Move files and folders, in this order, into an archive folder, whose content they replace.
 
-    Without results they are removed instead if the archive exists: it keeps what has some. If one of them cannot be
-    moved, all stay where they are.
+    Without results, an existing archive is kept and the files are removed. If one of them cannot be moved, all stay
+    where they are.
     """
     if folder.exists() and not has_results:
         for path in paths:

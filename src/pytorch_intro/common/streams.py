@@ -1,4 +1,4 @@
-"""Standard streams that never end a program: what is shown does not decide what is saved."""
+"""Standard streams whose write errors never stop a program."""
 
 import io
 import os

@@ -8,9 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_intro.config.environment import decode
 
 
-def flatten(node: Any, key: str = "") -> dict[str, Any]:
+def flatten(node: Any) -> dict[str, Any]:
     """Return {"data.batch_size": 256, …}: plain values by dotted key; interpolations are not resolved."""
-    return dict(iter_values(OmegaConf.to_container(node) if isinstance(node, DictConfig) else node, key))
+    return dict(iter_values(OmegaConf.to_container(node) if isinstance(node, DictConfig) else node))
 
 
 def iter_values(node: Any, key: str = "", types: Any = dict) -> Iterator[tuple[str, Any]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def describe_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """Return how the training images differ from those that describe_images has described before; None if they do not.
+    """Return how the training images have changed since an earlier describe_images; None if they have not.
 
     An older description lacks some of the values.
     """

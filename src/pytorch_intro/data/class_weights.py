@@ -29,7 +29,7 @@ def effective_number_weights(counts: Tensor, beta: float) -> Tensor:
 
 
 def named_weights(key: str, weights: WeightsByName, classes: Sequence[str]) -> Tensor:
-    """Return the weights in the order of the classes, (num_classes,) float64; raise a UserError unless they match.
+    """Return the weights in the order of the classes, scaled to a maximum of 1; (num_classes,) float64.
 
     Args:
         key: Setting that has the weights, for the error.

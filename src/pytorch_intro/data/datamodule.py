@@ -19,13 +19,13 @@ from pytorch_intro.data.augment.pipeline import Augmentation, build_mixup_cutmix
 from pytorch_intro.data.class_sampler import ClassSampler
 from pytorch_intro.data.class_weights import WeightsByName, named_weights
 from pytorch_intro.data.dataset import Batch, ImageSubset, RepeatedSubset, identity_collate
-from pytorch_intro.data.duplicates import handle_duplicates, warn_of_several_labels
+from pytorch_intro.data.duplicates import handle_duplicates, warn_about_several_labels
 from pytorch_intro.data.ingest.decoder import Interpolation, Resize
 from pytorch_intro.data.ingest.introspect import describe_images
 from pytorch_intro.data.ingest.reader import Cache, DatasetReader
 from pytorch_intro.data.ingest.source import DatasetSplits
 from pytorch_intro.data.ingest.workers import WorkerDataLoader, Workers, init_worker, share
-from pytorch_intro.data.normalize import Normalize, adapt_channels, resolve_mean_std
+from pytorch_intro.data.normalize import Normalize, repeat_channels, resolve_mean_std
 from pytorch_intro.data.resize import CenterCrop
 from pytorch_intro.data.sampler import ResumableBatchSampler
 from pytorch_intro.data.seeding import seed_all_rngs
@@ -179,12 +179,12 @@ class DataModule(LightningDataModule):
             if images.pixel_hashes() is not None or self.drop_duplicates:
                 self.own_test = None if self.test_set else self.source.split("test")
             others = {"validation": self.val_set, "test": self.test_set or self.own_test}
-            warn_of_several_labels([self.train_set, *(part for part in others.values() if part)])
+            warn_about_several_labels([self.train_set, *(part for part in others.values() if part)])
             self.train_set = handle_duplicates(self.train_set, others, self.drop_duplicates)
             self.classes = images.classes
             self.set_shapes(images.image_shape)
             for name in {"mean", "std"}.intersection(self.settings_from_weights):
-                setattr(self, name, adapt_channels(getattr(self, name), self.image_shape[0]))
+                setattr(self, name, repeat_channels(getattr(self, name), self.image_shape[0]))
             self.mean, self.std = resolve_mean_std(self.train_set, self.mean, self.std)
             self.normalize = Normalize(self.mean, self.std)
             self.mix = build_mixup_cutmix(len(self.classes), self.mixup_alpha, self.cutmix_alpha)

@@ -66,12 +66,12 @@ class InMemoryImageDataset(BatchedDataset):
 
     Attributes:
         hashes: (N,) int64, as hash_images returns them; None until they are needed.
-        use: Lock of the cache that the images are from, if any.
+        cache_lock: Lock of the cache that the images are from, if any.
     """
 
     storage: Storage = "in memory"
     hashes: Tensor | None = None
-    use: object = None
+    cache_lock: object = None
 
     def __init__(self, images: Tensor, targets: Tensor, classes: Sequence[str]) -> None:
         self.images = images

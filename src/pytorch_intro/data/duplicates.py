@@ -90,7 +90,7 @@ def handle_duplicates(train: "ImageSubset", others: Mapping[str, "ImageSubset | 
     return kept
 
 
-def warn_of_several_labels(subsets: Sequence["ImageSubset"]) -> None:
+def warn_about_several_labels(subsets: Sequence["ImageSubset"]) -> None:
     """Warn of images that occur several times, with different labels, in subsets of the same classes."""
     classes = subsets[0].dataset.classes
     subsets = [subset for subset in subsets if subset.dataset.classes == classes]

@@ -54,7 +54,7 @@ def resolve_mean_std(
     return mean, std
 
 
-def adapt_channels(values: Sequence[float], channels: int) -> list[float]:
+def repeat_channels(values: Sequence[float], channels: int) -> list[float]:
     """Return a mean or std per channel for another number of channels: repeated, or the average for one channel."""
     if channels == 1:
         return [sum(values) / len(values)]

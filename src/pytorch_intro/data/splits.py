@@ -90,7 +90,9 @@ def check_classes(classes: list[str], subset: ImageSubset, name: str) -> None:
 
 
 def stratified_split(targets: Tensor, fraction: float, seed: int) -> Tensor:
-    """Choose round(N * fraction) rows, of each class its share to less than one; targets (N,) int64 to (N,) bool.
+    """Choose round(N * fraction) rows, stratified: within one row of each class's share.
+
+    Targets (N,) int64 to a mask (N,) bool.
 
     A class keeps at least one row: instead of its last one, a row of another class is chosen that has more.
     """

@@ -104,12 +104,12 @@ class Findings:
         about = self.describe(row)
         return f"{about['class']}\n{Path(about['image']).name} ({about['split']})"
 
-    def add_grid(self, name: str, rows: Sequence[int], captions: Sequence[str], title: str, columns: int = 8) -> str:
+    def add_grid(self, name: str, rows: Sequence[int], captions: Sequence[str], title: str) -> str:
         """Add a picture of images with captions; those that can no longer be read are left out."""
         previews = self.survey.previews(rows)
         shown = [(previews[row], caption) for row, caption in zip(rows, captions, strict=True) if row in previews]
         self.pictures[name] = plots.plot_image_grid(
-            [image for image, _ in shown], [caption for _, caption in shown], title, columns=columns
+            [image for image, _ in shown], [caption for _, caption in shown], title, columns=8
         )
         return name
 

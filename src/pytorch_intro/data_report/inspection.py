@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pytorch_intro.data.duplicates import hash_images
 from pytorch_intro.data.ingest.decoder import METADATA, SIXTEEN_BITS, Decoder, pil_to_chw, to_array
-from pytorch_intro.data_report.similar import MIN_DETAIL, SIDE, hash_looks, thumbnails
+from pytorch_intro.data_report.similar import MIN_DETAIL, SIDE, perceptual_hash, thumbnails
 
 # What can be suspicious about an image; their bits are stored together.
 ONE_COLOR, NO_DETAIL, ANIMATED, TURNED, WRONG_SUFFIX, BROKEN = (1 << bit for bit in range(6))
@@ -47,7 +47,7 @@ def inspect_image(image: Any) -> Facts:
     batch = torch.from_numpy(pixels)[None]
     thumb = thumbnail(pixels)[None]
     flags |= int(flag_content(batch, thumb)[0])
-    return int(hash_images(batch)), int(hash_looks(thumb)[0]), width, height, kind, flags
+    return int(hash_images(batch)), int(perceptual_hash(thumb)[0]), width, height, kind, flags
 
 
 def inspect_batch(images: Tensor) -> np.ndarray:
@@ -55,7 +55,7 @@ def inspect_batch(images: Tensor) -> np.ndarray:
     facts = np.zeros(len(images), FACTS)
     thumbs = thumbnails(images)
     facts["pixels"] = hash_images(images).numpy()
-    facts["looks"] = hash_looks(thumbs)
+    facts["looks"] = perceptual_hash(thumbs)
     facts["height"], facts["width"] = images.shape[2:]
     facts["flags"] = flag_content(images, thumbs)
     return facts

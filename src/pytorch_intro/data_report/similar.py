@@ -1,4 +1,4 @@
-"""Exact and near duplicates: by the hash of all pixels, and by a hash of what an image looks like."""
+"""Exact and near duplicates: by the hash of all pixels, and by a perceptual hash."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def thumbnails(images: Tensor) -> Tensor:
     return interpolate(gray, size=(SIDE, SIDE), mode="bilinear", antialias=True)[:, 0]
 
 
-def hash_looks(thumbs: Tensor) -> np.ndarray:
+def perceptual_hash(thumbs: Tensor) -> np.ndarray:
     """Return a 64-bit perceptual hash: the signs of the 64 lowest frequencies of the discrete cosine transform.
 
     (N, SIDE, SIDE) float32 to (N,) uint64. Resizing and compression change only a few bits of it.

@@ -227,10 +227,6 @@ class Survey:
         part, index = self.part_of(row)
         return part.name_of(index)
 
-    def class_of(self, row: int) -> str:
-        label = int(self.facts["label"][row])
-        return self.classes[label] if 0 <= label < len(self.classes) else "unknown"
-
     def errors(self) -> dict[int, str]:
         """Return why images cannot be read, by row."""
         return {

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -119,7 +120,7 @@ def refused_formats(table: Mapping[str, Comparison], max_accuracy_drop: float) -
         refused[name] = (
             f"formats={name}: the accuracy drops from {before:.2%} to {row.accuracy:.2%}, more than "
             f"max_accuracy_drop={max_accuracy_drop:g}, so it was not written; leave it out, or set "
-            f"max_accuracy_drop={-(-drop * 1e3 // 1) / 1e3:g}"
+            f"max_accuracy_drop={math.ceil(drop * 1e3) / 1e3:g}"
         )
     return refused
 

@@ -222,13 +222,14 @@ class FinishedRun:
         return build_network(self.config.model, shape, num_classes, load_weights=False)
 
     def load_weights(self, classifier: "Classifier | TTANetwork") -> None:
+        from pytorch_intro.training.weights import library_state
+
         checkpoint, network = self.checkpoint, classifier.network
         try:
             if "state_dict" in checkpoint:
                 classifier.load_state_dict(checkpoint["state_dict"])
             else:  # of model.safetensors, with the names of timm or torchvision
-                library_names = getattr(network, "library_state_dict", network.state_dict)()
-                names = dict(zip(library_names, network.state_dict(), strict=True))
+                names = dict(zip(library_state(network), network.state_dict(), strict=True))
                 network.load_state_dict({names.get(key, key): value for key, value in checkpoint["tensors"].items()})
         except RuntimeError as error:
             commit = self.result.get("git_commit") or "unknown"

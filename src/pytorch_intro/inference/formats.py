@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pytorch_intro.common.errors import UserError, check_installed
 from pytorch_intro.inference.load import Predictor
+from pytorch_intro.training.weights import library_state
 
 OPSET = 21  # newest opset whose 8-bit operators ONNX Runtime 1.23 has, the last one for Python 3.10
 CALIBRATION_BATCH = 16
@@ -131,7 +132,7 @@ def write_formats(
     if "onnx" not in formats:
         files["onnx"].unlink(missing_ok=True)
     if "safetensors" in formats:
-        save_weights(predictor, files["safetensors"], description)
+        save_weights(predictor.network.network, files["safetensors"], {"description": json.dumps(description)})
 
 
 @contextmanager
@@ -225,18 +226,12 @@ def convert_to_openvino(source: Path, file: Path) -> None:
     openvino.save_model(openvino.Core().read_model(source), file)
 
 
-def save_weights(predictor: Predictor, file: Path, description: dict[str, Any]) -> None:
-    """Save the network's tensors as safetensors, with the description as JSON in its metadata."""
+def save_weights(network: torch.nn.Module, file: Path, metadata: dict[str, str]) -> None:
+    """Save a network's tensors as safetensors, with the names of its library."""
     from safetensors.torch import save_file
 
     # Copies: safetensors refuses tensors that share memory, and those that are not contiguous.
     tensors = {
-        name: tensor.clone(memory_format=torch.contiguous_format)
-        for name, tensor in library_state(predictor.network.network).items()
+        name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in library_state(network).items()
     }
-    save_file(tensors, file, {"format": "pt", "description": json.dumps(description)})
-
-
-def library_state(network: torch.nn.Module) -> dict[str, Tensor]:
-    """Return the state dict with the names that the network has in its library, if it is one of timm or torchvision."""
-    return getattr(network, "library_state_dict", network.state_dict)()
+    save_file(tensors, file, {"format": "pt", **metadata})

@@ -21,7 +21,7 @@ from pytorch_intro.common.text import text_table, to_displayable
 from pytorch_intro.config.paths import display_path
 from pytorch_intro.data.ingest.decoder import Decoder
 from pytorch_intro.data.ingest.find_files import needs_conversion
-from pytorch_intro.data.ingest.relabel import warn_of_similar
+from pytorch_intro.data.ingest.relabel import warn_about_similar
 from pytorch_intro.inference.decision import Decision
 from pytorch_intro.inference.finished_run import FinishedRun
 from pytorch_intro.inference.load import Predictor
@@ -60,7 +60,7 @@ class PredictionReport:
         self.classes = to_display_names(run.inputs["classes"])
         if top_k > len(self.classes):
             raise UserError(f"top_k={top_k}: the run has {len(self.classes)} classes; use at most that many")
-        warn_of_similar(self.classes, "train again after renaming or merging them")
+        warn_about_similar(self.classes, "train again after renaming or merging them")
         self.run = run
         self.top_k = top_k
         self.decision = decision

@@ -14,7 +14,7 @@ from pytorch_intro.analysis.markdown import escape_cell, markdown_table
 from pytorch_intro.common.errors import UserError, check_installed
 from pytorch_intro.inference.export import LABELS, describe
 from pytorch_intro.inference.finished_run import WEIGHTS, FinishedRun
-from pytorch_intro.inference.formats import library_state
+from pytorch_intro.inference.formats import save_weights
 from pytorch_intro.inference.load import LoadedRun, hub_package, load_from
 from pytorch_intro.runs.config_record import CONFIG, PARTS
 from pytorch_intro.runs.folder import format_metric, shown_metrics
@@ -56,16 +56,11 @@ def confirmed(question: str) -> bool:
 
 def write_repository(run: FinishedRun, loaded: LoadedRun, folder: Path, name: str) -> None:
     """Write model.safetensors, config.yaml, result.json, labels.json, README.md and, for timm, config.json."""
-    from safetensors.torch import save_file
-
     network = loaded.network.network
     description = describe(run, network)
     record = {key: run.checkpoint[key] for key in ("datamodule_hyper_parameters", "hyper_parameters")}
     record["temperature"] = run.temperature
-    tensors = {
-        key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in library_state(network).items()
-    }
-    save_file(tensors, folder / WEIGHTS, {"format": "pt", "run": json.dumps(record)})
+    save_weights(network, folder / WEIGHTS, {"run": json.dumps(record)})
     write(folder / CONFIG, OmegaConf.to_yaml(public_config(run.config)))
     write(folder / "result.json", json.dumps(run.result, indent=2) + "\n")
     write(folder / LABELS, json.dumps(description, indent=2) + "\n")

@@ -193,7 +193,7 @@ class MLFlowLogger(RunLogger, LightningMLFlowLogger):
 
     def end(self, status: str) -> None:
         self.sender.put(lambda: self._mlflow_client.set_terminated(self._run_id, status))
-        self.sender.close(patience=MODEL_SECONDS if self.has_model else CLOSE_SECONDS)
+        self.sender.close(timeout=MODEL_SECONDS if self.has_model else CLOSE_SECONDS)
 
     @property
     def name(self) -> str:

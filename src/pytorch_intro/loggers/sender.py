@@ -92,17 +92,17 @@ class Sender(threading.Thread):
             log.warning(f"{self.name}: not reached ({reason(error)}); training continues, and it is tried again")
         self.has_warned = True
 
-    def close(self, patience: float) -> None:
+    def close(self, timeout: float) -> None:
         """Send the rest; after a failure, try once more.
 
         Args:
-            patience: Longest wait for one request, in seconds.
+            timeout: Longest wait for one request, in seconds.
         """
         self.closing.set()
         sent = -1
         while self.is_alive() and self.sent > sent:
             sent = self.sent
-            self.join(LAST_SECONDS if self.is_failing else patience)
+            self.join(LAST_SECONDS if self.is_failing else timeout)
         if pending := list(self.pending):
             rows = sum(isinstance(item, Row) for item in pending)
             log.warning(f"{self.name}: {f'{rows} rows' if rows else 'the files'} could not be sent; {self.remedy}")

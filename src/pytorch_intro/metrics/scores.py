@@ -1,7 +1,8 @@
-"""Metrics that torchmetrics does not have in this form: means over the classes that have images, in bounded memory.
+"""Metrics as means over the classes that have images, in bounded memory.
 
-torchmetrics counts a class without images as 0 in the mean over classes. Its MulticlassAUROC stores every score, or
-with `thresholds` compares every score with every threshold: gigabytes for a batch of 256 images and 1,000 classes.
+torchmetrics counts a class without images as 0: always in MulticlassAUROC, and in macro recall and F1 if the class was
+predicted. Its curves store every score, or with `thresholds` compare every score with every threshold: gigabytes for a
+batch of 256 images and 1,000 classes.
 """
 
 from collections.abc import Iterator

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
-from pytorch_intro.data.augment.basic import Share, flip, map_chunks
+from pytorch_intro.data.augment.basic import Share, fill_levels, flip, map_chunks
 from pytorch_intro.data.augment.erasing import Value
 
 Interpolation = Literal["nearest", "bilinear"]
@@ -115,7 +115,7 @@ def warp(images: Tensor, matrices: Tensor, interpolation: Interpolation, fill: f
     Where bilinear interpolation mixes border pixels with `fill`, torchvision adds it with the square of its weight.
     """
     height, width = images.shape[-2:]
-    levels = fill_levels(images, fill)
+    levels = fill_levels(images, fill, "fill").float()
     x, y = grid_pixels(width, images), grid_pixels(height, images)
     # grid_sample's coordinates are in half sides. No matrix product: TF32 would move pixels by a tenth of one.
     x_matrix, y_matrix = (2 / width) * matrices[:, 0], (2 / height) * matrices[:, 1]
@@ -134,18 +134,3 @@ def warp(images: Tensor, matrices: Tensor, interpolation: Interpolation, fill: f
 def grid_pixels(size: int, images: Tensor) -> Tensor:
     """Return the pixels' distances from the center, (size,) float32."""
     return torch.arange(size, dtype=torch.float32, device=images.device) - (size - 1) / 2
-
-
-def fill_levels(images: Tensor, fill: float | list[float]) -> Tensor:
-    """Return levels in [0, 255], one per channel or one of all, (C or 1, 1, 1) float32."""
-    shares = check_fill(images, fill)
-    # new_full fills on the device; torch.tensor(list) would copy from the host, which synchronizes.
-    return torch.stack([images.new_full((1, 1), round(255 * share), dtype=torch.float32) for share in shares])
-
-
-def check_fill(images: Tensor, fill: float | list[float]) -> list[float]:
-    """Return the value of all channels, or one per channel."""
-    shares = fill if isinstance(fill, list) else [fill]
-    if len(shares) not in (1, images.shape[1]):
-        raise ValueError(f"fill={shares}: {len(shares)} values, but the images have {images.shape[1]} channel(s)")
-    return shares

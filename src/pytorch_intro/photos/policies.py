@@ -8,11 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pytorch_intro.data.augment.basic import adjust_brightness, adjust_contrast, check_gray_or_rgb
+from pytorch_intro.data.augment.basic import adjust_brightness, adjust_contrast, check_fill, check_gray_or_rgb
 from pytorch_intro.data.augment.erasing import Value
 from pytorch_intro.photos.color import adjust_saturation
 from pytorch_intro.photos.filters import adjust_sharpness
-from pytorch_intro.photos.geometry import Interpolation, check_fill, warp
+from pytorch_intro.photos.geometry import Interpolation, warp
 from pytorch_intro.photos.groups import Groups, apply_by_group, sample_groups
 from pytorch_intro.photos.tones import autocontrast, equalize, posterize, solarize
 
@@ -84,7 +84,7 @@ class RandomOperations(nn.Module):
     def apply_operations(self, images: Tensor, choice: Choice) -> Tensor:
         """Apply the sampled operations."""
         check_gray_or_rgb(images)
-        check_fill(images, self.fill)
+        check_fill(images, self.fill, "fill")
         ranges, sizes = self.ranges(*images.shape[-2:]), choice.groups.sizes
         calls = []
         for name, levels, signs in zip(OPERATIONS, choice.levels.split(sizes), choice.signs.split(sizes), strict=True):
@@ -98,7 +98,7 @@ class RandomOperations(nn.Module):
         if operation == "identity":
             return images
         if operation in GEOMETRIC_OPERATIONS:
-            matrices = inverse_matrices(operation, magnitudes, *images.shape[-2:])
+            matrices = operation_matrices(operation, magnitudes, *images.shape[-2:])
             return warp(images, matrices, self.interpolation, self.fill)
         return LEVEL_OPERATIONS[operation](images, magnitudes)
 
@@ -166,7 +166,7 @@ class TrivialAugmentWide(RandomOperations):
         }
 
 
-def inverse_matrices(operation: str, magnitudes: Tensor, height: int, width: int) -> Tensor:
+def operation_matrices(operation: str, magnitudes: Tensor, height: int, width: int) -> Tensor:
     """Return what maps pixels of the output to pixels of the input, in pixels from the center, (N, 2, 3) float32.
 
     Args:

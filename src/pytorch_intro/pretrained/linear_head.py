@@ -77,10 +77,8 @@ def fit_heads(
             loss = cross_entropy(logits, val.targets).item()
         heads.append(Head(head_weight, head_bias, l2, accuracy, loss))
         if (seconds := time.perf_counter() - started) > 5:  # a sign of life
-            log.info(
-                f"finetune: L2 regularization {l2:g}, {len(heads)} of {len(l2_grid)}: val/accuracy {accuracy:.4f}, "
-                f"val/loss {loss:.4f}, {seconds:.0f} s"
-            )
+            metrics = "" if val is None else f"val/accuracy {accuracy:.4f}, val/loss {loss:.4f}, "
+            log.info(f"finetune: L2 regularization {l2:g}, {len(heads)} of {len(l2_grid)}: {metrics}{seconds:.0f} s")
     if val is None:
         return sorted(heads, key=lambda head: abs(math.log(head.l2 / DEFAULT_L2)))
     return sorted(heads, key=lambda head: (-head.accuracy, head.loss))

@@ -1,1 +1,1 @@
-"""Pictures and the model card of a run; a warning when its steps become slow."""
+"""Plots, the model card, pages of TensorBoard, and a warning when steps become slow."""

@@ -132,7 +132,7 @@ def trusted_config(
         now: Settings that replace the recorded ones.
         allow: Further packages, modules or objects that the config may name.
         parts: Config groups to keep; None keeps all.
-        verify: Check of the config before anything it names is imported: safety.untrusted_config.verify_config.
+        verify: Check of the config before its objects are built: safety.untrusted_config.verify_config.
     """
     file = folder / CONFIG
     config = cast(DictConfig, OmegaConf.merge(load_config(file), now, {"run_dir": literal_path(folder)}))

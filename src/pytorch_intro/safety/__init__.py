@@ -1,1 +1,1 @@
-"""Configs from elsewhere."""
+"""Verify configs from sources that are not trusted."""

@@ -1,4 +1,4 @@
-"""Verify a config from elsewhere: it may only name parts of a training and write into its own folder."""
+"""Verify a config that is not trusted: it may only name parts of a training and write into its own folder."""
 
 import importlib.util
 import inspect
@@ -46,7 +46,9 @@ SERVER_KEYS = ("tracking_uri", "artifact_location")  # settings with a server, o
 
 
 def verify_config(config: DictConfig, folder: Path, allow: Sequence[str], source: str) -> None:
-    """Refuse a config that could run code of its author's choice, before anything that it names is imported.
+    """Raise a UserError if a config could run code of its author's choice.
+
+    For the check, only modules of PACKAGES and of src/ are imported.
 
     Args:
         config: Config of a run, as it will be used. References are checked unresolved, as they may change.
@@ -113,8 +115,10 @@ def verify_target(key: str, target: Any, allow: Sequence[str], source: str) -> N
             f"the new name into {source}"
         )
     reason = "not part of torch, torchvision, lightning, torchmetrics or this project"
-    if isinstance(target, str) and is_known(target) and is_foreign_checkpoint(find_object(target)):
-        reason = "it removes files that last.ckpt names, also outside the run folder"
+    if isinstance(target, str) and is_known(target):
+        reason = "not a class that a run needs, such as a network, an optimizer, a callback or a dataset"
+        if is_foreign_checkpoint(find_object(target)):
+            reason = "it removes files that last.ckpt names, also outside the run folder"
     raise UserError(f"{source}: {key}={target}: refused, {reason}; if you trust it, add 'allow=[{target}]'")
 
 

@@ -208,16 +208,16 @@ def build_app(service: Service) -> FastAPI:
     one_picture = replace(service.limits, files=1)
 
     @app.exception_handler(RequestError)
-    def refuse(request: Request, error: RequestError) -> Response:
+    def on_request_error(request: Request, error: RequestError) -> Response:
         headers = {"Retry-After": "1"} if error.status == 503 else None
         return JSONResponse({"error": str(error)}, error.status, headers)
 
     @app.exception_handler(HTTPException)
-    def point_to_docs(request: Request, error: HTTPException) -> Response:
+    def on_http_error(request: Request, error: HTTPException) -> Response:
         return JSONResponse({"error": f"{error.detail}; see /docs"}, error.status_code, error.headers)
 
     @app.exception_handler(Exception)
-    def apologize(request: Request, error: Exception) -> Response:  # the server logs the traceback
+    def on_internal_error(request: Request, error: Exception) -> Response:  # the server logs the traceback
         return JSONResponse({"error": "the server failed; see its log"}, 500)
 
     @app.get("/", include_in_schema=False)

@@ -1,4 +1,4 @@
-"""The parts of Hydra's launcher interface that are not public, in one place. Written for hydra-core 1.3.8."""
+"""What Hydra does not document about its launchers (written for 1.3.8)."""
 
 from typing import Any
 

@@ -33,14 +33,14 @@ def callbacks(trainer: Trainer) -> list[Callback]:
 
 
 def fix_resume(trainer: Trainer) -> None:
-    """Let a resumed run continue as an uninterrupted one would; see pytorch/loops/fit_loop.py."""
+    """Make a resumed run continue like an uninterrupted one; see pytorch/loops/fit_loop.py."""
     fix_resume_with_max_steps(trainer)
     fix_resume_after_stop(trainer)
     call_epoch_start_hooks_on_resume(trainer)
 
 
 def fix_resume_with_max_steps(trainer: Trainer) -> None:
-    """Let a run with max_steps resume from the end of an epoch.
+    """Make a run with max_steps resume from the end of an epoch.
 
     With max_steps, FitLoop treats every restart as one within an epoch, and ends the finished epoch a second time: its
     hooks run and its counters advance twice. See FitLoop.restarting.
@@ -49,7 +49,7 @@ def fix_resume_with_max_steps(trainer: Trainer) -> None:
 
 
 def fix_resume_after_stop(trainer: Trainer) -> None:
-    """Let trainer.current_epoch be right in a run that has nothing left to train, only to test.
+    """Correct trainer.current_epoch in a run that has nothing left to train, only to test.
 
     A checkpoint saved in on_train_epoch_end does not count its epoch as completed yet. FitLoop.on_run_start corrects
     that, but is skipped there; FitLoop.done does so only for max_epochs.
@@ -91,10 +91,10 @@ def call_epoch_start_hooks_on_resume(trainer: Trainer) -> None:
 
 
 def skip_empty_hooks(trainer: Trainer) -> None:
-    """Let Lightning skip those hooks of every training batch that a callback does not implement.
+    """Make Lightning skip the hooks of a training batch that a callback does not implement.
 
-    It calls each of them, for 15 callbacks about 80 empty methods per step, at more than a microsecond each; but no
-    hook that is not callable. See _call_callback_hooks in pytorch/trainer/call.py.
+    For 15 callbacks it would call about 80 empty methods per step, at more than a microsecond each. It skips a hook
+    that is not callable. See _call_callback_hooks in pytorch/trainer/call.py.
     """
     for callback in callbacks(trainer):
         for name in BATCH_HOOKS:
@@ -103,9 +103,9 @@ def skip_empty_hooks(trainer: Trainer) -> None:
 
 
 def leave_out_epoch(trainer: Trainer) -> None:
-    """Let Lightning not log a metric `epoch` with every other one, which would be the first of all curves.
+    """Stop Lightning from logging `epoch` with each metric: it would be TensorBoard's first chart.
 
-    It does so if it finds the step itself; see pytorch/trainer/connectors/logger_connector/logger_connector.py.
+    It does so unless it is given the step; see pytorch/trainer/connectors/logger_connector/logger_connector.py.
     """
     connector, loop = trainer._logger_connector, trainer.fit_loop.epoch_loop
     log_metrics = connector.log_metrics
@@ -119,7 +119,7 @@ def leave_out_epoch(trainer: Trainer) -> None:
 
 
 def fix_signals(trainer: Trainer) -> None:
-    """Let a rank that receives SIGTERM exit without waiting for the others.
+    """Make a rank that receives SIGTERM exit without waiting for the others.
 
     Lightning's handler calls that of the command only after a broadcast to all ranks, which never ends if another rank
     waits in a different collective. Its training loop broadcasts in every step, too, and waits for the device; here,
@@ -146,7 +146,7 @@ def kill_ranks_on_error(trainer: Trainer) -> Iterator[None]:
 
 
 def keep_averages(trainer: Trainer) -> None:
-    """Let WeightAveraging test the averages, not the weights that it restores to train them further.
+    """Make WeightAveraging test the averages, not the weights that it restores to train them further.
 
     A checkpoint has the averages as its weights, and the others besides. See WeightAveraging.on_load_checkpoint in
     pytorch/callbacks/weight_averaging.py.

@@ -173,7 +173,7 @@ def check_loss(loss: nn.Module, num_classes: int, has_mix: bool) -> None:
         has_mix: Whether MixUp or CutMix turn the labels into class probabilities.
     """
     name = type(loss).__name__
-    if isinstance(loss, nn.Module) and loss.state_dict():
+    if loss.state_dict():
         raise UserError(
             f"loss: {name} has parameters or buffers, which are neither trained nor saved; register buffers with "
             "persistent=False"

@@ -22,7 +22,7 @@ KEYS = {"state_dict", "loops", "callbacks", "optimizer_states", "global_step", "
 
 
 def check_same_images(folder: Path, images: Mapping[str, Any]) -> None:
-    """Raise a UserError if a run was trained on other images: the test images may be training images of then.
+    """Raise a UserError if the images have changed since the run began: it may have trained on today's test images.
 
     Args:
         images: Description of the images: the hyperparameters of the DataModule.

@@ -50,7 +50,7 @@ def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[Data
     classifier = build_classifier(config, datamodule, load_weights=resumed is None)
     if config.get("finetune"):  # changes what is trained, and how; see pretrained/finetuning.py
         instantiate(config.finetune, "finetune")(datamodule, classifier, trainer)
-    warn_of_slow_average(config, datamodule, classifier, trainer)
+    warn_about_slow_average(config, datamodule, classifier, trainer)
     return datamodule, classifier, trainer
 
 
@@ -113,7 +113,9 @@ def check_trained(trainer: Trainer) -> None:
         )
 
 
-def warn_of_slow_average(config: DictConfig, datamodule: DataModule, classifier: Classifier, trainer: Trainer) -> None:
+def warn_about_slow_average(
+    config: DictConfig, datamodule: DataModule, classifier: Classifier, trainer: Trainer
+) -> None:
     """Log a warning if the run has too few steps for callbacks.ema: the average would keep the initial weights."""
     decay = OmegaConf.select(config, "callbacks.ema.decay")
     is_trained = all(parameter.requires_grad for parameter in classifier.network.parameters())
@@ -183,8 +185,8 @@ def build_datamodule(config: DictConfig, resumed: tuple[dict[str, Any], str] | N
     if settings:
         own = {name: config.data.get(f"dataset_{name}") for name in settings}
         replaced = {name: list(value) for name, value in own.items() if value not in (None, settings[name])}
-        reason = f"from {source}" + (f", instead of {describe_input(replaced)} of the dataset" if replaced else "")
-        log.info("input: %s (%s)", describe_input(settings), reason)
+        reason = f"from {source}" + (f", instead of {describe_settings(replaced)} of the dataset" if replaced else "")
+        log.info("input: %s (%s)", describe_settings(settings), reason)
         datamodule.settings_from_weights = settings
     datamodule.setup("fit")
     return datamodule
@@ -201,7 +203,7 @@ def checkpoint_of(config: DictConfig) -> tuple[dict[str, Any], str] | None:
     return (checkpoint, str(path)) if checkpoint else None
 
 
-def describe_input(settings: Mapping[str, Any]) -> str:
+def describe_settings(settings: Mapping[str, Any]) -> str:
     """Return preprocessing settings as text, as in "224 pixels, mean 0.5 0.5 0.5, bicubic, crop 0.875"."""
     forms = {
         "image_size": "{} pixels",

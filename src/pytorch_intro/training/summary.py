@@ -78,7 +78,7 @@ def next_commands(result: Result, run: RunFolder) -> str:
 
 
 def repeatable_settings(result: Result) -> list[str] | None:
-    """Return the arguments of the run's command, but those of this one run; None if resume=DIR has changed some."""
+    """Return the run's overrides except name, seed, overwrite and resume; None if resume=DIR has changed settings."""
     command = result.get("command") or ""
     if " && " in command:
         return None

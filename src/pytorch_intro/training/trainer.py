@@ -26,7 +26,7 @@ from pytorch_intro.training.monitors import resolve_mode
 
 
 def build_trainer(
-    trainer: DictConfig,
+    trainer_node: DictConfig,
     callback_nodes: DictConfig,
     logger_nodes: DictConfig,
     hardware: dict[str, Any],
@@ -52,17 +52,17 @@ def build_trainer(
     check_averaging(callbacks)
     loggers = [instantiate(node, f"logger.{name!s}") for name, node in logger_nodes.items() if node]
     callbacks += [logger for logger in loggers if isinstance(logger, Callback)]  # those of loggers/
-    if trainer.fast_dev_run or not trainer.enable_checkpointing:
+    if trainer_node.fast_dev_run or not trainer_node.enable_checkpointing:
         callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
-    if not trainer.enable_progress_bar:
+    if not trainer_node.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
-    has_timer = bool(trainer.max_time) or any(isinstance(callback, Timer) for callback in callbacks)
+    has_timer = bool(trainer_node.max_time) or any(isinstance(callback, Timer) for callback in callbacks)
     if not has_timer:
         callbacks.append(Timer())  # for train_seconds
-    max_epochs = trainer.max_epochs
+    max_epochs = trainer_node.max_epochs
     if max_epochs == "auto":
-        max_epochs = 1 if trainer.max_steps == -1 else -1  # until choose_epochs knows the number of images
-    if max_epochs is None and trainer.max_steps == -1:  # Lightning's rule, which takes any Timer for a time limit
+        max_epochs = 1 if trainer_node.max_steps == -1 else -1  # until choose_epochs knows the number of images
+    if max_epochs is None and trainer_node.max_steps == -1:  # Lightning's rule, which takes any Timer for a time limit
         max_epochs = -1 if has_timer else 1000
     values = {
         "max_epochs": max_epochs,
@@ -73,21 +73,21 @@ def build_trainer(
         "logger": loggers,
         "plugins": [AtomicCheckpointIO()],
         "use_distributed_sampler": False,  # sampler.py splits the batches between the ranks
-        "profiler": trainer.profiler or NullProfiler(),
+        "profiler": trainer_node.profiler or NullProfiler(),
         "accelerator": hardware["accelerator"],
         "precision": hardware["precision"],
     }
-    node = copy.deepcopy(trainer)  # with its parent, for interpolations
+    node = copy.deepcopy(trainer_node)  # with its parent, for interpolations
     with open_dict(node):
         node.pop("threads", None)  # not a setting of Lightning's Trainer
-    built: Trainer = instantiate(node, "trainer", **values)
-    fix_resume(built)
-    fix_signals(built)
-    keep_averages(built)
-    leave_out_epoch(built)
-    if built.num_devices > 1:  # Lightning's launcher would set another number
+    trainer: Trainer = instantiate(node, "trainer", **values)
+    fix_resume(trainer)
+    fix_signals(trainer)
+    keep_averages(trainer)
+    leave_out_epoch(trainer)
+    if trainer.num_devices > 1:  # Lightning's launcher would set another number
         os.environ["OMP_NUM_THREADS"] = str(hardware["threads"])
-    return built
+    return trainer
 
 
 def build_callback(node: DictConfig, key: str, chosen_metrics: Mapping[str, Any]) -> Callback:

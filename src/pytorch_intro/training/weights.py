@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pytorch_intro.common.errors import UserError, check_installed, first_lines
 from pytorch_intro.config.instantiate import instantiate
+from pytorch_intro.config.validate import has_kwargs
 from pytorch_intro.data.ingest.find_files import is_regular
 from pytorch_intro.runs.folder import BEST
 from pytorch_intro.training.resume import read_checkpoint
@@ -73,8 +74,13 @@ def build_network(
 def model_parameters(node: DictConfig) -> set[str] | None:
     """Return the names of the parameters of a model; None if it takes any."""
     signature = inspect.signature(hydra.utils.get_object(node["_target_"]))
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
-    return None if takes_any else set(signature.parameters)
+    return None if has_kwargs(signature) else set(signature.parameters)
+
+
+def library_state(network: nn.Module) -> dict[str, Tensor]:
+    """Return the state dict with the names that the network has in its library, if it is one of timm or torchvision."""
+    state: dict[str, Tensor] = getattr(network, "library_state_dict", network.state_dict)()
+    return state
 
 
 def input_settings(node: DictConfig) -> dict[str, Any]:

@@ -135,7 +135,21 @@ def adjust_contrast(images: Tensor, factors: Tensor) -> Tensor:
 
 def check_gray_or_rgb(images: Tensor) -> None:
     if images.shape[1] not in (1, 3):
-        raise ValueError(f"the images have {images.shape[1]} channels, but it needs gray or RGB")
+        raise ValueError(f"needs images of 1 channel (gray) or 3 (RGB), not {images.shape[1]}")
+
+
+def fill_levels(images: Tensor, fill: float | list[float], name: str) -> Tensor:
+    """Return levels in [0, 255], one per channel or one for all, (C or 1, 1, 1) in the dtype of the images."""
+    # new_full fills on the device; torch.tensor(list) would copy from the host, which synchronizes.
+    return torch.stack([images.new_full((1, 1), round(255 * share)) for share in check_fill(images, fill, name)])
+
+
+def check_fill(images: Tensor, fill: float | list[float], name: str) -> list[float]:
+    """Return the values of a setting, one per channel or one for all; any other number is a ValueError."""
+    shares = fill if isinstance(fill, list) else [fill]
+    if len(shares) not in (1, images.shape[1]):
+        raise ValueError(f"{name}={shares}: {len(shares)} values, but the images have {images.shape[1]} channel(s)")
+    return shares
 
 
 def luminance(pixels: Tensor) -> Tensor:

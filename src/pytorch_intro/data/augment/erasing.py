@@ -6,7 +6,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from pytorch_intro.data.augment.basic import Share
+from pytorch_intro.data.augment.basic import Share, fill_levels
 from pytorch_intro.data.augment.crops import Boxes, Ratio, first_valid, sample_box_sizes, sample_offsets
 
 Value = Share | Annotated[list[Share], Field(min_length=1)]  # of all channels, or of each
@@ -72,15 +72,11 @@ class Cutout(nn.Module):
 
 def erase(images: Tensor, boxes: Boxes, value: float | list[float]) -> Tensor:
     """Apply v2.functional.erase with one box per image; parts outside the image are ignored."""
-    shares = value if isinstance(value, list) else [value]
-    if len(shares) not in (1, images.shape[1]):
-        raise ValueError(f"value={shares}: {len(shares)} values, but the images have {images.shape[1]} channel(s)")
-    # new_full fills on the device; torch.tensor(list) would copy from the host, which synchronizes.
-    levels = [images.new_full((1, 1), round(255 * share)) for share in shares]
+    levels = fill_levels(images, value, "value")
     height, width = images.shape[-2:]
     rows = interval_mask(boxes.top, boxes.height, height)[:, None, :, None]
     columns = interval_mask(boxes.left, boxes.width, width)[:, None, None, :]
-    return torch.where(rows & columns, torch.stack(levels), images)
+    return torch.where(rows & columns, levels, images)
 
 
 def interval_mask(starts: Tensor, lengths: Tensor, size: int) -> Tensor:

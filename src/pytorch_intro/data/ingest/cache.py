@@ -59,7 +59,7 @@ class ImageCache:
         self.folder = folder / f"{self.subject}-{hash_text(content)}"
         self.partial = self.folder.with_suffix(".partial")
         self.images = self.folder / "images.npy"
-        self.use: SharedLock | None = None
+        self.shared_lock: SharedLock | None = None
 
     def labels(self) -> tuple[Tensor, dict[int, str]]:
         """Return the labels, (N,) int64, -1 for a broken image; and the errors of broken images by row."""
@@ -87,7 +87,7 @@ class ImageCache:
             if images.images.dtype != torch.uint8 or len(images.images) != len(targets):
                 raise ValueError(f"{len(images.images)} images instead of {len(targets)}")
             images.hashes = self.hashes(images.images)
-            images.use = self.use
+            images.cache_lock = self.shared_lock
         return images
 
     def hashes(self, images: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ class ImageCache:
                         writer.append(result)
                 writer.finish()
             self.partial.rename(self.folder)
-            self.use = SharedLock(self.images)
+            self.shared_lock = SharedLock(self.images)
             for shard in self.folder.glob("shard-*.json"):  # not before: a process killed here would start over
                 shard.unlink()
             log.info("data: decoded in %.1f s", time.perf_counter() - started)
@@ -154,7 +154,7 @@ class ImageCache:
         """Return whether the cache is complete; if so, lock it, so that no other process removes it."""
         if not self.folder.is_dir():
             return False
-        self.use = SharedLock(self.images)
+        self.shared_lock = SharedLock(self.images)
         return self.folder.is_dir()  # unless another process has removed it until now
 
     def prune(self) -> None:

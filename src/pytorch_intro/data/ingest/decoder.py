@@ -52,7 +52,7 @@ class Decoder:
                 return array
             image = chw_to_pil(array)
         if self.channels not in (1, 3):
-            raise ValueError(f"it is gray or RGB, expected {self.channels} channels")
+            raise ValueError(f"a gray or RGB image, but the dataset has {self.channels} channels")
         return pil_to_chw(self.resize_image(self.load_oriented(image)))
 
     def load_box(self, image: Image.Image, box: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:

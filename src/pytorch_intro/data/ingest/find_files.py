@@ -42,7 +42,7 @@ def find_files(images: str | None, lines: Iterable[str]) -> list[str]:
     elif os.path.isdir(images):  # noqa: PTH112, which never raises
         files = sorted(os.path.join(images, file) for file in walk_files(Path(images)))  # noqa: PTH118
         found = [file for file in files if may_be_image(file)]
-        warn_of_other_files("images", (file for file in files if not may_be_image(file)))
+        warn_about_other_files("images", (file for file in files if not may_be_image(file)))
         problem = "no image in this folder"
     elif os.path.exists(images):  # noqa: PTH110
         return [images]
@@ -70,11 +70,11 @@ def is_image_suffix(suffix: str) -> bool:
 
 
 def needs_conversion(path: str) -> bool:
-    """Return whether a file is probably a photograph in a format that Pillow, or an older one, does not read."""
+    """Return whether a file probably is a photograph in a format that Pillow, or an older Pillow, cannot read."""
     return os.path.splitext(path)[1].lower() in {*UNREADABLE_PHOTOS, ".avif"}  # noqa: PTH122
 
 
-def warn_of_other_files(key: str, files: Iterable[str]) -> None:
+def warn_about_other_files(key: str, files: Iterable[str]) -> None:
     """Log how many files of other kinds are left out, by their extension."""
     if others := Counter(Path(file).suffix.lower() for file in files):
         kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common())

@@ -18,7 +18,7 @@ from pytorch_intro.data.ingest.find_files import (
     list_names,
     may_be_image,
     walk_files,
-    warn_of_other_files,
+    warn_about_other_files,
 )
 from pytorch_intro.data.ingest.packed import PackedTexts
 
@@ -90,12 +90,12 @@ class ImageFolder(ImageFiles):
         if not others and not train:
             raise UserError(f"data.root={root}: no train/ next to {' and '.join(splits)}; add the folder train/")
         labels: dict[str, tuple[str, str]] = {}
-        warn_of_ignored_images(Path(root))
+        warn_about_ignored_images(Path(root))
         class_folders: list[Path] = []
         skipped: list[str] = []  # files of other kinds
         for split in [""] if others else splits:
             if split:
-                warn_of_ignored_images(Path(root, split))
+                warn_about_ignored_images(Path(root, split))
             for name in list_folders(str(Path(root, split))) if split else folders:
                 folder = Path(root, split, name)
                 class_folders.append(folder)
@@ -107,7 +107,7 @@ class ImageFolder(ImageFiles):
                 prefix = folder.relative_to(root).as_posix()
                 label = name, SPLITS.get(split.lower(), "")  # one object for all files
                 labels |= dict.fromkeys((f"{prefix}/{file}" for file in files), label)
-        warn_of_other_files("data", skipped)
+        warn_about_other_files("data", skipped)
         check_links(class_folders)
         super().__init__(root, labels)
 
@@ -182,7 +182,7 @@ def check_links(class_folders: Sequence[Path]) -> None:
             )
 
 
-def warn_of_ignored_images(folder: Path) -> None:
+def warn_about_ignored_images(folder: Path) -> None:
     """Log how many images are next to the folders that are read."""
     suffixes = Image.registered_extensions()
     names = [name for name in list_names(str(folder)) if Path(name).suffix.lower() in suffixes]

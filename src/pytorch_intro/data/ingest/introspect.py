@@ -193,7 +193,7 @@ def infer_decoder(
         )
     if decode_size:
         size = decode_size if isinstance(decode_size, list) else [decode_size] * 2
-        largest = max(sizes)
+        largest = tuple(map(max, zip(*sizes, strict=True)))
         if all(2 * side <= new for side, new in zip(largest, size, strict=True)):
             original, new = (" x ".join(map(str, sides)) for sides in (largest, size))
             log.info("data: enlarging images of %s to %s; a smaller data.image_size is faster", original, new)

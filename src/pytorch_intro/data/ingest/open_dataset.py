@@ -19,7 +19,7 @@ from pytorch_intro.config.instantiate import describe, place_in_code
 from pytorch_intro.config.paths import PROJECT
 
 # How files of torchvision's datasets are named if not like their class; SVHN, LFW, VOC, SUN397, CLEVR.
-OTHER_NAMES = ("train32x32", "test32x32", "extra32x32", "lfw", "voc", "sun", "clevr")
+FURTHER_NAMES = ("train32x32", "test32x32", "extra32x32", "lfw", "voc", "sun", "clevr")
 
 
 def open_dataset(make: Callable[..., Any], name: str, options: dict[str, Any]) -> Any:
@@ -74,7 +74,7 @@ def check_download_root(make: Callable[..., Any], name: str, root: Path) -> None
     module = getattr(make, "func", make).__module__
     if root.resolve() == (PROJECT / "data").resolve() or not module.startswith(("torchvision.", "pytorch_intro.")):
         return
-    known = (*map(normalize, torchvision.datasets.__all__), *OTHER_NAMES)
+    known = (*map(normalize, torchvision.datasets.__all__), *FURTHER_NAMES)
     others = [path.name for path in sorted(root.iterdir()) if not is_dataset_file(path.name, known)]
     if others:
         more = ", …" if len(others) > 3 else ""

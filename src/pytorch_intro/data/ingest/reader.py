@@ -33,7 +33,7 @@ from pytorch_intro.data.ingest.introspect import (
     try_in_memory,
 )
 from pytorch_intro.data.ingest.parallel import ALL_CORES, parallel_map
-from pytorch_intro.data.ingest.relabel import relabel, warn_of_similar
+from pytorch_intro.data.ingest.relabel import relabel, warn_about_similar
 from pytorch_intro.data.ingest.uncached import UncachedDataset
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class DatasetReader:
         if self.target_transform:
             relabel(images, self.target_transform)
         if is_first:
-            warn_of_similar(images.classes, "rename them, or merge them with data.target_transform")
+            warn_about_similar(images.classes, "rename them, or merge them with data.target_transform")
         return images, rows
 
     def has_fixed_files(self, dataset: Any) -> bool:

@@ -34,7 +34,7 @@ def relabel(images: BatchedDataset, mapping: Mapping[str, str | int]) -> None:
     images.classes = classes
 
 
-def warn_of_similar(classes: Sequence[str], remedy: str) -> None:
+def warn_about_similar(classes: Sequence[str], remedy: str) -> None:
     """Log class names that look the same: they differ in case, in blanks, or in how accents are encoded."""
     groups: dict[str, list[str]] = {}
     for name in classes:

@@ -173,7 +173,7 @@ def choose_interval(total_steps: float) -> int:
 
 
 def thin_out(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return points of a curve; if there are more than MAX_HISTORY, the mean of each two, at the place of the later."""
+    """Halve the points of a curve longer than MAX_HISTORY: means of two neighbors, at the position of the later one."""
     if len(points) <= MAX_HISTORY:
         return points
     pairs = [points[start : start + 2] for start in range(0, len(points), 2)]
