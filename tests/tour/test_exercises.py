@@ -47,6 +47,70 @@ def test_every_chapter_has_three_exercises_with_names_of_their_own() -> None:
         assert defined_names(exercise.solution) == defined_names(exercise.wrong) == exercise.names
 
 
+# Exercise, a part of its solution, and what makes it a mistake that the exercise is about.
+MISTAKEN = {
+    "a fixed name": (2, 2, "tensor.device.type", "str(tensor.device)"),
+    "the last device": (2, 3, 'for name in ("cuda", "mps")', "for name in reversed(available)"),
+    "the answer is moved": (3, 3, "network.to(device)\n    data = data.to(device)\n    return network(data)",
+                            "return network(data).to(device)"),
+    "the first channel only": (4, 3, "pictures.float()", "pictures[:, :1].float()"),
+    "one transform for all": (8, 2, "self.transform = transform",
+                              "self.pictures, self.transform = transform(pictures), lambda picture: picture"),
+    "no ReLU": (11, 3, "            nn.ReLU(),\n", ""),
+    "softmax at the end": (11, 3, "nn.Linear(8 * 14 * 14, 10),", "nn.Linear(8 * 14 * 14, 10), nn.Softmax(dim=1),"),
+    "a smaller rate instead of zero_grad": (12, 2, "optimizer.zero_grad()", "optimizer.param_groups[0]['lr'] = 0.001"),
+    "no map_location": (14, 3, ', map_location="cpu"', ""),
+    "a name of venvs": (15, 1, "prefix != base_prefix", 'prefix.endswith(".venv")'),
+    "not shuffled": (16, 3, "torch.randperm(len(images))", "torch.arange(len(images))"),
+    "a part of the name": (17, 3, "cup in cups_for_the_test", "any(known in cup for known in cups_for_the_test)"),
+    "the first layer only": (18, 3, "network.requires_grad_(False)", "network[0].requires_grad_(False)"),
+    "one standard error": (19, 2, "> 3 * error", "> error"),
+    "two standard errors": (19, 2, "> 3 * error", "> 2 * error"),
+    "three standard deviations": (19, 2, " / len(differences) ** 0.5", ""),
+}  # fmt: skip
+ACCEPTED = {
+    "NumPy's True": (19, 2, "mean(differences) > 3 * error", "np.bool_(mean(differences) > 3 * error)"),
+    "a dict with the loss": (13, 2, "return cross_entropy(self.network(features), targets)",
+                             'return {"loss": cross_entropy(self.network(features), targets)}'),
+    "a list of optimizers": (13, 2, "torch.optim.SGD(self.network.parameters(), lr=self.rate)",
+                             "[torch.optim.SGD(self.network.parameters(), lr=self.rate)]"),
+    "another place for the CPU": (14, 3, 'map_location="cpu"', 'map_location=torch.device("cpu")'),
+}  # fmt: skip
+
+
+def changed_solution(chapter: int, number: int, part: str, other: str) -> tuple[Exercise, str]:
+    exercise = read_exercises(chapter)[number - 1]
+    assert part in exercise.solution
+    return exercise, "import numpy as np\n" + exercise.solution.replace(part, other)
+
+
+@pytest.mark.parametrize("change", MISTAKEN.values(), ids=MISTAKEN)
+def test_the_mistake_that_an_exercise_is_about_gets_a_hint(change: tuple[int, int, str, str]) -> None:
+    hint = failure_of(*changed_solution(*change))
+    assert len(hint.split()) > 8, hint
+    assert "Error" not in hint
+
+
+@pytest.mark.parametrize("change", ACCEPTED.values(), ids=ACCEPTED)
+def test_other_right_answers_are_accepted(change: tuple[int, int, str, str]) -> None:
+    assert failure_of(*changed_solution(*change)) == ""
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
+def test_a_check_needs_nothing_that_only_the_template_imports(exercise: Exercise) -> None:
+    namespace: dict[str, Any] = {"__name__": "answers"}
+    exec(compile(exercise.solution, FILE, "exec"), namespace)
+    check(exercise, {name: namespace[name] for name in exercise.names}, FILE)
+
+
+@pytest.mark.parametrize(("chapter", "number", "method"), [(11, 2, "forward"), (8, 1, "__getitem__")])
+def test_an_error_of_pytorch_is_not_an_answer_that_has_not_started(chapter: int, number: int, method: str) -> None:
+    """PyTorch raises NotImplementedError for a method that is missing, here because its name is misspelled."""
+    hint = failure_of(*changed_solution(chapter, number, f"def {method}", f"def {method}s"))
+    assert "not started" not in hint
+    assert "NotImplementedError" in hint
+
+
 @pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
 def test_a_solution_is_right_and_a_wrong_answer_gets_a_hint(exercise: Exercise) -> None:
     assert failure_of(exercise, exercise.solution) == ""

@@ -13,7 +13,7 @@ CHAPTERS = (
     "transforms",
     "modules",
     "learning",
-    "lightning",
+    "with_lightning",
     "saving",
     "usage",
     "training",

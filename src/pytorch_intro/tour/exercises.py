@@ -174,6 +174,8 @@ def check(exercise: Exercise, namespace: dict[str, Any], file: str = "", seconds
         if namespace[name] is ...:
             raise CheckFailure(f"You have not started yet: replace the ... of {name} by your answer.")
     tree = ast.increment_lineno(ast.parse(exercise.check), exercise.check_line - 1)
+    imports = (ast.Import, ast.ImportFrom)  # the check may use those of the template, also if the answer does not
+    tree.body[:0] = [node for node in ast.parse(exercise.template).body if isinstance(node, imports)]
     path = str(exercises_file(exercise.chapter))
     limit(lambda: exec(compile(tree, path, "exec"), dict(namespace)), file, seconds)
 
@@ -207,7 +209,7 @@ def explain(error: BaseException, file: str) -> str:
     """Return the message of a failed check, or the error with the lines of the answers that lead to it."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     last = traceback.extract_tb(error.__traceback__)[-1]
-    if isinstance(error, NotImplementedError):
+    if isinstance(error, NotImplementedError) and not error.args:  # PyTorch's own have a message
         return "You have not started yet: replace raise NotImplementedError by your code."
     if isinstance(error, AssertionError) and Path(last.filename).parent == FOLDER / "exercises":
         return str(error)

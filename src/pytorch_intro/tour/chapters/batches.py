@@ -59,6 +59,9 @@ first, second
 # Workers help if a sample takes time, for example because it is read from a file. Here all data is already in memory. Then
 # workers only make it slower, as the measurement shows. Most of this time is the start of the two processes. And each batch
 # has to pass from one process to another.
+#
+# On Windows and macOS, each worker imports your program again. So there, write what your program does below the line
+# `if __name__ == "__main__":`. Otherwise it stops with an error. In a notebook, you need not do this.
 
 # %%
 import time

@@ -66,7 +66,8 @@ assert max(old) - min(old) > 0.005
 # Repeat the training with several seeds. Then write the mean and the standard deviation. The mean is the average. The
 # standard deviation is how far a single result is typically from it. It is what ± means here.
 #
-# How many seeds? Begin with five. If the answer is not clear, take more. Here are six.
+# How many seeds? Decide before you start, for example ten. If you add seeds until the result looks good, you will often
+# find luck. Here are six.
 
 # %%
 from statistics import mean, stdev
@@ -86,7 +87,7 @@ for name, values in (("old, learning rate 0.02", old), ("new, learning rate 0.1"
 # Compare the mean difference with its standard error. How large is it?
 #
 # 1. Less than two standard errors: you do not know.
-# 2. Between two and three: it is probably not luck. Take more seeds.
+# 2. Between two and three: perhaps it is not luck. Repeat it with new seeds, and count only those.
 # 3. More than three: it is hardly luck. You can report it.
 #
 # How much do pairs help? It depends. Learning rates 0.02 and 0.1 are far apart, and share little of the luck. So pairs do

@@ -56,7 +56,8 @@ cards or "this computer has no such card"
 # %% [markdown]
 # > `"mps"` uses the Metal programming framework on MacOS.
 #
-# **MPS** is short for Metal Performance Shaders. This is software by Apple to compute on the GPU of a Mac.
+# **Metal** is Apple's software to program the GPU of a Mac. **MPS** is short for Metal Performance Shaders: ready
+# computations that are made with Metal. PyTorch uses these.
 
 # %%
 import sys

@@ -164,6 +164,9 @@ probabilities[0].detach().numpy().round(2)  # detach: without the memory for gra
 # A convolution can have several windows. Each makes a picture of its own. Inside a network, such a picture is called a
 # channel, too. So a network can have more channels than there are colors.
 #
+# In `nn.Conv2d(8, 16, kernel_size=3)`, the first number is how many channels go in, and the second how many come out. If 8
+# channels go in, each window has 8 tables of 3 x 3 weights, one for each channel. The results are added.
+#
 # A **pooling** layer makes a picture smaller. From each square of 2 x 2 pixels, it keeps the largest number.
 
 # %%
@@ -186,6 +189,7 @@ bright_on_the_right = torch.tensor([0.0, 0.0, 1.0]).expand(1, 1, 3, 3)
 assert convolution(bright_on_the_right)[0, 0, 1, 1] > 0
 assert convolution(bright_on_the_right.flip(-1))[0, 0, 1, 1] < 0
 assert nn.Conv2d(1, 8, kernel_size=3, padding=1)(picture).shape == (1, 8, 28, 28)
+assert nn.Conv2d(8, 16, kernel_size=3).weight.shape == (16, 8, 3, 3)
 layers_of_a_picture = draw_layers(
     {"picture": picture, "after the convolution": edges, "after ReLU and pooling": smaller}
 )
@@ -198,8 +202,8 @@ layers_of_a_picture
 # standard deviation of the batch. It also stores averages over many batches, and each batch moves them only a little. In
 # use, it takes the stored numbers.
 #
-# A **dropout** layer sets some of the numbers to zero, by chance. It helps against overfitting. In use, it changes
-# nothing.
+# In training, a **dropout** layer sets some of the numbers to zero, by chance. It makes the others larger, so that the sum
+# stays about the same: with `nn.Dropout(0.5)`, they double. It helps against overfitting. In use, it changes nothing.
 #
 # In **training mode**, a module behaves as it should while it learns. A new module is in this mode. `network.train()`
 # switches back to it.
@@ -227,4 +231,5 @@ assert abs(normalized.std() - 1) < 0.1
 # It starts with 0. One batch with the average 5 moves it by a tenth of the way, to 0.5.
 assert torch.allclose(norm.running_mean, 0.1 * data.mean(dim=0))
 assert (dropout(data) == 0).any()
+assert set(dropout(torch.ones(100)).tolist()) == {0, 2}
 assert torch.equal(dropout.eval()(data), data)

@@ -10,6 +10,9 @@
 #
 # The dataset below makes its own pictures of stripes. Upright stripes have the label 1. Flat stripes have the label 0.
 #
+# After the last sample comes an `IndexError`, as in a list. A `for` loop over the dataset stops there. (A DataLoader asks
+# for the length instead.)
+#
 # **Note:** more precisely, only `__len__` and `__getitem__` are necessary. Write `__init__` if there is something to
 # store. The class `Squares` does without it.
 
@@ -26,6 +29,8 @@ class Stripes(Dataset):
         return self.count
 
     def __getitem__(self, index):
+        if index >= self.count:
+            raise IndexError(index)
         picture = torch.zeros(8, 8)
         if index % 2:
             picture[:, ::2] = 1
@@ -45,7 +50,7 @@ class Squares(Dataset):
 stripes = Stripes(6)
 assert issubclass(Stripes, Dataset)
 assert len(stripes) == 6
-assert [label for _, label in (stripes[index] for index in range(6))] == [0, 1, 0, 1, 0, 1]
+assert [label for _, label in stripes] == [0, 1, 0, 1, 0, 1]
 assert Squares()[3] == 9  # without __init__
 stripes[1][0][:2].int()
 # At work: src/pytorch_intro/data/ingest/uncached.py: UncachedDataset

@@ -38,6 +38,42 @@ list(network.state_dict())
 # At work: src/pytorch_intro/training/checkpoint.py: AtomicCheckpointIO
 
 # %% [markdown]
+# To continue a training later, save the state of the optimizer, too. `AdamW`, a common one, remembers the size of earlier
+# gradients. Without its state, the training continues differently.
+
+# %%
+optimizer = torch.optim.AdamW(network.parameters())
+
+
+def step(network, optimizer):
+    optimizer.zero_grad()
+    network(data).square().mean().backward()
+    optimizer.step()
+
+
+step(network, optimizer)
+progress = {
+    "network": network.state_dict(),
+    "optimizer": optimizer.state_dict(),
+    "epoch": 1,
+}
+torch.save(progress, folder / "progress.pt")
+step(network, optimizer)  # the training goes on
+
+saved = torch.load(folder / "progress.pt", weights_only=True)
+other.load_state_dict(saved["network"])
+other_optimizer = torch.optim.AdamW(other.parameters())
+other_optimizer.load_state_dict(saved["optimizer"])
+step(other, other_optimizer)
+assert torch.equal(other(data), network(data))  # as if it had never stopped
+
+other.load_state_dict(saved["network"])
+step(other, torch.optim.AdamW(other.parameters()))  # without the state of the optimizer
+assert not torch.equal(other(data), network(data))
+list(saved["optimizer"])
+# At work: src/pytorch_intro/training/resume.py: read_checkpoint
+
+# %% [markdown]
 # Take care with files from people you do not know.
 #
 # **pickle** is a part of Python that writes objects to files. `torch.save` uses it. Such a file can contain more than

@@ -53,6 +53,28 @@ assert np.array_equal(np.where(table > 2, table, 0), torch.where(tensor > 2, ten
 tensor @ tensor.T
 
 # %% [markdown]
+# You compute with whole tensors, without a loop. `+` and `*` work on each number by itself.
+#
+# The **matrix product** of two tables is written `a @ b`. Each of its numbers is a sum: a row of `a` times a column of `b`.
+#
+# With **broadcasting**, PyTorch repeats the numbers of a tensor that has fewer, so that the shapes fit.
+#
+# Below, the row `b` is added to each row of `a`. `reshape` gives the same numbers another shape. `stack` puts tensors on top
+# of each other, in a new dimension. `cat` puts them one after the other. `item()` makes a Python number of a tensor with one
+# number.
+
+# %%
+a, b = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([10.0, 20.0])
+assert (a * a).tolist() == [[1, 4], [9, 16]]
+assert (a @ a).tolist() == [[7, 10], [15, 22]]  # 1*1 + 2*3, 1*2 + 2*4, ...
+assert (a + b).tolist() == [[11, 22], [13, 24]]
+assert a.reshape(4).tolist() == [1, 2, 3, 4]
+assert torch.stack([b, b]).shape == (2, 2)
+assert torch.cat([b, b]).shape == (4,)
+assert a.sum().item() == 10
+a + b
+
+# %% [markdown]
 # A tensor can do two things that an array cannot.
 #
 # First, it can be on another device, for example on the GPU.

@@ -19,9 +19,10 @@
 # %%
 import torch
 from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
 
 from pytorch_intro.data.augment.basic import RandomHorizontalFlip
-from pytorch_intro.data.dataset import ImageSubset
+from pytorch_intro.data.dataset import ImageSubset, identity_collate
 from pytorch_intro.data.ingest.fashion_mnist import FashionMNISTSample
 from pytorch_intro.data.normalize import Normalize, channel_statistics
 from pytorch_intro.models.cnn import CNN
@@ -39,12 +40,15 @@ network = CNN((1, 28, 28), num_classes=10, cosine_stem=True).to(device)
 optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
 flip = RandomHorizontalFlip(0.5)
 epochs, losses = 3, []
-# 1,600 pictures in batches of 64 are 25 batches in each epoch.
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=epochs * 25)
+# 1,600 pictures in batches of 64 are 25 batches in each epoch. The dataset returns whole batches (chapter 8).
+loader = DataLoader(training, batch_size=64, shuffle=True, collate_fn=identity_collate)
+schedule = torch.optim.lr_scheduler.OneCycleLR(
+    optimizer, 0.01, total_steps=epochs * len(loader)
+)
 network.train()  # a new network is in training mode: here, this line changes nothing
 for _ in range(epochs):
-    for rows in torch.randperm(len(training)).split(64):
-        images, targets = (part.to(device) for part in training.__getitems__(rows))
+    for images, targets in loader:
+        images, targets = images.to(device), targets.to(device)
         loss = cross_entropy(network(normalize(flip(images))), targets)
         optimizer.zero_grad()
         loss.backward()
@@ -91,7 +95,8 @@ loss_goes_down
 # %%
 assert any(isinstance(part, torch.nn.BatchNorm2d) for part in network.modules())
 network.eval()
-images, targets = (part.to(device) for part in test.__getitems__(range(len(test))))
+test_loader = DataLoader(test, batch_size=len(test), collate_fn=identity_collate)
+images, targets = (part.to(device) for part in next(iter(test_loader)))
 with torch.no_grad():
     probabilities = network(normalize(images)).softmax(dim=1)
 right = (probabilities.argmax(dim=1) == targets).float().mean().item()
@@ -180,7 +185,7 @@ overfitting
 # At work: conf/callbacks/early_stopping.yaml: early_stopping
 
 # %% [markdown]
-# So the accuracy of pictures that the network knows is worth nothing. The network below is perfect with them.
+# So the accuracy of pictures that the network knows does not show how good it is. The network below is perfect with them.
 
 
 # %%
@@ -236,6 +241,7 @@ five_mistakes
 #
 # | you see | perhaps | chapter |
 # |---|---|---|
+# | You do not know where to look. | Train with one batch only, 100 steps. If its loss does not come near 0, the mistake is in the network or in the lines of the step. | 12 |
 # | The loss stays near 2.3 and the accuracy near 10% (ten classes): a guess. | Pictures and labels do not belong together: shuffled apart, or wrong labels. | 16, 17 |
 # | A guess (loss near 2.3) | Nothing changes in the steps: look for "exactly the same" in this table. | 12, 18 |
 # | A guess (loss near 2.3) | The learning rate is far too small. Or it is far too large: the loss was huge in the first steps, and then it stays near 2.3. | 12 |
@@ -244,6 +250,7 @@ five_mistakes
 # | The accuracy is exactly the same after each epoch. | The optimizer has other parameters than the network, for example those of a layer that was replaced later. | 12, 18 |
 # | The accuracy is exactly the same after each epoch. | No parameter of the optimizer has `requires_grad=True`. | 18 |
 # | The loss of the last batch is low, but the test is bad from the first epoch. | The samples are sorted by class and not shuffled. The network forgets the first classes while it learns the last ones. | 9 |
+# | Training and test are both bad, and no longer become better. | The network is too small. Or the learning rate is too small or too large. | 11, 12 |
 # | Training good. Test good at first, then worse. | Overfitting. | 9, 16 |
 # | Training good, test bad from the first epoch. | The test pictures are prepared in another way, for example not normalized. Or `eval()` is missing. | 10, 11, 20 |
 # | Test nearly perfect, use bad. | Test pictures are in the training set, too. | 17 |

@@ -78,7 +78,7 @@ def is_clearly_better(old, new):
 old = [0.70, 0.75, 0.80, 0.72]
 new = [0.71, 0.763, 0.812, 0.728]
 answer = is_clearly_better(old, new)
-assert isinstance(answer, bool), (
+assert answer in (True, False), (  # also those of NumPy and PyTorch
     f"The function has to return True or False, not {answer!r}."
 )
 assert not is_clearly_better(new, old), (
@@ -91,6 +91,14 @@ assert answer, (
 assert not is_clearly_better(old, [0.72, 0.74, 0.81, 0.715]), (
     "Here two seeds are better and two are worse, so the answer is False. Is it three standard errors? Divide the standard "
     "deviation by the square root of the number of seeds."
+)
+old = [0.70, 0.70, 0.70, 0.70]
+assert is_clearly_better(old, [0.705, 0.71, 0.72, 0.725]), (
+    "The mean difference is 1.5% and the standard error 0.46%: more than three times as much, so the answer is True. Did you "
+    "divide the standard deviation by the square root of the number of seeds?"
+)
+assert not is_clearly_better(old, [0.702, 0.71, 0.72, 0.73]), (
+    "The mean difference is 1.55% and the standard error 0.60%: less than three times as much, so the answer is False."
 )
 
 # %% [markdown]

@@ -110,3 +110,6 @@ assert abs(answer.mean()) < 1e-5, (
 assert abs(answer.std() - 1) < 1e-5, (
     f"The standard deviation of the result is {answer.std():.2f}, and should be 1. Divide by `numbers.std()`."
 )
+assert answer[0] < 0 < answer[-1], (
+    "The signs are the wrong way round: `numbers - numbers.mean()`."
+)

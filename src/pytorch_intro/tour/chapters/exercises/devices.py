@@ -63,6 +63,13 @@ assert answer == "cpu", f"The tensor is on the CPU, but the function returns {an
 assert device_name(torch.zeros(2, device="meta")) == "meta", (
     "It is right for the CPU only. Ask the tensor: `tensor.device`."
 )
+from types import SimpleNamespace
+
+on_first_gpu = SimpleNamespace(device=torch.device("cuda:0"))  # works without a GPU
+answer = device_name(on_first_gpu)
+assert answer == "cuda", (
+    f"For a tensor on the first NVIDIA GPU, it should be 'cuda', but is {answer!r}. `.type` of the device has no number."
+)
 
 # %% [markdown]
 # ## 3. Choose a device
@@ -93,6 +100,7 @@ def choose_device(available):
 for available, best in (
     (["cpu"], "cpu"),
     (["cpu", "mps"], "mps"),
+    (["mps", "cpu"], "mps"),
     (["cuda", "cpu"], "cuda"),
     (["cpu", "mps", "cuda"], "cuda"),
 ):

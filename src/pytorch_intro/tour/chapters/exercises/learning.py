@@ -117,15 +117,25 @@ torch.manual_seed(0)
 images, labels = torch.randn(50, 4), torch.arange(50) % 3
 network = nn.Linear(4, 3)
 start = network.weight.detach().clone()
+old_gradients = []
+network.weight.register_hook(
+    lambda gradient: old_gradients.append(
+        network.weight.grad is not None and bool(network.weight.grad.any())
+    )
+)
 losses = fit(network, images, labels)
 assert len(losses) == 40, "Return one loss for each of the 40 steps."
 assert not torch.equal(network.weight, start), (
     "The network does not change at all. Is `zero_grad()` between `backward()` and `step()`? Then the gradients are gone "
     "before the step."
 )
+assert not any(old_gradients), (
+    "Old gradients are still there when `backward()` adds new ones. A smaller learning rate does not repair that. Which call "
+    "removes the old ones?"
+)
 ups = sum(after > before for before, after in zip(losses, losses[1:], strict=False))
 assert ups == 0, (
-    f"The loss still rises in {ups} of 40 steps. `backward()` adds to the old gradients. Which call removes them before?"
+    f"The loss still rises in {ups} of 40 steps. Did you change the learning rate? It was right."
 )
 
 # %% [markdown]

@@ -196,3 +196,13 @@ count = sum(parameter.numel() for parameter in network.parameters())
 assert count == 80 + 15690, (
     f"The network should have 15,770 numbers to learn, but has {count:,}. Check the sizes of the layers."
 )
+convolution, linear = (
+    next(part for part in network.modules() if isinstance(part, kind))
+    for kind in (nn.Conv2d, nn.Linear)
+)
+images = torch.rand(5, 1, 28, 28)
+expected = linear(nn.functional.max_pool2d(convolution(images).relu(), 2).flatten(1))
+assert torch.allclose(network(images), expected, atol=1e-5), (
+    "The sizes are right, but a step is missing, or there is one too many. The steps are: convolution, ReLU, "
+    "`nn.MaxPool2d(2)`, flatten, linear layer. There is no softmax."
+)

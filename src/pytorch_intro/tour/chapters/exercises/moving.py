@@ -100,8 +100,9 @@ def answer_on(network, data, device):
 import torch
 from torch import nn
 
+network = nn.Linear(3, 2)
 try:
-    answer = answer_on(nn.Linear(3, 2), torch.ones(4, 3), "meta")
+    answer = answer_on(network, torch.ones(4, 3), "meta")
 except RuntimeError as error:
     assert "device" not in str(error), (
         "The network and the data are on different devices. Is `data.to(device)` on a line of its own? Its result is lost "
@@ -113,6 +114,9 @@ assert isinstance(answer, torch.Tensor), (
 )
 assert answer.device.type == "meta", (
     "The answer is not on the device. Move both to `device`, and not to a fixed one."
+)
+assert network.weight.is_meta, (
+    "You compute on the CPU and move the answer. Move the network and the data, and then compute."
 )
 assert answer.shape == (4, 2), (
     f"The answer should have the shape (4, 2), but has {tuple(answer.shape)}."

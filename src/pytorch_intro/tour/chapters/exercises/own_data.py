@@ -84,6 +84,9 @@ pairs = sorted(tuple(int(number) for number in pair) for pair in answer)
 assert not any(first == copy for first, copy in pairs), (
     "A picture is not a copy of itself. Look for it before you store it."
 )
+assert all(first < copy for first, copy in pairs), (
+    f"The smaller number comes first: (first, copy). You return {pairs}."
+)
 assert (1, 4) in pairs, (
     "Pictures 1 and 4 are the same, but you have not found them. A copy can be anywhere, not only next to the first one."
 )
@@ -123,7 +126,11 @@ def split_by_object(names, cups_for_the_test):
 
 
 # %% check
-names = [f"{cup}_{number}.png" for number in (1, 2) for cup in ("red", "blue", "old")]
+names = [
+    f"{cup}_{number}.png"
+    for number in (1, 2)
+    for cup in ("red", "darkblue", "blue", "blueish")
+]
 answer = split_by_object(names, {"blue"})
 assert answer is not None and len(answer) == 2, (
     f"The function has to return two lists, for the training and for the test, not {answer!r}."

@@ -112,7 +112,7 @@ import torch
 from torch.utils.data import DataLoader
 
 pictures, labels = torch.arange(20.0).reshape(5, 2, 2), torch.tensor([1, 0, 2, 1, 0])
-dataset = LabeledPictures(pictures, labels, lambda picture: picture / 2)
+dataset = LabeledPictures(pictures, labels, lambda picture: picture - picture.min())
 assert len(dataset) == 5, f"There are 5 pictures, but len() is {len(dataset)}."
 picture, label = dataset[2]
 assert label == 2, (
@@ -121,8 +121,8 @@ assert label == 2, (
 assert not torch.equal(picture, pictures[2]), (
     "The picture is as it was, so the transform is missing: return `self.transform(picture)`."
 )
-assert torch.equal(picture, pictures[2] / 2), (
-    "The picture of sample 2 is not the transformed picture 2."
+assert torch.equal(picture, pictures[2] - pictures[2].min()), (
+    "The picture of sample 2 is not the transformed picture 2. The transform gets one picture at a time, in `__getitem__`."
 )
 images, _ = next(iter(DataLoader(dataset, batch_size=5)))
 assert images.shape == (5, 2, 2), (

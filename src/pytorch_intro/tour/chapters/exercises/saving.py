@@ -123,6 +123,8 @@ import pickle
 import tempfile
 from pathlib import Path
 
+from unittest.mock import patch
+
 from torch import nn
 
 with tempfile.TemporaryDirectory(prefix="tour-") as folder:
@@ -130,7 +132,9 @@ with tempfile.TemporaryDirectory(prefix="tour-") as folder:
     build = lambda: nn.Sequential(nn.Linear(3, 2), nn.Dropout())
     original = build()
     torch.save(original.state_dict(), file)
-    answer = load_network(build, file)
+    with patch.object(torch, "load", wraps=torch.load) as load:
+        answer = load_network(build, file)
+    places = [call.kwargs.get("map_location", *call.args[1:2]) for call in load.mock_calls]
     assert isinstance(answer, nn.Module), (
         f"The function has to return a network, not {answer!r}."
     )
@@ -139,6 +143,9 @@ with tempfile.TemporaryDirectory(prefix="tour-") as folder:
     )
     assert not answer.training, (
         "The network is still in training mode. Call `network.eval()` before you return it."
+    )
+    assert all(str(place) == "cpu" for place in places), (
+        'A file from a computer with a GPU cannot be loaded without one. Give `map_location="cpu"`.'
     )
     torch.save(Path("a path is not a number"), file)
     try:

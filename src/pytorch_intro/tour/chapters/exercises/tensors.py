@@ -120,3 +120,12 @@ assert answer.max() <= 1, "A white picture should have the brightness 1. Divide 
 assert answer.tolist() == [0, 1, 0.5], (
     f"It should be [0, 1, 0.5] (black, white, half), but is {answer.tolist()}."
 )
+color = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+color[1, :2] = 255
+answer = brightness(color)
+assert answer.shape == (2,), (
+    f"Two color pictures need two numbers, but the shape is {tuple(answer.shape)}. The average is over the channels, too."
+)
+assert abs(answer[1] - 2 / 3) < 1e-5, (
+    f"With two of three channels at 255, the brightness is 0.67, but you return {answer[1]:.2f}."
+)

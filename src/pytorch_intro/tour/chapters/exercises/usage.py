@@ -30,12 +30,15 @@ assert (inside, outside) != (False, True), (
 assert (inside, outside) == (True, False), (
     f"With two different folders: {inside}; with the same folder: {outside}."
 )
+assert is_in_venv("/home/me/my_venv", "/usr"), (
+    "A venv can have any name. Compare the two folders."
+)
 
 # %% [markdown]
 # ## 2. Read a line of requirements.txt
 #
 # Write the function `package_and_version`. It gets the first part of a line, without the checksums, for example
-# `torch==2.11.0`. It returns the pair `("torch", "2.11.0")`.
+# `torch==2.11.0`. It returns the pair `("torch", "2.11.0")`. A line of a file ends with a line break, `\n`: remove it.
 
 
 # %% template
@@ -106,7 +109,7 @@ def missing_packages(names):
 
 
 # %% check
-answer = missing_packages(["torch", "no-such-thing", "numpy", "not-this-either"])
+answer = missing_packages(["torch", "no-such-thing", "hydra-core", "not-this-either"])
 assert isinstance(answer, list), f"The function has to return a list, not {answer!r}."
 assert "torch" not in answer, "torch is installed, but it is in your list."
 assert answer != ["no-such-thing"], (

@@ -106,6 +106,7 @@ network = nn.Linear(2, 3)
 features, targets = torch.randn(4, 2), torch.tensor([0, 1, 2, 1])
 learner = MyLearner(network, 0.25)
 loss = learner.training_step((features, targets), 0)
+loss = loss.get("loss") if isinstance(loss, dict) else loss  # Lightning allows both
 assert loss is not None, "`training_step` returns nothing. It has to return the loss."
 assert isinstance(loss, torch.Tensor) and loss.requires_grad, (
     "Return the loss as a tensor, without `item()`."
@@ -114,8 +115,12 @@ assert torch.equal(loss, cross_entropy(network(features), targets)), (
     "The loss is not the cross-entropy of the batch."
 )
 optimizer = learner.configure_optimizers()
+if (
+    isinstance(optimizer, (list, tuple)) and len(optimizer) == 1
+):  # Lightning allows this, too
+    (optimizer,) = optimizer
 assert isinstance(optimizer, torch.optim.SGD), (
-    f"`configure_optimizers` has to return an SGD, not {optimizer!r}."
+    f"`configure_optimizers` has to return an SGD, not an object of the class {type(optimizer).__name__}."
 )
 assert optimizer.param_groups[0]["lr"] == 0.25, "The learning rate is not `self.rate`."
 
@@ -127,8 +132,8 @@ assert optimizer.param_groups[0]["lr"] == 0.25, "The learning rate is not `self.
 #
 # Write this method. It gets a batch like `training_step`. It returns the accuracy of the batch: the share of correct
 # answers, as a tensor from 0 to 1. The answer of the network is the place of the largest logit: `argmax(dim=1)`.
-# `(answers == targets).float()` has a 1 for each correct answer, otherwise a 0. (To
-# record it, you would also call `self.log`.)
+# `(answers == targets).float()` has a 1 for each correct answer, otherwise a 0. (To record it, you would also call
+# `self.log`. Do not call it here: it needs a Trainer.)
 
 # %% template
 import torch

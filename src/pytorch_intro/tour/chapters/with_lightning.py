@@ -14,6 +14,9 @@
 # A **Trainer** is the part of Lightning that does the training. It takes as many steps as you want.
 #
 # `training_step` gets a batch and its number, `batch_idx`. Here the number is not needed.
+#
+# The Trainer moves the network and each batch to the device. It calls `zero_grad()`, `backward()` and `step()`. For a
+# validation, it calls `eval()`, switches gradients off, and switches everything back. So you write none of this.
 
 # %%
 import torch
