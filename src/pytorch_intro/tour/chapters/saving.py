@@ -58,7 +58,7 @@ progress = {
     "epoch": 1,
 }
 torch.save(progress, folder / "progress.pt")
-step(network, optimizer)  # the training goes on
+step(network, optimizer)  # the training continues
 
 saved = torch.load(folder / "progress.pt", weights_only=True)
 other.load_state_dict(saved["network"])

@@ -204,5 +204,5 @@ images = torch.rand(5, 1, 28, 28)
 expected = linear(nn.functional.max_pool2d(convolution(images).relu(), 2).flatten(1))
 assert torch.allclose(network(images), expected, atol=1e-5), (
     "The sizes are right, but a step is missing, or there is one too many. The steps are: convolution, ReLU, "
-    "`nn.MaxPool2d(2)`, flatten, linear layer. There is no softmax."
+    "`nn.MaxPool2d(2)`, flatten, linear layer, without softmax."
 )

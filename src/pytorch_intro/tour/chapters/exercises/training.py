@@ -211,8 +211,8 @@ with torch.no_grad():
     perfect.weight.copy_(30 * torch.eye(10))
 torch.manual_seed(0)
 labels = torch.arange(640) % 10
-seen = []
-hook = perfect.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+batches = []
+hook = perfect.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0]))
 first = train_network(perfect, torch.eye(10)[labels], labels, epochs=1)[0]
 assert not 1.4 < first < 1.6, (
     "The loss cannot fall below 1.46. That is the sign of softmax before cross_entropy, which contains softmax already."
@@ -221,7 +221,7 @@ assert first < 0.1, (
     "A network that is always right has a high loss here: so it is compared with the wrong labels. Shuffle pictures and "
     "labels in the same order."
 )
-assert not torch.equal(torch.cat(seen), torch.eye(10)[labels]), (
+assert not torch.equal(torch.cat(batches), torch.eye(10)[labels]), (
     "Now nothing is shuffled. Shuffle in each epoch, pictures and labels in the same order."
 )
 
