@@ -56,8 +56,9 @@ cards or "this computer has no such card"
 # %% [markdown]
 # > `"mps"` uses the Metal programming framework on MacOS.
 #
-# **Metal** is Apple's software to program the GPU of a Mac. **MPS** is short for Metal Performance Shaders: ready
-# computations that are made with Metal. PyTorch uses these.
+# **Metal** is Apple's software to program the GPU of a Mac.
+#
+# **MPS** is short for Metal Performance Shaders: ready computations, made with Metal. PyTorch uses them on a Mac.
 
 # %%
 import sys

@@ -40,7 +40,8 @@ network = CNN((1, 28, 28), num_classes=10, cosine_stem=True).to(device)
 optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
 flip = RandomHorizontalFlip(0.5)
 epochs, losses = 3, []
-# 1,600 pictures in batches of 64 are 25 batches in each epoch. The dataset returns whole batches (chapter 8).
+# 1,600 pictures in batches of 64 are 25 batches in each epoch.
+# The dataset returns whole batches (chapter 8).
 loader = DataLoader(training, batch_size=64, shuffle=True, collate_fn=identity_collate)
 schedule = torch.optim.lr_scheduler.OneCycleLR(
     optimizer, 0.01, total_steps=epochs * len(loader)
