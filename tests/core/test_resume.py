@@ -90,6 +90,10 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(step, 0.0) for step, _ in some] if tag in timed else some for tag, some in points.items()}
 
 
+def torch_schedule(name: str) -> list[str]:
+    return ["~scheduler.warmup_fraction", f"scheduler._target_=torch.optim.lr_scheduler.{name}"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "batches"),
     [
@@ -101,6 +105,8 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
         (["callbacks.checkpoint.every_n_minutes=null"], [8]),
         (AVERAGED, [0, 8]),
         (["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "trainer.max_epochs=8"], [8]),
+        ([*torch_schedule("StepLR"), "+scheduler.step_size=1", "+scheduler.gamma=0.3"], [4, 6]),
+        ([*torch_schedule("ReduceLROnPlateau"), "+scheduler.patience=0", "+scheduler.threshold=9"], [4, 6]),
     ],
 )
 def test_resume_after_kill_gives_identical_weights(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -14,6 +15,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from pytorch_intro.common.errors import UserError
+from pytorch_intro.config.instantiate import instantiate
+from pytorch_intro.config.validate import check_config
 from pytorch_intro.data.augment.basic import (
     RandomBrightnessContrast,
     RandomCrop,
@@ -399,6 +402,35 @@ def test_brightness_and_contrast_factors_are_uniform_and_never_negative() -> Non
 
 def test_brightness_and_contrast_of_strength_zero_change_nothing(batch: Tensor) -> None:
     torch.testing.assert_close(RandomBrightnessContrast(0, 0)(batch), batch)
+
+
+def test_an_augmentation_that_returns_nothing_is_a_user_error() -> None:
+    class NoReturn(nn.Module):
+        def forward(self, images: Tensor) -> None:
+            images.float()
+
+    with pytest.raises(UserError, match=r"^data\.augment\.own: returns a NoneType, expected images \(N, C, H, W\); "):
+        Augmentation({"own": NoReturn(), "flip": RandomHorizontalFlip()}).validate_shape((1, 20, 28))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("RandomRotation", {"degrees": 15}),
+        ("RandomRotation", {"degrees": [-15, 15]}),
+        ("RandomAffine", {"degrees": 10.5, "translate": [0.1, 0.1], "shear": 5}),
+        ("ColorJitter", {"brightness": 0.2, "contrast": [0.8, 1.2]}),
+        ("RandomPerspective", {"distortion_scale": 0.2, "p": 0.3}),
+    ],
+)
+def test_valid_settings_of_torchvision_are_accepted(name: str, settings: dict[str, Any]) -> None:
+    """Some are annotated with abstract classes, such as numbers.Number."""
+    node = OmegaConf.create({"_target_": f"torchvision.transforms.v2.{name}", **settings})
+    check_config(node, "data.augment.own")
+    Augmentation({"own": instantiate(node, "data.augment.own")}).validate_shape((3, 20, 28))
+    node[next(iter(settings))] = "wrong"
+    with pytest.raises(UserError, match=r"^data\.augment\.own\.\w+=wrong: invalid value; "):
+        check_config(node, "data.augment.own")
 
 
 def test_images_neither_gray_nor_rgb_are_a_user_error() -> None:

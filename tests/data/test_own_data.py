@@ -411,7 +411,7 @@ WRONG: dict[str, tuple[list[str], str, str]] = {
     "no pixels": (["data", "tensor"], r"shape is \(1, 0, 10\)", r"\(C, H, W\) or \(H, W\)"),
     "no pair": (["data"], "sample is a Tensor", r"pair \(image, label\)"),
     "three values": (["data"], "sample has 3 values", r"pair \(image, label\)"),
-    "dictionary": (["data"], "sample is a dict", r"pair \(image, label\)"),
+    "dictionary": (["data"], "sample is a dict", r"pair \(image, label\).*; fix its __getitem__"),
     "nothing": (["data"], "sample is a NoneType", r"pair \(image, label\)"),
     "one of other channels": (["Wrong[17]"], "dataset has 5 channels", r"data\.skip_broken=true"),
     "no numbers": (["data"], "values are <U1", "uint8, or floating point"),
@@ -428,6 +428,7 @@ def test_invalid_samples_are_an_error(mistake: str) -> None:
     with pytest.raises(UserError) as error:
         opened("test_own_data.Wrong", f"+data.dataset.mistake={mistake.replace(' ', chr(92) + ' ')}")
     assert_facts(str(error.value), [mistake], *WRONG[mistake])
+    assert "JPEG" not in str(error.value), "the samples are not files"
 
 
 Expected = tuple[list[str], list[str], str, str]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from conftest import sample_datamodule, write_images
 
-from pytorch_intro.data.splits import stratified_fold, stratified_split
+from pytorch_intro.data.dataset import ImageSubset, InMemoryImageDataset
+from pytorch_intro.data.splits import stratified_fold, stratified_split, warn_about_empty_classes
 
 TARGETS = torch.arange(1000) ** 2 % 7 % 4  # four classes of different sizes
 
@@ -72,3 +73,11 @@ def test_few_validation_images_are_reported_with_their_precision(
     sample_datamodule(*photos, "data.num_folds=5", "data.fold=1")
     sample_datamodule()
     assert "measure an accuracy" not in caplog.text
+
+
+def test_classes_without_a_training_image_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    sample_datamodule()
+    assert "no training image" not in caplog.text
+    dataset = InMemoryImageDataset(torch.zeros(3, 1, 8, 8), torch.tensor([0, 5, 10]), [f"c{n}" for n in range(11)])
+    warn_about_empty_classes(ImageSubset(dataset, torch.arange(3)))
+    assert "data: 8 of 11 classes have no training image: c1, c2, c3, c4, c6, c7, c8, c9" in caplog.text

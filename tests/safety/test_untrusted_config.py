@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.flatten import iter_values
-from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
+from pytorch_intro.config.paths import CONFIG_DIR, PROJECT, PROJECT_VARIABLE
 from pytorch_intro.safety.untrusted_config import (
     ALLOWED_BASES,
     UNSAFE_DATASETS,
@@ -192,3 +192,20 @@ def test_a_link_out_of_the_run_folder_is_not_written_to(
     assert answer.err.startswith(f"error: {link}: refused, a link to {other}, outside the run folder; ")
     assert {path: path.stat().st_mtime_ns for path in [other, *other.rglob("*")]} == before
     assert command(f"resume={run_copy}", f"allow=[{other}]").code == 0
+
+
+@pytest.mark.parametrize("module", ["their_network.py", "their_network/__init__.py"])
+def test_the_code_of_another_project_is_named(tmp_path: Path, module: str) -> None:
+    """The run folder is in that project; elsewhere, and for a module that it lacks, the usual remedy."""
+    project = tmp_path / "project"
+    for file in (project / "conf" / "train.yaml", project / "src" / module):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    config = OmegaConf.create({"model": {"_target_": "their_network.Network"}, "outputs": str(tmp_path)})
+    with pytest.raises(UserError, match=f"its code is in the project {project}; .* {PROJECT_VARIABLE}={project}$"):
+        verify_config(config, project / "outputs" / "first", [], "config.yaml")
+    with pytest.raises(UserError, match=r"'allow=\[their_network\.Network\]'$"):
+        verify_config(config, tmp_path / "elsewhere", [], "config.yaml")
+    config.model._target_ = "another.Network"
+    with pytest.raises(UserError, match=r"'allow=\[another\.Network\]'$"):
+        verify_config(config, project / "outputs" / "first", [], "config.yaml")

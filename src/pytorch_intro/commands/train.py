@@ -38,7 +38,7 @@ def train(config: DictConfig, run: RunFolder) -> Result:
     from pytorch_intro.training.hardware import resolve_hardware
     from pytorch_intro.training.lightning_internals import callbacks, kill_ranks_on_error
     from pytorch_intro.training.result import result_of, run_result_hooks
-    from pytorch_intro.training.resume import check_extension, check_same_images, checkpoint_to_resume
+    from pytorch_intro.training.resume import check_extension, check_unchanged, checkpoint_to_resume
     from pytorch_intro.training.setup import build_experiment, check_trained
     from pytorch_intro.training.trainer import wait_for_all_ranks
 
@@ -57,7 +57,7 @@ def train(config: DictConfig, run: RunFolder) -> Result:
     callbacks(trainer).append(total_time := TotalTime(started))
     check_extension(run.path, run.changes(config))
     if not config.overwrite:
-        check_same_images(run.path, datamodule.hparams)
+        check_unchanged(run.path, datamodule.hparams)
     run.begin(config)
     wait_for_all_ranks(trainer)
 

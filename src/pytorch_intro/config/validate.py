@@ -268,7 +268,16 @@ def check_value(key: str, value: Any, hint: Any) -> Any:
 
 def _validate(adapter: TypeAdapter[Any], value: Any) -> None:
     encoded = json.dumps(value, ensure_ascii=False).encode(errors="replace")  # paths need not be valid UTF-8
-    adapter.validate_json(encoded, strict=True)
+    try:
+        adapter.validate_json(encoded, strict=True)
+    except ValidationError as error:
+        is_abstract = any(detail["type"] == "needs_python_object" for detail in error.errors())
+        if not is_abstract or isinstance(value, str):  # a text is a Sequence, too
+            raise
+        with suppress(ValidationError):  # a class such as numbers.Number, of which JSON has no instance
+            adapter.validate_python(value, strict=True)
+            return
+        raise
 
 
 @functools.cache

@@ -29,7 +29,7 @@ from pytorch_intro.data.normalize import Normalize, repeat_channels, resolve_mea
 from pytorch_intro.data.resize import CenterCrop
 from pytorch_intro.data.sampler import ResumableBatchSampler
 from pytorch_intro.data.seeding import seed_all_rngs
-from pytorch_intro.data.splits import SplitSpec, check_classes
+from pytorch_intro.data.splits import SplitSpec, check_classes, warn_about_empty_classes
 
 log = logging.getLogger(__name__)
 
@@ -181,6 +181,7 @@ class DataModule(LightningDataModule):
             others = {"validation": self.val_set, "test": self.test_set or self.own_test}
             warn_about_several_labels([self.train_set, *(part for part in others.values() if part)])
             self.train_set = handle_duplicates(self.train_set, others, self.drop_duplicates)
+            warn_about_empty_classes(self.train_set)
             self.classes = images.classes
             self.set_shapes(images.image_shape)
             for name in {"mean", "std"}.intersection(self.settings_from_weights):

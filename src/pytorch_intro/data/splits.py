@@ -1,5 +1,6 @@
 """Training, validation and test splits: the dataset's own, and seeded stratified ones where it has none."""
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +8,8 @@ from torch import Tensor
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.data.dataset import ImageSubset
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -77,6 +80,15 @@ def check_all_classes_trained(whole: ImageSubset, train: ImageSubset) -> None:
             f"data: class {whole.dataset.classes[number]} has {present[number]} image(s), but none is left for "
             "training; add images, or remove the class"
         )
+
+
+def warn_about_empty_classes(train: ImageSubset) -> None:
+    """Warn of classes without a training image, such as those between labels 0, 5 and 10."""
+    classes = train.dataset.classes
+    counts = train.targets.bincount(minlength=len(classes))
+    if empty := [name for name, count in zip(classes, counts.tolist(), strict=True) if not count]:
+        shown = ", ".join(empty[:10]) + ", …" * (len(empty) > 10)
+        log.warning(f"data: {len(empty):,} of {len(classes):,} classes have no training image: {shown}")
 
 
 def check_classes(classes: list[str], subset: ImageSubset, name: str) -> None:

@@ -15,6 +15,7 @@ from pytorch_intro.analysis.ranking import best_run
 from pytorch_intro.common.errors import UserError, check_installed, first_lines
 from pytorch_intro.config.paths import command_line
 from pytorch_intro.config.resolvers import literal_path
+from pytorch_intro.runs.code import changed_code
 from pytorch_intro.runs.config_record import CONFIG, trusted_config
 from pytorch_intro.runs.folder import BEST, Result, RunFolder
 from pytorch_intro.safety.untrusted_config import verify_config
@@ -225,6 +226,7 @@ class FinishedRun:
         from pytorch_intro.training.weights import library_state
 
         checkpoint, network = self.checkpoint, classifier.network
+        changed = changed_code(checkpoint.get("code", {}))
         try:
             if "state_dict" in checkpoint:
                 classifier.load_state_dict(checkpoint["state_dict"])
@@ -232,10 +234,18 @@ class FinishedRun:
                 names = dict(zip(library_state(network), network.state_dict(), strict=True))
                 network.load_state_dict({names.get(key, key): value for key, value in checkpoint["tensors"].items()})
         except RuntimeError as error:
-            commit = self.result.get("git_commit") or "unknown"
             reason = " ".join(str(error).split())
             line = f"checkpoint does not match the model built from its config ({reason})"
-            raise UserError(f"{self.path}: {line}; check out commit {commit}, or retrain") from error
+            raise UserError(f"{self.path}: {line}; {self.code_to_restore(changed)}, or retrain") from error
+        if changed:
+            log.warning("code: %s changed since the run was trained; its answers may differ", ", ".join(changed))
+
+    def code_to_restore(self, changed: Sequence[str]) -> str:
+        """Return the remedy if the weights do not fit the code, some files of which may have changed."""
+        commit = self.result.get("git_commit") or ""
+        files = ", ".join(changed) or "the code"
+        has_all = commit and not commit.endswith("-dirty")
+        return f"restore {files} of commit {commit}" if has_all else f"restore {files} as it was"
 
 
 def read_weights_of_run(file: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.flatten import iter_values
-from pytorch_intro.config.paths import PROJECT
+from pytorch_intro.config.paths import PROJECT, PROJECT_VARIABLE
 
 # Packages whose subclasses of ALLOWED_BASES are allowed. Not torch.utils.data: some of its datasets unpickle files.
 PACKAGES = ("torch.nn", "torch.optim", "torchvision", "lightning", "torchmetrics", "pytorch_intro")
@@ -63,7 +63,7 @@ def verify_config(config: DictConfig, folder: Path, allow: Sequence[str], source
         if isinstance(value, str) and "${" in REFERENCE.sub("", value):
             raise UserError(f"{source}: {key}={value}: refused, the interpolation could run code; use its value")
         if key.rpartition(".")[2] == "_target_":
-            verify_target(key, value, allow, source)
+            verify_target(key, value, allow, source, folder)
     for key, value in iter_values(OmegaConf.to_container(config, resolve=True), types=(dict, list)):
         name = key.rpartition(".")[2]
         if name in OUTPUT_KEYS and leaves(target := os.path.realpath(str(value)), folder) and target not in allow:
@@ -105,7 +105,7 @@ def is_in_outputs(value: Any, config: DictConfig) -> bool:
     return "://" not in text and Path(text).resolve().is_relative_to(Path(outputs).resolve())
 
 
-def verify_target(key: str, target: Any, allow: Sequence[str], source: str) -> None:
+def verify_target(key: str, target: Any, allow: Sequence[str], source: str, folder: Path) -> None:
     """Raise a UserError unless a `_target_` is allowed."""
     if isinstance(target, str) and (is_within(target, allow) or is_allowed_target(target)):
         return
@@ -114,12 +114,26 @@ def verify_target(key: str, target: Any, allow: Sequence[str], source: str) -> N
             f"{source}: {key}={target}: not found in the installed code; check out the commit of the run, or write "
             f"the new name into {source}"
         )
+    if isinstance(target, str) and (project := project_with(target, folder)):
+        raise UserError(
+            f"{source}: {key}={target}: its code is in the project {project}; run the command there, or if you trust "
+            f"it, set the environment variable {PROJECT_VARIABLE}={project}"
+        )
     reason = "not part of torch, torchvision, lightning, torchmetrics or this project"
     if isinstance(target, str) and is_known(target):
         reason = "not a class that a run needs, such as a network, an optimizer, a callback or a dataset"
         if is_foreign_checkpoint(find_object(target)):
             reason = "it removes files that last.ckpt names, also outside the run folder"
     raise UserError(f"{source}: {key}={target}: refused, {reason}; if you trust it, add 'allow=[{target}]'")
+
+
+def project_with(target: str, folder: Path) -> Path | None:
+    """Return the project that a run folder is in, if it is another one and has the module of a target in its src/."""
+    module = target.partition(".")[0]
+    project = next((parent for parent in folder.resolve().parents if (parent / "conf").is_dir()), None)
+    if project in (None, PROJECT) or not module.isidentifier():
+        return None
+    return project if any((project / "src" / name).exists() for name in (module, f"{module}.py")) else None
 
 
 def is_within(target: str, names: Sequence[str]) -> bool:

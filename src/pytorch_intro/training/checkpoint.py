@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pytorch_intro.common.distributed import all_reduce_max
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.files import atomic_write, remove
+from pytorch_intro.runs.code import hash_code
 from pytorch_intro.runs.config_record import load_extensions, run_id
 from pytorch_intro.runs.folder import BEST, LAST, PREVIOUS, REPLACED
 from pytorch_intro.runs.logs import log_sizes
@@ -50,7 +51,8 @@ class BestLastCheckpoint(Checkpoint):
     ModelCheckpoint would write it twice, and keeps no last without a best.
 
     A checkpoint records the size of the log files, so that a run resumed from it logs everything exactly once, and
-    whether a callback has stopped the training or frozen parameters, so that both stay so.
+    whether a callback has stopped the training or frozen parameters, so that both stay so. It also records hashes of
+    the user's own code.
 
     Args:
         mode: Whether more or less of `monitor` is better; None in a config: follows from the metric, see monitors.py.
@@ -72,6 +74,7 @@ class BestLastCheckpoint(Checkpoint):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.saved_at = time.monotonic()
+        self.code = hash_code()  # not when a checkpoint is saved: the user may edit files during the training
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         loggers = trainer.loggers if trainer.is_global_zero else []
@@ -79,6 +82,7 @@ class BestLastCheckpoint(Checkpoint):
             logger.save()  # flushes its files
         checkpoint["log_files"] = log_sizes(self.run_folder, [logger.log_dir for logger in loggers])
         checkpoint["run_id"] = run_id(self.run_folder)
+        checkpoint["code"] = self.code
         checkpoint["should_stop"] = trainer.should_stop
         checkpoint["num_extensions"] = len(load_extensions(self.run_folder))
         parts = freezable_parts(pl_module)

@@ -17,6 +17,7 @@ from pytorch_intro.data.dataset import Batch
 from pytorch_intro.training.lightning_internals import skip_empty_hooks
 from pytorch_intro.training.losses import is_cross_entropy
 from pytorch_intro.training.metrics import EpochMetrics
+from pytorch_intro.training.schedulers import build_schedule
 from pytorch_intro.training.tta import Shift, tta_logits
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ class Classifier(LightningModule):
 
     Args:
         optimizer: Factory of the optimizer, called with the network's parameters.
-        scheduler: Factory of the schedule, called with the optimizer and the total number of steps (may be math.inf).
+        scheduler: Factory of the schedule, called with the optimizer and the total number of steps (may be math.inf);
+            for a class, see build_schedule.
         loss: Training loss, called with logits (N, num_classes) and labels (N,) int64 or, with MixUp and CutMix, class
             probabilities (N, num_classes); see losses.py.
         tta_flip: Test-time augmentation (TTA): average the logits of each image and its horizontal flip.
@@ -137,8 +139,10 @@ class Classifier(LightningModule):
         for group in optimizer.param_groups:
             group["lr"] *= group.get("lr_scale", 1.0)
         self.total_steps = max(1, self.trainer.estimated_stepping_batches)
-        schedule = self.scheduler(optimizer, self.total_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        self.trainer.fit_loop.setup_data()  # num_training_batches is not known yet with max_steps alone
+        batches = int(self.trainer.num_training_batches)
+        schedule = build_schedule(self.scheduler, optimizer, self.total_steps, batches)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the metrics that were measured with these weights, and the sums of an unfinished epoch."""

@@ -12,6 +12,7 @@ import torch
 from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.data.changes import describe_change
+from pytorch_intro.runs.code import changed_code
 from pytorch_intro.runs.config_record import CONFIG, run_id
 from pytorch_intro.runs.folder import BEST, LAST, PREVIOUS
 from pytorch_intro.runs.logs import truncate_logs
@@ -21,15 +22,18 @@ log = logging.getLogger(__name__)
 KEYS = {"state_dict", "loops", "callbacks", "optimizer_states", "global_step", "epoch", "log_files"}
 
 
-def check_same_images(folder: Path, images: Mapping[str, Any]) -> None:
-    """Raise a UserError if the images have changed since the run began: it may have trained on today's test images.
+def check_unchanged(folder: Path, images: Mapping[str, Any]) -> None:
+    """Raise a UserError if the images have changed since the run began; log a warning if the user's code has.
+
+    With other images, the run may have trained on today's test images.
 
     Args:
         images: Description of the images: the hyperparameters of the DataModule.
     """
     for path in (folder / "checkpoints" / name for name in (LAST, PREVIOUS)):
         try:
-            trained = torch.load(path, weights_only=True, mmap=True)["datamodule_hyper_parameters"]  # reads no weights
+            checkpoint = torch.load(path, weights_only=True, mmap=True)  # reads no weights
+            trained = checkpoint["datamodule_hyper_parameters"]
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError):
             continue  # there is none, or read_checkpoint will say what is wrong with it
         if change := describe_change(trained, images):
@@ -37,6 +41,8 @@ def check_same_images(folder: Path, images: Mapping[str, Any]) -> None:
                 f"data: {change} since the run began; use the original images (data.root=DIR), or start another run "
                 "(name=NAME)"
             )
+        if changed := changed_code(checkpoint.get("code", {})):
+            log.warning("code: %s changed since the run began; it continues with the new code", ", ".join(changed))
         return
 
 

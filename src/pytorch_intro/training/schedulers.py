@@ -1,14 +1,17 @@
-"""Learning-rate schedules, stepped after every batch.
+"""Learning-rate schedules, stepped after every batch, and the classes of torch.optim.lr_scheduler.
 
-Each takes the optimizer, whose learning rates are the peak, and the number of steps of the training (at least 1).
+Each schedule takes the optimizer, whose learning rates are the peak, and the number of steps of the training (at least
+1).
 """
 
+import inspect
 import math
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from pydantic import Field
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from pytorch_intro.common.errors import UserError
 
@@ -37,6 +40,22 @@ def linear(optimizer: Optimizer, total_steps: float, warmup_fraction: WarmUp) ->
     return LambdaLR(optimizer, factor)
 
 
+def cosine(optimizer: Optimizer, total_steps: float, warmup_fraction: WarmUp) -> LRScheduler:
+    """Warm up linearly to the optimizer's learning rates, then decay to 0 along a cosine.
+
+    Loshchilov and Hutter 2017 (arXiv:1608.03983), without restarts.
+    """
+    require_total_steps(total_steps)
+    warmup_steps = warmup_fraction * total_steps
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / (warmup_steps + 1)
+        return _cosine(1, 0, (step - warmup_steps) / (total_steps - warmup_steps))
+
+    return LambdaLR(optimizer, factor)
+
+
 def one_cycle(optimizer: Optimizer, total_steps: float, warmup_fraction: WarmUp) -> LRScheduler:
     """Warm up from 1/25 of the optimizer's learning rates to them, then decay to 0, along cosines.
 
@@ -52,6 +71,35 @@ def one_cycle(optimizer: Optimizer, total_steps: float, warmup_fraction: WarmUp)
         return _cosine(1, 0, (step - warmup_steps) / (total_steps - warmup_steps))
 
     return LambdaLR(optimizer, factor)
+
+
+def build_schedule(
+    factory: Callable[..., LRScheduler], optimizer: Optimizer, total_steps: float, steps_per_epoch: int
+) -> dict[str, Any]:
+    """Build the schedule of a config node, as Lightning's lr_scheduler_config.
+
+    A function is called with the optimizer and total_steps. A class, as those of torch.optim.lr_scheduler, is called
+    with the optimizer and stepped after every epoch; if it takes total_steps, with both, and stepped after every batch.
+    ReduceLROnPlateau watches val/loss, or with mode=max val/accuracy.
+    """
+    target = schedule_class(factory)
+    if target is None:
+        return {"scheduler": factory(optimizer, total_steps), "interval": "step"}
+    if "total_steps" in inspect.signature(target).parameters:
+        require_total_steps(total_steps)
+        return {"scheduler": factory(optimizer, total_steps=int(total_steps)), "interval": "step"}
+    schedule = factory(optimizer)
+    # At the last batch: Lightning would step it after last.ckpt is saved, and a resumed run would miss this step.
+    config = {"scheduler": schedule, "interval": "step", "frequency": steps_per_epoch}
+    if isinstance(schedule, ReduceLROnPlateau):
+        config["monitor"] = "val/loss" if schedule.mode == "min" else "val/accuracy"
+    return config
+
+
+def schedule_class(factory: Callable[..., LRScheduler]) -> type[LRScheduler] | None:
+    """Return the class that a factory, maybe a partial, builds; None for a function."""
+    target = getattr(factory, "func", factory)
+    return target if inspect.isclass(target) and issubclass(target, LRScheduler) else None
 
 
 def require_total_steps(total_steps: float) -> None:

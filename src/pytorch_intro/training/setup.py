@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.config.groups import config_file
@@ -21,6 +22,7 @@ from pytorch_intro.training.classifier import Classifier
 from pytorch_intro.training.losses import build_loss
 from pytorch_intro.training.monitors import check_monitors, chosen_metrics
 from pytorch_intro.training.resume import find_checkpoint
+from pytorch_intro.training.schedulers import build_schedule, schedule_class
 from pytorch_intro.training.trainer import build_trainer
 from pytorch_intro.training.weights import build_network, checkpoint_input_settings, input_settings
 
@@ -47,6 +49,7 @@ def build_experiment(config: DictConfig, hardware: dict[str, Any]) -> tuple[Data
     choose_epochs(config, datamodule, trainer)
     check_monitors(config, has_validation=datamodule.val_set is not None)
     check_calibration(config, has_validation=datamodule.val_set is not None)
+    check_plateau(config, has_validation=datamodule.val_set is not None)
     classifier = build_classifier(config, datamodule, load_weights=resumed is None)
     if config.get("finetune"):  # changes what is trained, and how; see pretrained/finetuning.py
         instantiate(config.finetune, "finetune")(datamodule, classifier, trainer)
@@ -149,7 +152,19 @@ def check_optimization(config: DictConfig, trainer: Trainer) -> None:
     with explained_construction("optimizer", config.optimizer):
         optimizer = instantiate(config.optimizer, "optimizer")([torch.nn.Parameter(torch.zeros(1))])
     with explained_construction("scheduler", config.scheduler):
-        instantiate(config.scheduler, "scheduler")(optimizer, total_steps)
+        build_schedule(instantiate(config.scheduler, "scheduler"), optimizer, total_steps, steps_per_epoch=1)
+
+
+def check_plateau(config: DictConfig, has_validation: bool) -> None:
+    """Raise a UserError if a schedule that follows a metric of the validation would miss it after some epoch."""
+    target, trainer = schedule_class(instantiate(config.scheduler, "scheduler")), config.trainer
+    if not (target and issubclass(target, ReduceLROnPlateau)):
+        return
+    if not has_validation or trainer.limit_val_batches == 0 or trainer.check_val_every_n_epoch != 1:
+        raise UserError(
+            f"scheduler: {target.__name__} needs a validation after every epoch; set data.val_fraction=0.1 and "
+            "trainer.check_val_every_n_epoch=1, remove trainer.limit_val_batches, or use scheduler=cosine"
+        )
 
 
 def check_sampling(config: DictConfig) -> None:
@@ -256,7 +271,7 @@ def dry_run(network: object, image_shape: tuple[int, int, int], num_classes: int
     except Exception as error:  # any kind: it may be the user's class
         raise UserError(
             f"model: {name} does not accept images of shape {shape} ({type(error).__name__}: {first_lines(error)}); "
-            "choose another model, or another data.image_size"
+            "fix its forward, or choose another model or data.image_size"
         ) from error
     returned = f"model: {name} returns"
     if not isinstance(output, torch.Tensor):

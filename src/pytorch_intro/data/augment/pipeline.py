@@ -58,6 +58,9 @@ class Augmentation(nn.Sequential):
                 except Exception as error:  # any kind: it may be the user's module
                     problem = f"data.augment.{name}: {first_lines(error)}"
                     raise UserError(f"{problem}; change its settings, or remove it from data/augment") from error
+                if not isinstance(augmented, Tensor):
+                    kind = type(augmented).__name__
+                    raise UserError(f"data.augment.{name}: returns a {kind}, expected images (N, C, H, W); return them")
         height, width = size or image_shape[1:]
         is_large = augmented.ndim == 4 and augmented.shape[2] >= height and augmented.shape[3] >= width
         if augmented.shape[:2] != black.shape[:2] or augmented.dtype != black.dtype or not is_large:

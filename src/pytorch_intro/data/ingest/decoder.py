@@ -131,7 +131,9 @@ def to_array(image: Any) -> np.ndarray:
         array = (array * 255).round().astype(np.uint8)
     if array.dtype != np.uint8:
         limits = f" from {array.min():.3g} to {array.max():.3g}" if np.issubdtype(array.dtype, np.number) else ""
-        raise ValueError(f"its values are {array.dtype}{limits}, expected uint8, or floating point from 0 to 1")
+        raise ValueError(
+            f"its values are {array.dtype}{limits}, expected uint8, or floating point from 0 to 1, not normalized"
+        )
     return np.ascontiguousarray(array)
 
 

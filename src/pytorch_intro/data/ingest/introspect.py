@@ -187,10 +187,9 @@ def infer_decoder(
         if channels > 1 and not bit_depth and (decode_size or len(sizes) > 1):
             break
     if not sizes:
-        raise UserError(
-            f"{sample_name(dataset, 0)}: cannot be read, like all others tried ({error}); fix the images, or convert "
-            "them to JPEG"
-        )
+        has_files = isinstance(dataset, ImageFiles) or bool(list_samples(dataset))
+        remedy = "fix the images, or convert them to JPEG" if has_files else "fix its __getitem__"
+        raise UserError(f"{sample_name(dataset, 0)}: cannot be read, like all others tried ({error}); {remedy}")
     if decode_size:
         size = decode_size if isinstance(decode_size, list) else [decode_size] * 2
         largest = tuple(map(max, zip(*sizes, strict=True)))

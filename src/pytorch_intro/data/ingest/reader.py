@@ -219,6 +219,8 @@ class DatasetReader:
                 others = sum(path.lower().endswith(suffix) for path in paths) - 1
                 fix = "convert it to JPEG" + (f", and {others:,} other {suffix} file(s)" if others > 0 else "")
             remedy = "fix that, then rerun" if is_io_error else f"{fix}, or use data.skip_broken=true"
+            if isinstance(dataset, ImageFiles) and not is_io_error:
+                remedy += "; data_report.py lists all such files"
             raise UserError(f"{name}: cannot be read ({error}); {remedy}")
 
     def report_broken(self, dataset: Any, broken: dict[int, str]) -> None:
