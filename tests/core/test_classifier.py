@@ -4,10 +4,12 @@ import itertools
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from pytorch_intro.models.cnn import CNN
 from pytorch_intro.training.classifier import Classifier
+from pytorch_intro.training.tta import tta_logits
 
 
 @pytest.mark.parametrize("tta_flip", [False, True])
@@ -27,3 +29,17 @@ def test_logits_are_averaged_over_all_views_of_an_image(tta_flip: bool, tta_shif
         assert classifier.tta_logits(images).shape == (len(views), 3, 10)
         torch.testing.assert_close(classifier.tta_logits(images)[0], network(images))
         torch.testing.assert_close(classifier.train()(images), network(images))
+
+
+def test_the_views_are_kept_if_each_call_of_the_network_overwrites_its_output() -> None:
+    """As with compile=reduce-overhead, where CUDA graphs write each output to the same memory."""
+    output = torch.empty(4, 10)
+
+    class Graph(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return output.copy_(images.flatten(1)[:, :10])
+
+    images = torch.rand(4, 1, 8, 8)
+    logits = tta_logits(Graph(), images, flip=True, shift=0)
+    assert torch.equal(logits[0], images.flatten(1)[:, :10])
+    assert torch.equal(logits[1], images.flip(-1).flatten(1)[:, :10])

@@ -86,8 +86,11 @@ def test_the_largest_batch_that_leaves_memory_free_is_chosen() -> None:
     assert largest_that_fits(lambda size: size / 1100, 4096)[0] == 512, "it would take 93 %"
     assert largest_that_fits(lambda size: math.inf if size > 64 else 0.1, 4096)[0] == 64
     assert largest_that_fits(lambda _: 0.1, 128) == (128, "with a larger one, an epoch has less than 10 steps")
-    with pytest.raises(UserError, match=r"data\.batch_size=auto: a batch of 1 takes .*; use a smaller model"):
+    with pytest.raises(UserError, match=r"data\.batch_size=auto: a batch of 2 takes .*; use a smaller model"):
         largest_that_fits(lambda _: math.inf, 128)
+    tried: list[int] = []
+    largest_that_fits(lambda size: tried.append(size) or 0.1, 16)  # type: ignore[func-returns-value]
+    assert tried == [2, 4, 8, 16], "batch norm cannot train on one image"
 
 
 def test_the_batch_size_that_was_found_is_recorded_and_gives_the_run_that_has_it_from_the_start(

@@ -3,12 +3,14 @@
 import inspect
 import signal
 import subprocess
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning import LightningModule, Trainer
+from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loops import fit_loop, training_epoch_loop
 from lightning.pytorch.trainer.connectors import signal_connector
@@ -220,3 +222,13 @@ def test_only_empty_hooks_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert called == []
     assert after.positions == before.positions
     assert len(after.losses) == 3
+
+
+def test_a_cpu_is_used_without_a_warning_on_a_machine_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CUDAAccelerator, "is_available", lambda: True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="GPU available but not used"):
+            Trainer(accelerator="cpu", logger=False)
+        silence_lightning()
+        Trainer(accelerator="cpu", logger=False)

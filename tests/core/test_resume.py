@@ -80,9 +80,9 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """Return every point of every curve, with measured times set to 0, and the steps of all images."""
+    """Return every point of every curve, with measured times and memory set to 0, and the steps of all images."""
     events = EventAccumulator(str(run / "tensorboard"), purge_orphaned_data=False).Reload()
-    timed = ("epoch_seconds", "images_per_second")
+    timed = ("epoch_seconds", "images_per_second", "gpu_memory_mb")
     # Sorted: the names of event files that were created within one second do not show their order.
     tags = events.Tags()["scalars"]
     points = {tag: sorted((event.step, event.value) for event in events.Scalars(tag)) for tag in tags}
@@ -180,7 +180,7 @@ def test_resume_writes_every_csv_row_once(command: Command, tmp_path: Path) -> N
     def rows(name: str) -> list[dict[str, str]]:
         with (tmp_path / "outputs" / name / "csv" / "metrics.csv").open() as file:
             table = list(csv.DictReader(file))
-        timed = ("epoch_seconds", "images_per_second")
+        timed = ("epoch_seconds", "images_per_second", "gpu_memory_mb")
         return [{key: value for key, value in row.items() if key not in timed} for row in table]
 
     few = [*SMALL, "logger=csv"]

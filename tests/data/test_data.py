@@ -401,6 +401,13 @@ def test_batch_size_must_be_a_multiple_of_the_world_size() -> None:
         datamodule.train_dataloader()
 
 
+@pytest.mark.parametrize(("device", "workers", "is_pinned"), [("cuda", 2, True), ("cuda", 0, False), ("cpu", 2, False)])
+def test_batches_of_workers_for_a_gpu_are_in_pinned_memory(device: str, workers: int, is_pinned: bool) -> None:
+    datamodule = sample_datamodule(f"data.num_workers={workers}", "data.on_device=false")
+    datamodule.trainer = on_cpu(strategy=SimpleNamespace(root_device=torch.device(device)))
+    assert datamodule.train_dataloader().pin_memory == is_pinned
+
+
 @pytest.mark.parametrize(("free_memory", "is_cached"), [(10**9, True), (10**6, False)])
 def test_images_are_cached_on_a_gpu_with_enough_memory(
     monkeypatch: pytest.MonkeyPatch, free_memory: int, is_cached: bool

@@ -304,8 +304,16 @@ def test_features_and_images_on_the_training_device_are_not_copied_again(
     images = datamodule.train_set.to(device)
     datamodule.trainer = cast(Trainer, SimpleNamespace(strategy=SimpleNamespace(root_device=device)))
     features = Features(torch.zeros(8, 5, device=device), torch.zeros(8, dtype=torch.int64, device=device))
+    datamodule.trainer = cast(Trainer, SimpleNamespace(
+        strategy=SimpleNamespace(root_device=device), world_size=1, global_rank=0, num_devices=1,
+    ))  # fmt: skip
     for subset in (finetuning.as_subset(features, ["a", "b"]), images):
         assert datamodule.device_for_cache(subset) is None
+        datamodule.num_workers = 2  # which cannot use the tensors of a GPU
+        loader = datamodule.loader(subset)
+        assert loader.num_workers == 0
+        assert next(iter(cast(Any, loader.batch_sampler))).device == device, "no step copies indices to the device"
+        datamodule.num_workers = None
     assert datamodule.device_for_cache(datamodule.train_set) == device
 
 

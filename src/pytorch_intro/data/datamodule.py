@@ -304,7 +304,7 @@ class DataModule(LightningDataModule):
         if is_sampled:
             log.info("sampling: %s", self.describe_sampling())
         batches = ResumableBatchSampler(
-            len(subset), self.batch_size, shuffle, self.seed, world, rank, training, device,
+            len(subset), self.batch_size, shuffle, self.seed, world, rank, training, subset.indices.device,
             samples, class_sampler, mark_repeats=is_sampled and subset.dataset.storage == "loaded on the fly",
         )  # fmt: skip
         if training:  # Lightning sets the epoch too, but after workers have started to fetch
@@ -312,7 +312,8 @@ class DataModule(LightningDataModule):
             batches.epoch = max(resumed, self.trainer.current_epoch if self.trainer else 0)  # 0 until it is restored
             batches.start = self.position["completed_batches"] if batches.epoch == resumed else 0
         if num_workers is None:
-            num_workers = self.choose_num_workers(training)
+            is_on_host = subset.indices.device.type == "cpu"  # a worker process cannot use the tensors of a GPU
+            num_workers = self.choose_num_workers(training) if is_on_host else 0
         if num_workers:
             share(batches.current_epoch, num_workers)
         crop = self.original_crop if training else None
@@ -323,6 +324,7 @@ class DataModule(LightningDataModule):
             batch_sampler=cast(Any, batches),
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
+            pin_memory=num_workers > 0 and self.is_on_cuda,  # the copy to the GPU then overlaps with the step
             collate_fn=identity_collate,
             worker_init_fn=init_worker,
             generator=torch.Generator().manual_seed(self.seed),  # workers must not advance the global RNG
@@ -339,6 +341,10 @@ class DataModule(LightningDataModule):
         ]
         sampler = self.sampler if isinstance(self.sampler, str) else "by name"
         return f"{text}, each image {min(each):.3g} to {max(each):.3g} times (data.sampler: {sampler})"
+
+    @property
+    def is_on_cuda(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     def choose_num_workers(self, training: bool) -> int:
         """Return the number of worker processes: the setting, or with cache=none one per core, at most MAX_WORKERS."""

@@ -181,7 +181,7 @@ def largest_that_fits(memory_share: Callable[[int], float], largest: int) -> tup
         memory_share: Trains with a batch size; returns the share of the GPU's memory that this takes, or infinity.
     """
     fits = 0
-    for size in powers_of_two(1, largest):
+    for size in powers_of_two(min(2, largest), largest):  # batch norm cannot train on a batch of one
         share = memory_share(size)
         if share > 1 - HEADROOM:
             taken = "more memory than there is" if math.isinf(share) else f"{share:.0%} of the memory"

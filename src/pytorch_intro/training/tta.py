@@ -38,8 +38,9 @@ def tta_logits(network: nn.Module, images: Tensor, flip: bool | None, shift: int
     views = tta_views(images, flip, shift)
     if torch.compiler.is_exporting():  # one call: the graph would have a copy of the network per view
         return network(torch.cat(views)).float().unflatten(0, (len(views), -1))
-    # float32 before the mean, which would otherwise round to bfloat16 once more
-    return torch.stack([network(view).float() for view in views])
+    # float32 before the mean, which would otherwise round to bfloat16 once more. Copies: with CUDA graphs
+    # (compile=reduce-overhead), each call overwrites the logits of the one before.
+    return torch.stack([network(view).to(torch.float32, copy=True) for view in views])
 
 
 def tta_views(images: Tensor, flip: bool | None, shift: int) -> list[Tensor]:

@@ -76,6 +76,8 @@ class StepLogger(Callback):
             self.interval = choose_interval(trainer.estimated_stepping_batches)
             trainer.log_every_n_steps = self.interval  # type: ignore[attr-defined]  # for other callbacks
         self.loss_sum = torch.zeros((), device=trainer.strategy.root_device)
+        if self.loss_sum.is_cuda:
+            torch.cuda.reset_peak_memory_stats(self.loss_sum.device)  # an earlier peak, maybe of a finder
         if sums := self.restored_sums:
             rank, is_same_world = trainer.global_rank, len(sums) == trainer.world_size
             self.loss_sum += sums[rank] if is_same_world else sum(sums) * (rank == 0)
