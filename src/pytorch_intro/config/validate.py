@@ -26,6 +26,7 @@ from pydantic import (
 from pytorch_intro.common.errors import UserError, first_lines
 from pytorch_intro.config.environment import decode
 from pytorch_intro.config.instantiate import describe, place_in_code
+from pytorch_intro.config.signatures import has_kwargs
 
 AtLeastMinus1 = Annotated[int, Field(ge=-1)]
 Duration = Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d:\d\d$")] | dict[str, float]
@@ -213,11 +214,6 @@ def type_hints(target: Any) -> dict[str, Any]:
     if base in (None, object) or not has_kwargs(inspect.signature(target)):
         return hints
     return type_hints(base) | hints
-
-
-def has_kwargs(signature: inspect.Signature) -> bool:
-    """Return whether any further argument is accepted by keyword."""
-    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
 
 
 def check_network(target: str, signature: inspect.Signature) -> None:

@@ -142,3 +142,8 @@ class RepeatedSubset(ImageSubset):
 def identity_collate(batch: Any) -> Any:
     """Return the batch as it is: `__getitems__` has already collated it."""
     return batch
+
+
+def evenly_spaced_indices(total: int, count: int = 64) -> list[int]:
+    """Return up to `count` evenly spaced indices in [0, total), endpoints included."""
+    return sorted({round(step * (total - 1) / max(1, count - 1)) for step in range(count)})

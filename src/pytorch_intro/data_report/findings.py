@@ -13,7 +13,7 @@ from pytorch_intro.analysis import plots
 from pytorch_intro.analysis.fonts import fit_families
 from pytorch_intro.analysis.names import to_display_names
 from pytorch_intro.common.text import to_displayable
-from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
+from pytorch_intro.data.dataset import evenly_spaced_indices
 from pytorch_intro.data_report.duplicates import NearDuplicates, find_exact_duplicates, find_near_duplicates
 from pytorch_intro.data_report.inspection import ANIMATED, ONE_COLOR, TURNED, WRONG_SUFFIX
 from pytorch_intro.data_report.label_errors import find_label_errors

@@ -11,9 +11,8 @@ from pytorch_intro.config.instantiate import instantiate
 from pytorch_intro.config.validate import check_config
 from pytorch_intro.data.changes import describe_change
 from pytorch_intro.data.datamodule import DataModule
-from pytorch_intro.data.dataset import ImageSubset
+from pytorch_intro.data.dataset import ImageSubset, evenly_spaced_indices
 from pytorch_intro.data.duplicates import subset_hashes
-from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
 from pytorch_intro.data.normalize import Normalize
 from pytorch_intro.data.resize import CenterCrop
 from pytorch_intro.inference.finished_run import FinishedRun

@@ -20,8 +20,7 @@ from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.files import remove
 from pytorch_intro.common.memory import free_device_memory, host_memory_limit
 from pytorch_intro.data.datamodule import DataModule
-from pytorch_intro.data.dataset import ImageSubset
-from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
+from pytorch_intro.data.dataset import ImageSubset, evenly_spaced_indices
 from pytorch_intro.pretrained.batchnorm_folding import fold_batch_norms
 from pytorch_intro.pretrained.features import FeatureCache, FeatureDataset
 from pytorch_intro.pretrained.linear_head import Features, Head, fit_heads

@@ -11,8 +11,8 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 
 from pytorch_intro.common.errors import UserError, first_lines
+from pytorch_intro.config.signatures import get_parameters
 from pytorch_intro.config.validate import check_value
-from pytorch_intro.data.ingest.source import get_parameters
 from pytorch_intro.training.weights import (
     SavedWeights,
     find_weights,

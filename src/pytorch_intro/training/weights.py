@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pytorch_intro.common.errors import UserError, check_installed, first_lines
 from pytorch_intro.config.instantiate import instantiate
-from pytorch_intro.config.validate import has_kwargs
+from pytorch_intro.config.signatures import has_kwargs
 from pytorch_intro.data.ingest.find_files import is_regular
 from pytorch_intro.runs.folder import BEST
 from pytorch_intro.training.resume import read_checkpoint

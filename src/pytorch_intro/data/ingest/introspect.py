@@ -17,7 +17,7 @@ from torchvision.datasets import VisionDataset
 from torchvision.datasets.vision import StandardTransform
 
 from pytorch_intro.common.errors import UserError, first_lines
-from pytorch_intro.data.dataset import BatchedDataset, ImageSubset, InMemoryImageDataset
+from pytorch_intro.data.dataset import BatchedDataset, ImageSubset, InMemoryImageDataset, evenly_spaced_indices
 from pytorch_intro.data.ingest.decoder import (
     Decoder,
     Interpolation,
@@ -247,11 +247,6 @@ def hash_paths(subset: ImageSubset) -> str | None:
         name = Path(path).name if path.startswith("/") else path  # the folder may be moved
         digest.update(f"{name}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
-
-
-def evenly_spaced_indices(total: int, count: int = 64) -> list[int]:
-    """Return up to `count` evenly spaced indices in [0, total), endpoints included."""
-    return sorted({round(step * (total - 1) / max(1, count - 1)) for step in range(count)})
 
 
 def strip_addresses(text: str) -> str:

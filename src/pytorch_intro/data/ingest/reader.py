@@ -15,7 +15,7 @@ from torchvision.datasets import DatasetFolder, VisionDataset
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.memory import host_memory_limit
 from pytorch_intro.config.paths import PROJECT
-from pytorch_intro.data.dataset import BatchedDataset, InMemoryImageDataset
+from pytorch_intro.data.dataset import BatchedDataset, InMemoryImageDataset, evenly_spaced_indices
 from pytorch_intro.data.ingest.cache import ImageCache
 from pytorch_intro.data.ingest.decoder import BIT_DEPTHS, Decoder, Interpolation, Resize
 from pytorch_intro.data.ingest.find_files import hash_files, is_searched, needs_conversion
@@ -23,7 +23,6 @@ from pytorch_intro.data.ingest.image_folder import ImageFiles
 from pytorch_intro.data.ingest.introspect import (
     class_names,
     dataset_length,
-    evenly_spaced_indices,
     infer_decoder,
     is_nondeterministic,
     iter_files,

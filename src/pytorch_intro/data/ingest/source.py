@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pytorch_intro.common.errors import UserError
+from pytorch_intro.config.signatures import get_parameters
 from pytorch_intro.data.dataset import BatchedDataset, ImageSubset
 from pytorch_intro.data.ingest.data_root import checked_root
 from pytorch_intro.data.ingest.image_folder import ImageFiles
@@ -120,14 +121,3 @@ def literal_values(function: Any, parameter: str) -> list[str]:
     except (NameError, TypeError, AttributeError):  # a name imported for type checkers only, or not a function
         return []
     return [str(name) for name in get_args(hint)] if get_origin(hint) is Literal else []
-
-
-def get_parameters(function: Any) -> set[str]:
-    """Return the names of all parameters, including those passed to a base class as **kwargs."""
-    names: set[str] = set()
-    for layer in inspect.getmro(function) if inspect.isclass(function) else [function]:
-        signature = inspect.signature(layer.__init__ if inspect.isclass(layer) else layer)
-        names |= set(signature.parameters)
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
-            break
-    return names - {"self"}

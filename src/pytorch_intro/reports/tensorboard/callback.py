@@ -15,8 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from pytorch_intro.analysis.class_metrics import find_class_metrics
 from pytorch_intro.analysis.names import to_display_names
 from pytorch_intro.data.datamodule import datamodule_of
-from pytorch_intro.data.dataset import Batch
-from pytorch_intro.data.ingest.introspect import evenly_spaced_indices
+from pytorch_intro.data.dataset import Batch, evenly_spaced_indices
 from pytorch_intro.reports.tensorboard import events
 from pytorch_intro.runs.config_record import load_config
 from pytorch_intro.runs.folder import RunFolder
