@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import NO_PICTURES, Command, Process, epochs_trained, read_summary, wait_until
-from explained import BOOLEAN, WRONG_VALUE, assert_explained
+from explained import BOOLEAN, UNKNOWN, WRONG_VALUE, assert_explained
 from instant_jobs import fail_at_once, finish_at_once
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -291,10 +291,16 @@ MISTAKES = [
     (["seed=0,1", "sweep.fail_fast=maybe"], ["sweep.fail_fast=maybe"], WRONG_VALUE, BOOLEAN),
     (
         ["model=cnn,mlp", "model.width=16,32"],
-        ["'model.width'", "in the job model=mlp model.width=16"],
-        "[Cc]ould not override|no such setting|[Uu]nknown setting",
-        "change its values",
+        ["model.width", "in the job model=mlp model.width=16"],
+        "unknown setting without its model",
+        r"in a sweep over model, use \+\+model\.width=VALUE",
     ),
+    # As without -m, whether the key is swept or not.
+    (["seed=0,1", "data.batch_sise=32"], ["data.batch_sise"], UNKNOWN, r"did you mean data\.batch_size\?"),
+    (["seed=0,1", "data.batch_sise=32,64"], ["data.batch_sise"], UNKNOWN, r"did you mean data\.batch_size\?"),
+    (["optimizer.lrr=1,2"], ["optimizer.lrr"], UNKNOWN, r"did you mean optimizer\.lr\?"),
+    (["sead=0,1"], ["sead"], UNKNOWN, r"did you mean seed\?"),
+    (["optimizer=adamw", "optimizer.momentum=0,0.9"], ["optimizer.momentum"], UNKNOWN, "needs optimizer=muon or "),
     (["seed=0,1", "trainer.num_nodes=2"], ["trainer.num_nodes"], "one machine|one node", r"at 1\b|=1\b"),
 ]
 

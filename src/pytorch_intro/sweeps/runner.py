@@ -17,6 +17,7 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pytorch_intro.cli.argv import quoted
+from pytorch_intro.cli.explain import explain_composition
 from pytorch_intro.common.errors import UserError, check_installed, exit_with_error, first_lines
 from pytorch_intro.common.files import remove
 from pytorch_intro.config.environment import resolve_environment
@@ -146,8 +147,9 @@ class Runner:
         try:
             return self.compose([*base, *job.overrides])
         except (HydraException, OmegaConfBaseException) as error:
-            line = f"{first_lines(error)} (in the job {' '.join(job.overrides)}); change its values"
-            raise UserError(line) from error
+            hydra = self.config.hydra
+            line = explain_composition(error, hydra.job.config_name, hydra.overrides.task)
+            raise UserError(f"{line} (in the job {' '.join(job.overrides)}; no job was started)") from error
 
     def is_finished(self, job: Job, base: Sequence[str]) -> bool:
         """Check a job's config as the job itself will; print and return whether the job is finished.
