@@ -92,6 +92,18 @@ def write_project(folder: Path) -> None:
         (folder / name).write_text(text)
 
 
+# Entries of a defaults list that Hydra cannot read, by the name of their file.
+ENTRIES = {
+    "bool": "override /data: on",
+    "nested_bool": "override /logger: [csv, off]",
+    "number": "override /data: 1",
+    "key": "on: cnn",
+    "alone": "on",
+    "two": "{/data: sample, /logger: csv}",
+    "empty": "{}",
+}
+
+
 @pytest.fixture
 def own_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with a conf/ and a src/ of its own, for commands in this process."""
@@ -130,6 +142,10 @@ def test_configs_of_both_places_are_composed_and_ones_own_win(own_project: Path,
         (["model=broken"], r".*conf/model/broken\.yaml, line 3: not valid YAML \(.*\); correct this line"),
         (["model=latin"], r".*conf/model/latin\.yaml: not UTF-8 \(.*\); save it as UTF-8"),
         (["model=text"], "Invalid defaults list in 'model/text', defaults must be a list .*; write a list there, .*"),
+        *(
+            ([f"model={name}"], rf"model/{name}\.yaml: defaults: .+: not GROUP: NAME; .*quote a name such as 'on', .*")
+            for name in ENTRIES
+        ),
     ],
     ids=str,
 )  # fmt: skip
@@ -140,6 +156,7 @@ def test_mistakes_name_the_configs_of_both_places(
         "broken": b"# Mine\nwidth: [1, 2\nheight: 3\n",
         "latin": b"# Gr\xf6\xdfe\n",
         "text": b"defaults: a",
+        **{name: f"defaults: [{entry}]".encode() for name, entry in ENTRIES.items()},
     }
     for name, content in files.items():
         (own_project / "conf" / "model" / f"{name}.yaml").write_bytes(content)

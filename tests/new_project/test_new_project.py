@@ -27,6 +27,8 @@ FILES = {
     "src/shoes/__init__.py", "src/shoes/network.py", "src/shoes/classifier.py", "src/shoes/dataset.py",
     "conf/model/shoes.yaml", "conf/data/shoes.yaml", "conf/experiment/shoes.yaml",
 }  # fmt: skip
+# What YAML or Hydra's command line reads as a boolean, null or a number.
+NO_TEXT = ("on", "off", "yes", "no", "true", "false", "null", "nan", "inf")
 # Part of the project of the test below: ends its process in the second step, as `kill -9` does.
 KILLER = """
 import os, signal
@@ -183,6 +185,7 @@ def test_the_name_follows_from_the_folder(tmp_path: Path, folder: str, name: str
         ("42", "'42' is not a Python name"),
         ("靴", "'' is not a Python name"),
         ("class", "'class' is not a Python name"),
+        *((name, f"'{name}' is not text in YAML or on the command line") for name in NO_TEXT),
         ("random", "'random' would hide the installed module random"),
         ("torch", "'torch' would hide the installed module torch"),
         ("yaml", "'yaml' would hide the installed module yaml"),
@@ -202,6 +205,12 @@ def test_a_name_that_cannot_work_is_refused(
     assert not list(tmp_path.iterdir())
     main([str(tmp_path / folder), "--name", "shoes"])
     assert relative_files(tmp_path / folder) >= FILES
+
+
+@pytest.mark.parametrize("name", ["y", "n", "none", "e1", "o1", "x_1"])
+def test_a_name_that_looks_like_another_value_but_is_text_is_accepted(name: str) -> None:
+    assert create.check_name(name) == name
+    assert yaml.safe_load(name) == name
 
 
 def test_nothing_is_overwritten(tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pytorch_intro.cli.argv import find_groups
-from pytorch_intro.cli.hydra_internals import known_keys, unknown_choice
+from pytorch_intro.cli.hydra_internals import invalid_default, known_keys, unknown_choice
 from pytorch_intro.common.errors import INTERRUPTED, OUT_OF_MEMORY, RunError, UserError, exception_chain, first_lines
 from pytorch_intro.config import groups
 from pytorch_intro.config.groups import choices, config_file, is_group
@@ -56,6 +56,8 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
         given = [text for text in arguments if "[" not in text and is_group(text.partition("=")[0])]
         wrong = [text for text in given if not config_file(text.replace("=", "/", 1)).exists()]
         return f"{', '.join(wrong)}: is a config group; set it to one of its choices, see --help"
+    if entry := invalid_default(error):
+        return f"{entry}: not GROUP: NAME; write both as text, and quote a name such as 'on', which is no text in YAML"
     if isinstance(error, ValueError) and "Invalid defaults list" in message:
         return f"{message}; write a list there, as in the other files"
     if isinstance(error, ValueError) and "completion plugin" in message:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from traceback import walk_tb
 
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
@@ -148,6 +149,14 @@ def unknown_choice(group: str, choice: str, known: Iterable[str]) -> str:
         if choice.lower() in list_models():
             nearest = f"did you mean model=torchvision model.name={choice.lower()}? "
     return f"{group}={choice}: unknown choice; {nearest}choose from {', '.join(names)}"
+
+
+def invalid_default(error: Exception) -> str | None:
+    """Return the file and the entry of a defaults list that Hydra cannot read; None if the error is another one."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    if not frames or frames[-1].f_code.co_name != "_create_defaults_list":
+        return None
+    return f"{frames[-1].f_locals['config_path']}.yaml: defaults: {frames[-1].f_locals['item']}"
 
 
 def known_keys(error: Exception) -> list[str]:

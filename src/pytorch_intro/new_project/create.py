@@ -88,14 +88,25 @@ def derive_name(folder: Path) -> str:
 
 def check_name(name: str) -> str:
     """Return the name; raise a UserError unless it can be that of a package in src/ and of choices in conf/."""
-    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or keyword.iskeyword(name):
+    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or keyword.iskeyword(name):
         raise UserError(f"{name!r} is not a Python name; use letters, digits and _ with a letter first")
+    if not is_read_as_text(name):
+        raise UserError(f"{name!r} is not text in YAML or on the command line; use another name")
     if name in {*sys.stdlib_module_names, *USED_PACKAGES, *packages_distributions()}:
         raise UserError(f"{name!r} would hide the installed module {name}; use another name")
     for group in ("data", "model", "experiment"):
         if name in {file.stem for file in choices(group)}:
             raise UserError(f"{name!r} would hide the built-in choice {group}={name}; use another name")
     return name
+
+
+def is_read_as_text(name: str) -> bool:
+    """Return whether configs and the command line read a name as text: in YAML, on is a boolean."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # 0.3 s, which --help does not need
+    from omegaconf import OmegaConf
+
+    (given,) = OverridesParser.create().parse_overrides([f"model={name}"])
+    return bool(given.value() == name == OmegaConf.create(f"model: {name}").model)
 
 
 def template_files(folder: str) -> dict[str, str]:
