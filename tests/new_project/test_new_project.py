@@ -18,6 +18,8 @@ from pytorch_intro.commands.new import main
 from pytorch_intro.config import groups, paths
 from pytorch_intro.config.paths import CONFIG_DIR, PROJECT
 from pytorch_intro.new_project import create
+from pytorch_intro.runs.folder import RunFolder
+from pytorch_intro.training import summary
 
 HAS_INFERENCE = (PROJECT / "src" / "eval.py").exists()
 HAS_SWEEPS = (PROJECT / "src" / "hydra_plugins").exists()
@@ -151,8 +153,25 @@ def test_make_finds_a_clone_and_a_python_that_are_not_installed(tmp_path: Path, 
     main([str(project)])
     lines = (project / "local.mk").read_text().splitlines()
     assert f"export PYTHONPATH := {PROJECT / 'src'}" in lines
-    answer = installed.run(project, ["make", "--dry-run", "train"])
-    assert answer.stdout.endswith("-m pytorch_intro train experiment=shoes\n")
+    answer = installed.run(project, ["make", "--dry-run", "train", "ARGS=seed=1 name=a"])
+    assert answer.stdout.endswith("-m pytorch_intro train experiment=shoes seed=1 name=a\n")
+    answer = installed.run(project, ["make", "run", "ARGS=train --help"])
+    assert "  model\n    shoes " in answer.stdout, answer.stderr
+
+
+def test_the_commands_after_a_run_work_in_a_project_of_a_clone(
+    tmp_path: Path, installed: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No command pytorch-intro is installed there, and the shell has no PYTHONPATH."""
+    project = tmp_path / "My shoes"
+    main([str(project), "--name", "shoes"])
+    monkeypatch.setattr(summary, "IS_CLONE", False)
+    monkeypatch.setattr(summary, "PROJECT", project)
+    monkeypatch.chdir(project)
+    printed = summary.next_commands({}, RunFolder(project / "outputs" / "first"))
+    (command,) = [line.partition("#")[0] for line in printed.splitlines() if "train --help" in line]
+    answer = installed.run(project, ["bash", "-c", command])
+    assert "  model\n    shoes " in answer.stdout, answer.stderr
 
 
 def test_a_project_of_photos_trains_on_them(

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 
 from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.text import text_table
-from pytorch_intro.config.paths import IS_CLONE, PROJECT, command_line, display_path
+from pytorch_intro.config.paths import CLONE, IS_CLONE, PROJECT, command_line, display_path
 from pytorch_intro.runs.folder import BEST, REPORT, Result, RunFolder, format_metric, shown_metrics
 
 FILES = (*REPORT, "checkpoints/best.ckpt", "README.md")
@@ -61,8 +61,14 @@ def next_commands(result: Result, run: RunFolder) -> str:
     activated = Path(shutil.which("python") or "").parent == binaries
     prefix = "" if activated else f"{display_path(binaries)}{os.sep}"
     python, installed, tensorboard = (shlex.quote(prefix + name) for name in ("python", "pytorch-intro", "tensorboard"))
-    scripts = [shlex.quote(display_path(PROJECT / "src" / name)) for name in ("train.py", "predict.py")]
-    train, predict = [f"{python} {s}" for s in scripts] if IS_CLONE else [f"{installed} train", f"{installed} predict"]
+    if IS_CLONE:
+        scripts = [shlex.quote(display_path(PROJECT / "src" / name)) for name in ("train.py", "predict.py")]
+        train, predict = (f"{python} {script}" for script in scripts)
+    else:
+        program = installed
+        if CLONE and not shutil.which(str(binaries / "pytorch-intro")):  # as in the project's local.mk
+            program = f"PYTHONPATH={shlex.quote(str(CLONE / 'src'))} {python} -m pytorch_intro"
+        train, predict = f"{program} train", f"{program} predict"
     folder = display_path(run.path)
     commands = {}
     if (run.path / "tensorboard").is_dir():
