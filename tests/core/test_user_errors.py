@@ -104,6 +104,22 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str]] = {
         "belong in the run folder",
         "leave it out.*outputs=DIR",
     ),
+    **{
+        f"group {group} deleted": ([f"~{group}"], [f"~{group.partition('=')[0]}: "], "group cannot be deleted", remedy)
+        for group, remedy in {
+            "logger": "use logger=none$",
+            "callbacks": "use callbacks=none$",
+            "metrics": r"use metrics=\[\]$",
+            "data/augment": r"use data/augment=\[\]$",
+            "logger=tensorboard": "use logger=none$",
+            "trainer": "choose one of .*default",
+            "optimizer": "choose one of .*sgd",
+            "scheduler": "choose one of .*linear",
+            "data": "choose one of .*sample",
+            "model": "choose one of .*cnn",
+            "loss": "choose one of .*focal",
+        }.items()
+    },
     "unknown choice": (["model=cmn"], ["model=cmn"], NO_CHOICE, "cnn, mlp, resnet"),
     "unknown group": (["modle=mlp"], ["modle"], UNKNOWN, r"did you mean model\b"),
     "empty choice": (["model="], ["model="], NO_CHOICE, "cnn, mlp, resnet"),

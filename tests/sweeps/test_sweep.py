@@ -301,6 +301,8 @@ MISTAKES = [
     (["optimizer.lrr=1,2"], ["optimizer.lrr"], UNKNOWN, r"did you mean optimizer\.lr\?"),
     (["sead=0,1"], ["sead"], UNKNOWN, r"did you mean seed\?"),
     (["optimizer=adamw", "optimizer.momentum=0,0.9"], ["optimizer.momentum"], UNKNOWN, "needs optimizer=muon or "),
+    (["seed=0,1", "~logger"], ["~logger"], "cannot be deleted", "use logger=none"),
+    (["seed=0,1", "~optimizer"], ["~optimizer"], "cannot be deleted", "choose one of adamw, muon, sgd"),
     (["seed=0,1", "trainer.num_nodes=2"], ["trainer.num_nodes"], "one machine|one node", r"at 1\b|=1\b"),
 ]
 

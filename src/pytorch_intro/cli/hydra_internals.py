@@ -23,6 +23,7 @@ from pytorch_intro.config.flatten import flatten
 from pytorch_intro.config.paths import IS_CLONE
 
 VERSION_BASE = "1.3"
+LIST_GROUPS = ("data/augment", "metrics")  # of which any number is chosen
 
 
 def run_app(task: TaskFunction, config_name: str, arguments: Sequence[str]) -> None:
@@ -112,6 +113,8 @@ def check_choices(app: Hydra, config_name: str, overrides: Sequence[str]) -> Non
         values = value.list if isinstance(value, ChoiceSweep) else [value]
         choices = [choice for each in values for choice in (each if isinstance(each, list) else [each])]
         known = app.config_loader.get_group_options(override.key_or_group)
+        if override.is_delete() and known:
+            check_deletion(config_name, override.key_or_group, known)
         for each in values:
             if known and isinstance(each, list) and (repeated := [name for name in each if each.count(name) > 1]):
                 raise UserError(f"{override.key_or_group}: {repeated[0]} is in the list twice; list it once")
@@ -121,6 +124,24 @@ def check_choices(app: Hydra, config_name: str, overrides: Sequence[str]) -> Non
                 raise UserError(explain_path(config_name, override.key_or_group, choice))
             if known and choice not in known and "/" not in choice:
                 raise UserError(unknown_choice(override.key_or_group, choice, known))
+
+
+def check_deletion(config_name: str, group: str, known: Iterable[str]) -> None:
+    """Raise a UserError if the command needs the config group that is deleted; an optional one may be missing."""
+    for entry in OmegaConf.load(groups.config_file(config_name)).defaults:
+        for name, choice in entry.items() if isinstance(entry, DictConfig) else ():
+            is_optional = choice is None or (name == f"optional {group}" and isinstance(choice, str))
+            if name in (group, f"optional {group}") and is_optional:
+                return
+    remedy = f"use {group}=none" if "none" in known else f"choose one of {', '.join(public(known))}"
+    if group in LIST_GROUPS:
+        remedy = f"use {group}=[]"
+    raise UserError(f"~{group}: a config group cannot be deleted; {remedy}")
+
+
+def public(choices: Iterable[str]) -> list[str]:
+    """Return the sorted choices without those that others extend, such as _base."""
+    return sorted(name for name in choices if not name.startswith("_"))
 
 
 def is_path(choice: str, group: str) -> bool:
@@ -141,7 +162,7 @@ def explain_path(config_name: str, group: str, path: str) -> str:
 
 
 def unknown_choice(group: str, choice: str, known: Iterable[str]) -> str:
-    names = sorted(name for name in known if not name.startswith("_"))  # not _base
+    names = public(known)
     nearest = "".join(f"did you mean {name}? " for name in get_close_matches(choice.lower(), names, n=1))
     if group == "model" and "torchvision" in names and choice:
         from torchvision.models import list_models
