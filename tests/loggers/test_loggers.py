@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NO_PICTURES, TWO_SHORT_EPOCHS, Command, Killed, Process, read_summary, train_here
+from conftest import FORKS, NO_PICTURES, TWO_SHORT_EPOCHS, Command, Killed, Process, read_summary, train_here
 from read_back import (
     Curves,
     csv_curves,
@@ -243,7 +243,7 @@ def test_jobs_of_a_sweep_are_runs_of_the_same_sweep(command: Command, tmp_path: 
         (["logger=mlflow", "logger.mlflow.tracking_uri='http://me:secret@127.0.0.1:9'"],
          r"logger\.mlflow\.tracking_uri=http://127\.0\.0\.1:9: not reached"),
         (["logger=mlflow", "logger.mlflow.tracking_uri=sqlite:////proc/none/mlflow.db"],
-         r"logger\.mlflow\.tracking_uri=sqlite:////proc/none/mlflow\.db: not reached \(.*\); .*another address"),
+         r"logger\.mlflow\.tracking_uri=sqlite:////proc/none/mlflow\.db: not reached \(.*\); if .* move it away, or "),
         (["logger=mlflow", "logger.mlflow.tracking_uri=nothing://x"], r"tracking_uri=nothing://x: not reached \(.*\);"),
         (["logger=mlflow", "logger.mlflow.uri=x"], r"logger\.mlflow\.uri: unknown setting; did you mean"),
         (["logger=[mlflow,wandbb]"], r"wandbb"),
@@ -284,6 +284,31 @@ def test_a_missing_package_is_one_line_with_what_to_install(
     assert answer.code == 2
     wanted = rf"error: logger={package}: {package} not installed; run pip install .*{package}"
     assert re.fullmatch(wanted + r"(\.txt|\]')\n", answer.err), answer.err
+
+
+def log_at_once(run: Path, database: Path, start: Any) -> None:
+    """Create the logger of a run at the same time as the other process."""
+    import mlflow  # noqa: F401  # takes seconds
+
+    from pytorch_intro.loggers.mlflow_logger import MLFlowLogger
+
+    start.wait(60)
+    logger = MLFlowLogger(str(run), f"sqlite:///{database}")
+    logger._mlflow_client.create_run(logger.find_experiment())
+
+
+def test_runs_that_start_together_share_a_new_database(tmp_path: Path) -> None:
+    """Creating its tables takes MLflow a second; two processes at once would leave it unusable."""
+    database, start = tmp_path / "new" / "mlflow.db", FORKS.Barrier(2)
+    runs = [FORKS.Process(target=log_at_once, args=(tmp_path / name, database, start)) for name in ("a", "b")]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join(100)
+    assert [run.exitcode for run in runs] == [0, 0]
+    client = mlflow_client(database.parent)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    assert len(client.search_runs(experiments)) == 2
 
 
 def test_with_two_ranks_only_rank_0_logs(tmp_path: Path) -> None:

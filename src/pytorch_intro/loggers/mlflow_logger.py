@@ -4,8 +4,8 @@ import functools
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -76,14 +76,16 @@ class MLFlowLogger(RunLogger, LightningMLFlowLogger):
 
             logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # tracebacks of errors that the Sender reports
             location = None if not uses_database else artifact_location
-            LightningMLFlowLogger.__init__(
-                self, experiment_name, tracking_uri=tracking_uri, save_dir=save_dir, artifact_location=location
-            )
-            self._mlflow_client.search_experiments(max_results=1)
+            with lock_database(tracking_uri) if uses_database else nullcontext():
+                LightningMLFlowLogger.__init__(
+                    self, experiment_name, tracking_uri=tracking_uri, save_dir=save_dir, artifact_location=location
+                )
+                self._mlflow_client.search_experiments(max_results=1)
         except Exception as error:  # of any client or database
-            raise UserError(
-                f"{self.setting}: not reached ({reason(error)}); start the server, or use another address"
-            ) from error
+            remedy = "start the server, or use another address"
+            if tracking_uri.startswith("sqlite"):
+                remedy = "if the file is damaged, move it away, or use another address"
+            raise UserError(f"{self.setting}: not reached ({reason(error)}); {remedy}") from error
 
     @property
     @rank_zero_experiment
@@ -209,12 +211,31 @@ def connect(uri: str) -> None:
     import sqlalchemy
 
     address = sqlalchemy.make_url(uri)
-    if address.get_backend_name() == "sqlite" and address.database:
-        Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+    if file := database_file(uri):
+        file.parent.mkdir(parents=True, exist_ok=True)
     engine = sqlalchemy.create_engine(address)
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text("SELECT 1" if engine.name != "sqlite" else "PRAGMA schema_version"))
     engine.dispose()
+
+
+def database_file(uri: str) -> Path | None:
+    """Return the file of an SQLite database; None for another one."""
+    import sqlalchemy
+
+    address = sqlalchemy.make_url(uri)
+    is_file = address.get_backend_name() == "sqlite" and address.database not in (None, "", ":memory:")
+    return Path(str(address.database)) if is_file else None
+
+
+@contextmanager
+def lock_database(uri: str) -> Iterator[None]:
+    """Lock the file of an SQLite database; two runs that create its tables at once would leave it unusable."""
+    from filelock import FileLock
+
+    file = database_file(uri)
+    with FileLock(file.with_name(f".{file.name}.lock")) if file else nullcontext():
+        yield
 
 
 def without_password(uri: str) -> str:
