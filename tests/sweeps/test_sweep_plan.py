@@ -12,6 +12,11 @@ from pytorch_intro.common.errors import UserError
 from pytorch_intro.sweeps.optuna.search_space import search_space
 from pytorch_intro.sweeps.plan import MAX_NAME_LENGTH, job_name, plan_grid
 
+ENDLESS = (
+    "range(0,10,0)", "range(0,1,0.0)", "range(0,0,0)", "range(0,inf)", "range(nan)", "range(0,1,nan)",
+    "shuffle(range(0,1,0))", "shuffle(range(0,inf))", "sort(range(0,10,0))", "tag(a,range(0,10,0))",
+)  # fmt: skip
+
 
 def parsed(*overrides: str) -> list[Override]:
     return OverridesParser.create().parse_overrides(list(overrides))
@@ -28,6 +33,14 @@ def test_a_grid_has_one_job_per_combination_named_after_the_swept_values() -> No
     ]  # fmt: skip
     assert plan.base == ["data=sample", "name=rates"]
     assert plan.jobs[0].overrides == ["optimizer.lr=0.1", "seed=0"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [("range(3,0,-1)", "3 2 1"), ("range(1,0,-0.5)", "1.0 0.5"), ("range(-2,0)", "-2 -1"), ("range(0,1,5)", "0")],
+)
+def test_a_range_may_go_down_or_be_negative(values: str, expected: str) -> None:
+    assert names([f"seed={values}"]) == [f"seed={value}" for value in expected.split()]
 
 
 def test_job_names_do_not_depend_on_the_order_of_overrides() -> None:
@@ -61,6 +74,9 @@ def test_names_that_differ_by_case_only_are_distinct_folders_on_every_system() -
     ("override", "name", "problem", "remedy"),
     [
         ("seed=range(0)", "seed=range(0)", "no values", "seed=1,2,3"),
+        ("seed=range(0,10,-1)", "seed=range(0,10,-1)", "no values", "seed=1,2,3"),
+        ("seed=range(10,0)", "seed=range(10,0)", "no values", "seed=1,2,3"),
+        *((f"x={odd}", f"x={odd}", "not a range", "finite numbers, and a step other than 0") for odd in ENDLESS),
         ("optimizer.lr=interval(0.1,1)", "optimizer.lr=interval(0.1,1)", "grid", "hydra/sweeper=optuna"),
         ("name=a,b", "name", "all jobs", "one value"),
         ("sweep.objective=val/loss,val/accuracy", "sweep.objective", "all jobs", "one value"),
@@ -95,6 +111,7 @@ def test_hydra_sweeps_convert_to_optuna_distributions(override: str, distributio
         ("x=3", "hydra/sweeper=optuna", "nothing to search", "interval.*search=cnn"),
         ("x=interval(2.0,1.0)", "x=interval(2.0,1.0)", r"low=2\.0, high=1\.0", "low <= high|swap"),
         ("x=tag(log,interval(0.0,1.0))", "x=tag(log,interval(0.0,1.0))", r"low=0\.0", "low > 0|above 0"),
+        *((f"x={odd}", f"x={odd}", "not a range", "finite numbers, and a step other than 0") for odd in ENDLESS),
         ("x=range(5,1)", "x=range(5,1)", "no values", "step.*from start towards stop"),
         ("x=interval(0.0,inf)", "x=interval(0.0,inf)", "both ends", "numbers|finite"),
     ],

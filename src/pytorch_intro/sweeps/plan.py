@@ -67,12 +67,20 @@ def is_shared(key: str) -> bool:
 
 
 def num_values(override: Override) -> int:
-    """Return the number of values of an override, without listing them: a range may have billions."""
+    """Return the number of values of an override, without listing them: a range may have billions.
+
+    Raises:
+        UserError: If a range has no end.
+    """
     value = override.value()
     if isinstance(value, RangeSweep):
         start, stop = value.start or 0, value.stop
         assert stop is not None
-        return max(0, math.ceil((stop - start) / value.step))
+        try:
+            return max(0, math.ceil((stop - start) / value.step))
+        except (ArithmeticError, ValueError) as error:  # a step of 0, infinity or NaN
+            line = "not a range; use finite numbers, and a step other than 0"
+            raise UserError(f"{override.input_line}: {line}") from error
     return len(value.list) if isinstance(value, ChoiceSweep) else 1
 
 

@@ -8,7 +8,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from pytorch_intro.common.errors import UserError, first_lines
-from pytorch_intro.sweeps.plan import override_values
+from pytorch_intro.sweeps.plan import num_values, override_values
 
 Space = dict[str, BaseDistribution]
 
@@ -33,12 +33,12 @@ def search_space(overrides: Sequence[Override]) -> Space:
 
 
 def to_distribution(override: Override) -> BaseDistribution:
-    value = override.value()
+    value, count = override.value(), num_values(override)
     try:
         if isinstance(value, IntervalSweep):
             return interval_distribution(value)
         if isinstance(value, RangeSweep) and not value.shuffle:
-            return range_distribution(value)
+            return range_distribution(value, count)
         return CategoricalDistribution([text.partition("=")[2] for text in override_values(override)])
     except (ValueError, TypeError) as error:
         raise UserError(f"{override.input_line}: invalid search space ({first_lines(error)}); change it") from error
@@ -55,11 +55,10 @@ def interval_distribution(sweep: IntervalSweep) -> BaseDistribution:
     return FloatDistribution(float(low), float(high), log=log)
 
 
-def range_distribution(sweep: RangeSweep) -> BaseDistribution:
-    """Convert range(start, stop, step), which excludes stop."""
+def range_distribution(sweep: RangeSweep, count: int) -> BaseDistribution:
+    """Convert range(start, stop, step), which has `count` values and excludes stop."""
     start, stop, step = sweep.start or 0, sweep.stop, sweep.step
     assert stop is not None
-    count = math.ceil((stop - start) / step)
     if count < 1:
         raise ValueError("no values; the step must go from start towards stop")
     low, high = sorted((start, start + (count - 1) * step))
