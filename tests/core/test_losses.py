@@ -1,5 +1,6 @@
 """Losses and class weights agree with their definitions, for labels and for the class probabilities of mixed images."""
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -200,9 +201,24 @@ class Learned(nn.Module):
         return self.scale * cross_entropy(logits, targets)
 
 
+def smoothed(logits: Tensor, targets: Tensor, amount: float = 0.0) -> Tensor:
+    """A loss that is a function."""
+    return cross_entropy(logits, targets, label_smoothing=amount)
+
+
 REFUSED: dict[str, tuple[dict[str, Any], bool, str]] = {
     "one number per image": ({"_target_": "test_losses.WithoutMean"}, False, r"one number.*return a mean"),
     "a parameter": ({"_target_": "test_losses.Learned"}, False, r"neither trained nor saved; .*persistent=False"),
+    "a function without _partial_": (
+        {"_target_": "test_losses.smoothed"},
+        False,
+        r"^loss: smoothed\(\) missing 2 .*; add _partial_: true to its file, or \+\+loss\._partial_=true$",
+    ),
+    "a function of other targets": (
+        {"_target_": "torch.nn.functional.mse_loss", "_partial_": True},
+        False,
+        r"^loss: mse_loss does not accept labels",
+    ),
     "other targets": ({"_target_": "torch.nn.MSELoss"}, False, r"does not accept labels.*another loss"),
     "no mixed images": (
         {"_target_": "torch.nn.MultiMarginLoss"},
@@ -238,15 +254,25 @@ def test_a_loss_of_torch_works_by_its_name(sample: DataModule, logits: Tensor) -
     assert loss.label_smoothing == 0.1
 
 
+def test_a_function_is_a_loss_with_partial(sample: DataModule, logits: Tensor, labels: Tensor) -> None:
+    config = compose("data=sample")
+    config.loss = {"_target_": "test_losses.smoothed", "_partial_": True, "amount": 0.2}
+    loss = build_loss(config.loss, sample)
+    assert loss(logits, labels).equal(smoothed(logits, labels, amount=0.2))
+    assert type(loss) is functools.partial, "without the checks of Hydra in every step"
+
+
 def test_class_weights_are_computed_from_the_training_split(sample: DataModule) -> None:
     """Classes of the sample are balanced."""
     config = compose("data=sample", "loss.class_weights=balanced")
     loss = build_loss(config.loss, sample)
+    assert isinstance(loss, CrossEntropy)
     assert isinstance(loss.class_weights, Tensor)
     assert loss.class_weights.tolist() == pytest.approx([1.0] * 10)
     weights = {name: float(number + 1) for number, name in enumerate(sample.classes)}
     config.loss.class_weights = weights
     loss = build_loss(config.loss, sample)
+    assert isinstance(loss, CrossEntropy)
     assert isinstance(loss.class_weights, Tensor)
     assert loss.class_weights.tolist() == pytest.approx([(number + 1) / 5.5 for number in range(10)])
 

@@ -131,6 +131,15 @@ MISTAKES: dict[str, tuple[list[str], list[str], str, str]] = {
         "cannot be set directly",
         "use outputs=DIR and name=NAME",
     ),
+    **{
+        f"{group} without _partial_": (
+            [f"{group}._partial_=false"],
+            [f"{group}: "],
+            r"missing \d required positional argument",
+            rf"add _partial_: true to its file, or \+\+{group}\._partial_=true",
+        )
+        for group in ("optimizer", "scheduler")
+    },
     "_partial_ is not a boolean": (
         ["scheduler._partial_=perhaps"],
         ["scheduler._partial_=perhaps"],

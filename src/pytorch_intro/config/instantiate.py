@@ -98,7 +98,17 @@ def invalid_value_error(key: str, node: DictConfig, cause: BaseException) -> Use
     message = " ".join(str(cause).split())
     settings = [f"{key}.{name!s}={value}" for name, value in node.items() if _mentions(message, str(name), value)]
     remedy = "" if ";" in message else "; use another value"
+    if is_called_too_early(key, node, message):
+        remedy = f"; add _partial_: true to its file, or ++{key}._partial_=true"
     return UserError(f"{', '.join(settings) or key}: {message.rstrip('.')}{remedy}")
+
+
+def is_called_too_early(key: str, node: DictConfig, message: str) -> bool:
+    """Return whether the target lacks arguments that it gets later; a class of losses gets none later."""
+    missing = re.search(r"(\.__init__)?\(\) missing \d+ required", message)
+    if missing is None or node.get("_partial_"):
+        return False
+    return key in ("optimizer", "scheduler", "finetune") or (key == "loss" and not missing[1])
 
 
 def _mentions(message: str, name: str, value: object) -> bool:

@@ -3,6 +3,8 @@
 import inspect
 import logging
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import hydra
@@ -26,6 +28,7 @@ from pytorch_intro.data.datamodule import DataModule
 
 log = logging.getLogger(__name__)
 
+Loss = Callable[[Tensor, Tensor], Tensor]
 Smoothing = Annotated[float, Field(ge=0, lt=1)]
 Gamma = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -132,7 +135,7 @@ def weighted_mean(losses: Tensor, targets: Tensor, class_weights: Tensor | None)
     return (weights * losses).mean()
 
 
-def build_loss(node: DictConfig, datamodule: DataModule) -> nn.Module:
+def build_loss(node: DictConfig, datamodule: DataModule) -> Loss:
     """Build the loss of a loss node, with class weights from the training images, and check that it fits the data."""
     key, name = "loss.class_weights", node["_target_"].rpartition(".")[2]
     values = {}
@@ -144,7 +147,9 @@ def build_loss(node: DictConfig, datamodule: DataModule) -> nn.Module:
         log.info("loss: class weights %s: %s", setting, describe_weights(weights, datamodule.classes))
         values["class_weights"] = weights
     arguments = OmegaConf.masked_copy(node, [str(name) for name in node if f"loss.{name!s}" not in LOSS_SETTINGS])
-    loss: nn.Module = instantiate(arguments, "loss", **values)
+    loss: Loss = instantiate(arguments, "loss", **values)
+    if isinstance(loss, partial):
+        loss = partial(loss.func, *loss.args, **loss.keywords)  # Hydra's class would check the target in every step
     check_loss(loss, len(datamodule.classes), datamodule.mix is not None)
     return loss
 
@@ -166,14 +171,14 @@ def class_weights(node: DictConfig, datamodule: DataModule) -> Tensor:
     return normalize_weights(key, weights, counts).float()
 
 
-def check_loss(loss: nn.Module, num_classes: int, has_mix: bool) -> None:
+def check_loss(loss: Loss, num_classes: int, has_mix: bool) -> None:
     """Raise a UserError unless a loss accepts the logits and targets of this data, and has no state.
 
     Args:
         has_mix: Whether MixUp or CutMix turn the labels into class probabilities.
     """
-    name = type(loss).__name__
-    if loss.state_dict():
+    name = getattr(loss.func if isinstance(loss, partial) else loss, "__name__", type(loss).__name__)
+    if isinstance(loss, nn.Module) and loss.state_dict():
         raise UserError(
             f"loss: {name} has parameters or buffers, which are neither trained nor saved; register buffers with "
             "persistent=False"
