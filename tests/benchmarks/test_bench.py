@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import bench
 from pytorch_intro.benchmarks import quickstart
 from pytorch_intro.benchmarks.data import torchvision_dataset
-from pytorch_intro.benchmarks.harness import Process, run_process
+from pytorch_intro.benchmarks.harness import Process, find_comparisons, plot_comparisons, print_comparison, run_process
 from pytorch_intro.benchmarks.unbalanced import FewShirts
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.paths import PROJECT
@@ -101,6 +101,22 @@ def test_bench_loop_measures_every_epoch_of_both_loops(
     out = capsys.readouterr().out
     assert "lightning" in out
     assert str(file) in out
+    assert f"plot: {file.with_suffix('.png')}" in out
+    assert file.with_suffix(".png").exists()
+
+
+@pytest.mark.pictures
+def test_comparisons_are_plotted_with_their_ratios_to_the_first(tmp_path: Path) -> None:
+    """Those in figures of any depth; a benchmark without any has no such picture."""
+    first = print_comparison("seconds", "s", plain=[1.0, 2.0], lightning=[3.0])
+    second = print_comparison("images_per_second", "images/s", ours=[2000.0], theirs=[1000.0], other=[1.0])
+    comparisons = find_comparisons({**first, "share": 0.5, "speed": {"small": second, "ratios": {"a / b": 2.0}}})
+    assert [part["medians"] for part in comparisons.values()] == [first["medians"], second["medians"]]
+    assert not find_comparisons({"runs": {"a": [1]}, "ratios": {"a / b": 2.0}})
+    plot_comparisons(comparisons, tmp_path / "new" / "plot.png")
+    with Image.open(tmp_path / "new" / "plot.png") as picture:
+        assert picture.width > 500
+        assert len(set(picture.convert("L").tobytes())) > 20
 
 
 def test_bench_data_measures_every_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

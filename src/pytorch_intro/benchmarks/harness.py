@@ -22,6 +22,7 @@ from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
+from pytorch_intro.analysis import plots
 from pytorch_intro.cli.python_api import compose
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.paths import process_arguments
@@ -88,6 +89,32 @@ def print_comparison(quantity: str, unit: str, **values: list[float]) -> Figures
         spread = f"{to_text(min(measured))} to {to_text(max(measured))}, n={len(measured)}"
         print(f"  {name:<{width}}  {to_text(medians[name]):>8} {unit} ({spread})   {ratios[name]:.3g} x", flush=True)
     return {quantity: values, "medians": medians, "ratios": ratios}
+
+
+def find_comparisons(figures: Mapping[str, Any], title: str = "") -> dict[str, Mapping[str, Any]]:
+    """Return the results of print_comparison in the figures of a benchmark, by their key."""
+    found = {title: figures} if {"medians", "ratios"} <= figures.keys() else {}
+    for name, part in figures.items():
+        found |= find_comparisons(part, name) if isinstance(part, dict) else {}
+    return found
+
+
+def plot_comparisons(comparisons: Mapping[str, Mapping[str, Any]], file: Path) -> None:
+    """Plot the medians of results of print_comparison as bars, with their ratios to the first of each."""
+    heights = [len(part["medians"]) + 1 for part in comparisons.values()]
+    figure = plots.new_figure(figsize=(8, 0.5 + 0.4 * sum(heights)), layout="constrained")
+    grid = figure.subplots(len(heights), squeeze=False, height_ratios=heights)
+    for axes, (title, part) in zip(grid[:, 0], comparisons.items(), strict=True):
+        medians = part["medians"]
+        bars = axes.barh([*medians], [*medians.values()], color=["gray", *["C0"] * (len(medians) - 1)])
+        labels = [f"{to_text(median)}, {part['ratios'][name]:.3g} x" for name, median in medians.items()]
+        axes.bar_label(bars, labels, padding=3)
+        axes.set(title=title, xlabel=next(iter(part)).replace("_", " "))
+        axes.margins(x=0.25)
+        axes.invert_yaxis()
+        axes.spines[["top", "right"]].set_visible(False)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    plots.save(plots.as_image(figure), file)
 
 
 def to_text(value: float) -> str:

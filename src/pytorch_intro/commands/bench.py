@@ -14,7 +14,7 @@ def main(config: DictConfig) -> None:
     from lightning import seed_everything
     from pydantic import PositiveInt
 
-    from pytorch_intro.benchmarks.harness import BenchmarkContext, environment
+    from pytorch_intro.benchmarks.harness import BenchmarkContext, environment, find_comparisons, plot_comparisons
     from pytorch_intro.common.files import write_atomically
     from pytorch_intro.config.instantiate import instantiate
     from pytorch_intro.training.hardware import resolve_hardware
@@ -25,6 +25,10 @@ def main(config: DictConfig) -> None:
     file = Path(config.run_dir) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.json"
     benchmark = instantiate(config.bench, "bench")
     figures = benchmark(BenchmarkContext(config, hardware, file))
+    picture = file.with_suffix(".png")
+    if (comparisons := find_comparisons(figures)) and not picture.exists():
+        plot_comparisons(comparisons, picture)
+        print(f"plot: {picture}")
 
     figures |= environment(hardware["accelerator"]) | {"config": OmegaConf.to_container(config, resolve=True)}
     write_atomically(file, json.dumps(figures, indent=2))
