@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif name in commands:
         importlib.import_module(f"pytorch_intro.commands.{name}").main(others)
     else:
-        nearest = get_close_matches(name, commands, n=1, cutoff=0.5)
+        nearest = get_close_matches(name, commands, n=1, cutoff=0.65)
         remedy = f"use {nearest[0]}" if nearest else f"choose from {', '.join(commands)}"
         exit_with_error(f"{name}: unknown command; {remedy}, see pytorch-intro --help")
 

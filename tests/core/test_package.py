@@ -232,8 +232,14 @@ def test_the_program_lists_the_commands_and_its_version(capsys: pytest.CaptureFi
     assert capsys.readouterr().out == f"pytorch-intro {pytorch_intro.__version__}\n"
 
 
-@pytest.mark.parametrize(("typed", "remedy"), [("trian", "use train, "), ("qqq", "choose from ")])
-def test_an_unknown_command_is_answered_with_the_nearest(
+@pytest.mark.parametrize(
+    ("typed", "remedy"),
+    [
+        ("trian", "use train, "), ("evaluate", "use eval, "),
+        *((typed, "choose from bench, data_report, eval, ") for typed in ("qqq", "nosuch", "help")),
+    ],
+)  # fmt: skip
+def test_an_unknown_command_is_answered_with_the_nearest_or_all(
     capsys: pytest.CaptureFixture[str], typed: str, remedy: str
 ) -> None:
     with pytest.raises(SystemExit) as stop:
