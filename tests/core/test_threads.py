@@ -48,6 +48,14 @@ def test_auto_leaves_the_cores_to_other_programs_that_they_use(
     assert ("other programs use" in caplog.text) == (threads < 8)
 
 
+def test_one_core_is_named_in_the_singular(eight_cores: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    eight_cores.setattr(hardware, "usable_cores", lambda: 1)
+    eight_cores.setattr(JOB_MONITOR, "cores_used_by_others", lambda: 0.0)
+    with caplog.at_level(logging.INFO):
+        choose_threads("auto", 1)
+    assert "threads: 1 (1 core)" in caplog.text
+
+
 @pytest.mark.parametrize(("used", "threads"), [(0.0, 8), (30.0, 8), (56.4, 8), (60.0, 4), (64.0, 1)])
 def test_in_a_container_other_programs_only_count_if_no_core_is_left(
     eight_cores: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, used: float, threads: int

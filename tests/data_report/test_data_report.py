@@ -176,6 +176,7 @@ def test_the_report_is_readable(planted: Path, script: Command, tmp_path: Path) 
     headings = {line[3:].lower().replace(" ", "-") for line in text.splitlines() if line.startswith("## ")}
     assert {part.split(")")[0] for part in text.split("](#")[1:]} <= headings
     assert "broken files" in answer.out
+    assert "pairs across splits: 1, " in answer.out
     for picture in pictures:
         with Image.open(folder / picture) as image:
             assert min(image.size) > 50

@@ -14,7 +14,7 @@ from pytorch_intro.analysis.fonts import default_font, fit_families, fit_font, f
 from pytorch_intro.analysis.markdown import markdown_table
 from pytorch_intro.analysis.names import to_display_names
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.common.text import text_table, to_displayable
+from pytorch_intro.common.text import pluralize, text_table, to_displayable
 from pytorch_intro.config.validate import check_value
 from pytorch_intro.runs.folder import REPORT
 
@@ -51,6 +51,15 @@ def test_shortened_text_keeps_its_start_and_end(length: int) -> None:
     if length > 2:
         assert text[0] == "A"
         assert text[-1] == chr(ord("A") + 39)
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [(0, "job", "0 jobs"), (1, "job", "1 job"), (2, "job", "2 jobs"), (1, "class", "1 class"),
+     (1000, "class", "1,000 classes")],
+)  # fmt: skip
+def test_a_number_has_its_noun(number: int, noun: str, text: str) -> None:
+    assert pluralize(number, noun) == text
 
 
 def test_paths_need_not_be_utf8() -> None:

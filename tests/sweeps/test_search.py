@@ -50,7 +50,9 @@ def trials(sweep: Path) -> list[optuna.trial.FrozenTrial]:
 @pytest.mark.usefixtures("instant_jobs")
 def test_a_search_continues_with_more_trials(command: Command, sweep: Path) -> None:
     """The first trial has the config's own values, and the study contains the result of each run."""
-    assert command(*FEW, RATE, "hydra.sweeper.n_trials=1").code == 0
+    first = command(*FEW, RATE, "hydra.sweeper.n_trials=1")
+    assert first.code == 0
+    assert "\n1 job: 1 finished\n" in first.out
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
     answer = command(*FEW, RATE, "hydra.sweeper.n_trials=3")
     assert answer.code == 0
@@ -63,6 +65,7 @@ def test_a_search_continues_with_more_trials(command: Command, sweep: Path) -> N
     assert len({row["optimizer.lr"] for row in rows}) == 3
     assert all(0.01 <= float(row["optimizer.lr"]) <= 0.5 for row in rows)
     assert "best run:" in answer.out
+    assert "\n3 jobs: 3 finished\n" in answer.out
 
 
 @pytest.mark.usefixtures("instant_jobs")

@@ -17,6 +17,12 @@ def to_displayable(text: str, max_length: int | None = None) -> str:
     return f"{line[: kept - kept // 2]}…{line[len(line) - kept // 2 :]}"
 
 
+def pluralize(number: int, noun: str) -> str:
+    """Return the number with its noun: 1 job, 2 jobs, 1,000 classes."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"
+
+
 def text_table(rows: Iterable[Sequence[str]]) -> str:
     """Return the rows as indented text with aligned columns; a cell may have several lines."""
     cells = ([[to_displayable(line) for line in cell.split("\n")] for cell in row] for row in rows)

@@ -13,7 +13,7 @@ from pytorch_intro.analysis import plots
 from pytorch_intro.analysis.markdown import markdown_table
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.files import atomic_directory
-from pytorch_intro.common.text import text_table
+from pytorch_intro.common.text import pluralize, text_table
 from pytorch_intro.config.resolvers import checked_name
 from pytorch_intro.data_report.findings import MAX_LISTED, MAX_SHEETS, Findings
 from pytorch_intro.data_report.survey import SPLITS
@@ -71,14 +71,13 @@ class Report:
 
     def as_markdown(self, content: dict[str, Any]) -> str:
         """Return the content of report.md."""
-        splits = ", ".join(
-            f"{count:,} {name}" for name, count in content["splits"].items() if count and name != "unused"
-        )
+        splits = ", ".join(f"{size:,} {name}" for name, size in content["splits"].items() if size and name != "unused")
+        sizes = f"{pluralize(content['images'], 'image')} of {pluralize(len(self.found.classes), 'class')}"
         found = [finding for finding in self.found.items if finding.count]
         clean = [lower_first(finding.title) for finding in self.found.items if not finding.count]
         lines = [
             f"# Data report: {self.name}",
-            f"{content['images']:,} images of {len(self.found.classes):,} classes ({content['dataset']}): {splits}.",
+            f"{sizes} ({content['dataset']}): {splits}.",
             f"Created by `{self.command}`.",
             "## What was found",
         ]
@@ -129,9 +128,9 @@ class Report:
 
     def summary(self) -> str:
         """Return the table that is printed."""
-        rows = [("images", f"{len(self.found.survey):,}", f"{len(self.found.classes):,} classes")]
+        rows = [("images", f"{len(self.found.survey):,}", pluralize(len(self.found.classes), "class"))]
         for finding in self.found.items:
-            details = ", ".join(f"{value:,} {name}" for name, value in finding.facts.items() if isinstance(value, int))
+            details = ", ".join(f"{name}: {value:,}" for name, value in finding.facts.items() if isinstance(value, int))
             rows.append((lower_first(finding.title), f"{finding.count:,}", details if finding.count else ""))
         return text_table(rows)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pytorch_intro.analysis.markdown import markdown_table
 from pytorch_intro.analysis.ranking import sort_key
 from pytorch_intro.common.files import write_atomically
-from pytorch_intro.common.text import text_table
+from pytorch_intro.common.text import pluralize, text_table
 from pytorch_intro.config.paths import command_line, display_path
 from pytorch_intro.runs.folder import METRICS, further_metrics
 from pytorch_intro.sweeps.folder import Outcome, Record, SweepFolder
@@ -97,7 +97,8 @@ class Summary:
     def progress(self) -> str:
         """Return, for example, "12 jobs: 10 finished, 1 failed, 1 unfinished"."""
         statuses = [status for status in ("finished", "pruned", "failed", "unfinished") if self.counts[status]]
-        return f"{len(self.rows)} jobs: " + ", ".join(f"{self.counts[status]} {status}" for status in statuses)
+        counts = ", ".join(f"{self.counts[status]} {status}" for status in statuses)
+        return f"{pluralize(len(self.rows), 'job')}: {counts}"
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return the header and one row per group."""

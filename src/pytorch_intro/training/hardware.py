@@ -12,6 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from pytorch_intro.common.cpu import JOB_MONITOR, affinity, usable_cores
 from pytorch_intro.common.errors import UserError
+from pytorch_intro.common.text import pluralize
 from pytorch_intro.config.validate import SETTINGS, check_config, check_item
 
 log = logging.getLogger(__name__)
@@ -90,11 +91,12 @@ def choose_threads(threads: int | Literal["auto"], processes: int) -> int:
         return threads
     cores = min(MAX_THREADS, usable_cores())
     if processes > 1:
-        chosen, reason = max(1, cores // processes), f"{cores} cores for {processes} processes"
+        chosen, reason = max(1, cores // processes), f"{pluralize(cores, 'core')} for {processes} processes"
     else:
         every, used = len(affinity()), round(JOB_MONITOR.cores_used_by_others())
         chosen = max(1, min(cores, every - used))  # a container's quota may be smaller than its number of cores
-        reason = f"{cores} cores" if chosen == cores else f"{every} cores, other programs use {used} of them"
+        free = f"{pluralize(every, 'core')}, other programs use {used} of them"
+        reason = pluralize(cores, "core") if chosen == cores else free
     log.info("threads: %d (%s)", chosen, reason)
     return chosen
 
