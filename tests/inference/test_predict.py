@@ -110,6 +110,32 @@ def test_predictions_go_to_another_file_on_request(
     assert before == {name: (pictures / name).read_bytes() for name in before}
 
 
+@pytest.mark.parametrize("stem", ["predictions", "mon"])
+@pytest.mark.parametrize("name", ["predictions.png", "explanations.png"])
+def test_pictures_next_to_the_output_replace_only_those_of_predict(
+    script: Command, run_copy: Path, pictures: Path, stem: str, name: str
+) -> None:
+    """A rerun replaces its own pictures; a user's picture, text or folder of that name stays."""
+    picture = pictures / (name if stem == "predictions" else f"{stem}_{name}")
+    table = pictures / f"{stem}.csv"
+    arguments = [f"run={run_copy}", f"images={pictures / '00.png'}", f"output={table}", "explain=true"]
+    for _ in range(2):
+        assert script("predict", *arguments).code == 0
+    for content in (b"", b"some text", (pictures / "00.png").read_bytes(), None):
+        picture.unlink()
+        picture.mkdir() if content is None else picture.write_bytes(content)
+        before = table.stat().st_mtime_ns
+        answer = script("predict", *arguments)
+        assert answer.code == 2
+        assert_explained(
+            answer.err, [], [f"output={table}: ", picture.name], "exists and is not from", "use another name"
+        )
+        assert content is None or picture.read_bytes() == content
+        assert table.stat().st_mtime_ns == before
+    if name == "explanations.png":
+        assert script("predict", *arguments, "explain=false").code == 0, "they are not written"
+
+
 def test_improbable_labels_are_unsure(script: Command, run_copy: Path, pictures: Path) -> None:
     assert script("predict", f"run={run_copy}", f"images={pictures}").code == 0
     plain = rows(run_copy)

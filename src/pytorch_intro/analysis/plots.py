@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from pytorch_intro.analysis.fonts import default_font, fit_families, fit_font
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 # Matplotlib's figures are imported in the functions: that takes a third of a second, and a grid of images needs none.
 
+SOFTWARE = "pytorch-intro"  # text in each PNG file, which distinguishes it from a user's
 MAX_NUMBERED_CLASSES = 30  # with more, the numbers in the confusion matrix would not be legible
 MAX_NAMED_CLASSES = 100  # likewise for the names
 MAX_NAME = 40  # characters of a class name
@@ -321,6 +323,17 @@ def as_image(figure: "Figure") -> Image.Image:
 
 
 def save(image: Image.Image, path: Path) -> None:
-    """Write a PNG file atomically."""
+    """Write a PNG file atomically, marked as one of this project."""
+    mark = PngInfo()
+    mark.add_text("Software", SOFTWARE)
     with atomic_write(path) as file:
-        image.save(file, format="PNG")
+        image.save(file, format="PNG", pnginfo=mark)
+
+
+def is_saved_plot(path: Path) -> bool:
+    """Return whether a file was written by `save`."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return image.info.get("Software") == SOFTWARE
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # not a PNG file, or a broken one
+        return False

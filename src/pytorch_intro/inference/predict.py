@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,14 @@ from pydantic import Field, PositiveInt
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.memory import disable_malloc_trim
+from pytorch_intro.config.paths import display_path
 from pytorch_intro.config.validate import check_item
 from pytorch_intro.data.ingest.decoder import Decoder, border_brightness, pil_to_chw
 from pytorch_intro.data.ingest.image_folder import UnlabeledImages
 from pytorch_intro.data.ingest.parallel import ALL_CORES, parallel_map
 from pytorch_intro.data.ingest.workers import Workers
 from pytorch_intro.inference.load import Predictor
+from pytorch_intro.runs.folder import EXPLANATIONS
 
 Invert = bool | Literal["auto"]
 
@@ -62,7 +65,26 @@ def check_output(config: DictConfig) -> Path | None:
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         if not file.readline().startswith(b"path,label,probability"):
             raise UserError(f"output={path}: exists and has no predictions; use another name, it is not replaced")
+    for picture in picture_paths(path)[: 2 if config.explain else 1]:
+        check_picture(path, picture)
     return path
+
+
+def picture_paths(table: Path) -> tuple[Path, Path]:
+    """Return the files of the contact sheet and of the heat maps next to a CSV file."""
+    prefix = "" if table.stem == "predictions" else f"{table.stem}_"  # not a picture of the user's
+    return table.with_name(f"{prefix}predictions.png"), table.with_name(prefix + EXPLANATIONS)
+
+
+def check_picture(output: Path, picture: Path) -> None:
+    """Raise a UserError if a picture next to the CSV file would replace one that predict.py did not write."""
+    from pytorch_intro.analysis.plots import is_saved_plot
+
+    if os.path.lexists(picture) and not is_saved_plot(picture):
+        raise UserError(
+            f"output={output}: {display_path(picture)} exists and is not from predict.py; use another name, it is not "
+            "replaced"
+        )
 
 
 @dataclass

@@ -25,8 +25,7 @@ from pytorch_intro.data.ingest.relabel import warn_about_similar
 from pytorch_intro.inference.decision import Decision
 from pytorch_intro.inference.finished_run import FinishedRun
 from pytorch_intro.inference.load import Predictor
-from pytorch_intro.inference.predict import Prediction
-from pytorch_intro.runs.folder import EXPLANATIONS
+from pytorch_intro.inference.predict import Prediction, picture_paths
 
 MAX_SHOWN = 64  # images in the table and on the contact sheet
 THUMBNAIL = 160  # pixels per side
@@ -66,9 +65,7 @@ class PredictionReport:
         self.decision = decision
         self.explained = explained
         self.table = output or run.path / "predictions.csv"
-        prefix = "" if self.table.stem == "predictions" else f"{self.table.stem}_"  # not a picture of the user's
-        self.picture = self.table.with_name(f"{prefix}predictions.png")
-        self.explanations = self.table.with_name(prefix + EXPLANATIONS)
+        self.picture, self.explanations = picture_paths(self.table)
         self.min_probability = min_probability
         if min_probability is not None and UNSURE in self.classes:
             raise UserError(f"min_probability={min_probability}: a class is called {UNSURE}; leave it out")
