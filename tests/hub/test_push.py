@@ -5,11 +5,12 @@ import hashlib
 import importlib.util
 import io
 import json
+import os
 import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 from urllib.parse import unquote, urlparse
 
@@ -23,6 +24,8 @@ pytest.importorskip("safetensors")
 
 from pytorch_intro import load_run
 from pytorch_intro.common.errors import UserError
+from pytorch_intro.inference import repository
+from pytorch_intro.inference.repository import without_secrets
 
 NAME, TOKEN, SHA = "alice/shoes", "hf_secretsecretsecret", "a" * 40
 
@@ -153,6 +156,54 @@ def test_a_pushed_run_loads_with_the_same_logits(finished_run: Path, script: Com
     downloaded = {path.rpartition("/")[2] for path in Hub.requests if "/resolve/" in path}
     assert downloaded == {"config.yaml", "result.json", "model.safetensors"}
     assert logits(load_run(f"hf://{NAME}@{SHA}")).equal(logits(own))
+
+
+@pytest.mark.parametrize("home", ["/home/Zoë Łęcka", "/root", "/"])
+def test_the_home_folder_is_in_no_file_and_nothing_else_changes(
+    home: str, run_copy: Path, script: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON escapes its letters, and YAML could fold its lines."""
+    monkeypatch.setenv("HOME", home)
+    path = str(Path(home, "my pictures", "x" * 90))
+    result = json.loads((run_copy / "result.json").read_text()) | {"command": f"train.py data.root='{path}'"}
+    (run_copy / "result.json").write_text(json.dumps(result))
+    config = yaml.safe_load((run_copy / "config.yaml").read_text()) | {"resume": path}
+    (run_copy / "config.yaml").write_text(yaml.safe_dump(config))
+    answer = script("export", f"run={run_copy}", f"push={NAME}", "yes=true")
+    assert answer.code == 0, answer.err
+    assert Hub.files is not None
+    public = path if home == "/" else path.replace(home, "~")
+    assert json.loads(Hub.files["result.json"])["command"] == f"train.py data.root='{public}'"
+    assert json.loads(Hub.files["labels.json"])["result"]["command"] == f"train.py data.root='{public}'"
+    assert yaml.safe_load(Hub.files["config.yaml"])["resume"] == public
+    assert json.loads(Hub.files["result.json"]) | {"command": ""} == result | {"command": ""}
+    assert "T-shirt/top" in json.loads(Hub.files["labels.json"])["classes"]
+
+
+@pytest.mark.parametrize(
+    ("home", "text", "expected"),
+    [
+        ("/home/alice", "run=/home/alice", "run=~"),
+        ("/home/alice/", "see /home/alice.", "see ~."),
+        ("/home/alice", "file:///home/alice/a.db and ../../home/alice/b", "file://~/a.db and ../..~/b"),
+        ("/home/alice", "/home/alice2/x /home/alice.old /home/alice-2", "/home/alice2/x /home/alice.old /home/alice-2"),
+        ("/root", "/data/root/x /roots", "/data/root/x /roots"),
+        ("/", "/data/x a/b", "/data/x a/b"),
+        ("", "/data/x a/b", "/data/x a/b"),
+        ("/home/a", ["/home/a/b", {"/home/a": ("postgresql://u:p@h/db", 1)}], ["~/b", {"~": ["postgresql://h/db", 1]}]),
+    ],
+)
+def test_only_the_home_folder_itself_is_replaced(
+    home: str, text: Any, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", home)
+    assert without_secrets(text) == expected
+
+
+def test_a_home_folder_of_windows_is_replaced_with_any_separators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repository, "Path", PureWindowsPath)
+    monkeypatch.setattr(os.path, "expanduser", lambda _: r"C:\Users\Zoë")
+    assert without_secrets(r"C:\Users\Zoë\a C:/Users/Zoë/a 'C:\\Users\\Zoë\\a'") == r"~\a ~/a '~\\a'"
 
 
 def test_a_repository_whose_config_names_other_code_is_refused(finished_run: Path, script: Command) -> None:

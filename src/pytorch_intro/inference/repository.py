@@ -1,6 +1,7 @@
 """A finished run as a model repository of the Hugging Face hub: write its files, show them, ask and upload them."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -57,20 +58,22 @@ def confirmed(question: str) -> bool:
 def write_repository(run: FinishedRun, loaded: LoadedRun, folder: Path, name: str) -> None:
     """Write model.safetensors, config.yaml, result.json, labels.json, README.md and, for timm, config.json."""
     network = loaded.network.network
-    description = describe(run, network)
+    description = without_secrets(describe(run, network))
     record = {key: run.checkpoint[key] for key in ("datamodule_hyper_parameters", "hyper_parameters")}
     record["temperature"] = run.temperature
-    save_weights(network, folder / WEIGHTS, {"run": json.dumps(record)})
-    write(folder / CONFIG, OmegaConf.to_yaml(public_config(run.config)))
-    write(folder / "result.json", json.dumps(run.result, indent=2) + "\n")
-    write(folder / LABELS, json.dumps(description, indent=2) + "\n")
+    save_weights(network, folder / WEIGHTS, {"run": json.dumps(without_secrets(record))})
+    # Before they are written, since JSON and YAML escape characters and fold lines.
+    config = without_secrets(OmegaConf.to_container(public_config(run.config)))
+    files = {
+        CONFIG: OmegaConf.to_yaml(config),
+        "result.json": json.dumps(without_secrets(run.result), indent=2) + "\n",
+        LABELS: json.dumps(description, indent=2) + "\n",
+        "README.md": without_secrets(card(name, description, getattr(network, "origin", None))),
+    }
+    for file, text in files.items():
+        (folder / file).write_text(text, encoding="utf-8")
     if description["network"].get("library") == "timm":
         write_timm_config(folder / "config.json", description)
-    write(folder / "README.md", card(name, description, getattr(network, "origin", None)))
-
-
-def write(file: Path, text: str) -> None:
-    file.write_text(without_secrets(text), encoding="utf-8")
 
 
 def public_config(config: DictConfig) -> DictConfig:
@@ -86,9 +89,22 @@ def public_config(config: DictConfig) -> DictConfig:
     return result
 
 
-def without_secrets(text: str) -> str:
-    """Return a text without user names and passwords in addresses, and with ~ for the home folder."""
-    return re.sub(r"(://)[^/@\s\"']+@", r"\1", text).replace(str(Path.home()), "~")
+def without_secrets(value: Any) -> Any:
+    """Return a text, or data with texts, without users and passwords in addresses, and with ~ for the home folder."""
+    if isinstance(value, dict):
+        return {without_secrets(key): without_secrets(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [*map(without_secrets, value)]
+    if not isinstance(value, str):
+        return value
+    text = re.sub(r"(://)[^/@\s\"']+@", r"\1", value)
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111, which never raises
+    if len(home.parts) < 2:  # /, as of some services
+        return text
+    drive, *names = (re.escape(part.rstrip("/\\")) for part in home.parts)
+    separator = r"[/\\]+"
+    path = (drive + separator if drive else "/") + separator.join(names)
+    return re.sub(rf"(?<![\w-]){path}(?![\w-]|\.\w)", "~", text)
 
 
 def compare(run: FinishedRun, loaded: LoadedRun, folder: Path, name: str) -> None:
