@@ -1,12 +1,14 @@
 """src/export.py writes models that run without this project and agree with PyTorch."""
 
+import errno
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 import safetensors
 import torch
 from conftest import Command, compose, run_code, run_here, sample_datamodule
+from explained import assert_explained
 from PIL import Image
 from torch import Tensor, nn
 
@@ -306,6 +309,49 @@ def test_a_network_that_cannot_be_exported_is_reported_with_the_reason(finished_
     with pytest.raises(UserError, match=r"model: Branching cannot be exported \(.*data-dependent.*\); avoid") as error:
         exporting.write_formats(["pt2"], predictor, tmp_path, None, {})
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder on a file system of 1 MB, if mounting is allowed."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting is not allowed")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("name", exporting.FORMATS)
+def test_a_full_disk_is_not_blamed_on_the_network(
+    name: str, exported: Path, tiny_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each writer raises the error of the system; torch, OpenVINO and safetensors have their own."""
+    (tiny_disk / "large").write_bytes(bytes(200_000 if name in ("onnx_int8", "openvino") else 600_000))
+    monkeypatch.setattr(exporting, "export_program", lambda _: torch.export.load(exported / "export" / "model.pt2"))
+    monkeypatch.setattr(exporting, "write_onnx", lambda _, file: shutil.copy(exported / "export" / "model.onnx", file))
+    images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
+    with pytest.raises(OSError, match="No space left on device"):
+        exporting.write_formats([name], Predictor(load_run(exported)), tiny_disk, images, {})
+
+
+def test_a_full_disk_is_one_line(script: Command, run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(exporting, "write_formats", write)
+    answer = script("export", f"run={run_copy}")
+    assert answer.code == 1
+    assert_explained(answer.err, [], [str(run_copy)], "the disk is full", "free some space")
+    assert not list(run_copy.glob("*export*"))
+
+
+def test_files_follow_the_umask(exported: Path, small: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for file in (*(exported / "export").iterdir(), *(small / "export").iterdir()):
+        assert file.stat().st_mode == (tmp_path / "file").stat().st_mode, file
 
 
 @pytest.mark.parametrize(("name", "extra"), [("onnx", "export"), ("safetensors", "export"), ("openvino", "openvino")])

@@ -1,6 +1,7 @@
 """File formats of exported models: how each is written, and how it is loaded to compare it with PyTorch."""
 
 import copy
+import io
 import json
 import logging
 import warnings
@@ -121,7 +122,7 @@ def write_formats(
         with exporting(predictor):
             program = export_program(predictor)
             if "pt2" in formats:
-                torch.export.save(program, files["pt2"])
+                save_program(program, files["pt2"])
             if {*formats} & {"onnx", "onnx_int8", "openvino"}:
                 write_onnx(program, files["onnx"])
             if "onnx_int8" in formats:
@@ -163,6 +164,13 @@ def export_program(predictor: Predictor) -> torch.export.ExportedProgram:
     decoder = predictor.decoder
     images = torch.zeros(2, decoder.channels, *decoder.size, dtype=torch.uint8)  # with N=1, N would become a constant
     return torch.export.export(predictor, (images,), dynamic_shapes={"images": {0: torch.export.Dim("N", min=1)}})
+
+
+def save_program(program: torch.export.ExportedProgram, file: Path) -> None:
+    """Save a program as .pt2."""
+    content = io.BytesIO()  # torch's own files end the process if the disk is full
+    torch.export.save(program, content)
+    file.write_bytes(content.getbuffer())
 
 
 def write_onnx(program: torch.export.ExportedProgram, file: Path) -> None:
@@ -222,16 +230,21 @@ def convert_to_openvino(source: Path, file: Path) -> None:
     """Convert an ONNX model to OpenVINO's format, with weights in float16 (its default)."""
     import openvino
 
-    # Not openvino.convert_model, which reports its use to a server.
-    openvino.save_model(openvino.Core().read_model(source), file)
+    model = openvino.Core().read_model(source)  # not openvino.convert_model, which reports its use to a server
+    try:
+        openvino.save_model(model, file)
+    except RuntimeError:  # a C++ stream does not say why it failed: Python does, if the disk is full
+        with file.with_suffix(".bin").open("ab") as weights:
+            weights.write(bytes(2**20))
+        raise
 
 
 def save_weights(network: torch.nn.Module, file: Path, metadata: dict[str, str]) -> None:
     """Save a network's tensors as safetensors, with the names of its library."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     # Copies: safetensors refuses tensors that share memory, and those that are not contiguous.
     tensors = {
         name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in library_state(network).items()
     }
-    save_file(tensors, file, {"format": "pt", **metadata})
+    file.write_bytes(save(tensors, {"format": "pt", **metadata}))  # its own files ignore the umask
