@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.common.files import atomic_write, write_atomically
+from pytorch_intro.common.files import atomic_directory, atomic_write, write_atomically
 from pytorch_intro.config.flatten import flatten
 from pytorch_intro.config.resolvers import checked_name, new_run_dir
 from pytorch_intro.runs.config_record import PARTS
@@ -60,6 +60,23 @@ def test_two_writers_with_the_same_process_id_do_not_disturb_each_other(tmp_path
         assert file.read_bytes() == b"two"
     assert file.read_bytes() == b"one"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_that_cannot_be_replaced_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, rename = tmp_path / "export", Path.rename
+    folder.mkdir()
+    (folder / "a").write_text("before")
+
+    def refuse_temporary(path: Path, target: Path) -> Path:
+        if path.suffix == ".tmp":
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_temporary)
+    with pytest.raises(OSError, match="No space"), atomic_directory(folder) as temporary:
+        (temporary / "a").write_text("after")
+    assert (folder / "a").read_text() == "before"
+    assert [*tmp_path.iterdir()] == [folder]
 
 
 def test_a_checkpoint_is_read_back_as_it_was_written(tmp_path: Path) -> None:

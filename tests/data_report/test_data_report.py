@@ -400,6 +400,16 @@ def test_other_files_are_never_overwritten(planted: Path, script: Command, tmp_p
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
+def test_a_link_to_a_report_is_not_replaced(planted: Path, script: Command, tmp_path: Path) -> None:
+    (tmp_path / "data_reports").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "data_reports" / "mine"
+    link.symlink_to(tmp_path / "elsewhere")
+    answer = script("data_report", "data=folder", f"data.root={planted}", "name=mine", f"outputs={tmp_path}")
+    assert_user_error(answer, f"{link}: is a link, not a folder; move or rename it")
+    assert link.is_symlink()
+
+
 def test_a_picture_that_vanishes_meanwhile_is_left_out(
     planted: Path, report: Reporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -171,6 +171,41 @@ def test_a_model_that_disagrees_with_pytorch_is_not_written(
     assert not list(run_copy.glob(".export*"))
 
 
+def test_an_export_replaces_its_own_files_alone(
+    script: Command, exported: Path, run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Notes and folders of the user stay; the model of another format does not."""
+    copy_instead_of_writing(monkeypatch, exported)
+    folder = run_copy / "export"
+    (folder / "more").mkdir(parents=True)
+    for name in ("notes.txt", ".hidden", "more/notes.txt", "model.pt2", "labels.json"):
+        (folder / name).write_text("mine")
+    answer = script("export", f"run={run_copy}", "formats=[onnx]", "num_images=64")
+    assert answer.code == 0, answer.err
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".hidden", "labels.json", "model.onnx", "more", "notes.txt",
+    ]  # fmt: skip
+    assert all((folder / name).read_text() == "mine" for name in ("notes.txt", ".hidden", "more/notes.txt"))
+    assert answer.out.endswith("export/labels.json, " + os.path.relpath(folder / "model.onnx") + "\n")
+    assert not list(run_copy.glob(".export*"))
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "file"])
+def test_an_export_does_not_replace_a_link_or_a_file(kind: str, script: Command, run_copy: Path) -> None:
+    target = run_copy / "elsewhere"
+    if kind == "file":
+        (run_copy / "export").write_text("mine")
+    else:
+        (run_copy / "export").symlink_to(target)
+    if kind == "link":
+        target.mkdir()
+    before = sorted(run_copy.iterdir())
+    answer = script("export", f"run={run_copy}")
+    assert answer.code == 2
+    assert_explained(answer.err, [], [f"{run_copy / 'export'}: "], f"is a {kind.split()[-1]}, not a folder", "move or")
+    assert sorted(run_copy.iterdir()) == before
+
+
 def test_a_format_that_loses_accuracy_is_refused_and_the_others_are_written(
     script: Command, exported: Path, run_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

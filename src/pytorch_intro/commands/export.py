@@ -15,11 +15,11 @@ def main(config: DictConfig) -> None:
     from pydantic import Field, PositiveInt
 
     from pytorch_intro.common.errors import RunError, UserError
-    from pytorch_intro.common.files import atomic_directory
+    from pytorch_intro.common.files import atomic_directory, check_replaceable_directory
     from pytorch_intro.config.paths import display_path
     from pytorch_intro.config.validate import check_value
     from pytorch_intro.inference.eval_data import calibration_images, images_to_compare, own_training_images
-    from pytorch_intro.inference.export import compare_with_pytorch, describe, refused_formats, save_labels
+    from pytorch_intro.inference.export import FILES, compare_with_pytorch, describe, refused_formats, save_labels
     from pytorch_intro.inference.finished_run import FinishedRun, apply_overrides
     from pytorch_intro.inference.formats import FORMATS, check_formats, write_formats
     from pytorch_intro.inference.load import Predictor, load_from
@@ -32,6 +32,8 @@ def main(config: DictConfig) -> None:
         return
     parts = ["model", "classifier", "data"]
     run = FinishedRun(config.run_dir, config.allow, parts)
+    target = run.path / "export"
+    check_replaceable_directory(target)
     overrides = apply_overrides(run.config, config, ["data"])
     predictor = Predictor(load_from(run))
     is_external = "data" in overrides
@@ -48,7 +50,7 @@ def main(config: DictConfig) -> None:
         calibration = calibration_images(own)
 
     description = describe(run, predictor.network.network)
-    with atomic_directory(run.path / "export") as folder:
+    with atomic_directory(target, FILES) as folder:
         write_formats(formats, predictor, folder, calibration, description)
         table = compare_with_pytorch(predictor, formats, data, folder)
         refused = refused_formats(table, max_drop)
@@ -59,7 +61,8 @@ def main(config: DictConfig) -> None:
             for file in FORMATS[name].files:
                 (folder / file).unlink()
         save_labels(description, folder, table)
-    print(f"written: {', '.join(map(display_path, sorted((run.path / 'export').iterdir())))}")
+        written = [target / path.name for path in sorted(folder.iterdir())]
+    print(f"written: {', '.join(map(display_path, written))}")
     if refused:
         raise RunError("; ".join(refused.values()))
 

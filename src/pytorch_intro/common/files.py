@@ -3,7 +3,7 @@
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -36,9 +36,23 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def check_replaceable_directory(path: Path) -> None:
+    """Raise a UserError if a path is a file or a link: atomic_directory replaces folders only."""
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise UserError(f"{path}: is {'a link' if path.is_symlink() else 'a file'}, not a folder; move or rename it")
+
+
 @contextmanager
-def atomic_directory(path: Path) -> Iterator[Path]:
-    """Create a temporary folder that replaces `path` on success, and is removed on failure."""
+def atomic_directory(path: Path, names: Collection[str] | None = None) -> Iterator[Path]:
+    """Create a temporary folder that replaces `path` on success, and is removed on failure.
+
+    Args:
+        names: Files of `path` to replace; others are kept. None replaces all.
+
+    Raises:
+        UserError: If `path` is a file or a link.
+    """
+    check_replaceable_directory(path)
     suffix = unique_suffix()
     temporary, previous = (path.with_name(f".{path.name}.{suffix}.{kind}") for kind in ("tmp", "previous"))
     temporary.mkdir()
@@ -46,7 +60,15 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         yield temporary
         if path.exists():
             path.rename(previous)
-        temporary.rename(path)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if previous.exists():
+                previous.rename(path)
+            raise
+        if names is not None and previous.exists():
+            for file in [file for file in previous.iterdir() if file.name not in names]:
+                file.rename(path / file.name)
         shutil.rmtree(previous, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from pytorch_intro.analysis import plots
 from pytorch_intro.analysis.markdown import markdown_table
 from pytorch_intro.common.errors import UserError
-from pytorch_intro.common.files import atomic_directory
+from pytorch_intro.common.files import atomic_directory, check_replaceable_directory
 from pytorch_intro.common.text import pluralize, text_table
 from pytorch_intro.config.resolvers import checked_name
 from pytorch_intro.data_report.findings import MAX_LISTED, MAX_SHEETS, Findings
@@ -157,12 +157,13 @@ def choose_name(config: DictConfig, choice: str, root: str | None, runs: Sequenc
 
 def check_replaceable(folder: Path) -> None:
     """Raise a UserError if the folder cannot be written, or has anything else than an earlier report."""
+    check_replaceable_directory(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         probe = folder.with_name(f".{folder.name}.probe")
         probe.mkdir(exist_ok=True)
         probe.rmdir()
-        if not folder.exists() and not folder.is_symlink():
+        if not folder.exists():
             return
         names = {path.name for path in folder.iterdir()}
     except OSError as error:

@@ -24,6 +24,7 @@ from pytorch_intro.inference.formats import FORMATS, OPSET, Function
 from pytorch_intro.inference.load import Predictor
 
 PYTORCH, LABELS = "PyTorch", "labels.json"
+FILES = {LABELS, *(file for kind in FORMATS.values() for file in kind.files)}  # of an export
 TOLERANCE = 1e-4  # largest difference between probabilities
 BATCH_SIZES = (1, 7, 256)  # sizes that are compared in turn
 LARGE_IMAGE = 96 * 96  # pixels from which a batch of 256 takes too much memory and time
