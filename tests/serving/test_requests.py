@@ -131,6 +131,33 @@ def bomb(width: int, height: int) -> bytes:
     )
 
 
+def tiff_of_tiles(width: int, height: int) -> bytes:
+    """Return a TIFF of 10 x 10 pixels in one tile of another size, deflated."""
+    tile = zlib.compress(bytes(width * height))
+    values = {
+        256: 10,
+        257: 10,
+        258: 8,
+        259: 8,
+        262: 1,
+        277: 1,
+        322: width,
+        323: height,
+        324: 8,
+        325: len(tile),
+    }
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
+    return b"II*\0" + struct.pack("<I", 8 + len(tile)) + tile + struct.pack("<H", len(values)) + tags + bytes(4)
+
+
+def run_length_bmp(bits: int) -> bytes:
+    """Return a BMP of 4 x 2 pixels with run-length encoding."""
+    runs, palette = b"\x04\x01\0\0" * 2 + b"\0\x01", bytes(4 * 2**bits)
+    start = 54 + len(palette)
+    header = struct.pack("<IiiHHIIiiII", 40, 4, 2, 1, bits, {8: 1, 4: 2}[bits], len(runs), 0, 0, 2**bits, 0)
+    return b"BM" + struct.pack("<IHHI", start + len(runs), 0, 0, start) + header + palette + runs
+
+
 @contextmanager
 def service_of(run: Path) -> Iterator[Service]:
     register_resolvers()
@@ -275,6 +302,10 @@ def test_common_formats_are_read(kind: str, client: Client) -> None:
     assert client.upload((f"a.{kind}", picture(kind))).status == 200
 
 
+def test_a_tiff_in_tiles_is_read(client: Client) -> None:
+    assert client.upload(("a.tif", tiff_of_tiles(16, 16))).status == 200
+
+
 def test_one_readable_picture_is_enough(client: Client) -> None:
     answer = client.upload(("broken.png", picture()[:-30]), ("good.png", picture()), ("notes.txt", b"some text"))
     assert answer.status == 200
@@ -292,6 +323,20 @@ BAD_FILES = {
     "EPS, which would start a program": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture; send"),
     "too many pixels": (bomb(1001, 1000), "1,001 x 1,000 pixels; send a picture of at most 1,000,000 pixels"),
     "decompression bomb": (bomb(60_000, 60_000), "far too many pixels; send a picture of at most 1,000,000 pixels"),
+    "too large a tile": (
+        tiff_of_tiles(2000, 1000),
+        "tiles of 2,000 x 1,000 pixels; send a picture of at most 1,000,000",
+    ),
+    "a wide tile": (
+        tiff_of_tiles(1_000_016, 16),
+        "tiles of 1,000,016 x 16 pixels; send a picture of",
+    ),
+    "PBM as text": (b"P1 2 2\n0 1 1 0\n", "slow to read; save it as PNG"),
+    "PGM as text": (b"P2 2 2 255\n0 1 1 0\n", "slow to read; save it as PNG"),
+    "PPM as text": (b"P3 1 2 255\n0 1 1 0 5 5\n", "slow to read; save it as PNG"),
+    "PGM with other bits": (b"P5 2 2 99\nabcd", "slow to read; save it as PNG"),
+    "run lengths of 8 bits": (run_length_bmp(8), "slow to read; save it as PNG"),
+    "run lengths of 4 bits": (run_length_bmp(4), "slow to read; save it as PNG"),
     "no pixels": (bomb(0, 0), "not a picture; send"),
 }
 
