@@ -2,15 +2,18 @@
 
 import asyncio
 import base64
+import http.client
 import io
 import json
+import os
 import random
 import re
+import signal
 import struct
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -36,6 +39,7 @@ from pytorch_intro.serving import app as serving
 from pytorch_intro.serving import settings as serving_settings
 from pytorch_intro.serving.app import NO_HEAT_MAPS, NoPicture, Predictions, Problem, Service, build_app
 from pytorch_intro.serving.pictures import decode
+from pytorch_intro.serving.server import listen, serve
 from pytorch_intro.serving.settings import check_settings, open_service
 
 SMALL = {"bytes": 200_000, "pixels": 1_000_000, "files": 4, "requests": 3, "seconds": 60}  # limits
@@ -396,6 +400,83 @@ def test_a_slow_request_gets_408(service: Service, documented: dict[str, Any], m
     answer = client("/predict", form(("a.png", picture()))[:60], FORM, after=())
     assert answer.status == 408
     assert_documented(answer, documented)
+
+
+@pytest.mark.parametrize("path", ["/predict", "/explain"])
+@pytest.mark.parametrize("step", ["read", "decode", "classify"])
+def test_a_request_that_the_server_cancels_gets_503(
+    path: str, step: str, service: Service, documented: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the server stops, uvicorn cancels it, and then asyncio again."""
+    client = Client(build_app(service))
+    body = form(("a.png", picture()))
+    submitted = []
+
+    def submit(*_: Any) -> futures.Future[Any]:
+        submitted.append(step)
+        return futures.Future()  # never done
+
+    if step != "read":
+        monkeypatch.setattr({"decode": service.decoders, "classify": service.batcher}[step], "submit", submit)
+
+    async def cancel() -> Answer:
+        sent, after = (body[:60], ()) if step == "read" else (body, (END,))
+        task = asyncio.create_task(client.request(path, "", sent, FORM, after))
+        while not (service.num_requests if step == "read" else submitted):
+            await asyncio.sleep(0)
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0)
+        return await task
+
+    answer = asyncio.run(cancel())
+    assert answer.status == 503
+    assert answer.content["error"].startswith("the server is stopping; ")
+    assert service.num_requests == 0
+    if path == "/predict":
+        assert_documented(answer, documented)
+
+
+def serve_here(service: Service, client: Callable[[tuple[str, int]], None], **options: Any) -> None:
+    """Serve on a port of this process until the client, a function of the address in a thread, ends."""
+
+    def run(address: tuple[str, int]) -> None:
+        try:
+            client(address)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    previous = signal.signal(signal.SIGTERM, lambda *_: None)  # the server raises it again
+    try:
+        with listen("127.0.0.1", 0) as listener, futures.ThreadPoolExecutor(1) as pool:
+            running = pool.submit(run, listener.getsockname())
+            serve(build_app(service), listener, **options)
+            running.result()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def test_a_stopping_server_answers_a_half_sent_request(service: Service) -> None:
+    """After the grace, here none; not in plain text, as uvicorn answers a canceled request."""
+    answers = []
+
+    def client(address: tuple[str, int]) -> None:
+        connection = http.client.HTTPConnection(*address, timeout=60)
+        connection.putrequest("POST", "/predict")
+        connection.putheader("Content-Type", FORM)
+        connection.putheader("Content-Length", "5000")
+        connection.endheaders(form(("a.png", picture()))[:60])
+        other = http.client.HTTPConnection(*address, timeout=60)
+        other.request("GET", "/health")  # by its answer, the server reads the other request
+        assert other.getresponse().status == 200
+        os.kill(os.getpid(), signal.SIGTERM)
+        answer = connection.getresponse()
+        answers.append((answer.status, json.load(answer)))
+        connection.close()
+        other.close()
+
+    serve_here(service, client, grace=0)
+    assert answers == [(503, {"error": "the server is stopping; send the request again later"})]
 
 
 def test_a_connection_that_ends_early_leaves_no_request_in_progress(client: Client, service: Service) -> None:

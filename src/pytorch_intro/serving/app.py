@@ -96,7 +96,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     413: {"model": Problem, "description": "The request is too large"},
     415: {"model": Problem, "description": "Neither a form nor JSON"},
     422: {"model": NoPicture, "description": "None of the uploads is a readable picture"},
-    503: {"model": Problem, "description": "Too many requests in progress"},
+    503: {"model": Problem, "description": "Too many requests in progress, or the server is stopping"},
 }
 EXPLAIN_DESCRIPTIONS = {status: response["description"] for status, response in RESPONSES.items()} | {
     422: "No readable picture, an unknown label, or a network without heat maps"
@@ -147,6 +147,8 @@ class Service:
         self.monitoring.waiting.set(self.num_requests)
         try:
             yield
+        except asyncio.CancelledError:  # by the server, which stops
+            raise RequestError(503, "the server is stopping; send the request again later") from None
         finally:
             self.num_requests -= 1
             self.monitoring.waiting.set(self.num_requests)
@@ -208,7 +210,7 @@ def build_app(service: Service) -> FastAPI:
     one_picture = replace(service.limits, files=1)
 
     @app.exception_handler(RequestError)
-    def on_request_error(request: Request, error: RequestError) -> Response:
+    async def on_request_error(request: Request, error: RequestError) -> Response:
         headers = {"Retry-After": "1"} if error.status == 503 else None
         return JSONResponse({"error": str(error)}, error.status, headers)
 

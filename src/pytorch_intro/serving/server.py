@@ -10,6 +10,8 @@ from fastapi import FastAPI
 
 from pytorch_intro.common.errors import UserError
 
+GRACE = 20  # seconds for requests in progress when the server stops
+
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens on an address; port 0 is any free port.
@@ -40,11 +42,11 @@ def url_of(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def serve(app: FastAPI, listener: socket.socket, grace: float) -> None:
+def serve(app: FastAPI, listener: socket.socket, grace: int = GRACE) -> None:
     """Answer requests until Ctrl-C or SIGTERM, then finish those in progress, and raise the signal again.
 
     Args:
-        grace: Seconds for requests in progress.
+        grace: Seconds for requests in progress; then they are canceled, which Service.admit answers.
     """
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it would warn of each malformed upload
     config = uvicorn.Config(
@@ -57,6 +59,6 @@ def serve(app: FastAPI, listener: socket.socket, grace: float) -> None:
         log_level="error",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=round(grace),
+        timeout_graceful_shutdown=grace,
     )
     uvicorn.Server(config).run([listener])
