@@ -9,13 +9,14 @@ import os
 import random
 import re
 import signal
+import socket
 import struct
 import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -437,7 +438,9 @@ def test_a_request_that_the_server_cancels_gets_503(
         assert_documented(answer, documented)
 
 
-def serve_here(service: Service, client: Callable[[tuple[str, int]], None], **options: Any) -> None:
+def serve_here(
+    service: Service, client: Callable[[tuple[str, int]], None], header_seconds: float = 60, **options: Any
+) -> None:
     """Serve on a port of this process until the client, a function of the address in a thread, ends."""
 
     def run(address: tuple[str, int]) -> None:
@@ -450,7 +453,7 @@ def serve_here(service: Service, client: Callable[[tuple[str, int]], None], **op
     try:
         with listen("127.0.0.1", 0) as listener, futures.ThreadPoolExecutor(1) as pool:
             running = pool.submit(run, listener.getsockname())
-            serve(build_app(service), listener, **options)
+            serve(build_app(service), listener, header_seconds, **options)
             running.result()
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -477,6 +480,51 @@ def test_a_stopping_server_answers_a_half_sent_request(service: Service) -> None
 
     serve_here(service, client, grace=0)
     assert answers == [(503, {"error": "the server is stopping; send the request again later"})]
+
+
+@pytest.mark.parametrize("sent", ["nothing", "a part", "a part, byte by byte", "a part of the second request"])
+def test_a_connection_without_whole_headers_is_closed(sent: str, service: Service) -> None:
+    """A request whose body takes longer is answered."""
+    head = b"GET /health HTTP/1.1\r\nHost: a\r\n"
+
+    def client(address: tuple[str, int]) -> None:
+        with socket.create_connection(address, timeout=60) as connection:
+            if sent == "a part of the second request":
+                connection.sendall(head + b"\r\n")
+                assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK")
+            if sent != "nothing":
+                connection.sendall(head)
+            if sent == "a part, byte by byte":
+                connection.settimeout(0.01)
+            with suppress(ConnectionError):  # the server may close before it reads the last byte
+                while True:
+                    with suppress(TimeoutError):
+                        received = connection.recv(4096)
+                        assert not received.startswith(b"HTTP/")
+                        if not received:
+                            break
+                    if sent == "a part, byte by byte":
+                        connection.sendall(b"a")
+
+    serve_here(service, client, header_seconds=0.2)
+
+
+def test_the_time_for_headers_does_not_limit_the_body_and_the_answer(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The body is completed after a second connection, opened later, has run into the limit."""
+
+    def client(address: tuple[str, int]) -> None:
+        body = form(("a.png", picture()))
+        with socket.create_connection(address, timeout=60) as connection:
+            headers = f"Host: a\r\nContent-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall(b"POST /predict HTTP/1.1\r\n" + headers.encode() + body[:60])
+            with socket.create_connection(address, timeout=60) as other:
+                assert other.recv(1) == b""
+            connection.sendall(body[60:])
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK")
+
+    serve_here(service, client, header_seconds=0.2)
 
 
 def test_a_connection_that_ends_early_leaves_no_request_in_progress(client: Client, service: Service) -> None:

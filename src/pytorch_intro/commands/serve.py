@@ -25,4 +25,4 @@ def main(config: DictConfig) -> None:
         run = FinishedRun(config.run_dir, config.allow)
         with open_service(run, config, limits) as service:
             print(f"serving {display_path(run.path)} at {url_of(listener)} (Ctrl-C stops)", flush=True)
-            serve(build_app(service), listener)
+            serve(build_app(service), listener, limits.seconds)

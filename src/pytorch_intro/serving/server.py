@@ -1,5 +1,6 @@
 """Listen on a port and answer requests until a signal comes."""
 
+import asyncio
 import errno
 import logging
 import os
@@ -7,6 +8,7 @@ import socket
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pytorch_intro.common.errors import UserError
 
@@ -42,17 +44,55 @@ def url_of(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def serve(app: FastAPI, listener: socket.socket, grace: int = GRACE) -> None:
+class TimedProtocol(H11Protocol):
+    """An HTTP connection that is closed if the headers of a request do not arrive in time.
+
+    uvicorn limits only the time between an answer and the next byte.
+
+    Attributes:
+        header_seconds: Time from the connection, or from the first byte of a further request.
+    """
+
+    header_seconds: float
+    timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.update_timer()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self.update_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.stop_timer()
+
+    def update_timer(self) -> None:
+        """Start the timer, unless it runs already; stop it while a request is in progress."""
+        if self.cycle and not self.cycle.response_complete:
+            self.stop_timer()
+        elif self.timer is None:
+            self.timer = self.loop.call_later(self.header_seconds, self.transport.close)
+
+    def stop_timer(self) -> None:
+        if self.timer:
+            self.timer.cancel()
+            self.timer = None
+
+
+def serve(app: FastAPI, listener: socket.socket, header_seconds: float, grace: int = GRACE) -> None:
     """Answer requests until Ctrl-C or SIGTERM, then finish those in progress, and raise the signal again.
 
     Args:
+        header_seconds: Time that a client may take to send the headers of a request.
         grace: Seconds for requests in progress; then they are canceled, which Service.admit answers.
     """
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it would warn of each malformed upload
     config = uvicorn.Config(
         app,
         loop="asyncio",  # these three: the same with whatever else is installed
-        http="h11",
+        http=type("Protocol", (TimedProtocol,), {"header_seconds": header_seconds}),
         ws="none",
         lifespan="off",
         log_config=None,  # the command's
