@@ -220,6 +220,10 @@ def test_training_imports_little_more_than_torch_and_lightning(tmp_path: Path) -
         ("outputs=/home/${oc.env:USER}/out", "outputs=/home/${oc.env:USER}/out"),
         ("run=2024", "run='2024'"),
         ("resume=null", "resume=null"),
+        ("positive=true", "positive='true'"),
+        ("positive=1.50", "positive='1.50'"),
+        ("positive=null", "positive='null'"),
+        ("positive=shirt", "positive=shirt"),
     ],
 )
 def test_names_and_paths_are_quoted_if_hydra_would_parse_them(

@@ -10,14 +10,18 @@ import pytest
 import torch
 from conftest import NO_PICTURES, Command, sample_datamodule, train_here
 from explained import assert_explained
+from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
 from pytorch_intro import load_run
 from pytorch_intro.analysis import plots
+from pytorch_intro.cli.python_api import compose
 from pytorch_intro.common.errors import UserError
+from pytorch_intro.inference.decision import check_decision
+from pytorch_intro.inference.finished_run import FinishedRun
 from pytorch_intro.inference.load import Predictor
-from pytorch_intro.inference.operating_point import Goal, Scores, choose_threshold, short_number_between
+from pytorch_intro.inference.operating_point import Goal, Scores, check_goal, choose_threshold, short_number_between
 
 SHIRT, TOP = 6, 0
 
@@ -208,6 +212,42 @@ def test_predict_labels_images_by_the_threshold(script: Command, run: Path, phot
     assert [row["label"] for row in predicted(run)] == [positive if s >= threshold else other for s in shares]
     assert all(row["label"] != row["label_2"] for row in predicted(run))
     assert f"threshold: {positive} if its probability is at least {threshold}" in answer.out
+
+
+NAMES = ["true", "false", "True", "on", "null", "1", "1.50", "1e3", "0x10", "007", "nan", "a,b", "[a]", "don't"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_class_may_have_any_name(name: str, finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is typed: Hydra reads some of them as another kind of value."""
+    run = FinishedRun(finished_run)
+    for classes in ([name, "other"], ["other", name]):
+        monkeypatch.setitem(run.inputs, "classes", classes)
+        arguments = [f"positive={name}", f"run_dir={finished_run}"]
+        decision = check_decision(compose("predict", [*arguments, "threshold=0.5"]), run)
+        goal = check_goal(compose("eval", [*arguments, "min_recall=0.5"]), run)
+        assert decision
+        assert goal
+        assert decision.positive == goal.positive == classes.index(name)
+
+
+@pytest.mark.parametrize(("value", "name"), [(True, "true"), (False, "false"), (1, "1"), (1.5, "1.5"), ("null",) * 2])
+def test_a_class_in_a_config_is_named_in_the_spelling_of_hydra(
+    value: Any, name: str, finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = FinishedRun(finished_run)
+    monkeypatch.setitem(run.inputs, "classes", [name, "other"])
+    assert check_decision(OmegaConf.create({"positive": value, "threshold": 0.5}), run) == (0, 0.5)
+
+
+@pytest.mark.parametrize("positive", [None, "null"])
+def test_without_a_class_the_second_is_positive(
+    positive: str | None, finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = FinishedRun(finished_run)
+    monkeypatch.setitem(run.inputs, "classes", ["a", "b"])
+    assert check_decision(OmegaConf.create({"positive": positive, "threshold": None}), run) is None
+    assert check_decision(OmegaConf.create({"positive": positive, "threshold": 0.5}), run) == (1, 0.5)
 
 
 def test_predict_uses_the_threshold_of_the_evaluation(script: Command, run: Path, photos: Path) -> None:

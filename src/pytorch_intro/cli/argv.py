@@ -13,7 +13,8 @@ from pytorch_intro.config.paths import with_commands
 
 LITERAL = ("images", "run")  # paths in which even ${ has no meaning
 PATHS = (*LITERAL, "resume", "outputs", "output", "data.root", "data.labels", "data.cache_dir")
-TEXTS = (*PATHS, "name")
+CLASS = "positive"  # name of a class, which may be true, 1.50 or null
+TEXTS = (*PATHS, "name", CLASS)
 # What Hydra's grammar reads as plain text: a word that is not another kind of value, or anything with a slash.
 PLAIN = re.compile(r"(?!(?:true|false|nan|inf)$)[a-z][\w.-]*|[\w.-]*/[\w./+@%-]*", re.ASCII | re.IGNORECASE)
 
@@ -84,7 +85,8 @@ def literal(setting: str, text: str) -> str:
     if setting in PATHS:
         text = os.path.expanduser(text)  # noqa: PTH111, which would drop a final slash
     is_written_for_hydra = text[:1] in ("'", '"') or ("${" in text and setting not in LITERAL)
-    return text if is_written_for_hydra or PLAIN.fullmatch(text) else quoted(text)
+    is_plain = PLAIN.fullmatch(text) and not (setting == CLASS and text.lower() == "null")
+    return text if is_written_for_hydra or is_plain else quoted(text)
 
 
 def quoted(text: str) -> str:

@@ -16,7 +16,7 @@ from pytorch_intro.common.errors import UserError
 from pytorch_intro.common.text import to_displayable
 from pytorch_intro.config.validate import check_value
 from pytorch_intro.data.datamodule import DataModule
-from pytorch_intro.inference.decision import ClassName, Share, positive_class, refuse_positive
+from pytorch_intro.inference.decision import Share, check_positive, positive_class, refuse_positive
 from pytorch_intro.inference.finished_run import FinishedRun
 from pytorch_intro.training.classifier import Classifier
 from pytorch_intro.training.lightning_internals import callbacks
@@ -37,10 +37,10 @@ def check_goal(config: DictConfig, run: FinishedRun) -> Goal | None:
     settings = {"precision": config.min_precision, "recall": config.min_recall}
     for name, value in settings.items():
         check_value(f"min_{name}", value, Share | None)
-    check_value("positive", config.positive, ClassName)
+    given = check_positive(config, run)
     goals = [(name, float(value)) for name, value in settings.items() if value is not None]
     if not goals:
-        refuse_positive(config, "set min_precision or min_recall too, or leave it out")
+        refuse_positive(given, "set min_precision or min_recall too, or leave it out")
         return None
     if len(goals) > 1:
         raise UserError(
@@ -48,7 +48,7 @@ def check_goal(config: DictConfig, run: FinishedRun) -> Goal | None:
             "as well; use one of them"
         )
     metric, minimum = goals[0]
-    positive = positive_class(config.positive, run, f"min_{metric}={minimum:g}")
+    positive = positive_class(given, run, f"min_{metric}={minimum:g}")
     return Goal(positive, metric, minimum)  # type: ignore[arg-type]
 
 
