@@ -66,6 +66,29 @@ def test_predictions_on_a_read_only_disk_are_shown(
     assert not (run_copy / "predictions.png").exists()
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("step", ["open", "write"])
+def test_a_disk_without_space_for_the_output_is_named(
+    code: int, step: str, script: Command, run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk of the run is another one."""
+
+    def fail(*_: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    write_images(tmp_path / "photos", "a.png")
+    (tmp_path / "full").mkdir()
+    target = "pytorch_intro.inference.prediction_report.atomic_write" if step == "open" else "os.fsync"
+    monkeypatch.setattr(target, fail)
+    output = tmp_path / "full" / "x.csv"
+    answer = script("predict", f"run={run_copy}", f"images={tmp_path / 'photos'}", f"output={output}", CPU)
+    assert answer.code == 1
+    problem = "disk is full|quota is used up|read-only|no permission"
+    assert_explained(answer.err, [str(output)], [f"error: {output.parent}: "], problem, "or use another output=")
+    assert str(run_copy) not in answer.err
+    assert not list(output.parent.iterdir())
+
+
 def test_an_evaluation_whose_reader_has_gone_is_recorded(run_copy: Path) -> None:
     """In an encoding that lacks characters of the output."""
     command = [sys.executable, str(PROJECT / "src" / "eval.py"), f"run={run_copy}", CPU]

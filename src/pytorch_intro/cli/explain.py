@@ -165,8 +165,12 @@ def explain_fault(error: Exception, config: DictConfig) -> str | None:
             return f"{config.run_dir}: {moved}; if you moved it, resume it with resume=DIR"
         if isinstance(cause, OSError) and cause.errno in DISK:
             explained = DISK[cause.errno].replace(";", f" ({cause.filename});" if cause.filename else ";")
-            copy = ", or copy the run to another folder and use run=DIR" if "run" in config else ""
-            return f"{config.run_dir}: {explained}, then {hint}{copy}"
+            folder, other = config.run_dir, ""
+            if config.get("output"):
+                folder, other = Path(config.output).parent, ", or use another output=FILE"
+            elif "run" in config:
+                other = ", or copy the run to another folder and use run=DIR"
+            return f"{folder}: {explained}, then {hint}{other}"
     settings, prefix = (config.data, "data.") if "data" in config else (config, "")
     if "batch_size" not in settings:  # a benchmark, whose trainings run in other processes and print their errors
         return None
