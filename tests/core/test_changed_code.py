@@ -13,7 +13,7 @@ NETWORK = """
 from torch import nn
 
 class Mean(nn.Module):
-    def __init__(self, image_shape, num_classes):
+    def __init__(self, image_shape, num_classes, **kwargs):
         super().__init__()
         self.layer = nn.Linear(image_shape[0], num_classes)
 
@@ -36,7 +36,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run(source: Path, command: Command, tmp_path: Path) -> Path:
-    answer = command(*ONE_BATCH, "~model", "+model._target_=changing_network.Mean")
+    answer = command(*ONE_BATCH, "model._target_=changing_network.Mean")
     assert answer.code == 0, answer.err
     assert "changed since" not in answer.out
     return tmp_path / "outputs" / "first"
