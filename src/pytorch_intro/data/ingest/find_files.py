@@ -3,6 +3,7 @@
 import functools
 import glob
 import hashlib
+import itertools
 import logging
 import os
 import stat
@@ -47,11 +48,34 @@ def find_files(images: str | None, lines: Iterable[str]) -> list[str]:
     elif os.path.exists(images):  # noqa: PTH110
         return [images]
     else:
-        found = [file for file in sorted(glob.glob(images, recursive=True)) if os.path.isfile(file)]  # noqa: PTH113, PTH207
+        found = [file for file in sorted({*expand_glob(images)}) if os.path.isfile(file)]  # noqa: PTH113
         problem = "no file matches" if glob.has_magic(images) else "no such file or folder"
     if not found:
         raise UserError(f"images={images}: {problem}; give a file, a folder, a glob, or - for paths on stdin")
     return found
+
+
+def expand_glob(pattern: str) -> Iterator[str]:
+    """Yield the paths that match a glob, in which ** enters each folder once: a link may lead back.
+
+    glob.glob would enter it again and again.
+    """
+    parts = pattern.replace(os.sep, "/").split("/")
+    if "**" not in parts:
+        yield from glob.iglob(pattern)  # noqa: PTH207
+        return
+    depth = parts.index("**")
+    after = itertools.dropwhile(lambda part: part == "**", parts[depth:])
+    base, rest = "/".join([*parts[:depth], ""]), "/".join(after) or "*"
+    visited = set()
+    for top in glob.iglob(base) if base else [""]:  # noqa: PTH207
+        for parent, folders, _ in os.walk(top or ".", followlinks=True):
+            if (place := os.path.realpath(parent)) in visited:
+                folders.clear()
+                continue
+            visited.add(place)
+            folders[:] = sorted(name for name in folders if name[0] != ".")
+            yield from expand_glob(os.path.join(glob.escape(parent if top else parent[2:]), rest))  # noqa: PTH118
 
 
 def may_be_image(path: str) -> bool:
