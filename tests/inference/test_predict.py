@@ -1,6 +1,7 @@
 """src/predict.py classifies image files of any kind, with a run's folder alone."""
 
 import csv
+import glob
 import io
 import os
 import re
@@ -12,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Command, sample_datamodule
+from conftest import Command, sample_datamodule, write_images
 from explained import ABOVE_0, BOOLEAN, UNKNOWN, WRONG_VALUE, assert_explained
 from PIL import Image, ImageOps
 
+from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.paths import PROJECT
 from pytorch_intro.data.ingest.decoder import Decoder, Resize
+from pytorch_intro.data.ingest.find_files import find_files
 from pytorch_intro.inference.load import Predictor, load_run
 from pytorch_intro.inference.predict import Preprocessor
 
@@ -180,6 +183,50 @@ def test_images_can_be_a_file_a_folder_a_glob_or_paths_on_stdin(
     assert str(file) in [row["path"] for row in found]
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "**",
+        "**/*.png",
+        "./**/*.png",
+        "a/**",
+        "*/**/*.png",
+        "**/b/**/*",
+        "**/**",
+        "**.png",
+        "[[]x]/**/*",
+        "no/**",
+        "ROOT/**",
+    ],
+)
+def test_a_glob_finds_the_files_of_pythons_glob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str) -> None:
+    write_images(tmp_path, "0.png", "a/1.png", "a/b/2.png", "a/b/c/3.png", "a/.hidden/4.png", ".5.png", "[x]/6.png")
+    monkeypatch.chdir(tmp_path)
+    pattern = pattern.replace("ROOT", str(tmp_path))
+    expected = {path for path in glob.glob(pattern, recursive=True) if Path(path).is_file()}  # noqa: PTH207
+    if not expected:
+        with pytest.raises(UserError, match="no file matches"):
+            find_files(pattern, [])
+    else:
+        assert find_files(pattern, []) == sorted(expected)
+
+
+@pytest.mark.parametrize("rest", ["", "/*", "/*.png", "/**/*.png"])
+def test_a_glob_follows_links_and_finds_each_picture_once(tmp_path: Path, rest: str) -> None:
+    """Two links back: Python's glob would follow each combination of them."""
+    root = tmp_path / "photos"
+    write_images(root, "a.png", "sub/b.png")
+    write_images(tmp_path, "elsewhere/c.png")
+    for name, target in (
+        ("loop", root),
+        ("sub/loop", root),
+        ("sub/again", root / "sub"),
+        ("z", tmp_path / "elsewhere"),
+    ):
+        (root / name).symlink_to(target)
+    assert find_files(f"{root}/**{rest}", []) == [f"{root}/{name}" for name in ("a.png", "sub/b.png", "z/c.png")]
+
+
 def test_all_image_formats_are_classified_like_the_gray_png(script: Command, run_copy: Path, tmp_path: Path) -> None:
     """JPEG rotated by EXIF, palette, 16 bits, CMYK, alpha, RGB, 1 x 1 and 4004 x 4004."""
     folder = tmp_path / "kinds"
@@ -266,8 +313,9 @@ def test_nothing_is_written_if_no_file_can_be_read(script: Command, run_copy: Pa
     answer = script("predict", f"run={run_copy}", f"images={tmp_path / 'note.txt'}")
     assert answer.code == 2
     assert "note.txt" in answer.err.splitlines()[0]
+    given = f"error: images={tmp_path / 'note.txt'}: "
     assert_explained(
-        answer.err.splitlines()[-1] + "\n", [], ["images"], "could be read|can be read", "use other image files"
+        answer.err.splitlines()[-1] + "\n", [], [given], "could be read|can be read", "use other image files"
     )
     assert sorted(run_copy.iterdir()) == before
 

@@ -35,7 +35,8 @@ def main(config: DictConfig) -> None:
 
     explained = predictor if config.explain else None
     report = PredictionReport(run, config.top_k, decision, explained, output, config.min_probability)
-    report.save(predict_files(predictor, paths, preprocessor, config.batch_size, config.num_workers))
+    batches = predict_files(predictor, paths, preprocessor, config.batch_size, config.num_workers)
+    report.save(batches, config.images)
     report.print_summary()
     if report.num_failed:
         sys.exit(1)

@@ -76,10 +76,13 @@ class PredictionReport:
         self.counts: Counter[str] = Counter()
         self.num_inverted = 0
 
-    def save(self, batches: Iterable[list[Prediction]]) -> None:
+    def save(self, batches: Iterable[list[Prediction]], images: str) -> None:
         """Write the table, as the predictions arrive, and the pictures; nothing if no file could be read.
 
         If the folder is not writable, the predictions are only collected, for print_summary.
+
+        Args:
+            images: Setting that the error names if no file could be read.
         """
         suffixes = ["", *(f"_{number}" for number in range(2, self.top_k + 1))]
         header = ["path", *(f"{name}{suffix}" for suffix in suffixes for name in ("label", "probability"))]
@@ -91,7 +94,7 @@ class PredictionReport:
                 writer.writerows(self.add(predictions))
             text.detach()
             if not self.shown:
-                raise UserError("images: none could be read, nothing was written; use other image files")
+                raise UserError(f"images={images}: none could be read, nothing was written; use other image files")
             if self.write_error is None:
                 self.save_contact_sheet()
                 if self.explained:
