@@ -271,7 +271,7 @@ def dry_run(network: object, image_shape: tuple[int, int, int], num_classes: int
     except Exception as error:  # any kind: it may be the user's class
         raise UserError(
             f"model: {name} does not accept images of shape {shape} ({type(error).__name__}: {first_lines(error)}); "
-            "fix its forward, or choose another model or data.image_size"
+            "choose another model, or another data.image_size, or fix its forward"
         ) from error
     returned = f"model: {name} returns"
     if not isinstance(output, torch.Tensor):

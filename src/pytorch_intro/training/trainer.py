@@ -134,7 +134,7 @@ def silence_lightning() -> None:
         ".*your dataloader is not resumable.*",  # the batch sampler is; see sampler.py
         r".*sync_dist=True.* when logging on epoch level.*",  # epoch_seconds is that of rank 0; others are reduced
         ".*callbacks used to create the checkpoint need to be provided.*",  # only resume=DIR removes some
-        ".*GPU available but not used.*",  # the log says which device was chosen, and why
+        ".*GPU available but not used.*",  # the log names the chosen device, and the reason
         ".*LeafSpec.*is deprecated.*",  # Lightning 2.6.6 with torch 2.14
     ):
         warnings.filterwarnings("ignore", message)
