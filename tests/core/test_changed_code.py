@@ -48,6 +48,13 @@ def test_a_checkpoint_has_the_hashes_of_imported_files_of_the_project(run: Path,
     assert checkpoint["code"] == {"changing_network.py": code.hash_file(source / "changing_network.py")}
 
 
+def test_the_code_of_the_package_is_not_that_of_the_user(command: Command) -> None:
+    """In a clone, its scripts and plugins are in src/, too; a new version of them is not a change of the user's."""
+    assert command(*ONE_BATCH).code == 0
+    assert Path(sys.modules["train"].__file__ or "").parent == code.SOURCE
+    assert code.hash_code() == {}
+
+
 def test_line_ends_are_no_change(source: Path) -> None:
     """Git may convert them on Windows."""
     file = source / "changing_network.py"

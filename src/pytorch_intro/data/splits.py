@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pytorch_intro.common.distributed import is_rank_zero
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.data.dataset import ImageSubset
 
@@ -88,7 +89,8 @@ def warn_about_empty_classes(train: ImageSubset) -> None:
     counts = train.targets.bincount(minlength=len(classes))
     if empty := [name for name, count in zip(classes, counts.tolist(), strict=True) if not count]:
         shown = ", ".join(empty[:10]) + ", …" * (len(empty) > 10)
-        log.warning(f"data: {len(empty):,} of {len(classes):,} classes have no training image: {shown}")
+        level = logging.WARNING if is_rank_zero() else logging.INFO
+        log.log(level, f"data: {len(empty):,} of {len(classes):,} classes have no training image: {shown}")
 
 
 def check_classes(classes: list[str], subset: ImageSubset, name: str) -> None:

@@ -42,7 +42,8 @@ def check_unchanged(folder: Path, images: Mapping[str, Any]) -> None:
                 "(name=NAME)"
             )
         if changed := changed_code(checkpoint.get("code", {})):
-            log.warning("code: %s changed since the run began; it continues with the new code", ", ".join(changed))
+            level = logging.WARNING if is_rank_zero() else logging.INFO
+            log.log(level, "code: %s changed since the run began; it continues with the new code", ", ".join(changed))
         return
 
 
