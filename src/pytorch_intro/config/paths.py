@@ -34,7 +34,12 @@ def find_project() -> Path:
     if folder := os.environ.get(PROJECT_VARIABLE):
         return Path(folder).resolve()
     here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if (folder / "conf").is_dir()), CLONE or here)
+    return project_around(here) or CLONE or here
+
+
+def project_around(folder: Path) -> Path | None:
+    """Return the folder itself or its nearest parent that is a project: one with a conf/."""
+    return next((place for place in (folder, *folder.parents) if (place / "conf").is_dir()), None)
 
 
 PROJECT = find_project()

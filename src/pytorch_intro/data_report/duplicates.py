@@ -53,7 +53,7 @@ def find_near_duplicates(survey: Survey) -> NearDuplicates:
     rows = usable[np.sort(first)]
     shorter = np.minimum(facts["width"][rows], facts["height"][rows])
     criterion = SMALL_IMAGES if len(rows) and np.median(shorter) < SMALL_SIDE else PHOTOS
-    candidates, _ = find_candidates(facts["looks"][rows], criterion.max_distance)
+    candidates, _ = find_candidates(facts["phash"][rows], criterion.max_distance)
     checked = rows[candidates[: MAX_CROPPED if criterion.tries_crops else MAX_CHECKED]]
     readable, thumbs = survey.thumbnails(checked.ravel())
     checked = checked[np.isin(checked, readable).all(axis=1)]

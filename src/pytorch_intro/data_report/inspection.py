@@ -18,7 +18,7 @@ ONE_COLOR, NO_DETAIL, ANIMATED, TURNED, WRONG_SUFFIX, BROKEN = (1 << bit for bit
 FACTS = np.dtype(
     [
         ("pixels", np.int64),  # hash of all pixels
-        ("looks", np.uint64),  # perceptual hash
+        ("phash", np.uint64),  # perceptual hash
         ("width", np.int32),
         ("height", np.int32),
         ("kind", np.int16),  # index of format and mode in a list of names
@@ -55,7 +55,7 @@ def inspect_batch(images: Tensor) -> np.ndarray:
     facts = np.zeros(len(images), FACTS)
     thumbs = thumbnails(images)
     facts["pixels"] = hash_images(images).numpy()
-    facts["looks"] = perceptual_hash(thumbs)
+    facts["phash"] = perceptual_hash(thumbs)
     facts["height"], facts["width"] = images.shape[2:]
     facts["flags"] = flag_content(images, thumbs)
     return facts

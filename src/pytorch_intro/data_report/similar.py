@@ -62,22 +62,22 @@ def perceptual_hash(thumbs: Tensor) -> np.ndarray:
     return np.packbits(signs.numpy(), axis=1).view(np.uint64)[:, 0]
 
 
-def find_candidates(looks: np.ndarray, max_distance: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return pairs of rows whose looks differ in few bits, the most similar first: (P, 2) int64, and (P,) distances.
+def find_candidates(phash: np.ndarray, max_distance: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return pairs of rows whose hashes differ in few bits, the most similar first: (P, 2) int64, and (P,) distances.
 
     Few images are compared each with each. Many are sorted in four orders, each by another 16 bits first, and compared
     with the next ones in each order: a near duplicate shares one of the four with high probability.
 
     Args:
-        looks: Perceptual hashes, (N,) uint64.
+        phash: Perceptual hashes, (N,) uint64.
         max_distance: Number of bits that may differ.
     """
-    total = len(looks)
+    total = len(phash)
     window = min(total - 1, max(MIN_WINDOW, COMPARISONS // max(1, total)))
     pairs: np.ndarray = np.zeros((0, 2), np.int64)
     distances: np.ndarray = np.zeros(0, np.uint8)
     for shift in (0, 16, 32, 48) if window < total - 1 else (0,):
-        rotated = (looks << np.uint64(shift)) | (looks >> np.uint64((64 - shift) % 64)) if shift else looks
+        rotated = (phash << np.uint64(shift)) | (phash >> np.uint64((64 - shift) % 64)) if shift else phash
         order = np.argsort(rotated, kind="stable")
         ordered = rotated[order]
         new_pairs, new_distances, count = [pairs], [distances], len(pairs)

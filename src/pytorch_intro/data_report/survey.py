@@ -152,8 +152,8 @@ class InspectingReader(DatasetReader):
                 errors[row] = result.error
                 facts[row]["flags"], facts[row]["label"] = BROKEN, -1
             else:
-                pixels, looks, width, height, kind, flags = result.value
-                facts[row] = (pixels, looks, width, height, self.number_of(kind), flags, result.label)
+                pixels, phash, width, height, kind, flags = result.value
+                facts[row] = (pixels, phash, width, height, self.number_of(kind), flags, result.label)
         labels = dataset.targets if isinstance(dataset, ImageFiles) else listed_labels(dataset)
         if labels is not None:
             facts["label"] = labels  # also of broken images

@@ -4,8 +4,8 @@ import functools
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -228,14 +228,12 @@ def database_file(uri: str) -> Path | None:
     return Path(str(address.database)) if is_file else None
 
 
-@contextmanager
-def lock_database(uri: str) -> Iterator[None]:
+def lock_database(uri: str) -> AbstractContextManager[Any]:
     """Lock the file of an SQLite database; two runs that create its tables at once would leave it unusable."""
     from filelock import FileLock
 
     file = database_file(uri)
-    with FileLock(file.with_name(f".{file.name}.lock")) if file else nullcontext():
-        yield
+    return FileLock(file.with_name(f".{file.name}.lock")) if file else nullcontext()
 
 
 def without_password(uri: str) -> str:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pytorch_intro.common.errors import UserError
 from pytorch_intro.config.flatten import iter_values
-from pytorch_intro.config.paths import PROJECT, PROJECT_VARIABLE
+from pytorch_intro.config.paths import PROJECT, PROJECT_VARIABLE, project_around
 
 # Packages whose subclasses of ALLOWED_BASES are allowed. Not torch.utils.data: some of its datasets unpickle files.
 PACKAGES = ("torch.nn", "torch.optim", "torchvision", "lightning", "torchmetrics", "pytorch_intro")
@@ -130,7 +130,7 @@ def verify_target(key: str, target: Any, allow: Sequence[str], source: str, fold
 def project_with(target: str, folder: Path) -> Path | None:
     """Return the project that a run folder is in, if it is another one and has the module of a target in its src/."""
     module = target.partition(".")[0]
-    project = next((parent for parent in folder.resolve().parents if (parent / "conf").is_dir()), None)
+    project = project_around(folder.resolve())
     if project in (None, PROJECT) or not module.isidentifier():
         return None
     return project if any((project / "src" / name).exists() for name in (module, f"{module}.py")) else None

@@ -29,15 +29,7 @@ def linear(optimizer: Optimizer, total_steps: float, warmup_fraction: WarmUp) ->
     The best schedule in most comparisons of schedules for a fixed number of steps: Li et al. 2020 (arXiv:1905.04753),
     Defazio et al. 2023 (arXiv:2310.07831).
     """
-    require_total_steps(total_steps)
-    warmup_steps = warmup_fraction * total_steps
-
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / (warmup_steps + 1)
-        return (total_steps - step) / (total_steps - warmup_steps)
-
-    return LambdaLR(optimizer, factor)
+    return linear_warmup(optimizer, total_steps, warmup_fraction, decay=lambda left: left)
 
 
 def cosine(optimizer: Optimizer, total_steps: float, warmup_fraction: WarmUp) -> LRScheduler:
@@ -45,13 +37,20 @@ def cosine(optimizer: Optimizer, total_steps: float, warmup_fraction: WarmUp) ->
 
     Loshchilov and Hutter 2017 (arXiv:1608.03983), without restarts.
     """
+    return linear_warmup(optimizer, total_steps, warmup_fraction, decay=lambda left: _cosine(0, 1, left))
+
+
+def linear_warmup(
+    optimizer: Optimizer, total_steps: float, warmup_fraction: float, decay: Callable[[float], float]
+) -> LRScheduler:
+    """Warm up linearly, then multiply the learning rates by decay(share of the steps that are left), from 1 to 0."""
     require_total_steps(total_steps)
     warmup_steps = warmup_fraction * total_steps
 
     def factor(step: int) -> float:
         if step < warmup_steps:
             return (step + 1) / (warmup_steps + 1)
-        return _cosine(1, 0, (step - warmup_steps) / (total_steps - warmup_steps))
+        return decay((total_steps - step) / (total_steps - warmup_steps))
 
     return LambdaLR(optimizer, factor)
 
